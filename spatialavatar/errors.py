@@ -1,0 +1,29 @@
+"""Errors that a person can act on.
+
+Every failure that a user's input can cause is raised as a :class:`SpatialAvatarError` whose message is one sentence
+that says what is wrong and what to do. The command line prints it and exits with status 1; the app shows it as it is.
+"""
+
+
+class SpatialAvatarError(Exception):
+    """Base of all errors meant for a person: the message is one clear sentence."""
+
+
+class InputError(SpatialAvatarError, ValueError):
+    """A file or value that was given cannot be used (unreadable photo, no face, wrong type, NaN ...)."""
+
+
+class NoFaceError(InputError):
+    """No usable face was found in a picture."""
+
+
+class FormatError(SpatialAvatarError, ValueError):
+    """A file of ours or of a head model is damaged, of another version, or does not fit the other files."""
+
+
+class MissingAssetError(SpatialAvatarError, FileNotFoundError):
+    """A weight or head file that the default model needs is neither on disk nor downloadable."""
+
+
+class OutputError(SpatialAvatarError, OSError):
+    """The result cannot be written where it was asked for."""
