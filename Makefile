@@ -1,0 +1,69 @@
+# Each target sets up what it needs: a virtual environment in .venv, torch, the packages. A second call reuses them.
+#
+#   make demo     an avatar from an example photo, driven: outputs/demo.mp4 and outputs/demo.png
+#   make test     the test suite
+#   make lint     ruff and pyright
+#   make app      the web page, on this machine
+#
+# Variables: PYTHON (>= 3.10), VENV, TORCH (a requirement), PIP_ARGS (more arguments for pip), PYTEST_ARGS.
+
+PYTHON ?= python3
+VENV ?= .venv
+TORCH ?= torch==2.13.0
+PIP_ARGS ?=
+PYTEST_ARGS ?=
+
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS)
+# The networks and the rasteriser thread themselves; more OpenMP threads than cores only get in the way.
+export TOKENIZERS_PARALLELISM := false
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint format app clean
+
+help:
+	@sed -n '3,6s/^#   //p' Makefile
+
+demo: $(VENV)/stamp-base
+	$(BIN)/spatialavatar demo --output outputs
+
+test: $(VENV)/stamp-dev
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+lint: $(VENV)/stamp-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+
+format: $(VENV)/stamp-dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+app: $(VENV)/stamp-dev
+	$(BIN)/python app.py
+
+clean:
+	rm -rf $(VENV) outputs build dist
+
+$(VENV)/stamp-python:
+	@$(PYTHON) -c 'import sys; sys.exit("SpatialAvatar needs python 3.10 or newer; set PYTHON=...") if sys.version_info < (3, 10) else None'
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+# Without an NVIDIA GPU the CPU build of torch is wanted, which is ten times smaller. Where pip's configured indexes do
+# not hold it, uv knows where it lies; where that fails too, the plain build runs on a CPU as well.
+$(VENV)/stamp-torch: $(VENV)/stamp-python
+	@echo "Installing $(TORCH) ..."
+	@if [ "$$(uname -s)" != Linux ] || command -v nvidia-smi >/dev/null 2>&1; then $(PIP) "$(TORCH)"; \
+	else $(PIP) "$(TORCH)+cpu" 2>/dev/null \
+	  || { $(PIP) uv && $(BIN)/uv pip install --quiet --python $(BIN)/python --torch-backend cpu "$(TORCH)"; } 2>/dev/null \
+	  || $(PIP) "$(TORCH)"; fi
+	@touch $@
+
+$(VENV)/stamp-base: $(VENV)/stamp-torch pyproject.toml
+	$(PIP) --editable .
+	@touch $@
+
+$(VENV)/stamp-dev: $(VENV)/stamp-base
+	$(PIP) --editable ".[app,flame,dev]"
+	@touch $@

@@ -1,0 +1,39 @@
+"""Fixtures that every test area shares."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _two_threads() -> None:
+    """Many small tensor operations thrash when OpenMP takes every core of a shared machine."""
+    torch.set_num_threads(min(2, os.cpu_count() or 1))
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    """The root of the checkout."""
+    return REPOSITORY
+
+
+@pytest.fixture(scope="session")
+def examples(repository: Path) -> Path:
+    """The folder of example photos, clips and motions."""
+    return repository / "examples"
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of test faces that may not be redistributed; skips where it is not at hand."""
+    named = os.environ.get("SPATIALAVATAR_DATA")
+    folder = Path(named) if named else REPOSITORY.parent / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip("the test faces are not here; set SPATIALAVATAR_DATA to their folder")
+    return folder
