@@ -198,7 +198,7 @@ class Track(_Record):
         confidence: (T,) in [0, 1]; 0 marks a frame in which nothing was found and whose parameters are held.
         images: (T, H, W, 3) uint8 sRGB crops, or None.
         mattes: (T, H, W) uint8, 255 = person, or None.
-        segments: (T, H, W) uint8 classes (0 background, 1 hair, 2 body skin, 3 face skin, 4 clothes, 5 others), or None.
+        segments: (T, H, W) uint8: 0 background, 1 hair, 2 body skin, 3 face skin, 4 clothes, 5 others; or None.
         landmarks: (T, L, 2) float32 crop pixels as detected (478 points), or None.
         blendshapes: (T, 52) ARKit-52 scores of the landmark network in the order of ``ARKIT_52``, or None.
         crop: (T, 4) x0, y0, x1, y1 of the crop in source pixels, or None.

@@ -1,0 +1,1 @@
+"""SpatialAvatar: one to four portraits to an animatable 3D Gaussian head."""

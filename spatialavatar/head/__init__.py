@@ -1,0 +1,17 @@
+"""What a head is: the model, its UV layout, and the binding of Gaussians to its triangles."""
+
+from spatialavatar.head.binding import TriangleFrames, to_local, to_world, triangle_frames
+from spatialavatar.head.layout import UVLayout, build_layout
+from spatialavatar.head.model import HeadModel, Identity, load_head
+
+__all__ = [
+    "HeadModel",
+    "Identity",
+    "TriangleFrames",
+    "UVLayout",
+    "build_layout",
+    "load_head",
+    "to_local",
+    "to_world",
+    "triangle_frames",
+]
