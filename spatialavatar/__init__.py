@@ -1,1 +1,67 @@
-"""SpatialAvatar: one to four portraits to an animatable 3D Gaussian head."""
+"""SpatialAvatar: one to four portraits to an animatable 3D Gaussian head.
+
+The three steps and what they pass on::
+
+    avatar = spatialavatar.generate(["me.jpg"])  # photos -> Avatar
+    motion = spatialavatar.track("driver.mp4")  # photo or video -> Track
+    spatialavatar.drive(avatar, motion, "out.mp4")  # Avatar + Track -> video
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from spatialavatar.avatar import Avatar
+    from spatialavatar.drive import DriveConfig, DriveReport, drive
+    from spatialavatar.errors import SpatialAvatarError
+    from spatialavatar.generator import SpatialAvatar, generate
+    from spatialavatar.head import HeadModel
+    from spatialavatar.records import Camera, Gaussians, HeadParams, Track
+    from spatialavatar.tracking import track
+
+__version__ = "0.1.0"
+
+# Loaded on first use, so that `import spatialavatar` and `spatialavatar --help` do not wait for torch.
+_EXPORTS = {
+    "Avatar": "avatar",
+    "Camera": "records",
+    "DriveConfig": "drive",
+    "DriveReport": "drive",
+    "Gaussians": "records",
+    "HeadModel": "head",
+    "HeadParams": "records",
+    "SpatialAvatar": "generator",
+    "SpatialAvatarError": "errors",
+    "Track": "records",
+    "drive": "drive",
+    "generate": "generator",
+    "track": "tracking",
+}
+
+__all__ = [
+    "Avatar",
+    "Camera",
+    "DriveConfig",
+    "DriveReport",
+    "Gaussians",
+    "HeadModel",
+    "HeadParams",
+    "SpatialAvatar",
+    "SpatialAvatarError",
+    "Track",
+    "__version__",
+    "drive",
+    "generate",
+    "track",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _EXPORTS:
+        raise AttributeError(f"module 'spatialavatar' has no attribute {name!r}")
+    from importlib import import_module
+
+    value = getattr(import_module(f"spatialavatar.{_EXPORTS[name]}"), name)
+    globals()[name] = value
+    return value

@@ -1,0 +1,273 @@
+"""Drive an avatar with a Track: frames one by one in constant memory, then a video file with the driver's sound.
+
+Two ways to carry a performance over:
+
+* *relative* (default): the driver's difference to its own neutral is put on the avatar's neutral, so that the driver's
+  identity (which no fit separates fully from its expression) does not leak into the avatar; the avatar faces the camera
+  where the driver's head is in its mean pose, and head turns are shared between torso and neck.
+* *absolute*: parameters are taken as they are, seen by the track's own camera: self-reenactment.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from spatialavatar.avatar import Avatar
+from spatialavatar.errors import FormatError, InputError
+from spatialavatar.head import HeadModel
+from spatialavatar.head.arkit import ARKIT_52
+from spatialavatar.head.rotations import axis_angle_to_matrix, matrix_to_axis_angle
+from spatialavatar.media import VideoReader, VideoWriter, check_writable
+from spatialavatar.records import Camera, HeadParams, Track
+from spatialavatar.render import render
+from spatialavatar.tracking.smoothing import one_euro, one_euro_rotations
+
+Progress = Callable[[float, str], None]
+
+
+@dataclass(frozen=True)
+class DriveConfig:
+    """How a performance is carried over.
+
+    Attributes:
+        strength: multiplies the expression's difference to neutral; 0 freezes the face, 1 is as performed.
+        relative: see the module's text.
+        smoothing: 0 passes motion through, 1 is the default one-euro filter, larger smooths more.
+        size: width and height of the video, pixels, even.
+        background: sRGB colour behind the avatar, each in [0, 1].
+        neck_share: part of a relative head turn that the neck joint takes; the torso takes the rest.
+        framing: height of the head as a part of the picture's height.
+        max_shift: limit on relative head translation, metres, so that a driver who walks does not leave the picture.
+    """
+
+    strength: float = 1.0
+    relative: bool = True
+    smoothing: float = 1.0
+    size: int = 512
+    background: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    neck_share: float = 0.7
+    framing: float = 0.62
+    max_shift: float = 0.08
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.strength <= 3.0:
+            raise InputError(f"The strength is {self.strength}; give a number from 0 to 3.")
+        if not 0.0 <= self.smoothing <= 10.0:
+            raise InputError(f"The smoothing is {self.smoothing}; give a number from 0 (none) to 10.")
+        if not 64 <= self.size <= 2048 or self.size % 2:
+            raise InputError(f"The video size is {self.size}; give an even number from 64 to 2048.")
+        if len(self.background) != 3 or not all(0.0 <= c <= 1.0 for c in self.background):
+            raise InputError("The background must be three numbers from 0 to 1: red, green, blue.")
+
+
+@dataclass(frozen=True)
+class DriveReport:
+    """What a drive wrote.
+
+    Attributes:
+        path: the video.
+        frames: number of frames in it.
+        fps: frames per second.
+        held: frames whose motion was held because nothing was found in the driver's picture.
+        warnings: plain sentences about the driver.
+    """
+
+    path: Path
+    frames: int
+    fps: float
+    held: int
+    warnings: tuple[str, ...]
+
+
+def portrait_view(avatar: Avatar, size: int = 512, framing: float = 0.62) -> tuple[Camera, Tensor]:
+    """A camera, and the head translation (3,) in metres, that show the avatar facing us at a portrait's distance.
+
+    Head and hair fill ``framing`` of the picture's height, the middle of the face is a little above its centre.
+    """
+    identity = avatar.identity()
+    skull = identity.vertices[avatar.head.part_vertices("face", "scalp", "ears")]
+    low, high = skull.amin(0), skull.amax(0)
+    camera = Camera.frontal(size)
+    focal = float(camera.intrinsics[1, 1])
+    middle = 0.5 * (low + high)
+    # The silhouette lies about half-way back in the head, so that is the depth whose magnification counts.
+    distance = focal * float(high[1] - low[1]) / (framing * size)
+    drop = 0.03 * float(high[1] - low[1])
+    return camera, torch.stack([-middle[0], -middle[1] + drop, -distance - middle[2]])
+
+
+def retarget(track: Track, avatar: Avatar, config: DriveConfig) -> tuple[HeadParams, Camera]:
+    """The avatar's parameters for every frame of ``track``, and the camera that looks at them.
+
+    Raises:
+        FormatError: the track belongs to another head model.
+    """
+    if track.head_id != avatar.head.id:
+        raise FormatError(
+            f"The motion was tracked with the head model {track.head_id!r} but the avatar stands on "
+            f"{avatar.head.id!r}; track the motion again with that head."
+        )
+    if len(track) == 0:
+        raise InputError("The motion has no frames; give a longer one.")
+    params = _smoothed(track.params, track.fps, config.smoothing)
+    if not config.relative:
+        scaled = params.replace(expression=params.expression * config.strength, shape=avatar.shape)
+        return scaled, track.camera.resized(config.size, config.size)
+    expression, jaw, eyes = _relative_expression(track, params, config.strength)
+    camera, home = portrait_view(avatar, config.size, config.framing)
+    rotation, neck, shift = _relative_pose(track, params, config)
+    moved = HeadParams(
+        shape=avatar.shape,
+        expression=_limited(expression, avatar.head),
+        rotation=rotation,
+        translation=home + shift,
+        neck=neck,
+        jaw=jaw,
+        eyes=eyes,
+    )
+    return moved, camera
+
+
+def drive_frames(avatar: Avatar, track: Track, config: DriveConfig | None = None) -> Iterator[np.ndarray]:
+    """Yield rendered frames (H, W, 3) uint8, one per frame of ``track``."""
+    config = config or DriveConfig()
+    params, camera = retarget(track, avatar, config)
+    background = torch.tensor(config.background, dtype=torch.float32, device=avatar.shape.device)
+    identity = avatar.identity()
+    with torch.inference_mode():
+        for index in range(len(params)):
+            image, _ = render(avatar.pose(params[index], identity), camera, background=background)
+            yield (image.clamp(0.0, 1.0) * 255.0 + 0.5).to(torch.uint8).cpu().numpy()
+
+
+def drive(
+    avatar: Avatar,
+    motion: Track | str | Path,
+    out: str | Path,
+    config: DriveConfig | None = None,
+    *,
+    audio: str | Path | None = None,
+    progress: Progress | None = None,
+) -> DriveReport:
+    """Render ``avatar`` moving like ``motion`` into the video ``out``.
+
+    Args:
+        avatar: who moves.
+        motion: a Track, a motion file (JSON or CSV), a saved track, or a video; a video's sound is kept.
+        out: the mp4 to write; it appears whole or not at all.
+        config: how the performance is carried over.
+        audio: a file whose sound goes into the video; overrides the driver's own.
+        progress: called with (fraction, message).
+
+    Raises:
+        OutputError: ``out`` cannot be written; nothing has been rendered then.
+        InputError: the motion cannot be used.
+    """
+    config = config or DriveConfig()
+    out = Path(out)
+    check_writable(out)
+    report = progress or _silent
+    track = motion if isinstance(motion, Track) else load_motion(motion, avatar.head, _part(report, 0.0, 0.5))
+    if audio is None and not isinstance(motion, Track):
+        audio = _sound_of(Path(motion))
+    start = 0.0 if isinstance(motion, Track) else 0.5
+    rendering = _part(report, start, 1.0)
+    with VideoWriter(out, (config.size, config.size), track.fps, audio_from=audio) as writer:
+        for count, frame in enumerate(drive_frames(avatar, track, config), 1):
+            writer.write(frame)
+            rendering(count / len(track), f"Rendering frame {count} of {len(track)}")
+    held = int((track.confidence <= 0).sum())
+    return DriveReport(out, len(track), track.fps, held, track.warnings)
+
+
+def load_motion(path: str | Path, head: HeadModel, progress: Progress | None = None) -> Track:
+    """Read motion from a motion file (.json, .csv), a saved track (.safetensors) or, by tracking it, a video."""
+    path = Path(path)
+    suffix = path.suffix.lower()
+    if suffix in (".json", ".csv"):
+        from spatialavatar.motion import read_motion
+
+        return read_motion(path, head)
+    if suffix == ".safetensors":
+        from spatialavatar.tracking import load_track
+
+        return load_track(path)
+    from spatialavatar.tracking import track_video
+
+    return track_video(path, head, progress=progress)
+
+
+def _relative_expression(track: Track, params: HeadParams, strength: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Expression, jaw and eyes with the driver's neutral taken off; gaze is not scaled by the strength."""
+    count = params.expression.shape[1]
+    neutral = track.neutral_expression
+    if neutral is None:
+        neutral = params.expression.new_zeros(count + 9)
+    expression = strength * (params.expression - neutral[:count])
+    jaw = strength * (params.jaw - neutral[count : count + 3])
+    return expression, jaw, params.eyes - neutral[count + 3 :]
+
+
+def _relative_pose(track: Track, params: HeadParams, config: DriveConfig) -> tuple[Tensor, Tensor, Tensor]:
+    """Torso rotation, neck rotation and translation relative to the driver's mean pose, each (T, 3)."""
+    seen = track.confidence > 0
+    if not bool(seen.any()):
+        seen = torch.ones_like(seen)
+    matrices = axis_angle_to_matrix(params.rotation) @ axis_angle_to_matrix(params.neck)
+    home = _mean_rotation(matrices[seen])
+    turn = matrix_to_axis_angle(matrices @ home.T)
+    torso = axis_angle_to_matrix((1.0 - config.neck_share) * turn)
+    neck = matrix_to_axis_angle(torso.transpose(-1, -2) @ axis_angle_to_matrix(turn))
+    shift = params.translation - params.translation[seen].median(0).values
+    return matrix_to_axis_angle(torso), neck, shift.clamp(-config.max_shift, config.max_shift)
+
+
+def _mean_rotation(matrices: Tensor) -> Tensor:
+    """The rotation (3, 3) nearest to the mean of matrices (T, 3, 3)."""
+    u, _, vh = torch.linalg.svd(matrices.mean(0))
+    flip = torch.ones(3, dtype=u.dtype, device=u.device)
+    flip[2] = torch.linalg.det(u @ vh)
+    return u @ torch.diag(flip) @ vh
+
+
+def _limited(expression: Tensor, head: HeadModel) -> Tensor:
+    """Keep named expression units within what they were sculpted for; unnamed (statistical) ones are left alone."""
+    if not set(head.expressions) <= set(ARKIT_52):
+        return expression
+    return expression.clamp(-0.25, 1.25)
+
+
+def _smoothed(params: HeadParams, fps: float, amount: float) -> HeadParams:
+    """One-euro filtering of every channel; blinks and jaw are fast, so the face gets a higher cut-off than the head."""
+    if amount == 0.0 or len(params) < 3 or fps <= 0:
+        return params
+    return params.replace(
+        expression=one_euro(params.expression, fps, min_cutoff=4.0 / amount, beta=8.0),
+        rotation=one_euro_rotations(params.rotation, fps, min_cutoff=1.5 / amount, beta=6.0),
+        translation=one_euro(params.translation, fps, min_cutoff=1.5 / amount, beta=30.0),
+        neck=one_euro_rotations(params.neck, fps, min_cutoff=1.5 / amount, beta=6.0),
+        jaw=one_euro(params.jaw, fps, min_cutoff=4.0 / amount, beta=20.0),
+        eyes=one_euro(params.eyes, fps, min_cutoff=4.0 / amount, beta=10.0),
+    )
+
+
+def _sound_of(path: Path) -> Path | None:
+    """The path itself where it is a video with sound."""
+    if path.suffix.lower() in (".json", ".csv", ".safetensors"):
+        return None
+    return path if VideoReader(path).has_audio else None
+
+
+def _part(report: Progress, start: float, end: float) -> Progress:
+    """A progress callback that fills only the stretch from ``start`` to ``end``."""
+    return lambda fraction, message: report(start + (end - start) * fraction, message)
+
+
+def _silent(fraction: float, message: str) -> None:
+    """Progress for callers who asked for none."""
