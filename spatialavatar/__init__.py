@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from spatialavatar.avatar import Avatar
-    from spatialavatar.drive import DriveConfig, DriveReport, drive
+    from spatialavatar.driving import DriveConfig, DriveReport, drive
     from spatialavatar.errors import SpatialAvatarError
-    from spatialavatar.generator import SpatialAvatar, generate
+    from spatialavatar.generator import SpatialAvatar
     from spatialavatar.head import HeadModel
+    from spatialavatar.pipeline import generate
     from spatialavatar.records import Camera, Gaussians, HeadParams, Track
     from spatialavatar.tracking import track
 
@@ -26,16 +27,16 @@ __version__ = "0.1.0"
 _EXPORTS = {
     "Avatar": "avatar",
     "Camera": "records",
-    "DriveConfig": "drive",
-    "DriveReport": "drive",
+    "DriveConfig": "driving",
+    "DriveReport": "driving",
     "Gaussians": "records",
     "HeadModel": "head",
     "HeadParams": "records",
     "SpatialAvatar": "generator",
     "SpatialAvatarError": "errors",
     "Track": "records",
-    "drive": "drive",
-    "generate": "generator",
+    "drive": "driving",
+    "generate": "pipeline",
     "track": "tracking",
 }
 

@@ -1,0 +1,70 @@
+"""Photos to an avatar in one call: tracking, then the generator."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from spatialavatar.avatar import Avatar
+from spatialavatar.errors import InputError
+from spatialavatar.media import read_image
+
+if TYPE_CHECKING:
+    from spatialavatar.generator import SpatialAvatar
+
+MAX_PHOTOS = 4
+
+Progress = Callable[[float, str], None]
+
+
+def generate(
+    photos: Sequence[str | Path | np.ndarray] | str | Path | np.ndarray,
+    *,
+    model: SpatialAvatar | None = None,
+    progress: Progress | None = None,
+) -> Avatar:
+    """One to four photos of one person to an avatar (method section 2, K = 1..4); their order does not matter.
+
+    Args:
+        photos: paths, or (H, W, 3) uint8 sRGB pictures.
+        model: the generator; by default the one that ships with the package, loaded once per process.
+        progress: called with (fraction, message).
+
+    Raises:
+        InputError: a photo cannot be read or used, or there are none or more than four.
+        NoFaceError: a photo shows no usable face.
+    """
+    from spatialavatar.tracking import track_photos
+
+    if isinstance(photos, (str, Path, np.ndarray)):
+        photos = [photos]
+    if not 1 <= len(photos) <= MAX_PHOTOS:
+        raise InputError(f"An avatar is made from 1 to {MAX_PHOTOS} photos of one person; you gave {len(photos)}.")
+    report = progress or _silent
+    report(0.0, "Loading the model")
+    model = model or default_model()
+    report(0.05, "Reading the photos")
+    names = [
+        p.name if isinstance(p, Path) else p if isinstance(p, str) else f"photo {i}" for i, p in enumerate(photos, 1)
+    ]
+    images = [p if isinstance(p, np.ndarray) else read_image(p) for p in photos]
+    report(0.1, "Finding the face")
+    tracks = track_photos(images, model.head, names=names)
+    return model.generate(tracks, progress=lambda fraction, message: report(0.5 + 0.5 * fraction, message))
+
+
+@lru_cache(maxsize=1)
+def default_model() -> SpatialAvatar:
+    """The generator that ships with the package."""
+    from spatialavatar.generator import SpatialAvatar
+    from spatialavatar.hub import weights_dir
+
+    return SpatialAvatar.from_pretrained(weights_dir())
+
+
+def _silent(fraction: float, message: str) -> None:
+    """Progress for callers who asked for none."""
