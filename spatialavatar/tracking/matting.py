@@ -1,0 +1,152 @@
+"""What of a picture is the person: a soft matte (MODNet) and six classes (selfie segmenter).
+
+Both run on a crop around the head, not on the whole picture, so that a small face in a wide photo gets as many network
+pixels as a portrait does.
+"""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+from typing import Final
+
+import cv2
+import numpy as np
+
+from spatialavatar.tracking.networks import LiteRTNetwork, OnnxNetwork, network_file
+
+CLASSES: Final = ("background", "hair", "body_skin", "face_skin", "clothes", "others")
+"""Order of the segmenter's classes."""
+
+Box = tuple[int, int, int, int]
+
+
+def person_box(points: np.ndarray, image_size: tuple[int, int], scale: float = 3.0) -> Box:
+    """The part of the picture that matting should see: head, hair and shoulders.
+
+    Args:
+        points: (L, 2+) face landmarks, image pixels.
+        image_size: width, height of the picture.
+        scale: side of the box over the longer side of the landmarks' box.
+
+    Returns:
+        x0, y0, x1, y1 whole pixels inside the picture.
+    """
+    low, high = points[:, :2].min(axis=0), points[:, :2].max(axis=0)
+    half = 0.5 * scale * float((high - low).max())
+    x, y = (low + high) / 2
+    width, height = image_size
+    x0, x1 = int(np.clip(np.floor(x - half), 0, width - 1)), int(np.clip(np.ceil(x + half), 1, width))
+    y0, y1 = int(np.clip(np.floor(y - half), 0, height - 1)), int(np.clip(np.ceil(y + half), 1, height))
+    return x0, y0, max(x1, x0 + 1), max(y1, y0 + 1)
+
+
+class Matting:
+    """MODNet portrait matting. Source: Ke et al., arXiv 2011.11961."""
+
+    def __init__(self, weights_dir: Path | str | None = None, threads: int = 1) -> None:
+        self._weights_dir = weights_dir
+        self._threads = threads
+
+    @functools.cached_property
+    def _network(self) -> OnnxNetwork:
+        return OnnxNetwork(network_file("modnet.onnx", self._weights_dir), self._threads)
+
+    def __call__(self, image: np.ndarray, box: Box | None = None, size: int = 512) -> np.ndarray:
+        """The matte of a picture.
+
+        Args:
+            image: (H, W, 3) uint8 sRGB.
+            box: the part to look at (see :func:`person_box`); the rest is background. None: all of it.
+            size: shorter side at which the network runs; 512 is what it was trained for, 256 is four times as fast.
+
+        Returns:
+            (H, W) float32 alpha in [0, 1].
+        """
+        x0, y0, x1, y1 = box or (0, 0, image.shape[1], image.shape[0])
+        crop = image[y0:y1, x0:x1]
+        height, width = crop.shape[:2]
+        scale = size / min(height, width)
+        longest = 2 * size  # a strip of a picture must not take minutes
+        net_size = tuple(min(longest, max(32, round(side * scale / 32) * 32)) for side in (width, height))
+        small = _resize(crop, net_size)
+        tensor = (small.astype(np.float32) / 127.5 - 1.0).transpose(2, 0, 1)
+        alpha_small = np.clip(self._network(tensor[None])[0, 0], 0.0, 1.0)
+        alpha = np.zeros(image.shape[:2], dtype=np.float32)
+        alpha[y0:y1, x0:x1] = _guided_resize(alpha_small, small, crop)
+        return alpha
+
+
+class Segmenter:
+    """The six-class selfie segmenter of MediaPipe, 256 x 256."""
+
+    SIZE: Final = 256
+
+    def __init__(self, weights_dir: Path | str | None = None, threads: int = 1) -> None:
+        self._weights_dir = weights_dir
+        self._threads = threads
+
+    @functools.cached_property
+    def _network(self) -> LiteRTNetwork:
+        path = network_file("selfie_multiclass_256x256.tflite", self._weights_dir)
+        return LiteRTNetwork(path.read_bytes(), self._threads)
+
+    def __call__(self, image: np.ndarray, box: Box | None = None) -> np.ndarray:
+        """Class probabilities of a picture.
+
+        Args:
+            image: (H, W, 3) uint8 sRGB.
+            box: the part to look at (see :func:`person_box`); the rest is background. None: all of it.
+
+        Returns:
+            (H, W, 6) float32, order of :data:`CLASSES`; sums to 1.
+        """
+        x0, y0, x1, y1 = box or (0, 0, image.shape[1], image.shape[0])
+        crop = image[y0:y1, x0:x1]
+        small = _resize(crop, (self.SIZE, self.SIZE))
+        logits = self._network(small[None].astype(np.float32) / 127.5 - 1.0)[0][0]
+        exponentials = np.exp(logits - logits.max(axis=-1, keepdims=True))
+        probabilities = exponentials / exponentials.sum(axis=-1, keepdims=True)
+        result = np.zeros((*image.shape[:2], len(CLASSES)), dtype=np.float32)
+        result[..., 0] = 1.0
+        result[y0:y1, x0:x1] = _resize(probabilities, (crop.shape[1], crop.shape[0]))
+        return result
+
+
+def _resize(image: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
+    """Resize to (width, height): the mean of the covered area when shrinking, bilinear when growing."""
+    if (image.shape[1], image.shape[0]) == tuple(size):
+        return image
+    shrinks = size[0] * size[1] < image.shape[0] * image.shape[1]
+    return cv2.resize(image, tuple(size), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+
+
+def _guided_resize(alpha: np.ndarray, guide: np.ndarray, target: np.ndarray, radius: int = 3) -> np.ndarray:
+    """Bring a matte to the picture's resolution along the picture's edges.
+
+    Shrinking averages areas. Growing is the fast guided filter (He and Sun, arXiv 1505.00996): the local linear model
+    alpha = a * grey + b is fitted at the matte's resolution and applied at the picture's.
+
+    Args:
+        alpha: (h, w) float32.
+        guide: (h, w, 3) uint8, the picture at the matte's resolution.
+        target: (H, W, 3) uint8, the picture.
+        radius: of the fit's window, matte pixels.
+
+    Returns:
+        (H, W) float32 in [0, 1].
+    """
+    height, width = target.shape[:2]
+    if height <= alpha.shape[0] and width <= alpha.shape[1]:
+        return _resize(alpha, (width, height))
+
+    def mean(values: np.ndarray) -> np.ndarray:
+        return cv2.blur(values, (2 * radius + 1, 2 * radius + 1))
+
+    grey = cv2.cvtColor(guide, cv2.COLOR_RGB2GRAY).astype(np.float32) / 255.0
+    mean_grey, mean_alpha = mean(grey), mean(alpha)
+    slope = (mean(grey * alpha) - mean_grey * mean_alpha) / (mean(grey * grey) - mean_grey**2 + 1e-4)
+    offset = mean_alpha - slope * mean_grey
+    slope, offset = (cv2.resize(mean(v), (width, height), interpolation=cv2.INTER_LINEAR) for v in (slope, offset))
+    fine = cv2.cvtColor(target, cv2.COLOR_RGB2GRAY).astype(np.float32) / 255.0
+    return np.clip(slope * fine + offset, 0.0, 1.0)
