@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from spatialavatar.errors import OutputError
@@ -34,4 +34,5 @@ def atomic_output(path: str | Path) -> Iterator[Path]:
         reason = error.strerror or str(error)
         raise OutputError(f"{path} cannot be written ({reason}); choose another place or free some space.") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # a parent that is no folder has nothing to clean up
+            temporary.unlink(missing_ok=True)
