@@ -1,0 +1,213 @@
+"""The CPU backend: the compiled kernels on this package's threads, behind one autograd function per picture."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from spatialavatar.render import _kernels, _pool
+
+_GAUSSIANS_PER_TASK = 4096
+_TASKS_PER_THREAD = 8
+_TILE_OVERHEAD = 16
+"""What starting and writing out a tile costs, in splats."""
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class _Settings:
+    """What a picture depends on beside tensors; names as in :func:`spatialavatar.render.rasterize`."""
+
+    width: int
+    height: int
+    near_plane: float
+    far_plane: float
+    eps2d: float
+    radius_clip: float
+
+
+@dataclass(frozen=True)
+class _Projection:
+    """Gaussians on the picture; see :func:`_kernels.project_forward`."""
+
+    records: Array
+    boxes: Array
+    radii: Array
+    depths: Array
+    conics: Array
+
+
+@dataclass(frozen=True)
+class _Tiles:
+    """The splats of each tile, nearest first; see :func:`_kernels.fill_tiles`."""
+
+    size: int
+    columns: int
+    offsets: Array
+    splat_ids: Array
+    splat_slots: Array
+    slot_offsets: Array
+
+
+def rasterize(
+    means: Tensor,
+    quats: Tensor,
+    scales: Tensor,
+    opacities: Tensor,
+    colors: Tensor,
+    viewmats: Tensor,
+    Ks: Tensor,
+    width: int,
+    height: int,
+    *,
+    near_plane: float,
+    far_plane: float,
+    eps2d: float,
+    radius_clip: float,
+) -> tuple[Tensor, Tensor, dict[str, Any]]:
+    """As :func:`spatialavatar.render.rasterize`, without a background; tensors of any device."""
+    settings = _Settings(width, height, near_plane, far_plane, eps2d, radius_clip)
+    batch, cameras = tuple(means.shape[:-2]), viewmats.shape[-3]
+    per_camera = colors.ndim == means.ndim + 1
+    device = means.device
+    tensors = [t.cpu() for t in (means, quats, scales, opacities, colors, viewmats, Ks)]
+    views = []
+    for entry in itertools.product(*(range(length) for length in batch)):
+        m, q, s, o, c, v, k = (t[entry] for t in tensors)
+        views += [_render_view(m, q, s, o, c[i] if per_camera else c, v[i], k[i], settings) for i in range(cameras)]
+    if not views:
+        none = torch.zeros(0, device=device)
+        n, channels = means.shape[-2], colors.shape[-1]
+        shapes = ((height, width, channels), (height, width, 1), (n, 2), (n, 2), (n,), (n, 3))
+        stacked = [none.reshape(*batch, cameras, *shape) for shape in shapes]
+    else:
+        stacked = [torch.stack(parts) if len(parts) > 1 else parts[0][None] for parts in zip(*views)]
+        stacked = [t.reshape(*batch, cameras, *t.shape[1:]).to(device) for t in stacked]
+    image, alpha, *info = stacked
+    return image, alpha, dict(zip(("radii", "means2d", "depths", "conics"), info))
+
+
+def warmup() -> None:
+    """Compile every kernel, or load it from the cache."""
+    means = torch.tensor([[0.0, 0.0, 1.0]], requires_grad=True)
+    K = torch.tensor([[50.0, 0.0, 32.0], [0.0, 50.0, 24.0], [0.0, 0.0, 1.0]])
+    ones = torch.ones(1, 4)
+    settings = _Settings(64, 48, 0.01, 1e10, 0.3, 0.0)
+    _render_view(means, ones, 0.1 * ones[:, :3], 0.5 * ones[:, 0], ones[:, :3], torch.eye(4), K, settings)
+
+
+def _render_view(
+    means: Tensor,
+    quats: Tensor,
+    scales: Tensor,
+    opacities: Tensor,
+    colors: Tensor,
+    viewmat: Tensor,
+    K: Tensor,
+    settings: _Settings,
+) -> tuple[Tensor, ...]:
+    """One picture: colour (H, W, D), alpha (H, W, 1), radii (N, 2), means2d (N, 2), depths (N,), conics (N, 3)."""
+    gaussians = tuple(_as_numpy(t) for t in (means, quats, scales, opacities))
+    projection = _project(gaussians, _as_camera(viewmat), _as_camera(K), settings)
+    tiles = _sort_into_tiles(projection, tile_size(colors.shape[-1]), settings)
+    color, transmittance = _blend(projection, tiles, _as_numpy(colors), settings)
+    alpha = 1.0 - torch.from_numpy(transmittance)[..., None]
+    info = (projection.radii, projection.records[:, :2].copy(), projection.depths, projection.conics)
+    return (torch.from_numpy(color), alpha, *(torch.from_numpy(array) for array in info))
+
+
+def tile_size(channels: int) -> int:
+    """Side of a tile in pixels: its state must stay in the first-level cache."""
+    return 32 if channels < 16 else 16
+
+
+def _as_numpy(tensor: Tensor) -> Array:
+    return tensor.detach().contiguous().numpy()
+
+
+def _as_camera(matrix: Tensor) -> Array:
+    return matrix.detach().double().contiguous().numpy()
+
+
+def _project(gaussians: tuple[Array, ...], viewmat: Array, K: Array, settings: _Settings) -> _Projection:
+    """Project all Gaussians (means, quats, scales, opacities)."""
+    count = len(gaussians[0])
+    projection = _Projection(
+        records=np.zeros((count, _kernels.RECORD), np.float32),
+        boxes=np.zeros((count, 4), np.int32),
+        radii=np.zeros((count, 2), np.int32),
+        depths=np.zeros(count, np.float32),
+        conics=np.zeros((count, 3), np.float32),
+    )
+
+    def task(index: int) -> None:
+        begin = index * _GAUSSIANS_PER_TASK
+        _kernels.project_forward(
+            begin,
+            min(begin + _GAUSSIANS_PER_TASK, count),
+            *gaussians,
+            viewmat,
+            K,
+            settings.width,
+            settings.height,
+            settings.near_plane,
+            settings.far_plane,
+            settings.eps2d,
+            settings.radius_clip,
+            projection.records,
+            projection.boxes,
+            projection.radii,
+            projection.depths,
+            projection.conics,
+        )
+
+    _pool.run(task, -(-count // _GAUSSIANS_PER_TASK))
+    return projection
+
+
+def _sort_into_tiles(projection: _Projection, size: int, settings: _Settings) -> _Tiles:
+    """Sort the visible Gaussians by depth and list them for each tile that they reach."""
+    columns, rows = -(-settings.width // size), -(-settings.height // size)
+    order = _kernels.sort_by_depth(projection.depths, projection.boxes)
+    offsets, slot_offsets = _kernels.count_tiles(projection.boxes, size, columns, rows)
+    splat_ids, splat_slots = _kernels.fill_tiles(order, projection.boxes, size, columns, offsets, slot_offsets)
+    return _Tiles(size, columns, offsets, splat_ids, splat_slots, slot_offsets)
+
+
+def _tile_ranges(tiles: _Tiles) -> Array:
+    """Boundaries of runs of tiles of about equal work, a few for each thread."""
+    work = tiles.offsets + _TILE_OVERHEAD * np.arange(len(tiles.offsets))
+    shares = np.linspace(0, work[-1], _TASKS_PER_THREAD * _pool.thread_count() + 1)
+    return np.unique(np.searchsorted(work, shares))
+
+
+def _blend(projection: _Projection, tiles: _Tiles, colors: Array, settings: _Settings) -> tuple[Array, Array]:
+    """Colour (H, W, D) and final transmittance (H, W)."""
+    color = np.empty((settings.height, settings.width, colors.shape[1]), np.float32)
+    transmittance = np.empty((settings.height, settings.width), np.float32)
+    ranges = _tile_ranges(tiles)
+
+    def task(index: int) -> None:
+        _kernels.raster_forward(
+            ranges[index],
+            ranges[index + 1],
+            tiles.size,
+            tiles.columns,
+            tiles.offsets,
+            tiles.splat_ids,
+            projection.records,
+            projection.boxes,
+            colors,
+            color,
+            transmittance,
+        )
+
+    _pool.run(task, len(ranges) - 1)
+    return color, transmittance

@@ -1,0 +1,384 @@
+"""The compiled steps of the CPU rasteriser: project, sort into tiles, blend, and the gradients of each.
+
+The semantics are those of gsplat 1.5 (Ye et al., "gsplat: An open-source library for Gaussian splatting", 2024): EWA
+projection, blur of ``eps2d``, alpha capped at 0.999, nothing below 1/255, and a pixel that stops before the splat that
+would take its transmittance to 1e-4 or less.
+
+Three choices carry the speed and the accuracy:
+
+* The 2D conic is kept as its completed square. With d = pixel - mean and the blurred covariance (cxx, cxy, cyy),
+  sigma = (A X^2 + K dy^2) / 2, where X = dx + r dy, A = cyy / det, r = -cxy / cyy, K = 1 / cyy. No term cancels for
+  needles, and a row of pixels has constant r dy and K dy^2.
+* alpha = exp(-8 y) with y = (sigma - ln opacity) / 8: a polynomial and three squarings. alpha >= 1/255 is y <= Y_LIMIT.
+* A tile's pixels lie in groups of eight: transmittance, then one vector per channel. A pixel that is finished has its
+  transmittance negated, so a sign test skips finished groups and nothing else need be kept.
+
+Every kernel releases the interpreter lock, works on a range of Gaussians or tiles, and writes nowhere that another
+range does: results do not depend on the number of threads.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from spatialavatar.render._jit import kernel
+from spatialavatar.render._simd import (
+    all_negative,
+    fma,
+    lane_numbers,
+    load,
+    minimum,
+    negative_abs,
+    select,
+    splat,
+    store,
+)
+
+RECORD = 6
+"""Floats per projected Gaussian: mean x, mean y, A / 16, r, K / 16, -ln(opacity) / 8."""
+
+ALPHA_MIN = 1.0 / 255.0
+Y_LIMIT = np.float32(np.log(255.0) / 8.0)
+ALPHA_MAX = np.float32(0.999)
+T_STOP = np.float32(1e-4)
+
+_HALF = np.float32(0.5)
+_ONE = np.float32(1.0)
+_ZERO = np.float32(0.0)
+_OUTSIDE = np.float32(-1.0)
+
+# exp(-y) on [0, Y_LIMIT], minimax in relative error: 2e-9 before rounding.
+_E0 = np.float32(0.9999999983541898)
+_E1 = np.float32(-0.9999997651341024)
+_E2 = np.float32(0.499994784661273)
+_E3 = np.float32(-0.1666228676953524)
+_E4 = np.float32(0.04148915870152844)
+_E5 = np.float32(-0.007957043291433418)
+_E6 = np.float32(0.0009786350096253464)
+
+
+@kernel(fastmath=False, inline=True)
+def _rotation(quat):  # pragma: no cover - compiled
+    """Rotation matrix, row by row, of a quaternion (w, x, y, z) of any length but 0, and that length."""
+    w, x, y, z = float(quat[0]), float(quat[1]), float(quat[2]), float(quat[3])
+    norm = np.sqrt(w * w + x * x + y * y + z * z)
+    w, x, y, z = w / norm, x / norm, y / norm, z / norm
+    return (
+        1 - 2 * (y * y + z * z),
+        2 * (x * y - w * z),
+        2 * (x * z + w * y),
+        2 * (x * y + w * z),
+        1 - 2 * (x * x + z * z),
+        2 * (y * z - w * x),
+        2 * (x * z - w * y),
+        2 * (y * z + w * x),
+        1 - 2 * (x * x + y * y),
+        norm,
+    )
+
+
+@kernel(fastmath=False, inline=True)
+def _clamped(value, limit_low, limit_high):  # pragma: no cover - compiled
+    """``value`` within the two limits, and whether it was."""
+    return min(max(value, limit_low), limit_high), limit_low <= value <= limit_high
+
+
+@kernel(fastmath=False, inline=True)
+def _view(mean, viewmat):  # pragma: no cover - compiled
+    """A world point in camera axes."""
+    x, y, z = float(mean[0]), float(mean[1]), float(mean[2])
+    return (
+        viewmat[0, 0] * x + viewmat[0, 1] * y + viewmat[0, 2] * z + viewmat[0, 3],
+        viewmat[1, 0] * x + viewmat[1, 1] * y + viewmat[1, 2] * z + viewmat[1, 3],
+        viewmat[2, 0] * x + viewmat[2, 1] * y + viewmat[2, 2] * z + viewmat[2, 3],
+    )
+
+
+@kernel(fastmath=False, inline=True)
+def _jacobian(x, y, z, K, width, height):  # pragma: no cover - compiled
+    """Projection's Jacobian (J00, J02, J11, J12) at a camera point, and whether x and y were inside the clamp.
+
+    As in gsplat, the point is held within 1.3 times the field of view, where the linearisation is fair.
+    """
+    fx, fy, cx, cy = K[0, 0], K[1, 1], K[0, 2], K[1, 2]
+    margin_x, margin_y = 0.15 * width / fx, 0.15 * height / fy
+    slope_x, free_x = _clamped(x / z, -(cx / fx + margin_x), (width - cx) / fx + margin_x)
+    slope_y, free_y = _clamped(y / z, -(cy / fy + margin_y), (height - cy) / fy + margin_y)
+    return fx / z, -fx * slope_x / z, fy / z, -fy * slope_y / z, free_x, free_y
+
+
+@kernel(fastmath=False, inline=True)
+def _splat_axes(rotation, viewmat, j00, j02, j11, j12):  # pragma: no cover - compiled
+    """The Gaussian's three unit axes in camera axes M = W R (rows m0, m1, m2) and on the picture P = J M (rows p, q)."""
+    r00, r01, r02, r10, r11, r12, r20, r21, r22, _ = rotation
+    m00 = viewmat[0, 0] * r00 + viewmat[0, 1] * r10 + viewmat[0, 2] * r20
+    m01 = viewmat[0, 0] * r01 + viewmat[0, 1] * r11 + viewmat[0, 2] * r21
+    m02 = viewmat[0, 0] * r02 + viewmat[0, 1] * r12 + viewmat[0, 2] * r22
+    m10 = viewmat[1, 0] * r00 + viewmat[1, 1] * r10 + viewmat[1, 2] * r20
+    m11 = viewmat[1, 0] * r01 + viewmat[1, 1] * r11 + viewmat[1, 2] * r21
+    m12 = viewmat[1, 0] * r02 + viewmat[1, 1] * r12 + viewmat[1, 2] * r22
+    m20 = viewmat[2, 0] * r00 + viewmat[2, 1] * r10 + viewmat[2, 2] * r20
+    m21 = viewmat[2, 0] * r01 + viewmat[2, 1] * r11 + viewmat[2, 2] * r21
+    m22 = viewmat[2, 0] * r02 + viewmat[2, 1] * r12 + viewmat[2, 2] * r22
+    return (
+        (m00, m01, m02, m10, m11, m12, m20, m21, m22),
+        (j00 * m00 + j02 * m20, j00 * m01 + j02 * m21, j00 * m02 + j02 * m22),
+        (j11 * m10 + j12 * m20, j11 * m11 + j12 * m21, j11 * m12 + j12 * m22),
+    )
+
+
+@kernel(fastmath=False, inline=True)
+def _covariance(p, q, scale, eps2d):  # pragma: no cover - compiled
+    """Blurred covariance on the picture (cxx, cxy, cyy), pixels squared."""
+    s0, s1, s2 = float(scale[0]) ** 2, float(scale[1]) ** 2, float(scale[2]) ** 2
+    return (
+        s0 * p[0] * p[0] + s1 * p[1] * p[1] + s2 * p[2] * p[2] + eps2d,
+        s0 * p[0] * q[0] + s1 * p[1] * q[1] + s2 * p[2] * q[2],
+        s0 * q[0] * q[0] + s1 * q[1] * q[1] + s2 * q[2] * q[2] + eps2d,
+    )
+
+
+@kernel(fastmath=False)
+def project_forward(
+    begin,
+    end,
+    means,
+    quats,
+    scales,
+    opacities,
+    viewmat,
+    K,
+    width,
+    height,
+    near,
+    far,
+    eps2d,
+    radius_clip,
+    records,
+    boxes,
+    radii,
+    depths,
+    conics,
+):  # pragma: no cover - compiled
+    """Project Gaussians ``begin`` .. ``end``.
+
+    Writes ``records`` (N, RECORD), ``boxes`` (N, 4) int32 with the half-open pixel ranges x0, x1, y0, y1 in which alpha
+    can reach 1/255 (empty where the Gaussian is not seen), and gsplat's ``radii`` (N, 2), ``depths`` (N,), ``conics``
+    (N, 3). The outputs come in as zeros. A Gaussian with any value that is not finite is not seen: every test below is
+    written so that NaN fails it.
+    """
+    for n in range(begin, end):
+        x, y, z = _view(means[n], viewmat)
+        opacity = float(opacities[n])
+        if not (near <= z <= far and z != 0.0 and ALPHA_MIN <= opacity < np.inf):
+            continue
+        j00, j02, j11, j12, _, _ = _jacobian(x, y, z, K, width, height)
+        _, p, q = _splat_axes(_rotation(quats[n]), viewmat, j00, j02, j11, j12)
+        cxx, cxy, cyy = _covariance(p, q, scales[n], eps2d)
+        det = cxx * cyy - cxy * cxy
+        mean_x, mean_y = j00 * x + K[0, 2], j11 * y + K[1, 2]
+        if not (det > 0.0 and cxx < 1e30 and cyy < 1e30 and abs(mean_x) < 1e15 and abs(mean_y) < 1e15):
+            continue
+        extent = np.sqrt(2.0 * np.log(opacity / ALPHA_MIN))
+        half_x, half_y = extent * np.sqrt(cxx), extent * np.sqrt(cyy)
+        radius_x, radius_y = np.ceil(half_x), np.ceil(half_y)
+        if radius_x <= radius_clip and radius_y <= radius_clip:
+            continue
+        if mean_x + radius_x <= 0.0 or mean_x - radius_x >= width:
+            continue
+        if mean_y + radius_y <= 0.0 or mean_y - radius_y >= height:
+            continue
+        # A hundredth of a pixel more than the ellipse: the blending kernel decides in float32, the box must not.
+        boxes[n, 0] = int(min(max(np.ceil(mean_x - half_x - 0.51), 0.0), width))
+        boxes[n, 1] = int(min(max(np.floor(mean_x + half_x + 0.51), 0.0), width))
+        boxes[n, 2] = int(min(max(np.ceil(mean_y - half_y - 0.51), 0.0), height))
+        boxes[n, 3] = int(min(max(np.floor(mean_y + half_y + 0.51), 0.0), height))
+        a, r, k = cyy / det, -cxy / cyy, 1.0 / cyy
+        records[n, 0] = mean_x
+        records[n, 1] = mean_y
+        records[n, 2] = a / 16.0
+        records[n, 3] = r
+        records[n, 4] = k / 16.0
+        records[n, 5] = -np.log(opacity) / 8.0
+        radii[n, 0] = int(min(radius_x, 2e9))
+        radii[n, 1] = int(min(radius_y, 2e9))
+        depths[n] = z
+        conics[n, 0] = a
+        conics[n, 1] = a * r
+        conics[n, 2] = cxx / det
+
+
+@kernel(fastmath=False)
+def sort_by_depth(depths, boxes):  # pragma: no cover - compiled
+    """Indices (M,) int32 of the Gaussians with a box, nearest first, ties by index: a stable radix sort."""
+    count = 0
+    for n in range(boxes.shape[0]):
+        count += boxes[n, 0] < boxes[n, 1] and boxes[n, 2] < boxes[n, 3]
+    order, order_next = np.empty(count, np.int32), np.empty(count, np.int32)
+    keys, keys_next = np.empty(count, np.uint32), np.empty(count, np.uint32)
+    bits = depths.view(np.uint32)
+    histogram = np.zeros((3, 2048), np.int64)
+    count = 0
+    for n in range(boxes.shape[0]):
+        if boxes[n, 0] < boxes[n, 1] and boxes[n, 2] < boxes[n, 3]:
+            key = np.uint32(bits[n])
+            # Floats sort as unsigned integers once the sign bit of positive ones, all bits of negative ones, are turned.
+            key ^= np.uint32(0xFFFFFFFF) if key >> 31 else np.uint32(0x80000000)
+            keys[count] = key
+            order[count] = n
+            count += 1
+            for step in range(3):
+                histogram[step, (key >> np.uint32(11 * step)) & np.uint32(2047)] += 1
+    for step in range(3):
+        total = 0
+        for digit in range(2048):
+            here = histogram[step, digit]
+            histogram[step, digit] = total
+            total += here
+        for i in range(count):
+            digit = (keys[i] >> np.uint32(11 * step)) & np.uint32(2047)
+            place = histogram[step, digit]
+            histogram[step, digit] = place + 1
+            keys_next[place] = keys[i]
+            order_next[place] = order[i]
+        keys, keys_next = keys_next, keys
+        order, order_next = order_next, order
+    return order
+
+
+@kernel(fastmath=False)
+def count_tiles(boxes, tile_size, tiles_x, tiles_y):  # pragma: no cover - compiled
+    """Prefix sums of the splats in each tile (tiles + 1,) and of the tiles of each Gaussian (N + 1,), int64."""
+    tile_offsets = np.zeros(tiles_x * tiles_y + 1, np.int64)
+    slot_offsets = np.zeros(boxes.shape[0] + 1, np.int64)
+    for n in range(boxes.shape[0]):
+        tiles = 0
+        if boxes[n, 0] < boxes[n, 1] and boxes[n, 2] < boxes[n, 3]:
+            for row in range(boxes[n, 2] // tile_size, (boxes[n, 3] - 1) // tile_size + 1):
+                for column in range(boxes[n, 0] // tile_size, (boxes[n, 1] - 1) // tile_size + 1):
+                    tile_offsets[row * tiles_x + column + 1] += 1
+                    tiles += 1
+        slot_offsets[n + 1] = slot_offsets[n] + tiles
+    for tile in range(tiles_x * tiles_y):
+        tile_offsets[tile + 1] += tile_offsets[tile]
+    return tile_offsets, slot_offsets
+
+
+@kernel(fastmath=False)
+def fill_tiles(order, boxes, tile_size, tiles_x, tile_offsets, slot_offsets):  # pragma: no cover - compiled
+    """The splats of each tile, nearest first: Gaussian index and slot.
+
+    A slot is a number of its own for each pair of a Gaussian and a tile; a Gaussian's slots are consecutive.
+    """
+    splat_ids = np.empty(tile_offsets[-1], np.int32)
+    splat_slots = np.empty(tile_offsets[-1], np.int32)
+    heads = tile_offsets[:-1].copy()
+    for i in range(order.shape[0]):
+        n = order[i]
+        slot = slot_offsets[n]
+        for row in range(boxes[n, 2] // tile_size, (boxes[n, 3] - 1) // tile_size + 1):
+            for column in range(boxes[n, 0] // tile_size, (boxes[n, 1] - 1) // tile_size + 1):
+                tile = row * tiles_x + column
+                place = heads[tile]
+                heads[tile] = place + 1
+                splat_ids[place] = n
+                splat_slots[place] = slot
+                slot += 1
+    return splat_ids, splat_slots
+
+
+@kernel(fastmath=False, inline=True)
+def _exp_minus_8(y):  # pragma: no cover - compiled
+    """exp(-8 y) on eight lanes; relative error below 1e-6 for y in [0, Y_LIMIT], at least 1 for y < 0."""
+    e = fma(splat(_E6), y, splat(_E5))
+    e = fma(e, y, splat(_E4))
+    e = fma(e, y, splat(_E3))
+    e = fma(e, y, splat(_E2))
+    e = fma(e, y, splat(_E1))
+    e = fma(e, y, splat(_E0))
+    e = e * e
+    e = e * e
+    return e * e
+
+
+@kernel(fastmath=False, inline=True)
+def _start_transmittance(pixels, tile_size, stride, columns, rows):  # pragma: no cover - compiled
+    """1 for the tile's pixels that lie in the picture, finished for the others."""
+    groups = tile_size // 8
+    for row in range(tile_size):
+        for column in range(tile_size):
+            inside = row < rows and column < columns
+            pixels[(row * groups + column // 8) * stride + column % 8] = _ONE if inside else _OUTSIDE
+
+
+@kernel(fastmath=False)
+def raster_forward(
+    first_tile,
+    last_tile,
+    tile_size,
+    tiles_x,
+    tile_offsets,
+    splat_ids,
+    records,
+    boxes,
+    colors,
+    color_out,
+    transmittance_out,
+):  # pragma: no cover - compiled
+    """Blend tiles ``first_tile`` .. ``last_tile`` into ``color_out`` (H, W, D), ``transmittance_out`` (H, W)."""
+    height, width, channels = color_out.shape
+    groups = tile_size // 8
+    stride = 8 * (1 + channels)
+    pixels = np.empty(tile_size * groups * stride, np.float32)
+    for tile in range(first_tile, last_tile):
+        left, top = tile % tiles_x * tile_size, tile // tiles_x * tile_size
+        right, bottom = min(left + tile_size, width), min(top + tile_size, height)
+        pixels[:] = _ZERO
+        _start_transmittance(pixels, tile_size, stride, right - left, bottom - top)
+        first_live = 0
+        for place in range(tile_offsets[tile], tile_offsets[tile + 1]):
+            while first_live < tile_size * groups and all_negative(load(pixels, first_live * stride)):
+                first_live += 1
+            if first_live == tile_size * groups:
+                break
+            n = splat_ids[place]
+            mean_x, mean_y = records[n, 0], records[n, 1]
+            a, r, k, log_term = records[n, 2], records[n, 3], records[n, 4], records[n, 5]
+            first_group = (max(boxes[n, 0], left) - left) // 8
+            last_group = (min(boxes[n, 1], right) - left - 1) // 8
+            if channels == 3:
+                red, green, blue = splat(colors[n, 0]), splat(colors[n, 1]), splat(colors[n, 2])
+            else:
+                red = green = blue = splat(_ZERO)
+            for row in range(max(boxes[n, 2], top), min(boxes[n, 3], bottom)):
+                dy = np.float32(row) + _HALF - mean_y
+                row_term = splat(k * dy * dy + log_term)
+                offset = r * dy + (_HALF - mean_x)
+                for group in range(first_group, last_group + 1):
+                    base = ((row - top) * groups + group) * stride
+                    transmittance = load(pixels, base)
+                    if all_negative(transmittance):
+                        continue
+                    sheared = splat(np.float32(left + 8 * group) + offset) + lane_numbers()
+                    y = fma(splat(a) * sheared, sheared, row_term)
+                    alpha = minimum(_exp_minus_8(y), splat(ALPHA_MAX))
+                    alpha = select(y <= splat(Y_LIMIT), alpha, splat(_ZERO))
+                    weight = alpha * transmittance
+                    after = transmittance - weight
+                    stops = after <= splat(T_STOP)
+                    weight = select(stops, splat(_ZERO), weight)
+                    store(pixels, base, select(stops, negative_abs(transmittance), after))
+                    if channels == 3:
+                        store(pixels, base + 8, fma(weight, red, load(pixels, base + 8)))
+                        store(pixels, base + 16, fma(weight, green, load(pixels, base + 16)))
+                        store(pixels, base + 24, fma(weight, blue, load(pixels, base + 24)))
+                    else:
+                        for channel in range(channels):
+                            at = base + 8 + 8 * channel
+                            store(pixels, at, fma(weight, splat(colors[n, channel]), load(pixels, at)))
+        for row in range(top, bottom):
+            for column in range(left, right):
+                base = ((row - top) * groups + (column - left) // 8) * stride + (column - left) % 8
+                transmittance_out[row, column] = abs(pixels[base])
+                for channel in range(channels):
+                    color_out[row, column, channel] = pixels[base + 8 + 8 * channel]

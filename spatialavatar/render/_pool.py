@@ -1,0 +1,67 @@
+"""Threads for kernels that release the interpreter lock.
+
+One lazily made pool per process. The thread that calls :func:`run` works too, so any number of threads may call it at
+once, and a fork leaves the child with no pool rather than with one whose threads do not exist.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import torch
+
+THREADS_VARIABLE = "SPATIALAVATAR_THREADS"
+
+_lock = threading.Lock()
+_executor: ThreadPoolExecutor | None = None
+_executor_size = 0
+
+
+def thread_count() -> int:
+    """Threads to work with: the environment variable ``SPATIALAVATAR_THREADS`` if it is a number, else torch's count."""
+    wanted = os.environ.get(THREADS_VARIABLE, "")
+    return max(1, int(wanted)) if wanted.isdecimal() else torch.get_num_threads()
+
+
+def run(task: Callable[[int], None], count: int, threads: int | None = None) -> None:
+    """Call ``task(0)`` .. ``task(count - 1)`` on the calling thread and the pool's; an exception is passed on."""
+    threads = min(count, threads or thread_count())
+    indices = itertools.count()  # next() on it is atomic
+
+    def work() -> None:
+        while (index := next(indices)) < count:
+            task(index)
+
+    helpers = [_pool(threads - 1).submit(work) for _ in range(threads - 1)]
+    try:
+        work()
+    finally:
+        # A helper that has not started has nothing left to do: the pool may be busy with another caller's work.
+        waiting = [helper for helper in helpers if not helper.cancel()]
+        for helper in waiting:
+            helper.result()
+
+
+def _pool(size: int) -> ThreadPoolExecutor:
+    """The process's executor, replaced by a larger one when ``size`` asks for it."""
+    global _executor, _executor_size
+    with _lock:
+        if _executor is None or size > _executor_size:
+            # The one that is replaced finishes what it holds; its threads end when it is collected.
+            _executor = ThreadPoolExecutor(size, thread_name_prefix="rasterize")
+            _executor_size = size
+        return _executor
+
+
+def _forget_pool() -> None:
+    """Start afresh in a forked child, where neither the pool's threads nor the holder of the lock exist."""
+    global _lock, _executor, _executor_size
+    _lock, _executor, _executor_size = threading.Lock(), None, 0
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_pool)
