@@ -1,7 +1,7 @@
 """The pretrained networks of the tracker, opened when first used and kept for every later frame.
 
-All of them run on the CPU from files in ``weights/networks`` and talk to nobody. Each runtime is imported when its first
-network is opened, so that importing the package stays quick.
+All of them run on the CPU from files in ``weights/networks`` and talk to nobody. Each runtime is imported when its
+first network is opened, so that importing the package stays quick.
 """
 
 from __future__ import annotations
