@@ -112,6 +112,21 @@ class Motion:
             neutral_expression=torch.zeros(head.expression_count + 9, device=head.device),
         )
 
+    @staticmethod
+    def cat(parts: Sequence[Motion], title: str = "") -> Motion:
+        """Play motions of one frame rate one after the other."""
+        if len({part.fps for part in parts}) != 1:
+            raise InputError("Only motions of one frame rate can be joined.")
+        valid = [torch.ones(len(part), dtype=torch.bool) if part.valid is None else part.valid for part in parts]
+        return Motion(
+            weights=torch.cat([part.weights for part in parts]),
+            rotation=torch.cat([part.rotation for part in parts]),
+            translation=torch.cat([part.translation for part in parts]),
+            fps=parts[0].fps,
+            title=title,
+            valid=torch.cat(valid),
+        )
+
     @classmethod
     def from_track(cls, track: Track, title: str = "") -> Motion:
         """The motion of a tracked video: its blendshape scores, its rotation, its translation about the median.

@@ -1,0 +1,109 @@
+"""The demo: an example photo becomes an avatar that talks, looks around and makes faces."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+
+from spatialavatar.avatar import Avatar
+from spatialavatar.driving import DriveConfig, drive
+from spatialavatar.errors import MissingAssetError, OutputError
+from spatialavatar.files import atomic_output
+from spatialavatar.media import VideoReader, read_image
+from spatialavatar.motion import Motion, load_motion
+from spatialavatar.pipeline import generate
+
+EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
+DEMO_PHOTO = "portraits/astronaut.png"
+DEMO_MOTIONS = ("talk", "look_around", "expressions")
+
+_CELL = 256
+_COLUMNS, _ROWS = 6, 3
+
+Progress = Callable[[float, str], None]
+
+
+def run_demo(
+    folder: str | Path,
+    *,
+    photos: Sequence[str | Path] | None = None,
+    size: int = 512,
+    progress: Progress | None = None,
+) -> tuple[Path, Path, Path]:
+    """Write ``demo.safetensors`` (the avatar), ``demo.mp4`` and ``demo.png`` (a contact sheet) into ``folder``.
+
+    Args:
+        folder: made where it is missing.
+        photos: one to four photos of one person; by default the example portrait.
+        size: width and height of the video, pixels.
+        progress: called with (fraction, message).
+
+    Returns:
+        The paths of the video, the sheet and the avatar.
+
+    Raises:
+        MissingAssetError: the examples are not there: the package was installed without its repository.
+        OutputError: the folder cannot be written.
+    """
+    report = progress or _silent
+    sources = [Path(photo) for photo in photos] if photos else [_example(DEMO_PHOTO)]
+    motions = [load_motion(_example(f"motions/{name}.json")) for name in DEMO_MOTIONS]
+    folder = Path(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"The folder {folder} cannot be made ({error.strerror}); choose another place.") from error
+    avatar = generate(sources, progress=lambda fraction, message: report(0.2 * fraction, message))
+    avatar_path = avatar.save(folder / "demo.safetensors")
+    video, sheet = folder / "demo.mp4", folder / "demo.png"
+    drive(
+        avatar,
+        Motion.cat(motions, "demo").to_track(avatar.head),
+        video,
+        DriveConfig(size=size, smoothing=0.0),
+        progress=lambda fraction, message: report(0.2 + 0.78 * fraction, message),
+    )
+    report(0.98, "Making the contact sheet")
+    picture = contact_sheet(read_image(sources[0]), avatar, video)
+    with atomic_output(sheet) as temporary:
+        Image.fromarray(picture).save(temporary)
+    report(1.0, "Done")
+    return video, sheet, avatar_path
+
+
+def contact_sheet(photo: np.ndarray, avatar: Avatar, video: str | Path) -> np.ndarray:
+    """The photo, the avatar in the photo's view, then frames of ``video`` at even steps: (rows, columns, 3) uint8."""
+    reader = VideoReader(video, max_side=_CELL)
+    wanted = _COLUMNS * _ROWS - 2
+    total = reader.frame_count_estimate
+    picks = {round((index + 0.5) * total / wanted) for index in range(wanted)}
+    with torch.inference_mode():
+        view, _ = avatar.render(background=torch.ones(3, device=avatar.shape.device))
+    cells = [_cell(photo), _cell((view.clamp(0.0, 1.0) * 255.0).byte().cpu().numpy())]
+    cells += [_cell(frame) for index, frame in enumerate(reader) if index in picks]
+    blank = np.full((_CELL, _CELL, 3), 255, np.uint8)
+    cells = (cells + [blank] * _COLUMNS * _ROWS)[: _COLUMNS * _ROWS]
+    return np.vstack([np.hstack(cells[row * _COLUMNS : (row + 1) * _COLUMNS]) for row in range(_ROWS)])
+
+
+def _cell(image: np.ndarray) -> np.ndarray:
+    """The picture fitted into a white square."""
+    fitted = ImageOps.contain(Image.fromarray(image), (_CELL, _CELL), Image.Resampling.LANCZOS)
+    return np.asarray(ImageOps.pad(fitted, (_CELL, _CELL), color=(255, 255, 255)))
+
+
+def _example(name: str) -> Path:
+    path = EXAMPLES / name
+    if not path.is_file():
+        raise MissingAssetError(
+            f"The demo needs {path}, which only a clone of the repository holds; clone it and run 'make demo' there."
+        )
+    return path
+
+
+def _silent(fraction: float, message: str) -> None:
+    """Progress for callers who asked for none."""

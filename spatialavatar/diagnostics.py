@@ -1,0 +1,63 @@
+"""Facts about an installation and about an avatar file, for people and for bug reports."""
+
+from __future__ import annotations
+
+import os
+import platform
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from spatialavatar import __version__
+from spatialavatar.avatar import Avatar, default_head
+from spatialavatar.errors import SpatialAvatarError
+from spatialavatar.hub import weights_dir
+
+
+def installation_facts() -> dict[str, Any]:
+    """Versions, device, render backend, and where the weights lie; JSON-ready.
+
+    A part that is missing is described in a sentence instead of raising: this is what people run when it is broken.
+    """
+    facts: dict[str, Any] = {
+        "version": __version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(terse=True),
+        "torch": torch.__version__,
+        "cpu_cores": os.cpu_count(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else "none",
+    }
+    try:
+        facts["weights"] = str(weights_dir())
+        head = default_head()
+        facts["head"] = {
+            "id": head.id,
+            "vertices": len(head.template),
+            "shape_coefficients": head.shape_count,
+            "expression_units": head.expression_count,
+            "licence": str(head.info.get("licence", "")),
+        }
+    except SpatialAvatarError as error:
+        facts["weights"] = str(error)
+    return facts
+
+
+def avatar_facts(path: str | Path) -> dict[str, Any]:
+    """What an avatar file holds; JSON-ready.
+
+    Raises:
+        MissingAssetError: there is no such file.
+        FormatError: it is no avatar, or belongs to another head model.
+    """
+    path = Path(path)
+    avatar = Avatar.load(path)
+    return {
+        "avatar": path.name,
+        "bytes": path.stat().st_size,
+        "head": avatar.head.id,
+        "layout": avatar.layout.id,
+        "gaussians": len(avatar.gaussians),
+        "camera": [avatar.camera.width, avatar.camera.height],
+        **{key: value for key, value in avatar.info.items() if value is not None},
+    }

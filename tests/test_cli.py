@@ -1,0 +1,259 @@
+"""The command line: what it hands on, what it prints where, and how it fails."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+import spatialavatar
+from spatialavatar import avatar as avatar_module
+from spatialavatar import cli, driving, pipeline
+from spatialavatar.avatar import Avatar
+from spatialavatar.errors import NoFaceError
+from spatialavatar.motion import Motion, load_motion, write_motion
+
+from .test_avatar import make_ball_avatar
+
+
+@pytest.fixture
+def avatar_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A saved toy avatar, whose toy head stands in for the default head."""
+    avatar = make_ball_avatar()
+    monkeypatch.setattr(avatar_module, "default_head", lambda: avatar.head)
+    return avatar.save(tmp_path / "ball.safetensors")
+
+
+@pytest.fixture
+def nod(tmp_path: Path) -> Path:
+    motion = Motion(
+        torch.zeros(6, 52), torch.linspace(0, 0.2, 6)[:, None] * torch.tensor([1.0, 0, 0]), torch.zeros(6, 3), 25.0
+    )
+    path = tmp_path / "nod.json"
+    write_motion(motion, path)
+    return path
+
+
+def test_help_does_not_wait_for_torch() -> None:
+    code = """
+import sys
+from spatialavatar import cli
+try:
+    cli.main(["--help"])
+finally:
+    assert "torch" not in sys.modules
+"""
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    assert "generate" in result.stdout
+
+
+def test_the_version_is_the_packages(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        cli.main(["--version"])
+    assert caught.value.code == 0
+    assert spatialavatar.__version__ in capsys.readouterr().out
+
+
+def test_a_wrong_command_line_exits_with_two() -> None:
+    with pytest.raises(SystemExit) as caught:
+        cli.main(["drive", "a.safetensors"])
+    assert caught.value.code == 2
+
+
+def test_generate_saves_what_the_pipeline_makes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    seen = {}
+
+    def fake(photos, *, model=None, progress=None):
+        seen["photos"] = photos
+        progress(0.5, "Halfway")
+        return make_ball_avatar()
+
+    monkeypatch.setattr(pipeline, "generate", fake)
+    out = tmp_path / "me.safetensors"
+    assert cli.main(["generate", "a.jpg", "b.jpg", "-o", str(out)]) == 0
+    captured = capsys.readouterr()
+    assert seen["photos"] == [Path("a.jpg"), Path("b.jpg")]
+    assert captured.out.strip() == str(out)
+    assert "Halfway" in captured.err
+    assert len(Avatar.load(out, make_ball_avatar().head).gaussians) > 0
+
+
+def test_a_failure_is_one_sentence_and_status_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_, **__):
+        raise NoFaceError("There is no face\nin a.jpg; give a portrait.")
+
+    monkeypatch.setattr(pipeline, "generate", fail)
+    assert cli.main(["generate", "a.jpg", "-o", str(tmp_path / "a.safetensors")]) == 1
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.splitlines() == ["spatialavatar: There is no face in a.jpg; give a portrait."]
+
+
+def test_a_bug_is_one_sentence_too_and_a_traceback_with_debug(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def break_down(*_, **__):
+        raise RuntimeError("cogs")
+
+    monkeypatch.setattr(pipeline, "generate", break_down)
+    line = ["generate", "a.jpg", "-o", str(tmp_path / "a.safetensors")]
+    assert cli.main(line) == 1
+    error = capsys.readouterr().err
+    assert "RuntimeError: cogs" in error
+    assert len(error.splitlines()) == 1
+    with pytest.raises(RuntimeError):
+        cli.main([*line, "--debug"])
+
+
+def test_an_interrupt_exits_with_130(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(pipeline, "generate", interrupt)
+    assert cli.main(["generate", "a.jpg", "-o", str(tmp_path / "a.safetensors")]) == 130
+
+
+def test_an_unwritable_output_is_refused_before_any_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(pipeline, "generate", lambda *_, **__: pytest.fail("work was done"))
+    assert cli.main(["generate", "a.jpg", "-o", str(tmp_path / "none" / "a.safetensors")]) == 1
+    assert "does not exist" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("extra", "expected"),
+    [
+        ([], {"strength": 1.0, "relative": True, "smoothing": 0.0, "size": 512, "background": (1.0, 1.0, 1.0)}),
+        (
+            ["--strength", "0.5", "--absolute", "--smoothing", "2", "--size", "256", "--background", "#ff0000"],
+            {"strength": 0.5, "relative": False, "smoothing": 2.0, "size": 256, "background": (1.0, 0.0, 0.0)},
+        ),
+    ],
+)
+def test_drive_hands_its_options_on(
+    avatar_file: Path, nod: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, extra: list[str], expected: dict
+) -> None:
+    seen = {}
+
+    def fake(avatar, motion, out, config, *, audio=None, progress=None):
+        seen.update(motion=motion, out=out, config=config)
+        return driving.DriveReport(out, 6, 25.0, 0, ())
+
+    monkeypatch.setattr(driving, "drive", fake)
+    out = tmp_path / "out.mp4"
+    assert cli.main(["drive", str(avatar_file), "--motion", str(nod), "-o", str(out), *extra]) == 0
+    assert (seen["motion"], seen["out"]) == (nod, out)
+    assert {key: getattr(seen["config"], key) for key in expected} == expected
+
+
+def test_videos_are_smoothed_unless_told_otherwise(avatar_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = {}
+
+    def fake(avatar, motion, out, config, **_):
+        seen["smoothing"] = config.smoothing
+        return driving.DriveReport(out, 1, 25.0, 0, ())
+
+    monkeypatch.setattr(driving, "drive", fake)
+    assert cli.main(["drive", str(avatar_file), "--motion", "clip.mp4"]) == 0
+    assert seen["smoothing"] == 1.0
+
+
+def test_drive_writes_a_video_of_the_motions_length(avatar_file: Path, nod: Path, tmp_path: Path) -> None:
+    from spatialavatar.media import VideoReader
+
+    out = tmp_path / "out.mp4"
+    assert cli.main(["drive", str(avatar_file), "--motion", str(nod), "-o", str(out), "--size", "64", "-q"]) == 0
+    frames = list(VideoReader(out))
+    assert len(frames) == 6
+    assert frames[0].shape == (64, 64, 3)
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        (["--background", "chartrooze"], "no colour"),
+        (["--strength", "9"], "strength"),
+        (["--size", "63"], "size"),
+    ],
+)
+def test_a_wrong_option_says_which(
+    avatar_file: Path, nod: Path, capsys: pytest.CaptureFixture[str], line: list[str], words: str
+) -> None:
+    assert cli.main(["drive", str(avatar_file), "--motion", str(nod), *line]) == 1
+    assert words in capsys.readouterr().err
+
+
+def test_track_writes_a_motion_where_the_name_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import spatialavatar.tracking
+
+    head = make_ball_avatar().head
+    motion = Motion(torch.rand(5, 52), torch.zeros(5, 3), torch.zeros(5, 3), 30.0)
+    monkeypatch.setattr(spatialavatar.tracking, "track", lambda path, *, progress=None: motion.to_track(head))
+    out = tmp_path / "take.csv"
+    assert cli.main(["track", "clip.mp4", "-o", str(out)]) == 0
+    torch.testing.assert_close(load_motion(out).weights, motion.weights, atol=1e-5, rtol=0)
+
+
+def test_track_refuses_an_unknown_format(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["track", "clip.mp4", "-o", "track.bvh"]) == 1
+    assert ".safetensors" in capsys.readouterr().err
+
+
+def test_info_describes_an_avatar_as_json(avatar_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["info", str(avatar_file), "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["head"] == "ball"
+    assert facts["gaussians"] == len(make_ball_avatar().gaussians)
+    assert facts["sources"] == 2
+
+
+def test_info_works_where_the_weights_are_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("SPATIALAVATAR_WEIGHTS", str(tmp_path / "none"))
+    assert cli.main(["info"]) == 0
+    assert "not a folder" in capsys.readouterr().out
+
+
+def test_info_lists_every_licence(capsys: pytest.CaptureFixture[str]) -> None:
+    from spatialavatar.hub import licences
+
+    assert cli.main(["info", "--licences", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["licences"] == licences()
+
+
+def test_the_contact_sheet_starts_with_the_photo_and_samples_the_video(
+    avatar_file: Path, nod: Path, tmp_path: Path
+) -> None:
+    from spatialavatar.demo import contact_sheet
+
+    video = tmp_path / "out.mp4"
+    cli.main(["drive", str(avatar_file), "--motion", str(nod), "-o", str(video), "--size", "64", "-q"])
+    photo = np.full((40, 20, 3), (255, 0, 0), np.uint8)
+    sheet = contact_sheet(photo, Avatar.load(avatar_file, make_ball_avatar().head), video)
+    assert sheet.shape == (768, 1536, 3)
+    assert tuple(sheet[128, 128]) == (255, 0, 0)
+    assert tuple(sheet[128, 4]) == (255, 255, 255)
+    assert sheet[:256, 512:768].std() > 5
+
+
+def test_the_bar_on_a_terminal_never_runs_backwards(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cli.sys, "stderr", SimpleNamespace(isatty=lambda: True, write=lambda _: 0, flush=lambda: None))
+    with cli._ProgressBar(quiet=False) as progress:
+        bar = progress.__self__._bar
+        for fraction in (0.2, 0.1, 0.6, 2.0):
+            progress(fraction, "Working")
+            assert bar.n <= 1.0
+        assert bar.n == 1.0
