@@ -1,0 +1,121 @@
+"""Tracks as files: one safetensors file with the tensors, and everything else in its metadata."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, Final
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from spatialavatar.errors import FormatError, InputError
+from spatialavatar.files import atomic_output
+from spatialavatar.records import Camera, HeadParams, Track
+
+TRACK_FORMAT: Final = "spatialavatar.track"
+TRACK_VERSION: Final = 1
+
+_PARAMS: Final = tuple(field.name for field in fields(HeadParams))
+_OPTIONAL: Final = (
+    "images",
+    "mattes",
+    "segments",
+    "landmarks",
+    "blendshapes",
+    "crop",
+    "neutral_expression",
+)
+
+
+def save_track(track: Track, path: str | Path) -> None:
+    """Write a track; the file appears whole or not at all.
+
+    Raises:
+        OutputError: the place cannot be written.
+    """
+    tensors = {f"params.{name}": getattr(track.params, name) for name in _PARAMS}
+    tensors["camera.intrinsics"] = track.camera.intrinsics
+    tensors["camera.world_to_camera"] = track.camera.world_to_camera
+    tensors["confidence"] = track.confidence
+    for name in _OPTIONAL:
+        value = getattr(track, name)
+        if value is not None:
+            tensors[name] = value
+    description = {
+        "fps": track.fps,
+        "head_id": track.head_id,
+        "width": track.camera.width,
+        "height": track.camera.height,
+        "warnings": list(track.warnings),
+    }
+    metadata = {
+        "format": TRACK_FORMAT,
+        "version": str(TRACK_VERSION),
+        "track": json.dumps(description, ensure_ascii=False),
+    }
+    stored = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    with atomic_output(path) as temporary:
+        save_file(stored, temporary, metadata=metadata)
+
+
+def load_track(path: str | Path) -> Track:
+    """Read what :func:`save_track` wrote.
+
+    Raises:
+        InputError: there is no such file.
+        FormatError: the file is no track, of another version, or damaged.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"There is no track at {path}; check the path.")
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata: dict[str, str] = file.metadata() or {}
+            if metadata.get("format") != TRACK_FORMAT:
+                raise FormatError(f"{path} is not a saved track; make one with the track command.")
+            if metadata.get("version") != str(TRACK_VERSION):
+                raise FormatError(
+                    f"{path} is a track of version {metadata.get('version')}; this release reads version "
+                    f"{TRACK_VERSION}: track the input again."
+                )
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+        track = _assembled(tensors, json.loads(metadata["track"]))
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
+        if isinstance(error, FormatError):
+            raise
+        raise FormatError(f"The track {path} is damaged ({error}); track the input again.") from error
+    _check(track, path)
+    return track
+
+
+def _assembled(tensors: dict[str, Tensor], description: dict[str, Any]) -> Track:
+    params = HeadParams(**{name: tensors[f"params.{name}"] for name in _PARAMS})
+    camera = Camera(
+        tensors["camera.intrinsics"],
+        tensors["camera.world_to_camera"],
+        int(description["width"]),
+        int(description["height"]),
+    )
+    return Track(
+        params=params,
+        camera=camera,
+        fps=float(description["fps"]),
+        head_id=str(description["head_id"]),
+        confidence=tensors["confidence"],
+        warnings=tuple(str(warning) for warning in description["warnings"]),
+        **{name: tensors.get(name) for name in _OPTIONAL},
+    )
+
+
+def _check(track: Track, path: Path) -> None:
+    """Raise :class:`FormatError` where the tensors disagree about the number of frames."""
+    count = len(track)
+    per_frame = {name: getattr(track.params, name) for name in _PARAMS if name != "shape"}
+    per_frame["confidence"] = track.confidence
+    per_frame.update({name: getattr(track, name) for name in _OPTIONAL if name != "neutral_expression"})
+    for name, value in per_frame.items():
+        if value is not None and len(value) != count:
+            raise FormatError(f"The track {path} holds {len(value)} {name} for {count} frames; track the input again.")

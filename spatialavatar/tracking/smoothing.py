@@ -1,0 +1,134 @@
+"""Smoothing of motion: the one-euro filter, causal for live frames and zero-phase for whole clips.
+
+Source: Casiez, Roussel and Vogel, "1 Euro Filter", CHI 2012. A first-order low-pass whose cut-off rises with the speed
+of the signal: slow drift loses its jitter, fast motion keeps its edge. Here every channel has a cut-off of its own.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from spatialavatar.errors import InputError
+from spatialavatar.head.rotations import axis_angle_to_matrix, matrix_to_axis_angle, matrix_to_quat, quat_to_matrix
+
+
+@dataclass(frozen=True)
+class OneEuro:
+    """Settings of the filter.
+
+    Attributes:
+        min_cutoff: cut-off of a signal at rest, Hz; lower removes more jitter.
+        beta: Hz of cut-off gained per unit a second of speed; higher lags less.
+        derivative_cutoff: cut-off of the speed estimate, Hz.
+    """
+
+    min_cutoff: float = 1.5
+    beta: float = 1.0
+    derivative_cutoff: float = 3.0
+
+
+class OneEuroFilter:
+    """The causal filter for frames as they come; every channel of a value is filtered on its own."""
+
+    def __init__(self, fps: float, settings: OneEuro | None = None) -> None:
+        """Start without a past.
+
+        Args:
+            fps: frames per second of the signal.
+            settings: see :class:`OneEuro`.
+
+        Raises:
+            InputError: the frame rate is not positive.
+        """
+        if not fps > 0:
+            raise InputError(f"A signal at {fps} frames per second cannot be smoothed; give a positive rate.")
+        self.settings = settings or OneEuro()
+        self.fps = fps
+        self._value: Tensor | None = None
+        self._speed: Tensor | None = None
+
+    def reset(self) -> None:
+        """Forget the past: the next value passes through."""
+        self._value = self._speed = None
+
+    def __call__(self, value: Tensor) -> Tensor:
+        """Filter the next value (...,), the same shape every time."""
+        if self._value is None or self._speed is None:
+            self._value, self._speed = value.clone(), torch.zeros_like(value)
+            return value.clone()
+        speed = (value - self._value) * self.fps
+        self._speed = self._speed + self._share(self.settings.derivative_cutoff) * (speed - self._speed)
+        cutoff = self.settings.min_cutoff + self.settings.beta * self._speed.abs()
+        self._value = self._value + self._share(cutoff) * (value - self._value)
+        return self._value.clone()
+
+    def _share(self, cutoff: Tensor | float) -> Tensor | float:
+        """The part of a step that a low-pass of ``cutoff`` Hz lets through in one frame."""
+        step = 2.0 * math.pi * cutoff / self.fps
+        return step / (step + 1.0)
+
+
+def one_euro(
+    values: Tensor,
+    fps: float,
+    min_cutoff: float = 1.5,
+    beta: float = 1.0,
+    derivative_cutoff: float = 3.0,
+    zero_phase: bool = False,
+) -> Tensor:
+    """Filter a signal along its first axis.
+
+    Args:
+        values: (T, ...) one value per frame.
+        fps: frames per second.
+        min_cutoff: see :class:`OneEuro`.
+        beta: see :class:`OneEuro`.
+        derivative_cutoff: see :class:`OneEuro`.
+        zero_phase: filter forwards and backwards and take the mean, so that nothing lags; needs the whole clip.
+
+    Returns:
+        (T, ...) smoothed values.
+
+    Raises:
+        InputError: the frame rate is not positive.
+    """
+    settings = OneEuro(min_cutoff, beta, derivative_cutoff)
+    forward = _filtered(values, fps, settings)
+    if not zero_phase:
+        return forward
+    return 0.5 * (forward + _filtered(values.flip(0), fps, settings).flip(0))
+
+
+def one_euro_rotations(
+    rotations: Tensor,
+    fps: float,
+    min_cutoff: float = 1.5,
+    beta: float = 1.0,
+    derivative_cutoff: float = 3.0,
+    zero_phase: bool = False,
+) -> Tensor:
+    """Filter axis-angle vectors (T, 3) as rotations, so that a turn through 180 degrees does not jump.
+
+    The filter runs on unit quaternions of continuous sign, doubled so that ``beta`` is in Hz per radian a second; for
+    the other arguments see :func:`one_euro`.
+    """
+    quats = _continuous(matrix_to_quat(axis_angle_to_matrix(rotations)))
+    smooth = 0.5 * one_euro(2.0 * quats, fps, min_cutoff, beta, derivative_cutoff, zero_phase)
+    return matrix_to_axis_angle(quat_to_matrix(smooth))
+
+
+def _filtered(values: Tensor, fps: float, settings: OneEuro) -> Tensor:
+    one_by_one = OneEuroFilter(fps, settings)
+    return torch.stack([one_by_one(value) for value in values]) if len(values) else values.clone()
+
+
+def _continuous(quats: Tensor) -> Tensor:
+    """Flip the signs of (T, 4) quaternions so that neighbours lie in the same half-space."""
+    if len(quats) < 2:
+        return quats
+    flips = torch.where((quats[1:] * quats[:-1]).sum(-1) < 0, -1.0, 1.0).to(quats.dtype).cumprod(0)
+    return torch.cat([quats[:1], quats[1:] * flips[:, None]])
