@@ -57,8 +57,8 @@ def rasterize(
         far_plane: and those farther.
         eps2d: blur added to the variance on the picture, pixels squared.
         radius_clip: Gaussians whose radius on the picture is at most this many pixels are left out.
-        backend: "cpu" (any machine; the result comes back on the tensors' device), "gsplat" (CUDA), or "auto": gsplat for
-            CUDA tensors, cpu for the others.
+        backend: "cpu" (any machine; the result comes back on the tensors' device), "gsplat" (CUDA), or "auto": gsplat
+            for CUDA tensors, cpu for the others.
 
     Returns:
         colors (..., C, H, W, D) float32 and alphas (..., C, H, W, 1) float32, in which the colour is premultiplied by
@@ -175,9 +175,8 @@ def _check(
 ) -> None:
     """Raise :class:`InputError` where two shapes disagree."""
     if means.ndim < 2 or viewmats.ndim != means.ndim + 1:
-        raise InputError(
-            f"means must be (..., N, 3) and viewmats (..., C, 4, 4), not {tuple(means.shape)} and {tuple(viewmats.shape)}."
-        )
+        shapes = f"{tuple(means.shape)} and {tuple(viewmats.shape)}"
+        raise InputError(f"means must be (..., N, 3) and viewmats (..., C, 4, 4), not {shapes}.")
     batch, n, cameras, channels = tuple(means.shape[:-2]), means.shape[-2], viewmats.shape[-3], colors.shape[-1]
     per_camera = colors.ndim == means.ndim + 1
     wanted = {

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from spatialavatar.render import _kernels, _pool
 
@@ -81,7 +82,7 @@ def rasterize(
     views = []
     for entry in itertools.product(*(range(length) for length in batch)):
         m, q, s, o, c, v, k = (t[entry] for t in tensors)
-        views += [_render_view(m, q, s, o, c[i] if per_camera else c, v[i], k[i], settings) for i in range(cameras)]
+        views += [_Rasterize.apply(m, q, s, o, c[i] if per_camera else c, v[i], k[i], settings) for i in range(cameras)]
     if not views:
         none = torch.zeros(0, device=device)
         n, channels = means.shape[-2], colors.shape[-1]
@@ -100,27 +101,43 @@ def warmup() -> None:
     K = torch.tensor([[50.0, 0.0, 32.0], [0.0, 50.0, 24.0], [0.0, 0.0, 1.0]])
     ones = torch.ones(1, 4)
     settings = _Settings(64, 48, 0.01, 1e10, 0.3, 0.0)
-    _render_view(means, ones, 0.1 * ones[:, :3], 0.5 * ones[:, 0], ones[:, :3], torch.eye(4), K, settings)
+    view = (means, ones, 0.1 * ones[:, :3], 0.5 * ones[:, 0], ones[:, :3], torch.eye(4), K)
+    _Rasterize.apply(*view, settings)[0].sum().backward()
 
 
-def _render_view(
-    means: Tensor,
-    quats: Tensor,
-    scales: Tensor,
-    opacities: Tensor,
-    colors: Tensor,
-    viewmat: Tensor,
-    K: Tensor,
-    settings: _Settings,
-) -> tuple[Tensor, ...]:
+class _Rasterize(torch.autograd.Function):
     """One picture: colour (H, W, D), alpha (H, W, 1), radii (N, 2), means2d (N, 2), depths (N,), conics (N, 3)."""
-    gaussians = tuple(_as_numpy(t) for t in (means, quats, scales, opacities))
-    projection = _project(gaussians, _as_camera(viewmat), _as_camera(K), settings)
-    tiles = _sort_into_tiles(projection, tile_size(colors.shape[-1]), settings)
-    color, transmittance = _blend(projection, tiles, _as_numpy(colors), settings)
-    alpha = 1.0 - torch.from_numpy(transmittance)[..., None]
-    info = (projection.radii, projection.records[:, :2].copy(), projection.depths, projection.conics)
-    return (torch.from_numpy(color), alpha, *(torch.from_numpy(array) for array in info))
+
+    @staticmethod
+    def forward(ctx: Any, *args: Any) -> tuple[Tensor, ...]:
+        *tensors, settings = args
+        means, quats, scales, opacities, colors, viewmat, K = tensors
+        gaussians = tuple(_as_numpy(t) for t in (means, quats, scales, opacities))
+        projection = _project(gaussians, _as_camera(viewmat), _as_camera(K), settings)
+        tiles = _sort_into_tiles(projection, tile_size(colors.shape[-1]), settings)
+        color, transmittance = (torch.from_numpy(a) for a in _blend(projection, tiles, _as_numpy(colors), settings))
+        ctx.save_for_backward(*tensors, color, transmittance)
+        ctx.projection, ctx.tiles, ctx.settings = projection, tiles, settings
+        arrays = (projection.radii, projection.records[:, :2].copy(), projection.depths, projection.conics)
+        info = tuple(torch.from_numpy(array) for array in arrays)
+        ctx.mark_non_differentiable(*info)
+        return (color, 1.0 - transmittance[..., None], *info)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, color_grad: Tensor, alpha_grad: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
+        *tensors, color, transmittance = ctx.saved_tensors
+        means, quats, scales, opacities, colors, viewmat, K = tensors
+        slot_grads = _blend_backward(
+            ctx.projection,
+            ctx.tiles,
+            *(_as_numpy(t) for t in (colors, color, transmittance, color_grad, alpha_grad[..., 0])),
+        )
+        gaussians = tuple(_as_numpy(t) for t in (means, quats, scales, opacities))
+        grads = _project_backward(
+            gaussians, _as_camera(viewmat), _as_camera(K), ctx.settings, ctx.tiles.slot_offsets, slot_grads
+        )
+        return (*(torch.from_numpy(grad) for grad in grads), None, None)
 
 
 def tile_size(channels: int) -> int:
@@ -211,3 +228,76 @@ def _blend(projection: _Projection, tiles: _Tiles, colors: Array, settings: _Set
 
     _pool.run(task, len(ranges) - 1)
     return color, transmittance
+
+
+def _blend_backward(
+    projection: _Projection,
+    tiles: _Tiles,
+    colors: Array,
+    color: Array,
+    transmittance: Array,
+    color_grad: Array,
+    alpha_grad: Array,
+) -> Array:
+    """Gradients (slots, MOMENTS + D) of each pair of a Gaussian and a tile."""
+    slot_grads = np.zeros((len(tiles.splat_ids), _kernels.MOMENTS + colors.shape[1]), np.float32)
+    ranges = _tile_ranges(tiles)
+
+    def task(index: int) -> None:
+        _kernels.raster_backward(
+            ranges[index],
+            ranges[index + 1],
+            tiles.size,
+            tiles.columns,
+            tiles.offsets,
+            tiles.splat_ids,
+            tiles.splat_slots,
+            projection.records,
+            projection.boxes,
+            colors,
+            color,
+            transmittance,
+            color_grad,
+            alpha_grad,
+            slot_grads,
+        )
+
+    _pool.run(task, len(ranges) - 1)
+    return slot_grads
+
+
+def _project_backward(
+    gaussians: tuple[Array, ...],
+    viewmat: Array,
+    K: Array,
+    settings: _Settings,
+    slot_offsets: Array,
+    slot_grads: Array,
+) -> tuple[Array, ...]:
+    """Gradients of means, quats, scales, opacities, colours and the view matrix, float32."""
+    count = len(gaussians[0])
+    tasks = -(-count // _GAUSSIANS_PER_TASK)
+    grads = tuple(np.zeros_like(array) for array in gaussians)
+    colors_grad = np.zeros((count, slot_grads.shape[1] - _kernels.MOMENTS), np.float32)
+    viewmat_grads = np.zeros((tasks, 4, 4))
+
+    def task(index: int) -> None:
+        begin = index * _GAUSSIANS_PER_TASK
+        _kernels.project_backward(
+            begin,
+            min(begin + _GAUSSIANS_PER_TASK, count),
+            *gaussians,
+            viewmat,
+            K,
+            settings.width,
+            settings.height,
+            settings.eps2d,
+            slot_offsets,
+            slot_grads,
+            *grads,
+            colors_grad,
+            viewmat_grads[index],
+        )
+
+    _pool.run(task, tasks)
+    return (*grads, colors_grad, viewmat_grads.sum(axis=0).astype(np.float32))

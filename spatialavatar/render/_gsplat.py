@@ -1,7 +1,7 @@
 """The GPU backend where gsplat is built: a thin call of its ``rasterization``.
 
-gsplat is imported when it is first asked for and never before: the import alone takes seconds, and it succeeds where the
-extension that does the work is missing.
+gsplat is imported when it is first asked for and never before: the import alone takes seconds, and it succeeds where
+the extension that does the work is missing.
 """
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# ruff: noqa: ANN001, ANN202 - numba infers the kernels' types.
 """The compiled steps of the CPU rasteriser: project, sort into tiles, blend, and the gradients of each.
 
 The semantics are those of gsplat 1.5 (Ye et al., "gsplat: An open-source library for Gaussian splatting", 2024): EWA
@@ -25,6 +26,7 @@ from spatialavatar.render._jit import kernel
 from spatialavatar.render._simd import (
     all_negative,
     fma,
+    horizontal_sum,
     lane_numbers,
     load,
     minimum,
@@ -36,6 +38,10 @@ from spatialavatar.render._simd import (
 
 RECORD = 6
 """Floats per projected Gaussian: mean x, mean y, A / 16, r, K / 16, -ln(opacity) / 8."""
+
+MOMENTS = 6
+"""Floats per slot before the colours' gradients. With e = alpha dL/dalpha, summed over the pixels of the pair:
+e, e X, e dy, e X^2, e X dy, e dy^2."""
 
 ALPHA_MIN = 1.0 / 255.0
 Y_LIMIT = np.float32(np.log(255.0) / 8.0)
@@ -60,7 +66,7 @@ _E6 = np.float32(0.0009786350096253464)
 @kernel(fastmath=False, inline=True)
 def _rotation(quat):  # pragma: no cover - compiled
     """Rotation matrix, row by row, of a quaternion (w, x, y, z) of any length but 0, and that length."""
-    w, x, y, z = float(quat[0]), float(quat[1]), float(quat[2]), float(quat[3])
+    w, x, y, z = np.float64(quat[0]), np.float64(quat[1]), np.float64(quat[2]), np.float64(quat[3])
     norm = np.sqrt(w * w + x * x + y * y + z * z)
     w, x, y, z = w / norm, x / norm, y / norm, z / norm
     return (
@@ -86,7 +92,7 @@ def _clamped(value, limit_low, limit_high):  # pragma: no cover - compiled
 @kernel(fastmath=False, inline=True)
 def _view(mean, viewmat):  # pragma: no cover - compiled
     """A world point in camera axes."""
-    x, y, z = float(mean[0]), float(mean[1]), float(mean[2])
+    x, y, z = np.float64(mean[0]), np.float64(mean[1]), np.float64(mean[2])
     return (
         viewmat[0, 0] * x + viewmat[0, 1] * y + viewmat[0, 2] * z + viewmat[0, 3],
         viewmat[1, 0] * x + viewmat[1, 1] * y + viewmat[1, 2] * z + viewmat[1, 3],
@@ -109,7 +115,7 @@ def _jacobian(x, y, z, K, width, height):  # pragma: no cover - compiled
 
 @kernel(fastmath=False, inline=True)
 def _splat_axes(rotation, viewmat, j00, j02, j11, j12):  # pragma: no cover - compiled
-    """The Gaussian's three unit axes in camera axes M = W R (rows m0, m1, m2) and on the picture P = J M (rows p, q)."""
+    """The Gaussian's unit axes in camera axes, M = W R (nine, row by row), and on the picture, P = J M (rows p, q)."""
     r00, r01, r02, r10, r11, r12, r20, r21, r22, _ = rotation
     m00 = viewmat[0, 0] * r00 + viewmat[0, 1] * r10 + viewmat[0, 2] * r20
     m01 = viewmat[0, 0] * r01 + viewmat[0, 1] * r11 + viewmat[0, 2] * r21
@@ -130,7 +136,7 @@ def _splat_axes(rotation, viewmat, j00, j02, j11, j12):  # pragma: no cover - co
 @kernel(fastmath=False, inline=True)
 def _covariance(p, q, scale, eps2d):  # pragma: no cover - compiled
     """Blurred covariance on the picture (cxx, cxy, cyy), pixels squared."""
-    s0, s1, s2 = float(scale[0]) ** 2, float(scale[1]) ** 2, float(scale[2]) ** 2
+    s0, s1, s2 = np.float64(scale[0]) ** 2, np.float64(scale[1]) ** 2, np.float64(scale[2]) ** 2
     return (
         s0 * p[0] * p[0] + s1 * p[1] * p[1] + s2 * p[2] * p[2] + eps2d,
         s0 * p[0] * q[0] + s1 * p[1] * q[1] + s2 * p[2] * q[2],
@@ -169,7 +175,7 @@ def project_forward(
     """
     for n in range(begin, end):
         x, y, z = _view(means[n], viewmat)
-        opacity = float(opacities[n])
+        opacity = np.float64(opacities[n])
         if not (near <= z <= far and z != 0.0 and ALPHA_MIN <= opacity < np.inf):
             continue
         j00, j02, j11, j12, _, _ = _jacobian(x, y, z, K, width, height)
@@ -222,7 +228,7 @@ def sort_by_depth(depths, boxes):  # pragma: no cover - compiled
     for n in range(boxes.shape[0]):
         if boxes[n, 0] < boxes[n, 1] and boxes[n, 2] < boxes[n, 3]:
             key = np.uint32(bits[n])
-            # Floats sort as unsigned integers once the sign bit of positive ones, all bits of negative ones, are turned.
+            # Floats sort as unsigned integers once the sign of positive ones, every bit of negative ones, is turned.
             key ^= np.uint32(0xFFFFFFFF) if key >> 31 else np.uint32(0x80000000)
             keys[count] = key
             order[count] = n
@@ -382,3 +388,260 @@ def raster_forward(
                 transmittance_out[row, column] = abs(pixels[base])
                 for channel in range(channels):
                     color_out[row, column, channel] = pixels[base + 8 + 8 * channel]
+
+
+@kernel(fastmath=False)
+def raster_backward(
+    first_tile,
+    last_tile,
+    tile_size,
+    tiles_x,
+    tile_offsets,
+    splat_ids,
+    splat_slots,
+    records,
+    boxes,
+    colors,
+    color,
+    transmittance,
+    color_grad,
+    alpha_grad,
+    slot_grads,
+):  # pragma: no cover - compiled
+    """Gradients of tiles ``first_tile`` .. ``last_tile`` into ``slot_grads`` (slots, MOMENTS + D), which come in as zeros.
+
+    Blends again from front to back, with the forward kernel's arithmetic and so its decisions. Besides the
+    transmittance T, each pixel carries the gradient that is still to come, R = sum over the splats behind of
+    weight (color . g) + T_final dL/dT_final; then dL/dalpha = T (color . g) - R / (1 - alpha). Nothing is divided out
+    of T and no list of contributors is kept.
+    """
+    height, width, channels = color.shape
+    groups = tile_size // 8
+    stride = 8 * (2 + channels)
+    pixels = np.empty(tile_size * groups * stride, np.float32)
+    color_sums = np.empty(8 * channels, np.float32)
+    zero = splat(_ZERO)
+    for tile in range(first_tile, last_tile):
+        left, top = tile % tiles_x * tile_size, tile // tiles_x * tile_size
+        right, bottom = min(left + tile_size, width), min(top + tile_size, height)
+        pixels[:] = _ZERO
+        _start_transmittance(pixels, tile_size, stride, right - left, bottom - top)
+        for row in range(top, bottom):
+            for column in range(left, right):
+                base = ((row - top) * groups + (column - left) // 8) * stride + (column - left) % 8
+                remaining = -alpha_grad[row, column] * transmittance[row, column]
+                for channel in range(channels):
+                    grad = color_grad[row, column, channel]
+                    remaining += grad * color[row, column, channel]
+                    pixels[base + 16 + 8 * channel] = grad
+                pixels[base + 8] = remaining
+        first_live = 0
+        for place in range(tile_offsets[tile], tile_offsets[tile + 1]):
+            while first_live < tile_size * groups and all_negative(load(pixels, first_live * stride)):
+                first_live += 1
+            if first_live == tile_size * groups:
+                break
+            n = splat_ids[place]
+            mean_x, mean_y = records[n, 0], records[n, 1]
+            a, r, k, log_term = records[n, 2], records[n, 3], records[n, 4], records[n, 5]
+            first_group = (max(boxes[n, 0], left) - left) // 8
+            last_group = (min(boxes[n, 1], right) - left - 1) // 8
+            if channels == 3:
+                red, green, blue = splat(colors[n, 0]), splat(colors[n, 1]), splat(colors[n, 2])
+            else:
+                red = green = blue = zero
+                color_sums[:] = _ZERO
+            red_sum = green_sum = blue_sum = zero
+            sum_e = sum_ex = sum_ey = sum_exx = sum_exy = sum_eyy = zero
+            for row in range(max(boxes[n, 2], top), min(boxes[n, 3], bottom)):
+                dy = np.float32(row) + _HALF - mean_y
+                row_term = splat(k * dy * dy + log_term)
+                offset = r * dy + (_HALF - mean_x)
+                row_e = row_ex = zero
+                for group in range(first_group, last_group + 1):
+                    base = ((row - top) * groups + group) * stride
+                    before = load(pixels, base)
+                    if all_negative(before):
+                        continue
+                    sheared = splat(np.float32(left + 8 * group) + offset) + lane_numbers()
+                    y = fma(splat(a) * sheared, sheared, row_term)
+                    uncapped = _exp_minus_8(y)
+                    alpha = minimum(uncapped, splat(ALPHA_MAX))
+                    alpha = select(y <= splat(Y_LIMIT), alpha, zero)
+                    weight = alpha * before
+                    after = before - weight
+                    stops = after <= splat(T_STOP)
+                    weight = select(stops, zero, weight)
+                    store(pixels, base, select(stops, negative_abs(before), after))
+                    if channels == 3:
+                        grad_red, grad_green = load(pixels, base + 16), load(pixels, base + 24)
+                        grad_blue = load(pixels, base + 32)
+                        along = fma(grad_blue, blue, fma(grad_green, green, grad_red * red))
+                        red_sum = fma(weight, grad_red, red_sum)
+                        green_sum = fma(weight, grad_green, green_sum)
+                        blue_sum = fma(weight, grad_blue, blue_sum)
+                    else:
+                        along = zero
+                        for channel in range(channels):
+                            grad = load(pixels, base + 16 + 8 * channel)
+                            along = fma(grad, splat(colors[n, channel]), along)
+                            store(color_sums, 8 * channel, fma(weight, grad, load(color_sums, 8 * channel)))
+                    gain = weight * along
+                    remaining = load(pixels, base + 8) - gain
+                    store(pixels, base + 8, remaining)
+                    e = gain - remaining * (alpha / (splat(_ONE) - alpha))
+                    e = select(stops, zero, select(uncapped <= splat(ALPHA_MAX), e, zero))
+                    ex = e * sheared
+                    row_e = row_e + e
+                    row_ex = row_ex + ex
+                    sum_exx = fma(ex, sheared, sum_exx)
+                sum_e = sum_e + row_e
+                sum_ex = sum_ex + row_ex
+                sum_ey = fma(row_e, splat(dy), sum_ey)
+                sum_exy = fma(row_ex, splat(dy), sum_exy)
+                sum_eyy = fma(row_e, splat(dy * dy), sum_eyy)
+            slot = splat_slots[place]
+            slot_grads[slot, 0] = horizontal_sum(sum_e)
+            slot_grads[slot, 1] = horizontal_sum(sum_ex)
+            slot_grads[slot, 2] = horizontal_sum(sum_ey)
+            slot_grads[slot, 3] = horizontal_sum(sum_exx)
+            slot_grads[slot, 4] = horizontal_sum(sum_exy)
+            slot_grads[slot, 5] = horizontal_sum(sum_eyy)
+            if channels == 3:
+                slot_grads[slot, MOMENTS] = horizontal_sum(red_sum)
+                slot_grads[slot, MOMENTS + 1] = horizontal_sum(green_sum)
+                slot_grads[slot, MOMENTS + 2] = horizontal_sum(blue_sum)
+            else:
+                for channel in range(channels):
+                    slot_grads[slot, MOMENTS + channel] = horizontal_sum(load(color_sums, 8 * channel))
+
+
+@kernel(fastmath=False, inline=True)
+def _rotation_vjp(quat, norm, v, out):  # pragma: no cover - compiled
+    """Gradient of the quaternion (into ``out``) from the nine gradients ``v`` of its rotation matrix, row by row."""
+    w, x, y, z = quat[0] / norm, quat[1] / norm, quat[2] / norm, quat[3] / norm
+    v00, v01, v02, v10, v11, v12, v20, v21, v22 = v
+    grad_w = 2 * (z * (v10 - v01) + y * (v02 - v20) + x * (v21 - v12))
+    grad_x = 2 * (y * (v01 + v10) + z * (v02 + v20) + w * (v21 - v12) - 2 * x * (v11 + v22))
+    grad_y = 2 * (x * (v01 + v10) + z * (v12 + v21) + w * (v02 - v20) - 2 * y * (v00 + v22))
+    grad_z = 2 * (x * (v02 + v20) + y * (v12 + v21) + w * (v10 - v01) - 2 * z * (v00 + v11))
+    along = grad_w * w + grad_x * x + grad_y * y + grad_z * z
+    out[0] = (grad_w - along * w) / norm
+    out[1] = (grad_x - along * x) / norm
+    out[2] = (grad_y - along * y) / norm
+    out[3] = (grad_z - along * z) / norm
+
+
+@kernel(fastmath=False)
+def project_backward(
+    begin,
+    end,
+    means,
+    quats,
+    scales,
+    opacities,
+    viewmat,
+    K,
+    width,
+    height,
+    eps2d,
+    slot_offsets,
+    slot_grads,
+    means_grad,
+    quats_grad,
+    scales_grad,
+    opacities_grad,
+    colors_grad,
+    viewmat_grad,
+):  # pragma: no cover - compiled
+    """Gradients of Gaussians ``begin`` .. ``end`` from those of their slots; ``viewmat_grad`` (4, 4) is added to.
+
+    The outputs come in as zeros, and stay so for Gaussians that are not seen. Everything of the forward projection is
+    computed again.
+    """
+    channels = colors_grad.shape[1]
+    sums = np.empty(MOMENTS)
+    for n in range(begin, end):
+        if slot_offsets[n] == slot_offsets[n + 1]:
+            continue
+        sums[:] = 0.0
+        for slot in range(slot_offsets[n], slot_offsets[n + 1]):
+            for i in range(MOMENTS):
+                sums[i] += slot_grads[slot, i]
+            for channel in range(channels):
+                colors_grad[n, channel] += slot_grads[slot, MOMENTS + channel]
+
+        x, y, z = _view(means[n], viewmat)
+        j00, j02, j11, j12, free_x, free_y = _jacobian(x, y, z, K, width, height)
+        rotation = _rotation(quats[n])
+        m, p, q = _splat_axes(rotation, viewmat, j00, j02, j11, j12)
+        cxx, cxy, cyy = _covariance(p, q, scales[n], eps2d)
+        a, r, k = cyy / (cxx * cyy - cxy * cxy), -cxy / cyy, 1.0 / cyy
+
+        opacities_grad[n] = sums[0] / np.float64(opacities[n])
+        mean_x, mean_y = a * sums[1], a * r * sums[1] + k * sums[2]
+        grad_a, grad_r, grad_k = -0.5 * sums[3], -a * sums[4], -0.5 * sums[5]
+        grad_xx = -a * a * grad_a
+        grad_xy = -2.0 * a * a * r * grad_a - k * grad_r
+        grad_yy = -a * a * r * r * grad_a - r * k * grad_r - k * k * grad_k
+
+        s0, s1, s2 = np.float64(scales[n, 0]), np.float64(scales[n, 1]), np.float64(scales[n, 2])
+        grad_p = (
+            s0 * s0 * (2.0 * grad_xx * p[0] + grad_xy * q[0]),
+            s1 * s1 * (2.0 * grad_xx * p[1] + grad_xy * q[1]),
+            s2 * s2 * (2.0 * grad_xx * p[2] + grad_xy * q[2]),
+        )
+        grad_q = (
+            s0 * s0 * (2.0 * grad_yy * q[0] + grad_xy * p[0]),
+            s1 * s1 * (2.0 * grad_yy * q[1] + grad_xy * p[1]),
+            s2 * s2 * (2.0 * grad_yy * q[2] + grad_xy * p[2]),
+        )
+        scales_grad[n, 0] = 2.0 * s0 * (grad_xx * p[0] * p[0] + grad_xy * p[0] * q[0] + grad_yy * q[0] * q[0])
+        scales_grad[n, 1] = 2.0 * s1 * (grad_xx * p[1] * p[1] + grad_xy * p[1] * q[1] + grad_yy * q[1] * q[1])
+        scales_grad[n, 2] = 2.0 * s2 * (grad_xx * p[2] * p[2] + grad_xy * p[2] * q[2] + grad_yy * q[2] * q[2])
+
+        # Camera axes: the mean on the picture, then the Jacobian's dependence on the point.
+        grad_j00 = grad_p[0] * m[0] + grad_p[1] * m[1] + grad_p[2] * m[2]
+        grad_j02 = grad_p[0] * m[6] + grad_p[1] * m[7] + grad_p[2] * m[8]
+        grad_j11 = grad_q[0] * m[3] + grad_q[1] * m[4] + grad_q[2] * m[5]
+        grad_j12 = grad_q[0] * m[6] + grad_q[1] * m[7] + grad_q[2] * m[8]
+        view_x, view_y = j00 * mean_x, j11 * mean_y
+        view_z = -(view_x * x + view_y * y + grad_j00 * j00 + grad_j11 * j11) / z
+        if free_x:
+            view_x -= grad_j02 * j00 / z
+            view_z -= 2.0 * grad_j02 * j02 / z
+        else:
+            view_z -= grad_j02 * j02 / z
+        if free_y:
+            view_y -= grad_j12 * j11 / z
+            view_z -= 2.0 * grad_j12 * j12 / z
+        else:
+            view_z -= grad_j12 * j12 / z
+
+        g00, g01, g02 = j00 * grad_p[0], j00 * grad_p[1], j00 * grad_p[2]
+        g10, g11, g12 = j11 * grad_q[0], j11 * grad_q[1], j11 * grad_q[2]
+        g20 = j02 * grad_p[0] + j12 * grad_q[0]
+        g21 = j02 * grad_p[1] + j12 * grad_q[1]
+        g22 = j02 * grad_p[2] + j12 * grad_q[2]
+        grad_rotation = (
+            viewmat[0, 0] * g00 + viewmat[1, 0] * g10 + viewmat[2, 0] * g20,
+            viewmat[0, 0] * g01 + viewmat[1, 0] * g11 + viewmat[2, 0] * g21,
+            viewmat[0, 0] * g02 + viewmat[1, 0] * g12 + viewmat[2, 0] * g22,
+            viewmat[0, 1] * g00 + viewmat[1, 1] * g10 + viewmat[2, 1] * g20,
+            viewmat[0, 1] * g01 + viewmat[1, 1] * g11 + viewmat[2, 1] * g21,
+            viewmat[0, 1] * g02 + viewmat[1, 1] * g12 + viewmat[2, 1] * g22,
+            viewmat[0, 2] * g00 + viewmat[1, 2] * g10 + viewmat[2, 2] * g20,
+            viewmat[0, 2] * g01 + viewmat[1, 2] * g11 + viewmat[2, 2] * g21,
+            viewmat[0, 2] * g02 + viewmat[1, 2] * g12 + viewmat[2, 2] * g22,
+        )
+        _rotation_vjp(quats[n], rotation[9], grad_rotation, quats_grad[n])
+        for axis in range(3):
+            means_grad[n, axis] = viewmat[0, axis] * view_x + viewmat[1, axis] * view_y + viewmat[2, axis] * view_z
+            position = means[n, axis]
+            r0, r1, r2 = rotation[3 * axis], rotation[3 * axis + 1], rotation[3 * axis + 2]
+            viewmat_grad[0, axis] += view_x * position + g00 * r0 + g01 * r1 + g02 * r2
+            viewmat_grad[1, axis] += view_y * position + g10 * r0 + g11 * r1 + g12 * r2
+            viewmat_grad[2, axis] += view_z * position + g20 * r0 + g21 * r1 + g22 * r2
+        viewmat_grad[0, 3] += view_x
+        viewmat_grad[1, 3] += view_y
+        viewmat_grad[2, 3] += view_z

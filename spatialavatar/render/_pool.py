@@ -22,7 +22,7 @@ _executor_size = 0
 
 
 def thread_count() -> int:
-    """Threads to work with: the environment variable ``SPATIALAVATAR_THREADS`` if it is a number, else torch's count."""
+    """Threads to work with: the number in the environment variable ``SPATIALAVATAR_THREADS``, else torch's count."""
     wanted = os.environ.get(THREADS_VARIABLE, "")
     return max(1, int(wanted)) if wanted.isdecimal() else torch.get_num_threads()
 

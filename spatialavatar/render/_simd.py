@@ -11,7 +11,7 @@ For use inside jitted code only; the values never reach Python.
 from __future__ import annotations
 
 import operator
-from typing import Any
+from typing import Any, ClassVar
 
 from llvmlite import ir
 from numba import types
@@ -61,7 +61,7 @@ def _register_operator(function: Any, emit: Any, result: types.Type = float32x8)
     """Let ``function(float32x8, float32x8)`` compile to the one instruction that ``emit(builder, a, b)`` writes."""
 
     class Template(ConcreteTemplate):
-        cases = [signature(result, float32x8, float32x8)]
+        cases: ClassVar = [signature(result, float32x8, float32x8)]
 
     infer_global(function)(Template)
 

@@ -1,3 +1,4 @@
+# ruff: noqa: ANN001, ANN202 - numba infers the kernel's types.
 """Triangle meshes on a pixel grid: a z-buffer in the camera, and the same in UV space.
 
 Both return, per pixel, the triangle that is seen and the barycentric weights of the seen point, from which any vertex
@@ -73,7 +74,8 @@ def rasterize_uv(uv: ArrayLike, resolution: int) -> tuple[NDArray[np.int32], NDA
 
     Args:
         uv: (F, 3, 2) UV of each face corner, origin at the top left of the map; a face with a negative one has none.
-        resolution: width and height U of the map; the centre of texel (row r, column c) is ((c + 0.5) / U, (r + 0.5) / U).
+        resolution: width and height U of the map; texel (row r, column c) has its centre at
+            ((c + 0.5) / U, (r + 0.5) / U).
 
     Returns:
         face (U, U) int32, -1 where there is none, and bary (U, U, 3) float32, 0 where there is none. Where faces
