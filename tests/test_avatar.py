@@ -1,0 +1,129 @@
+"""The avatar file: round trip, and refusals that say what to do."""
+
+from __future__ import annotations
+
+import pickle
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from spatialavatar.avatar import Avatar
+from spatialavatar.errors import FormatError, InputError, MissingAssetError, OutputError
+from spatialavatar.head import build_layout
+from spatialavatar.records import Camera, Gaussians, HeadParams
+
+from .ball_head import make_ball_head
+
+
+def make_ball_avatar(resolution: int = 48, head_id: str = "ball") -> Avatar:
+    head = make_ball_head(head_id=head_id)
+    layout = build_layout(head, resolution)
+    count = len(layout)
+    generator = torch.Generator().manual_seed(1)
+    gaussians = Gaussians(
+        means=0.05 * torch.randn(count, 3, generator=generator),
+        quats=torch.nn.functional.normalize(torch.randn(count, 4, generator=generator), dim=-1),
+        scales=torch.rand(count, 3, generator=generator) * 0.3 + 0.05,
+        opacities=torch.full((count,), 0.9),
+        colors=torch.rand(count, 3, generator=generator),
+    )
+    reference = head.neutral()
+    reference = HeadParams.cat([reference]).replace(translation=torch.tensor([[0.0, 0.0, -0.6]]))
+    return Avatar(
+        head=head,
+        layout=layout,
+        shape=torch.tensor([0.3, -0.5, 1.0]),
+        gaussians=gaussians,
+        reference=reference,
+        camera=Camera.frontal(96),
+        vertex_offsets=0.001 * torch.randn(len(head.template), 3, generator=generator),
+        info={"sources": 2},
+    )
+
+
+@pytest.fixture(scope="module")
+def avatar():
+    return make_ball_avatar()
+
+
+def test_a_saved_avatar_renders_the_same_picture(avatar, tmp_path):
+    again = Avatar.load(avatar.save(tmp_path / "a.safetensors"), avatar.head)
+    image, alpha = avatar.render()
+    image_again, alpha_again = again.render()
+    assert torch.equal(image, image_again)
+    assert torch.equal(alpha, alpha_again)
+    assert alpha.max() > 0.9
+    assert again.info == {"sources": 2}
+
+
+def test_save_pretrained_is_what_from_pretrained_reads(avatar, tmp_path):
+    again = Avatar.from_pretrained(avatar.save_pretrained(tmp_path / "repo"), head=avatar.head)
+    torch.testing.assert_close(again.gaussians.means, avatar.gaussians.means)
+    torch.testing.assert_close(again.vertex_offsets, avatar.vertex_offsets)
+
+
+def test_the_background_fills_where_alpha_is_nothing(avatar):
+    green = torch.tensor([0.0, 1.0, 0.0])
+    image, alpha = avatar.render(background=green)
+    corner = image[0, 0]
+    assert alpha[0, 0] == 0
+    torch.testing.assert_close(corner, green)
+
+
+def test_an_avatar_of_another_head_is_refused(avatar, tmp_path):
+    path = avatar.save(tmp_path / "a.safetensors")
+    with pytest.raises(FormatError, match="made with the head model 'ball', not 'cube'"):
+        Avatar.load(path, make_ball_head(head_id="cube"))
+
+
+def test_an_avatar_of_another_layout_is_refused(avatar, tmp_path):
+    path = avatar.save(tmp_path / "a.safetensors")
+    with pytest.raises(FormatError, match="another UV layout"):
+        Avatar.load(path, make_ball_head(segments=15))
+
+
+def test_a_pickle_is_refused_without_being_run(tmp_path):
+    class Bomb:
+        def __reduce__(self):
+            return (open, (str(tmp_path / "boom"), "w"))
+
+    (tmp_path / "a.safetensors").write_bytes(pickle.dumps(Bomb()))
+    with pytest.raises(FormatError, match="not an avatar file"):
+        Avatar.load(tmp_path / "a.safetensors", make_ball_head())
+    assert not (tmp_path / "boom").exists()
+
+
+def test_other_safetensors_are_refused(tmp_path):
+    save_file({"x": torch.zeros(1)}, tmp_path / "a.safetensors")
+    with pytest.raises(FormatError, match="not an avatar"):
+        Avatar.load(tmp_path / "a.safetensors", make_ball_head())
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(MissingAssetError, match="no avatar at"):
+        Avatar.load(tmp_path / "none.safetensors", make_ball_head())
+
+
+def test_nan_in_a_file_is_refused(avatar, tmp_path):
+    colors = avatar.gaussians.colors.clone()
+    colors[7, 1] = torch.nan
+    path = Avatar(**{**vars(avatar), "gaussians": avatar.gaussians.replace(colors=colors)}).save(
+        tmp_path / "a.safetensors"
+    )
+    with pytest.raises(InputError, match="colors hold values that are not finite"):
+        Avatar.load(path, avatar.head)
+
+
+def test_a_save_that_fails_leaves_nothing_behind(avatar, tmp_path):
+    (tmp_path / "taken").mkdir()
+    with pytest.raises(OutputError, match="cannot be written"):
+        avatar.save(tmp_path / "taken")
+    assert list(tmp_path.iterdir()) == [tmp_path / "taken"]
+
+
+def test_a_truncated_file_is_refused(avatar, tmp_path):
+    path = avatar.save(tmp_path / "a.safetensors")
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(FormatError, match="damaged"):
+        Avatar.load(path, avatar.head)
