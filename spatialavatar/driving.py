@@ -173,7 +173,7 @@ def drive(
     out = Path(out)
     check_writable(out)
     report = progress or _silent
-    track = motion if isinstance(motion, Track) else load_motion(motion, avatar.head, _part(report, 0.0, 0.5))
+    track = motion if isinstance(motion, Track) else motion_track(motion, avatar.head, _part(report, 0.0, 0.5))
     if audio is None and not isinstance(motion, Track):
         audio = _sound_of(Path(motion))
     start = 0.0 if isinstance(motion, Track) else 0.5
@@ -186,7 +186,7 @@ def drive(
     return DriveReport(out, len(track), track.fps, held, track.warnings)
 
 
-def load_motion(path: str | Path, head: HeadModel, progress: Progress | None = None) -> Track:
+def motion_track(path: str | Path, head: HeadModel, progress: Progress | None = None) -> Track:
     """Read motion from a motion file (.json, .csv), a saved track (.safetensors) or, by tracking it, a video."""
     path = Path(path)
     suffix = path.suffix.lower()
@@ -247,13 +247,16 @@ def _smoothed(params: HeadParams, fps: float, amount: float) -> HeadParams:
     """One-euro filtering of every channel; blinks and jaw are fast, so the face gets a higher cut-off than the head."""
     if amount == 0.0 or len(params) < 3 or fps <= 0:
         return params
+    # The whole clip is known, so the filter runs both ways and nothing lags behind the sound.
+    face = {"fps": fps, "min_cutoff": 4.0 / amount, "zero_phase": True}
+    head = {"fps": fps, "min_cutoff": 1.5 / amount, "zero_phase": True}
     return params.replace(
-        expression=one_euro(params.expression, fps, min_cutoff=4.0 / amount, beta=8.0),
-        rotation=one_euro_rotations(params.rotation, fps, min_cutoff=1.5 / amount, beta=6.0),
-        translation=one_euro(params.translation, fps, min_cutoff=1.5 / amount, beta=30.0),
-        neck=one_euro_rotations(params.neck, fps, min_cutoff=1.5 / amount, beta=6.0),
-        jaw=one_euro(params.jaw, fps, min_cutoff=4.0 / amount, beta=20.0),
-        eyes=one_euro(params.eyes, fps, min_cutoff=4.0 / amount, beta=10.0),
+        expression=one_euro(params.expression, beta=8.0, **face),
+        rotation=one_euro_rotations(params.rotation, beta=6.0, **head),
+        translation=one_euro(params.translation, beta=30.0, **head),
+        neck=one_euro_rotations(params.neck, beta=6.0, **head),
+        jaw=one_euro(params.jaw, beta=20.0, **face),
+        eyes=one_euro(params.eyes, beta=10.0, **face),
     )
 
 

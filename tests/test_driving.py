@@ -1,0 +1,144 @@
+"""Driving: retargeting rules, and a stream that becomes a whole video or nothing."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from spatialavatar.driving import DriveConfig, drive, drive_frames, portrait_view, retarget
+from spatialavatar.errors import FormatError, InputError, OutputError
+from spatialavatar.head.rotations import axis_angle_to_matrix
+from spatialavatar.media import VideoReader
+from spatialavatar.records import Camera, Track
+
+from .test_avatar import make_ball_avatar
+
+
+@pytest.fixture(scope="module")
+def avatar():
+    return make_ball_avatar()
+
+
+def make_track(avatar, frames: int = 6, **changes) -> Track:
+    params = avatar.head.neutral(frames)
+    params = params.replace(translation=params.translation + torch.tensor([0.05, 0.0, -0.7]), **changes)
+    return Track(
+        params=params,
+        camera=Camera.frontal(128),
+        fps=25.0,
+        head_id=avatar.head.id,
+        confidence=torch.ones(frames),
+    )
+
+
+STILL = DriveConfig(smoothing=0.0, size=64)
+
+
+def test_a_driver_in_neutral_leaves_the_avatar_in_neutral(avatar):
+    neutral = torch.cat([torch.tensor([0.4, 0.1]), torch.full((9,), 0.05)])
+    track = make_track(
+        avatar,
+        expression=neutral[:2].repeat(6, 1),
+        jaw=neutral[2:5].repeat(6, 1),
+        eyes=neutral[5:].repeat(6, 1),
+        rotation=torch.tensor([[0.1, 0.3, 0.0]]).repeat(6, 1),
+    ).replace(neutral_expression=neutral)
+    params, _ = retarget(track, avatar, STILL)
+    for name in ("expression", "jaw", "eyes", "rotation", "neck"):
+        torch.testing.assert_close(getattr(params, name), torch.zeros_like(getattr(params, name)), atol=1e-6, rtol=0)
+
+
+def test_torso_and_neck_together_make_the_drivers_turn(avatar):
+    turn = torch.zeros(6, 3)
+    turn[:, 1] = torch.tensor([-0.5, -0.3, -0.1, 0.1, 0.3, 0.5])
+    params, _ = retarget(make_track(avatar, rotation=turn), avatar, STILL)
+    whole = axis_angle_to_matrix(params.rotation) @ axis_angle_to_matrix(params.neck)
+    torch.testing.assert_close(whole, axis_angle_to_matrix(turn), atol=1e-5, rtol=0)
+    assert params.neck[5, 1] > params.rotation[5, 1] > 0
+
+
+def test_strength_scales_the_expression_but_not_the_gaze(avatar):
+    track = make_track(avatar, expression=torch.full((6, 2), 0.4), eyes=torch.full((6, 6), 0.2))
+    params, _ = retarget(track, avatar, DriveConfig(strength=0.5, smoothing=0.0))
+    torch.testing.assert_close(params.expression, torch.full((6, 2), 0.2))
+    torch.testing.assert_close(params.eyes, track.params.eyes)
+
+
+def test_absolute_driving_keeps_the_track_and_its_camera(avatar):
+    track = make_track(avatar, rotation=torch.full((6, 3), 0.1))
+    params, camera = retarget(track, avatar, DriveConfig(relative=False, smoothing=0.0, size=256))
+    torch.testing.assert_close(params.rotation, track.params.rotation)
+    torch.testing.assert_close(camera.intrinsics[0, 0], 2 * track.camera.intrinsics[0, 0])
+    torch.testing.assert_close(params.shape, avatar.shape)
+
+
+def test_a_driver_who_walks_away_stays_in_the_picture(avatar):
+    walk = torch.zeros(6, 3)
+    walk[:, 0] = torch.linspace(-2, 2, 6)
+    params, camera = retarget(
+        make_track(avatar).replace(params=make_track(avatar).params.replace(translation=walk)), avatar, STILL
+    )
+    pixels = camera.project(params.translation + avatar.identity().vertices.mean(0))
+    assert ((pixels > 0) & (pixels < camera.width)).all()
+
+
+def test_portrait_view_centres_the_head(avatar):
+    camera, home = portrait_view(avatar, 256, framing=0.5)
+    pixels = camera.project(avatar.identity().vertices + home)
+    height = float(pixels[:, 1].max() - pixels[:, 1].min())
+    assert 0.45 < height / 256 < 0.58
+    torch.testing.assert_close(pixels.mean(0), torch.tensor([128.0, 128.0]), atol=14, rtol=0)
+
+
+def test_frames_come_as_many_as_the_track_has(avatar):
+    frames = list(drive_frames(avatar, make_track(avatar), STILL))
+    assert len(frames) == 6
+    assert frames[0].shape == (64, 64, 3)
+    assert frames[0].min() < 250  # the ball is there
+    assert (frames[0][0, 0] == 255).all()  # the background is white
+
+
+def test_a_video_has_every_frame_at_the_tracks_rate(avatar, tmp_path):
+    seen = []
+    report = drive(avatar, make_track(avatar), tmp_path / "out.mp4", STILL, progress=lambda f, m: seen.append(f))
+    reader = VideoReader(tmp_path / "out.mp4")
+    assert sum(1 for _ in reader) == report.frames == 6
+    assert reader.fps == pytest.approx(25)
+    assert seen == sorted(seen)
+    assert seen[-1] == pytest.approx(1.0)
+
+
+def test_held_frames_are_counted(avatar, tmp_path):
+    track = make_track(avatar)
+    track = track.replace(confidence=torch.tensor([1.0, 1, 0, 0, 1, 1]))
+    assert drive(avatar, track, tmp_path / "out.mp4", STILL).held == 2
+
+
+def test_motion_of_another_head_is_refused(avatar):
+    with pytest.raises(FormatError, match="tracked with the head model 'cube'"):
+        retarget(make_track(avatar).replace(head_id="cube"), avatar, STILL)
+
+
+def test_an_unwritable_output_is_refused_before_any_work(avatar, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError):
+        drive(avatar, tmp_path / "never_looked_at.json", tmp_path / "file" / "out.mp4", STILL)
+
+
+def test_a_failure_half_way_leaves_no_video(avatar, tmp_path):
+    def fail(fraction, message):
+        if fraction > 0.4:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        drive(avatar, make_track(avatar), tmp_path / "out.mp4", STILL, progress=fail)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [{"strength": -1.0}, {"strength": float("nan")}, {"size": 511}, {"background": (2.0, 0.0, 0.0)}, {"smoothing": -1}],
+)
+def test_settings_out_of_range_are_refused(bad):
+    with pytest.raises(InputError):
+        DriveConfig(**bad)
