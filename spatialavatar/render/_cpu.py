@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from spatialavatar.errors import InputError
 from spatialavatar.render import _kernels, _pool
 
 _GAUSSIANS_PER_TASK = 4096
@@ -191,10 +192,15 @@ def _project(gaussians: tuple[Array, ...], viewmat: Array, K: Array, settings: _
 
 def _sort_into_tiles(projection: _Projection, size: int, settings: _Settings) -> _Tiles:
     """Sort the visible Gaussians by depth and list them for each tile that they reach."""
+    shift = size.bit_length() - 1  # tile sizes are powers of two
     columns, rows = -(-settings.width // size), -(-settings.height // size)
     order = _kernels.sort_by_depth(projection.depths, projection.boxes)
-    offsets, slot_offsets = _kernels.count_tiles(projection.boxes, size, columns, rows)
-    splat_ids, splat_slots = _kernels.fill_tiles(order, projection.boxes, size, columns, offsets, slot_offsets)
+    offsets, slot_offsets = _kernels.count_tiles(projection.boxes, shift, columns, rows)
+    if offsets[-1] > np.iinfo(np.int32).max:
+        raise InputError(
+            "The Gaussians are too large on the picture to be sorted into tiles; shrink them or the picture."
+        )
+    splat_ids, splat_slots = _kernels.fill_tiles(order, projection.boxes, shift, columns, offsets, slot_offsets)
     return _Tiles(size, columns, offsets, splat_ids, splat_slots, slot_offsets)
 
 

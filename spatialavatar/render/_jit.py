@@ -1,5 +1,8 @@
 """How this package compiles its kernels: numba, without the interpreter lock, cached on disk.
 
+Mathematics is exact IEEE in the written order (no ``fastmath``): with explicit vectors there is nothing to win by
+regrouping, NaN and infinity must be met as such, and two kernels that compute the same value must get the same bits.
+
 ``parallel=True`` is never used: numba's only threading layer that is present everywhere aborts the process when two
 Python threads enter it. The kernels release the lock instead and :mod:`spatialavatar.render._pool` runs them on
 Python threads.
@@ -10,17 +13,15 @@ from: after an edit of ``_simd.py`` alone, touch ``_kernels.py``.
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
 import tempfile
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numba
 from numba import config
-
-FASTMATH = frozenset({"contract", "reassoc", "nsz", "arcp"})
-"""Floating-point freedoms of the kernels. ``nnan`` and ``ninf`` stay off: NaN and infinity are met and handled."""
 
 
 def _is_writable(folder: Path) -> bool:
@@ -34,26 +35,24 @@ def _is_writable(folder: Path) -> bool:
 
 
 def _choose_cache_dir() -> None:
-    """Point numba at a writable folder when its own choice, ``__pycache__`` beside this file, is not."""
+    """Point numba at a writable folder where the environment names none and this package's own is read-only.
+
+    The last resort is a private folder that ends with the process: a shared one of a known name could hold another
+    user's code.
+    """
     if config.CACHE_DIR or _is_writable(Path(__file__).parent / "__pycache__"):
         return
-    user = str(os.getuid()) if hasattr(os, "getuid") else "user"
-    candidates = [Path.home() / ".cache" / "spatialavatar", Path(tempfile.gettempdir()) / f"spatialavatar-{user}"]
-    for candidate in candidates:
-        if _is_writable(candidate / "numba"):
-            config.CACHE_DIR = str(candidate / "numba")
-            return
+    folder = Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")) / "spatialavatar" / "numba"
+    if not (folder.is_absolute() and _is_writable(folder)):
+        folder = Path(tempfile.mkdtemp(prefix="spatialavatar-"))
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    config.CACHE_DIR = str(folder)
 
 
 _choose_cache_dir()
 
+kernel = partial(numba.njit, nogil=True, cache=True, error_model="numpy")
+"""Decorator for a compiled function that Python calls."""
 
-def kernel(*, fastmath: bool = True, inline: bool = False) -> Callable[[Callable[..., Any]], Any]:
-    """Decorator for a nogil kernel; ``inline`` forces LLVM to inline it into its callers."""
-    return numba.njit(
-        nogil=True,
-        cache=True,
-        error_model="numpy",
-        fastmath=set(FASTMATH) if fastmath else False,
-        forceinline=inline,
-    )
+inlined = partial(kernel, forceinline=True)
+"""Decorator for one that only kernels call; LLVM puts it into each of them."""

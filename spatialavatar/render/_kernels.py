@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from spatialavatar.render._jit import kernel
+from spatialavatar.render._jit import inlined, kernel
 from spatialavatar.render._simd import (
     all_negative,
     fma,
@@ -63,7 +63,7 @@ _E5 = np.float32(-0.007957043291433418)
 _E6 = np.float32(0.0009786350096253464)
 
 
-@kernel(fastmath=False, inline=True)
+@inlined
 def _rotation(quat):  # pragma: no cover - compiled
     """Rotation matrix, row by row, of a quaternion (w, x, y, z) of any length but 0, and that length."""
     w, x, y, z = np.float64(quat[0]), np.float64(quat[1]), np.float64(quat[2]), np.float64(quat[3])
@@ -83,13 +83,13 @@ def _rotation(quat):  # pragma: no cover - compiled
     )
 
 
-@kernel(fastmath=False, inline=True)
+@inlined
 def _clamped(value, limit_low, limit_high):  # pragma: no cover - compiled
     """``value`` within the two limits, and whether it was."""
     return min(max(value, limit_low), limit_high), limit_low <= value <= limit_high
 
 
-@kernel(fastmath=False, inline=True)
+@inlined
 def _view(mean, viewmat):  # pragma: no cover - compiled
     """A world point in camera axes."""
     x, y, z = np.float64(mean[0]), np.float64(mean[1]), np.float64(mean[2])
@@ -100,7 +100,7 @@ def _view(mean, viewmat):  # pragma: no cover - compiled
     )
 
 
-@kernel(fastmath=False, inline=True)
+@inlined
 def _jacobian(x, y, z, K, width, height):  # pragma: no cover - compiled
     """Projection's Jacobian (J00, J02, J11, J12) at a camera point, and whether x and y were inside the clamp.
 
@@ -113,7 +113,7 @@ def _jacobian(x, y, z, K, width, height):  # pragma: no cover - compiled
     return fx / z, -fx * slope_x / z, fy / z, -fy * slope_y / z, free_x, free_y
 
 
-@kernel(fastmath=False, inline=True)
+@inlined
 def _splat_axes(rotation, viewmat, j00, j02, j11, j12):  # pragma: no cover - compiled
     """The Gaussian's unit axes in camera axes, M = W R (nine, row by row), and on the picture, P = J M (rows p, q)."""
     r00, r01, r02, r10, r11, r12, r20, r21, r22, _ = rotation
@@ -133,7 +133,7 @@ def _splat_axes(rotation, viewmat, j00, j02, j11, j12):  # pragma: no cover - co
     )
 
 
-@kernel(fastmath=False, inline=True)
+@inlined
 def _covariance(p, q, scale, eps2d):  # pragma: no cover - compiled
     """Blurred covariance on the picture (cxx, cxy, cyy), pixels squared."""
     s0, s1, s2 = np.float64(scale[0]) ** 2, np.float64(scale[1]) ** 2, np.float64(scale[2]) ** 2
@@ -144,7 +144,7 @@ def _covariance(p, q, scale, eps2d):  # pragma: no cover - compiled
     )
 
 
-@kernel(fastmath=False)
+@kernel
 def project_forward(
     begin,
     end,
@@ -214,7 +214,7 @@ def project_forward(
         conics[n, 2] = cxx / det
 
 
-@kernel(fastmath=False)
+@kernel
 def sort_by_depth(depths, boxes):  # pragma: no cover - compiled
     """Indices (M,) int32 of the Gaussians with a box, nearest first, ties by index: a stable radix sort."""
     count = 0
@@ -252,16 +252,19 @@ def sort_by_depth(depths, boxes):  # pragma: no cover - compiled
     return order
 
 
-@kernel(fastmath=False)
-def count_tiles(boxes, tile_size, tiles_x, tiles_y):  # pragma: no cover - compiled
-    """Prefix sums of the splats in each tile (tiles + 1,) and of the tiles of each Gaussian (N + 1,), int64."""
+@kernel
+def count_tiles(boxes, tile_shift, tiles_x, tiles_y):  # pragma: no cover - compiled
+    """Prefix sums of the splats in each tile (tiles + 1,) and of the tiles of each Gaussian (N + 1,), int64.
+
+    A tile's side is ``1 << tile_shift`` pixels.
+    """
     tile_offsets = np.zeros(tiles_x * tiles_y + 1, np.int64)
     slot_offsets = np.zeros(boxes.shape[0] + 1, np.int64)
     for n in range(boxes.shape[0]):
         tiles = 0
         if boxes[n, 0] < boxes[n, 1] and boxes[n, 2] < boxes[n, 3]:
-            for row in range(boxes[n, 2] // tile_size, (boxes[n, 3] - 1) // tile_size + 1):
-                for column in range(boxes[n, 0] // tile_size, (boxes[n, 1] - 1) // tile_size + 1):
+            for row in range(boxes[n, 2] >> tile_shift, ((boxes[n, 3] - 1) >> tile_shift) + 1):
+                for column in range(boxes[n, 0] >> tile_shift, ((boxes[n, 1] - 1) >> tile_shift) + 1):
                     tile_offsets[row * tiles_x + column + 1] += 1
                     tiles += 1
         slot_offsets[n + 1] = slot_offsets[n] + tiles
@@ -270,8 +273,8 @@ def count_tiles(boxes, tile_size, tiles_x, tiles_y):  # pragma: no cover - compi
     return tile_offsets, slot_offsets
 
 
-@kernel(fastmath=False)
-def fill_tiles(order, boxes, tile_size, tiles_x, tile_offsets, slot_offsets):  # pragma: no cover - compiled
+@kernel
+def fill_tiles(order, boxes, tile_shift, tiles_x, tile_offsets, slot_offsets):  # pragma: no cover - compiled
     """The splats of each tile, nearest first: Gaussian index and slot.
 
     A slot is a number of its own for each pair of a Gaussian and a tile; a Gaussian's slots are consecutive.
@@ -282,8 +285,8 @@ def fill_tiles(order, boxes, tile_size, tiles_x, tile_offsets, slot_offsets):  #
     for i in range(order.shape[0]):
         n = order[i]
         slot = slot_offsets[n]
-        for row in range(boxes[n, 2] // tile_size, (boxes[n, 3] - 1) // tile_size + 1):
-            for column in range(boxes[n, 0] // tile_size, (boxes[n, 1] - 1) // tile_size + 1):
+        for row in range(boxes[n, 2] >> tile_shift, ((boxes[n, 3] - 1) >> tile_shift) + 1):
+            for column in range(boxes[n, 0] >> tile_shift, ((boxes[n, 1] - 1) >> tile_shift) + 1):
                 tile = row * tiles_x + column
                 place = heads[tile]
                 heads[tile] = place + 1
@@ -293,7 +296,7 @@ def fill_tiles(order, boxes, tile_size, tiles_x, tile_offsets, slot_offsets):  #
     return splat_ids, splat_slots
 
 
-@kernel(fastmath=False, inline=True)
+@inlined
 def _exp_minus_8(y):  # pragma: no cover - compiled
     """exp(-8 y) on eight lanes; relative error below 1e-6 for y in [0, Y_LIMIT], at least 1 for y < 0."""
     e = fma(splat(_E6), y, splat(_E5))
@@ -307,7 +310,7 @@ def _exp_minus_8(y):  # pragma: no cover - compiled
     return e * e
 
 
-@kernel(fastmath=False, inline=True)
+@inlined
 def _start_transmittance(pixels, tile_size, stride, columns, rows):  # pragma: no cover - compiled
     """1 for the tile's pixels that lie in the picture, finished for the others."""
     groups = tile_size // 8
@@ -317,7 +320,7 @@ def _start_transmittance(pixels, tile_size, stride, columns, rows):  # pragma: n
             pixels[(row * groups + column // 8) * stride + column % 8] = _ONE if inside else _OUTSIDE
 
 
-@kernel(fastmath=False)
+@kernel
 def raster_forward(
     first_tile,
     last_tile,
@@ -390,7 +393,7 @@ def raster_forward(
                     color_out[row, column, channel] = pixels[base + 8 + 8 * channel]
 
 
-@kernel(fastmath=False)
+@kernel
 def raster_backward(
     first_tile,
     last_tile,
@@ -408,7 +411,7 @@ def raster_backward(
     alpha_grad,
     slot_grads,
 ):  # pragma: no cover - compiled
-    """Gradients of tiles ``first_tile`` .. ``last_tile`` into ``slot_grads`` (slots, MOMENTS + D), which come in as zeros.
+    """Gradients of tiles ``first_tile`` .. ``last_tile`` into ``slot_grads`` (slots, MOMENTS + D), all zeros before.
 
     Blends again from front to back, with the forward kernel's arithmetic and so its decisions. Besides the
     transmittance T, each pixel carries the gradient that is still to come, R = sum over the splats behind of
@@ -516,7 +519,7 @@ def raster_backward(
                     slot_grads[slot, MOMENTS + channel] = horizontal_sum(load(color_sums, 8 * channel))
 
 
-@kernel(fastmath=False, inline=True)
+@inlined
 def _rotation_vjp(quat, norm, v, out):  # pragma: no cover - compiled
     """Gradient of the quaternion (into ``out``) from the nine gradients ``v`` of its rotation matrix, row by row."""
     w, x, y, z = quat[0] / norm, quat[1] / norm, quat[2] / norm, quat[3] / norm
@@ -532,7 +535,7 @@ def _rotation_vjp(quat, norm, v, out):  # pragma: no cover - compiled
     out[3] = (grad_z - along * z) / norm
 
 
-@kernel(fastmath=False)
+@kernel
 def project_backward(
     begin,
     end,

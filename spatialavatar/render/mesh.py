@@ -135,12 +135,12 @@ def _as_faces(faces: ArrayLike, vertex_count: int) -> NDArray[np.int32]:
     return triangles
 
 
-@kernel(fastmath=False)
+@kernel
 def _zbuffer(points, faces, cull_back, keep_first, face_out, bary_out, depth_out):  # pragma: no cover - compiled
     """Fill the buffers; ``points`` (V, 3) are homogeneous pixels (x w, y w, w) with w the depth.
 
     ``keep_first`` gives a pixel to the lowest index that covers it, whatever the depth.
-    No fast mathematics: a shared edge must give exactly opposite values in its two triangles.
+    A shared edge gives exactly opposite values in its two triangles, which the compiler must not spoil by regrouping.
     """
     height, width = face_out.shape
     for f in range(faces.shape[0]):
