@@ -1,0 +1,194 @@
+"""Stage 1's base: photos to Gaussians with no training (method section 2, steps 2 and 3, then completion)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from spatialavatar.generator.config import BaseConfig
+from spatialavatar.generator.filling import add_mirror, fill_unseen
+from spatialavatar.generator.interior import brightness, complete_eyes, complete_mouth
+from spatialavatar.generator.numerics import Floats, bilinear, smoothstep
+from spatialavatar.generator.pooling import apply_gain, exposure_gains, mean_pool
+from spatialavatar.generator.silhouette import fit_silhouette
+from spatialavatar.generator.sources import HAIR, SourceView, source_views
+from spatialavatar.generator.surfels import build_surfels
+from spatialavatar.generator.texels import TexelTables, part_mask, texel_tables
+from spatialavatar.generator.visibility import visibility
+from spatialavatar.generator.warping import Warp, sample, warp
+from spatialavatar.head import HeadModel, UVLayout, to_world
+from spatialavatar.records import Gaussians, Track
+from spatialavatar.render import render
+
+Progress = Callable[[float, str], None]
+
+_INTERIOR = ("mouth", "tongue", "teeth_upper", "teeth_lower")
+"""Parts in the dark behind the lips, whose colours are known better than they are seen."""
+
+_HAIRY = 0.2
+"""Share of hair on the seen scalp from which a person has hair, and is not bald or shaven."""
+
+
+@dataclass(frozen=True)
+class BaseResult:
+    """What the photos alone determine.
+
+    Attributes:
+        gaussians: N local Gaussians.
+        vertex_offsets: (V, 3) metres in head space, the hair.
+        visibility: (N,) how well the best photo shows each texel, in [0, 1].
+        sampled: (N, 3) pooled colours before anything was filled in.
+        sources: the views, in canonical order.
+    """
+
+    gaussians: Gaussians
+    vertex_offsets: Tensor
+    visibility: Tensor
+    sampled: Tensor
+    sources: tuple[SourceView, ...]
+
+
+def build_base(
+    head: HeadModel,
+    layout: UVLayout,
+    tracks: Sequence[Track],
+    config: BaseConfig | None = None,
+    progress: Progress | None = None,
+) -> BaseResult:
+    """One to four tracked photos of one person to Gaussians; the order of the photos changes nothing.
+
+    Args:
+        head: the head model the photos were tracked with.
+        layout: its UV layout.
+        tracks: photos with mattes, one shape.
+        config: constants.
+        progress: called with (fraction, message).
+
+    Raises:
+        InputError: no photo, more than four, or tracks of another head.
+    """
+    config = config or BaseConfig()
+    report = progress or _silent
+    sources = source_views(tracks, head)
+    tables = texel_tables(head, layout, config)
+    shape = sources[0].params.shape
+    report(0.1, "Shaping the hair")
+    offsets = fit_silhouette(head, sources, shape, config)
+    report(0.4, "Reading the colours")
+    warps = [warp(head, layout, source, offsets) for source in sources]
+    weights = [visibility(head, layout, source, warped, config) for source, warped in zip(sources, warps)]
+    samples = [sample(source.image, warped) for source, warped in zip(sources, warps)]
+    gains = exposure_gains(samples, weights)
+    pooled, seen = mean_pool([apply_gain(colors, gain) for colors, gain in zip(samples, gains)], weights)
+    report(0.6, "Completing what no photo shows")
+    hair = _hair_share(sources, warps, weights)
+    colors = complete(head, layout, tables, pooled, seen, hair, config)
+    vertices = head.identity(shape, offsets).vertices
+    gaussians = build_surfels(head, layout, tables, vertices, colors, config)
+    report(0.8, "Sharpening")
+    gaussians = sharpen(head, layout, tables, gaussians, sources, warps, weights, gains, offsets, config)
+    gaussians.check()
+    report(1.0, "Done")
+    return BaseResult(
+        gaussians=gaussians,
+        vertex_offsets=offsets,
+        visibility=torch.from_numpy(seen).float(),
+        sampled=torch.from_numpy(pooled).float(),
+        sources=tuple(sources),
+    )
+
+
+def complete(
+    head: HeadModel,
+    layout: UVLayout,
+    tables: TexelTables,
+    pooled: Floats,
+    seen: Floats,
+    hair: Floats | None,
+    config: BaseConfig,
+) -> Floats:
+    """Colours (N, 3) for every texel: mirror and smooth fill, then eyes and mouth from what is known of them.
+
+    Args:
+        head: the head.
+        layout: its layout.
+        tables: of the layout.
+        pooled: (N, 3) sampled colours.
+        seen: (N,) visibility.
+        hair: (N,) how much of a texel's samples is hair, or None where the tracker could not tell.
+        config: constants.
+    """
+    colors, confidence = add_mirror(tables, pooled, seen, config)
+    if hair is not None:
+        confidence = confidence * _hair_trust(head, layout, tables, seen, hair)
+    colors = fill_unseen(tables, colors, confidence, seen, config)
+    light = brightness(head, layout, pooled, seen)
+    colors = complete_eyes(head, layout, tables, pooled, colors, seen, light)
+    return complete_mouth(head, layout, pooled, colors, seen, light)
+
+
+def sharpen(
+    head: HeadModel,
+    layout: UVLayout,
+    tables: TexelTables,
+    gaussians: Gaussians,
+    sources: Sequence[SourceView],
+    warps: Sequence[Warp],
+    weights: Sequence[Floats],
+    gains: Sequence[Floats],
+    offsets: Tensor,
+    config: BaseConfig,
+) -> Gaussians:
+    """Undo the blur of sampling and splatting: add to each colour what the render misses of the photos there.
+
+    Colours only, and only where a photo shows the texel clearly: unseen, grazing and rim texels would take up
+    background, and lids would take up lashes that a blink smears.
+    """
+    identity = head.identity(sources[0].params.shape, offsets)
+    photos = [apply_gain(source.image.astype(np.float64), gain) for source, gain in zip(sources, gains)]
+    gates = [smoothstep(weight, 0.3, 0.8) * (1.0 - tables.lid) for weight in weights]
+    gates = [gate * ~part_mask(head, layout, *_INTERIOR) for gate in gates]
+    strength = np.max(gates, axis=0)[:, None]
+    colors = start = gaussians.colors.double().numpy()
+    for _ in range(config.sharpening_rounds):
+        current = gaussians.replace(colors=torch.from_numpy(colors).float())
+        missing = []
+        for source, warped, photo in zip(sources, warps, photos):
+            posed = to_world(current, head, layout, head.pose(identity, source.params)[0])
+            image, alpha = render(posed, source.camera)
+            covered = alpha.numpy()[..., None]
+            missing.append(bilinear((photo * covered - image.numpy()).astype(np.float32), warped.pixels))
+        residual, _ = mean_pool(missing, gates)
+        step = config.sharpening_step * strength * residual
+        colors = (colors + step).clip(0.0, 1.0)
+    # Ringing beyond what the photo's own contrast explains comes from errors of the fit.
+    colors = start + (colors - start).clip(-config.sharpening_limit, config.sharpening_limit)
+    return gaussians.replace(colors=torch.from_numpy(colors).float())
+
+
+def _hair_share(sources: Sequence[SourceView], warps: Sequence[Warp], weights: Sequence[Floats]) -> Floats | None:
+    """(N,) how much of what the photos show at each texel is hair; None where a photo has no classes."""
+    shares = []
+    for source, warped in zip(sources, warps):
+        if source.segments is None:
+            return None
+        shares.append(bilinear((source.segments == HAIR).astype(np.float32), warped.pixels)[:, None])
+    return mean_pool(shares, weights)[0][:, 0]
+
+
+def _hair_trust(head: HeadModel, layout: UVLayout, tables: TexelTables, seen: Floats, hair: Floats) -> Floats:
+    """(N,) 0 for skin on the scalp of a person with hair: the back of the head is to become hair, not forehead."""
+    scalp = part_mask(head, layout, "scalp")
+    hair = np.where(seen >= seen[tables.twin], hair, hair[tables.twin])
+    seen_scalp = seen * scalp
+    if (seen_scalp * hair).sum() < _HAIRY * max(seen_scalp.sum(), 1.0):
+        return np.ones(len(seen))
+    return np.where(scalp, smoothstep(hair, 0.3, 0.7), 1.0)
+
+
+def _silent(fraction: float, message: str) -> None:
+    """Progress for callers who asked for none."""

@@ -1,0 +1,66 @@
+"""Colours for what no photo shows: the mirror twin, then a smooth fill over the graph of texels."""
+
+from __future__ import annotations
+
+import numpy as np
+import scipy.sparse as sp
+
+from spatialavatar.generator.config import BaseConfig
+from spatialavatar.generator.numerics import Floats, conjugate_gradients, smoothstep
+from spatialavatar.generator.texels import TexelTables
+
+_OFFSET = 0.04
+
+
+def harmonic(laplacian: sp.csr_matrix, values: Floats, confidence: Floats, screening: float) -> Floats:
+    """Smoothest values (N, C) on the graph that agree with the confident ones.
+
+    Solves (L + s w^2) x = s w^2 v. A component of the graph in which nothing is confident takes the mean of all.
+
+    Args:
+        laplacian: (N, N).
+        values: (N, C).
+        confidence: w (N,) in [0, 1].
+        screening: s; large holds the data, small smooths it.
+    """
+    data = screening * confidence[:, None] ** 2
+    mean = (data * values).sum(0) / max(float(data.sum()), 1e-12)
+    # A trace of the mean everywhere keeps the matrix positive definite where nothing is seen.
+    floor = 1e-6
+    matrix = (laplacian + sp.diags(data[:, 0] + floor)).tocsr()
+    start = np.where(confidence[:, None] > 0.5, values, mean)
+    return conjugate_gradients(matrix, data * values + floor * mean, start)
+
+
+def add_mirror(tables: TexelTables, colors: Floats, seen: Floats, config: BaseConfig) -> tuple[Floats, Floats]:
+    """Give unseen texels their mirror twin's colour, balanced for light that comes from one side.
+
+    The balance is the logarithm of the ratio between a texel and its twin where both are seen, smoothly extended to
+    where only one is.
+
+    Returns:
+        Colours (N, 3) and confidences (N,): those of the texel where it is seen as well as its twin.
+    """
+    twin = tables.twin
+    both = np.minimum(seen, seen[twin])
+    ratio = np.log((colors + _OFFSET) / (colors[twin] + _OFFSET)).clip(-config.mirror_clip, config.mirror_clip)
+    balance = harmonic(tables.laplacian, ratio, both, config.mirror_screening)
+    mirrored = ((colors[twin] + _OFFSET) * np.exp(balance) - _OFFSET).clip(0.0, 1.0)
+    borrowed = config.mirror_confidence * seen[twin]
+    share = np.where(seen >= borrowed, 1.0, seen / np.maximum(borrowed, 1e-9))[:, None]
+    return share * colors + (1.0 - share) * mirrored, np.maximum(seen, borrowed)
+
+
+def fill_unseen(tables: TexelTables, colors: Floats, confidence: Floats, seen: Floats, config: BaseConfig) -> Floats:
+    """Colours (N, 3): samples that are well seen stay, the others become the smooth fill.
+
+    Args:
+        tables: of the layout.
+        colors: (N, 3), of any value where the confidence is 0.
+        confidence: (N,) how far a colour is trusted by the fill, own or mirrored.
+        seen: (N,) how well a photo shows the texel itself.
+        config: constants.
+    """
+    filled = harmonic(tables.laplacian, colors, confidence, config.screening)
+    keep = smoothstep(np.maximum(seen, confidence), *config.keep)[:, None]
+    return (keep * colors + (1.0 - keep) * filled).clip(0.0, 1.0)

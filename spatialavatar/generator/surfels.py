@@ -1,0 +1,85 @@
+"""Base geometry: one flat Gaussian per texel on the surface, as wide as its texel and thin along the normal."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from spatialavatar.generator.config import BaseConfig
+from spatialavatar.generator.numerics import Floats, smoothstep
+from spatialavatar.generator.texels import TexelTables
+from spatialavatar.head import HeadModel, UVLayout, to_local
+from spatialavatar.head.rotations import matrix_to_quat
+from spatialavatar.records import Gaussians
+
+
+def build_surfels(
+    head: HeadModel, layout: UVLayout, tables: TexelTables, vertices: Tensor, colors: Floats, config: BaseConfig
+) -> Gaussians:
+    """Local Gaussians (N) that tile the rest surface ``vertices`` (V, 3), in ``colors`` (N, 3).
+
+    The local means are 0: the binding anchors a Gaussian at its texel's own point.
+    """
+    axes, extent = _texel_axes(head, layout, vertices)
+    points = layout.surface(head, vertices).double()
+    near = points.numpy()[tables.neighbours[:, :4]]
+    distance = np.linalg.norm(near - points.numpy()[:, None], axis=2)
+    # A texel of a tiny group is its own neighbour; the limit then does not bind.
+    limit = np.where(distance.sum(1) > 0, distance.mean(1), np.inf)
+    spacing = np.minimum(np.sqrt(extent[:, 0] * extent[:, 1]), config.spacing_cap)
+    low, high = config.anisotropy
+    tangential = np.clip(extent, low * spacing[:, None], high * spacing[:, None])
+    tangential = np.minimum(tangential, config.neighbour_limit * limit[:, None])
+    normal = config.thickness * np.minimum(spacing, config.thickness_cap)
+    scales = np.concatenate([config.tangential * tangential, normal[:, None]], 1).clip(1e-6)
+    opacity = config.opacity * smoothstep(tables.rim, *config.rim_fade)
+    world = Gaussians(
+        means=points.float(),
+        quats=matrix_to_quat(axes).float(),
+        scales=torch.from_numpy(scales).float(),
+        opacities=torch.from_numpy(opacity).float(),
+        colors=torch.from_numpy(colors).float(),
+        space="world",
+    )
+    return to_local(world, head, layout, vertices).replace(means=torch.zeros(len(layout), 3))
+
+
+def _texel_axes(head: HeadModel, layout: UVLayout, vertices: Tensor) -> tuple[Tensor, Floats]:
+    """Rotations (N, 3, 3), columns the two principal directions of a texel and the normal, and extents (N, 2), metres.
+
+    From the Jacobian J (3, 2), metres per texel, of each triangle: the eigenvectors of J'J in closed form, because
+    library decompositions choose signs and orders that differ between machines.
+    """
+    corners = vertices[head.faces].double()
+    edges = torch.stack([corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]], -1)
+    uv = head.uv.double() * layout.resolution
+    texels = torch.stack([uv[:, 1] - uv[:, 0], uv[:, 2] - uv[:, 0]], -1)
+    det = texels[:, 0, 0] * texels[:, 1, 1] - texels[:, 0, 1] * texels[:, 1, 0]
+    adjugate = torch.stack(
+        [
+            torch.stack([texels[:, 1, 1], -texels[:, 0, 1]], -1),
+            torch.stack([-texels[:, 1, 0], texels[:, 0, 0]], -1),
+        ],
+        -2,
+    )
+    jacobian = edges @ adjugate / torch.where(det.abs() < 1e-12, torch.ones_like(det), det)[:, None, None]
+    first, second = jacobian.unbind(-1)
+    a, b, c = (first * first).sum(-1), (first * second).sum(-1), (second * second).sum(-1)
+    angle = 0.5 * torch.atan2(2 * b, a - c)[:, None]
+    major = first * angle.cos() + second * angle.sin()
+    normal = torch.linalg.cross(edges[..., 0], edges[..., 1])
+    fallback = torch.tensor([0.0, 0.0, 1.0], dtype=torch.float64)
+    normal = _unit(normal, fallback)
+    helper = torch.nn.functional.one_hot(normal.abs().argmin(-1), 3).double()
+    sideways = _unit(major - normal * (normal * major).sum(-1, keepdim=True), torch.linalg.cross(normal, helper))
+    sideways = torch.nn.functional.normalize(sideways, dim=-1)
+    axes = torch.stack([sideways, torch.linalg.cross(normal, sideways), normal], -1)
+    minor = second * angle.cos() - first * angle.sin()
+    extent = torch.stack([major.norm(dim=-1), minor.norm(dim=-1)], -1)
+    return axes[layout.faces], extent[layout.faces].numpy()
+
+
+def _unit(vectors: Tensor, fallback: Tensor) -> Tensor:
+    length = vectors.norm(dim=-1, keepdim=True)
+    return torch.where(length > 1e-12, vectors / length.clamp_min(1e-12), fallback.expand_as(vectors))
