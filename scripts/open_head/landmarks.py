@@ -52,7 +52,12 @@ _COLOURS = {
     "teeth_lower": (225, 218, 205),
 }
 _SKIN_COLOUR = (222, 176, 152)
-_LIDS = (*sets.UPPER_LID_RIGHT, *sets.LOWER_LID_RIGHT, *sets.UPPER_LID_LEFT, *sets.LOWER_LID_LEFT)
+# Without the inner corners, where the lids run on beyond the eyeball, and the outer ones, which both lids share.
+_LIDS = tuple(
+    index
+    for lid in (sets.UPPER_LID_RIGHT, sets.LOWER_LID_RIGHT, sets.UPPER_LID_LEFT, sets.LOWER_LID_LEFT)
+    for index in lid[1:-2]
+)
 _UPPER_EDGE, _LOWER_EDGE = sets.UPPER_LIP_INNER[1:-1], sets.LOWER_LIP_INNER[1:-1]
 # On the red of the lips, between their outer line and their edge.
 _UPPER_RED = (184, 74, 73, 72, 11, 302, 303, 304, 408, 183, 42, 41, 38, 12, 268, 271, 272, 407)
