@@ -194,7 +194,7 @@ def build_demo(backend: Backend | None = None) -> gr.Blocks:
             with gr.Column():
                 label = "1 · Photos of one person (1 to 4)"
                 photos = gr.Gallery(
-                    label=label, type="filepath", file_types=["image"], columns=4, height=300, object_fit="contain"
+                    label=label, type="filepath", file_types=["image"], columns=4, height=300, fit_columns=False
                 )
                 gr.Examples(
                     [[[str(EXAMPLES / "portraits" / name)]] for name in PORTRAITS.values()],
