@@ -17,7 +17,7 @@ import numpy as np
 
 from spatialavatar.errors import InputError
 from spatialavatar.tracking.detection import Detection, FaceDetector
-from spatialavatar.tracking.face_alignment import FaceAlignmentLandmarks
+from spatialavatar.tracking.fan import FaceAlignmentLandmarks
 from spatialavatar.tracking.networks import LiteRTNetwork, bundle_member, network_file
 
 LANDMARK_COUNT: Final = 478

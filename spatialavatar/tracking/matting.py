@@ -113,6 +113,34 @@ class Segmenter:
         return result
 
 
+def fuse(alpha: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
+    """Let the classes correct the matte where they are sure and keep its soft edges everywhere else.
+
+    The matte sees single hairs but may drop a shoulder or keep a clock behind the head; the classes are coarse but know
+    what a person is. Sure person becomes opaque; what is sure background for a few hair widths around becomes empty.
+
+    Args:
+        alpha: (H, W) float32 of :class:`Matting`.
+        probabilities: (H, W, 6) float32 of :class:`Segmenter` for the same picture and box.
+
+    Returns:
+        (H, W) float32 in [0, 1].
+    """
+    person = 1.0 - probabilities[..., 0]
+    rows, columns = np.flatnonzero((person > 0.5).any(axis=1)), np.flatnonzero((person > 0.5).any(axis=0))
+    if rows.size == 0:
+        return alpha
+    reach = max(1, round(0.04 * max(np.ptp(rows), np.ptp(columns))))  # how far hair strays from what the classes see
+    sure_person = _ramp(cv2.erode(person, np.ones((3, 3), dtype=np.uint8)), 0.90, 0.97)
+    maybe_person = _ramp(cv2.dilate(person, np.ones((2 * reach + 1, 2 * reach + 1), dtype=np.uint8)), 0.2, 0.5)
+    return np.maximum(np.minimum(alpha, maybe_person), sure_person)
+
+
+def _ramp(values: np.ndarray, low: float, high: float) -> np.ndarray:
+    """0 below ``low``, 1 above ``high``, linear between."""
+    return np.clip((values - low) / (high - low), 0.0, 1.0)
+
+
 def _resize(image: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
     """Resize to (width, height): the mean of the covered area when shrinking, bilinear when growing."""
     if (image.shape[1], image.shape[0]) == tuple(size):
