@@ -29,9 +29,9 @@ class FaceAlignmentLandmarks:
                 "landmark backend."
             ) from error
         try:
-            # compile=False: the package's default compiles for minutes on a CPU.
+            # "folder": no detector of its own, the boxes are ours; compile=False: compiling takes minutes on a CPU.
             self._network: Any = face_alignment.FaceAlignment(
-                face_alignment.LandmarksType.TWO_D, device="cpu", face_detector="blazeface", compile=False
+                face_alignment.LandmarksType.TWO_D, device="cpu", face_detector="folder", compile=False
             )
         except (OSError, RuntimeError) as error:  # download errors are OSErrors; a cut file is a RuntimeError
             raise MissingAssetError(
