@@ -299,15 +299,15 @@ class VideoWriter:
         width, height = self.size
         rate = Fraction(fps).limit_denominator(1001)
         to_yuv = "scale=out_color_matrix=bt709:out_range=tv:flags=bicubic+accurate_rnd+full_chroma_int"
+        tags = "setparams=colorspace=bt709:color_primaries=bt709:color_trc=bt709:range=tv"
         # fmt: off
         command = [
             _ffmpeg(), "-hide_banner", "-v", "error", "-y",
             "-f", "rawvideo", "-pixel_format", "rgb24", "-video_size", f"{width}x{height}",
             "-framerate", f"{rate.numerator}/{rate.denominator}", "-i", "pipe:0",
             *sound,
-            "-vf", f"pad=ceil(iw/2)*2:ceil(ih/2)*2,{to_yuv},format=yuv420p",
+            "-vf", f"pad=ceil(iw/2)*2:ceil(ih/2)*2,{to_yuv},format=yuv420p,{tags}",
             "-c:v", "libx264", "-preset", "veryfast", "-crf", str(int(crf)),
-            "-colorspace", "bt709", "-color_primaries", "bt709", "-color_trc", "bt709", "-color_range", "tv",
             "-movflags", "+faststart", f"file:{self._partial}",
         ]
         # fmt: on
