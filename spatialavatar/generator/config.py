@@ -59,6 +59,8 @@ class BaseConfig:
     bilaplacian: float = 30.0
     data_weight: float = 3.0
     anchor_weight: float = 4e3
+    # The neck keeps its shape but for hair that hangs over it.
+    neck_anchor: float = 0.1
 
     # Sharpening: rounds of adding back what the render misses of the photo, where the photo is clearly seen.
     sharpening_rounds: int = 3

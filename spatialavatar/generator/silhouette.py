@@ -22,6 +22,7 @@ from torch import Tensor
 from spatialavatar.generator.config import BaseConfig
 from spatialavatar.generator.numerics import Floats, Pixels, bilinear, blur, smoothstep
 from spatialavatar.generator.sources import CLOTHES, HAIR, SourceView
+from spatialavatar.generator.texels import Ints, Mask
 from spatialavatar.head import HeadModel
 from spatialavatar.render.mesh import rasterize_mesh, vertex_normals
 
@@ -34,10 +35,17 @@ _CLEARANCE: Final = 4.0
 
 @dataclass(frozen=True)
 class _Surface:
-    """Per vertex of the head, whatever the person: free (V,) in [0, 1] and the operators over the mesh's edges."""
+    """What is known of the head's vertices, whatever the person.
+
+    Attributes:
+        free: (V,) in [0, 1], how far a vertex may move.
+        neck: (V,) bool.
+        averaging: (V, V), the mean of a vertex's neighbours.
+        bending: (V, V), the bilaplacian: x' bending x is how much heights x bend.
+    """
 
     free: Floats
-    neck: Floats
+    neck: Mask
     averaging: sp.csr_matrix
     bending: sp.csr_matrix
 
@@ -46,7 +54,7 @@ class _Surface:
 class _Gaps:
     """One photo's data: vertices, metres left to go along their normals, and weights."""
 
-    vertices: Floats
+    vertices: Ints
     metres: Floats
     weights: Floats
 
@@ -104,7 +112,7 @@ def _freedom(head: HeadModel, config: BaseConfig) -> Floats:
 def _person(source: SourceView) -> tuple[Pixels, Pixels]:
     """Masks (H, W): the head with hair and neck (the matte less the clothes), and the hair."""
     if source.segments is None:
-        return source.matte, source.matte
+        return source.matte, np.zeros_like(source.matte)
     clothes = blur((source.segments == CLOTHES).astype(np.float32), 2.0)
     hair = blur((source.segments == HAIR).astype(np.float32), 2.0)
     return (source.matte * (clothes < 0.5)).astype(np.float32), hair
@@ -141,40 +149,42 @@ def _gaps(
     outermost = bilinear(mesh, pixels + _CLEARANCE * unit) < 0.5
     on_outline = (surface.free > 0.05) & (cosine < config.silhouette_facing) & outermost
     vertices = np.flatnonzero(on_outline & _within(pixels, camera.width, camera.height, 0.0))
-    metres, found = _march(masks, pixels[vertices], unit[vertices], rate[vertices], surface.neck[vertices], config)
+    start, unit, neck = pixels[vertices], unit[vertices], surface.neck[vertices]
+    person, hair = masks
+    person_rim, found = _rim(person, start, unit, config)
+    # Relative to the mesh's own rim, because a vertex near the outline need not be on it.
+    mesh_rim, mesh_found = _rim(mesh, start, unit, config)
+    # The neck's width is the shape's business; it moves only for hair that hangs over it.
+    share = np.linspace(0.0, 1.0, 8)
+    through_hair = [bilinear(hair, start + s * person_rim[:, None] * unit) for s in share]
+    found &= mesh_found & (~neck | (np.mean(through_hair, axis=0) > 0.5))
+    metres = (person_rim - mesh_rim) / np.maximum(rate[vertices], 1e-9)
     weights = config.data_weight * surface.free[vertices] * (1.0 - cosine[vertices])
     return _Gaps(vertices[found], metres[found], weights[found])
 
 
-def _march(
-    masks: tuple[Pixels, Pixels], start: Floats, unit: Floats, rate: Floats, neck: Floats, config: BaseConfig
-) -> tuple[Floats, Floats]:
-    """Metres from ``start`` to where the ray leaves the person, and (n,) bool where that was found in the picture.
+def _rim(mask: Pixels, start: Floats, unit: Floats, config: BaseConfig) -> tuple[Floats, Mask]:
+    """Pixels (n,) from ``start`` along ``unit`` to the rim of a mask, and (n,) bool where it was found in the picture.
 
-    From inside the person the first exit outward counts, from outside the first entry inward. The neck's width is the
-    shape's business: it moves only for hair that hangs in front of it.
+    From inside the first exit outward counts, from outside the first entry inward (negative).
     """
-    person, hair = masks
     low, high = config.silhouette_reach
-    outward = np.arange(0.0, high, 1.0)
-    inward = np.arange(0.0, low, -1.0)
-
-    def along(picture: Pixels, steps: Floats) -> Floats:
-        rays = start[:, None] + steps[None, :, None] * unit[:, None]
-        return bilinear(picture, rays.reshape(-1, 2)).reshape(len(start), len(steps))
-
-    outside = along(person, outward) < 0.5
-    inside = along(person, inward) >= 0.5
+    outward, inward = np.arange(0.0, high, 1.0), np.arange(0.0, low, -1.0)
+    outside = _along(mask, start, unit, outward) < 0.5
+    inside = _along(mask, start, unit, inward) >= 0.5
     starts_inside = ~outside[:, 0]
-    steps_out, steps_in = outside.argmax(1), inside.argmax(1)
-    gap = np.where(starts_inside, outward[steps_out], inward[steps_in])
+    # The rim is crossed half a step before the first sample beyond it.
+    gap = np.where(starts_inside, outward[outside.argmax(1)] - 0.5, inward[inside.argmax(1)] + 0.5)
     found = np.where(starts_inside, outside.any(1), inside.any(1))
     end = start + gap[:, None] * unit
     # Where the person leaves the picture the rim is not seen.
-    found &= _within(end, person.shape[1], person.shape[0], 3.0)
-    through_hair = np.array([row[: max(int(g), 1)].mean() for row, g in zip(along(hair, outward), gap)])
-    found &= ~neck.astype(bool) | (through_hair > 0.5)
-    return gap / np.maximum(rate, 1e-9), found
+    return gap, found & _within(end, mask.shape[1], mask.shape[0], 3.0)
+
+
+def _along(picture: Pixels, start: Floats, unit: Floats, steps: Floats) -> Floats:
+    """Values (n, m) of a picture at ``steps`` (m,) pixels along each ray."""
+    rays = start[:, None] + steps[None, :, None] * unit[:, None]
+    return bilinear(picture, rays.reshape(-1, 2)).reshape(len(start), len(steps))
 
 
 def _solve(surface: _Surface, found: Sequence[_Gaps], height: Floats, config: BaseConfig) -> Floats:
@@ -185,7 +195,7 @@ def _solve(surface: _Surface, found: Sequence[_Gaps], height: Floats, config: Ba
         target = target.clip(*config.silhouette_limits)
         weight[gaps.vertices] += gaps.weights
         right[gaps.vertices] += gaps.weights * target
-    anchor = config.anchor_weight * (1.0 - surface.free) ** 4 + 1e-3
+    anchor = config.anchor_weight * (1.0 - surface.free) ** 4 + np.where(surface.neck, config.neck_anchor, 1e-3)
     matrix = config.bilaplacian * surface.bending + sp.diags(weight + anchor)
     solved = splu(matrix.tocsc()).solve(right)
     return (solved * (surface.free > 0)).clip(*config.silhouette_limits)
@@ -196,6 +206,6 @@ def _project(points: Floats, intrinsics: Floats) -> Floats:
     return projected[:, :2] / np.maximum(projected[:, 2:], 1e-6)
 
 
-def _within(pixels: Floats, width: int, height: int, margin: float) -> Floats:
+def _within(pixels: Floats, width: int, height: int, margin: float) -> Mask:
     size = np.array([width, height])
     return ((pixels >= margin) & (pixels <= size - margin)).all(1)

@@ -1,0 +1,277 @@
+"""The base on a painted mean head, where every colour is known."""
+
+from __future__ import annotations
+
+import json
+import socket
+from functools import lru_cache
+
+import numpy as np
+import pytest
+import torch
+
+from spatialavatar.errors import FormatError, InputError, MissingAssetError
+from spatialavatar.generator import BaseConfig, GeneratorConfig, SpatialAvatar, build_base
+from spatialavatar.generator.filling import fill_unseen
+from spatialavatar.generator.numerics import bilinear, graph_laplacian
+from spatialavatar.generator.pooling import apply_gain, exposure_gains, mean_pool
+from spatialavatar.generator.silhouette import fit_silhouette
+from spatialavatar.generator.sources import source_views
+from spatialavatar.generator.texels import part_mask, texel_tables
+from spatialavatar.generator.visibility import visibility
+from spatialavatar.generator.warping import sample, warp
+from spatialavatar.head import build_layout, to_world
+from spatialavatar.hub import weights_dir
+from spatialavatar.records import Camera, Track
+from spatialavatar.render import render
+from spatialavatar.render.mesh import rasterize_mesh
+
+SIZE = 256
+CONFIG = BaseConfig()
+
+
+@lru_cache
+def model() -> SpatialAvatar:
+    return SpatialAvatar.from_pretrained(weights_dir())
+
+
+def paint(points: np.ndarray) -> np.ndarray:
+    """A smooth colour that differs everywhere, left from right too."""
+    x, y, z = points.T
+    return 0.5 + 0.3 * np.stack([np.sin(30 * x), np.sin(25 * y + 20 * x), np.sin(30 * z - 10 * x)], 1)
+
+
+@lru_cache
+def painted_track(yaw: float = 0.0, gain: float = 1.0, hair: float = 0.0) -> Track:
+    """A photo of the painted mean head; ``hair`` metres are added to its scalp along the normals."""
+    head = model().head
+    params = head.neutral().replace(
+        rotation=torch.tensor([[0.0, yaw, 0.0]]), translation=torch.tensor([[0.0, 0.0, -0.76]])
+    )
+    camera = Camera.frontal(SIZE)
+    offsets = None
+    if hair:
+        centre = head.template[head.part_vertices("scalp")].mean(0)
+        outward = torch.nn.functional.normalize(head.template - centre, dim=-1)
+        offsets = hair * outward * head.part_vertices("scalp")[:, None]
+    vertices = camera.to_camera(head.vertices(params, offsets)[0]).numpy()
+    fragments = rasterize_mesh(vertices, head.faces.numpy(), camera.intrinsics.numpy(), SIZE, SIZE)
+    colors = paint(head.template.numpy())[head.faces.numpy()[fragments.face]]
+    covered = fragments.face >= 0
+    picture = np.where(covered[..., None], (colors * fragments.bary[..., None]).sum(-2) * gain, 0.2)
+    return Track(
+        params=params,
+        camera=camera,
+        fps=0.0,
+        head_id=head.id,
+        confidence=torch.ones(1),
+        images=torch.from_numpy((picture * 255).round().astype(np.uint8))[None],
+        mattes=torch.from_numpy((covered * 255).astype(np.uint8))[None],
+    )
+
+
+def template_points() -> np.ndarray:
+    return model().layout.surface(model().head, model().head.template).double().numpy()
+
+
+def test_colours_come_back_where_the_photo_shows_them_and_are_not_mirrored():
+    track = painted_track(0.15)
+    result = build_base(model().head, model().layout, [track], CONFIG)
+    skin = part_mask(model().head, model().layout, "face", "scalp", "neck")
+    seen = skin & (result.visibility.numpy() > 0.95)
+    assert seen.mean() > 0.1
+    points = template_points()[seen]
+    error = np.abs(result.sampled.numpy()[seen] - paint(points)).mean()
+    mirrored = np.abs(result.sampled.numpy()[seen] - paint(points * [-1, 1, 1])).mean()
+    assert error < 0.02
+    assert mirrored > 5 * error
+
+
+def test_the_source_view_renders_like_the_photo():
+    track = painted_track(0.15)
+    result = build_base(model().head, model().layout, [track], CONFIG)
+    vertices = model().head.vertices(track.params, result.vertex_offsets)[0]
+    world = to_world(result.gaussians, model().head, model().layout, vertices)
+    image, alpha = render(world, track.camera)
+    inside = ((track.mattes[0] > 127) & (alpha > 0.5)).numpy()
+    assert inside.sum() > 0.85 * (track.mattes[0] > 127).sum()
+    error = (image.numpy() - track.images[0].numpy() / 255.0)[inside]
+    assert -10 * np.log10((error**2).mean()) > 26
+
+
+def test_one_source_passes_the_pool_unchanged():
+    colors, weights = np.random.default_rng(0).random((50, 3)), np.random.default_rng(1).random(50)
+    (gain,) = exposure_gains([colors], [weights])
+    pooled, seen = mean_pool([apply_gain(colors, gain)], [weights])
+    assert (pooled == colors).all()
+    assert (seen == weights).all()
+
+
+def test_the_order_of_photos_changes_nothing():
+    tracks = [painted_track(0.0), painted_track(0.4), painted_track(-0.3, 0.8)]
+    forward = build_base(model().head, model().layout, tracks, CONFIG)
+    backward = build_base(model().head, model().layout, tracks[::-1], CONFIG)
+    assert torch.equal(forward.gaussians.colors, backward.gaussians.colors)
+    assert torch.equal(forward.gaussians.scales, backward.gaussians.scales)
+    assert torch.equal(forward.vertex_offsets, backward.vertex_offsets)
+
+
+def test_a_darker_photo_is_brought_to_the_exposure_of_the_others():
+    views = source_views([painted_track(0.0), painted_track(0.2, 0.7)], model().head)
+    warps = [warp(model().head, model().layout, view, None) for view in views]
+    weights = [visibility(model().head, model().layout, view, w, CONFIG) for view, w in zip(views, warps)]
+    samples = [sample(view.image, w) for view, w in zip(views, warps)]
+    both = np.minimum(*weights) > 0.9
+    balanced = [apply_gain(s, g) for s, g in zip(samples, exposure_gains(samples, weights))]
+    before = np.abs(samples[0] - samples[1])[both].mean()
+    after = np.abs(balanced[0] - balanced[1])[both].mean()
+    assert after < 0.35 * before
+
+
+def test_a_texel_behind_another_surface_is_not_seen():
+    (view,) = source_views([painted_track(0.0)], model().head)
+    warped = warp(model().head, model().layout, view, None)
+    weight = visibility(model().head, model().layout, view, warped, CONFIG)
+    assert weight[warped.facing < 0].max() == 0
+    assert weight[part_mask(model().head, model().layout, "mouth", "tongue")].max() < 0.3
+    nose = np.argmax(template_points()[:, 2] * part_mask(model().head, model().layout, "face"))
+    assert weight[nose] > 0.9
+
+
+def test_fill_keeps_seen_texels_and_gives_unseen_ones_finite_colours():
+    tables = texel_tables(model().head, model().layout, CONFIG)
+    generator = np.random.default_rng(0)
+    colors = generator.random((len(model().layout), 3))
+    seen = (generator.random(len(colors)) < 0.3).astype(np.float64)
+    colors[seen == 0] = 0.0
+    filled = fill_unseen(tables, colors, seen, seen, CONFIG)
+    assert (filled[seen == 1] == colors[seen == 1]).all()
+    assert np.isfinite(filled).all()
+    assert filled[seen == 0].min() > 0
+
+
+def test_fill_does_not_cross_from_scalp_to_skin():
+    tables = texel_tables(model().head, model().layout, CONFIG)
+    scalp = part_mask(model().head, model().layout, "scalp")
+    colors = np.where(scalp, 1.0, 0.0)[:, None].repeat(3, 1)
+    seen = (template_points()[:, 2] > 0.06).astype(np.float64)
+    filled = fill_unseen(tables, colors, seen, seen, CONFIG)
+    assert filled[scalp & (seen == 0)].min() > 0.9
+    assert filled[part_mask(model().head, model().layout, "face", "ears", "neck") & (seen == 0)].max() < 0.1
+
+
+def test_twins_lie_at_the_mirrored_place():
+    tables = texel_tables(model().head, model().layout, CONFIG)
+    points = template_points()
+    distance = np.linalg.norm(points[tables.twin] * [-1, 1, 1] - points, axis=1)
+    assert np.quantile(distance, 0.99) < 0.006
+
+
+def test_hair_moves_out_to_the_matte_and_the_face_stays():
+    track = painted_track(0.0, hair=0.02)
+    head = model().head
+    offsets = fit_silhouette(head, source_views([track], head), track.params.shape, CONFIG)
+    landmarks = head.landmarks(head.template + offsets) - head.landmarks(head.template)
+    assert landmarks.norm(dim=1).max() < 0.0015
+    fixed = head.part_vertices("lips", "mouth", "eye_left", "eye_right", "tongue")
+    assert offsets[fixed].abs().max() == 0
+    vertices = track.camera.to_camera(head.vertices(track.params, offsets)[0]).numpy()
+    fragments = rasterize_mesh(vertices, head.faces.numpy(), track.camera.intrinsics.numpy(), SIZE, SIZE)
+    bare = painted_track(0.0).mattes[0].numpy() > 127
+    wanted, got = track.mattes[0].numpy() > 127, fragments.face >= 0
+    assert (wanted ^ got).sum() < 0.25 * (wanted ^ bare).sum()
+
+
+def test_a_photo_without_hair_leaves_the_head_as_it_is():
+    track = painted_track(0.0)
+    offsets = fit_silhouette(model().head, source_views([track], model().head), track.params.shape, CONFIG)
+    assert offsets.norm(dim=1).max() < 0.004
+
+
+def test_the_neck_fades_out_at_its_rim():
+    result = build_base(model().head, model().layout, [painted_track()], CONFIG)
+    rim = texel_tables(model().head, model().layout, CONFIG).rim
+    opacity = result.gaussians.opacities.numpy()
+    assert opacity[rim < 0.002].max() < 0.01
+    assert opacity[rim > 0.03].min() == pytest.approx(CONFIG.opacity)
+
+
+def test_surfels_are_flat_and_no_wider_than_their_neighbours_are_far():
+    result = build_base(model().head, model().layout, [painted_track()], CONFIG)
+    head, layout = model().head, model().layout
+    world = to_world(result.gaussians, head, layout, head.identity(painted_track().params.shape).vertices)
+    assert (world.scales[:, 2] < 0.5 * world.scales[:, :2].amin(1)).float().mean() > 0.99
+    near = world.means[torch.from_numpy(texel_tables(head, layout, CONFIG).neighbours[:, :4])]
+    distance = (near - world.means[:, None]).norm(dim=-1).mean(1)
+    alone = distance == 0
+    assert (world.scales.amax(1) <= 1.001 * CONFIG.tangential * CONFIG.neighbour_limit * distance)[~alone].all()
+
+
+def test_bilinear_sampling_reads_pixel_centres_exactly():
+    picture = np.random.default_rng(0).random((5, 7, 3)).astype(np.float32)
+    centres = np.array([[2.5, 3.5], [0.5, 0.5], [6.5, 4.5]])
+    np.testing.assert_allclose(bilinear(picture, centres), picture[[3, 0, 4], [2, 0, 6]])
+    assert np.isfinite(bilinear(picture, np.array([[np.nan, 1.0], [np.inf, -5.0]]))).all()
+
+
+def test_graph_laplacian_is_symmetric_with_zero_row_sums():
+    neighbours = np.array([[1, 2], [0, 2], [1, 3], [2, 3]])
+    laplacian = graph_laplacian(neighbours).toarray()
+    assert (laplacian == laplacian.T).all()
+    assert (laplacian.sum(1) == 0).all()
+
+
+def test_generate_makes_an_avatar_that_saves(tmp_path):
+    avatar = model().generate([painted_track()])
+    assert avatar.info["photos"] == 1
+    image, alpha = avatar.render()
+    assert image.shape == (SIZE, SIZE, 3)
+    assert alpha.max() > 0.9
+    assert avatar.save(tmp_path / "me.safetensors").stat().st_size > 0
+
+
+def test_five_photos_are_refused():
+    with pytest.raises(InputError, match="1 to 4"):
+        model().generate([painted_track()] * 5)
+
+
+def test_a_motion_file_is_no_photo():
+    with pytest.raises(InputError, match="no pictures"):
+        model().generate([painted_track().replace(images=None)])
+
+
+def test_tracks_of_two_shapes_are_refused():
+    other = painted_track()
+    other = other.replace(params=other.params.replace(shape=other.params.shape + 1))
+    with pytest.raises(InputError, match="one call"):
+        model().generate([painted_track(), other])
+
+
+def test_the_model_loads_from_a_folder_with_the_network_off(monkeypatch):
+    def refuse(*args, **kwargs):
+        raise AssertionError("the network was used")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    assert len(SpatialAvatar.from_pretrained(weights_dir()).layout) == len(model().layout)
+
+
+def test_a_saved_model_loads_again_with_its_configuration(tmp_path):
+    config = GeneratorConfig(resolution=64, base=BaseConfig(opacity=0.5))
+    SpatialAvatar(config, model().head).save_pretrained(tmp_path)
+    again = SpatialAvatar.from_pretrained(tmp_path)
+    assert again.config == config
+    assert again.layout.id == build_layout(model().head, 64).id
+    assert "arxiv.org/abs/2606.15659" in (tmp_path / "README.md").read_text(encoding="utf-8")
+
+
+def test_a_configuration_of_a_later_release_is_refused(tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps({"encoder": "none", "surprise": 1}))
+    with pytest.raises(FormatError, match="update"):
+        SpatialAvatar.from_pretrained(tmp_path)
+    with pytest.raises(FormatError, match="encoder"):
+        SpatialAvatar(GeneratorConfig(encoder="dinov9"), model().head)
+
+
+def test_an_empty_folder_is_no_model(tmp_path):
+    with pytest.raises(MissingAssetError):
+        SpatialAvatar.from_pretrained(tmp_path)
