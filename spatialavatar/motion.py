@@ -195,8 +195,10 @@ def write_motion(motion: Motion | Track, path: str | Path) -> None:
 
 
 def _resting_place(head: HeadModel) -> Tensor:
-    """(3,) world translation that centres the mean head in the frontal camera's picture, metres."""
-    low, high = head.template.amin(0), head.template.amax(0)
+    """(3,) world translation that centres the mean skull in the frontal camera's picture, metres."""
+    parts = [part for part in ("face", "scalp", "ears") if part in head.parts]
+    skull = head.template[head.part_vertices(*parts)] if parts else head.template
+    low, high = skull.amin(0), skull.amax(0)
     camera = Camera.frontal()
     distance = float(high[1] - low[1]) * float(camera.intrinsics[1, 1]) / (_HEAD_HEIGHT_IN_VIEW * camera.height)
     away = torch.tensor([0.0, 0.0, -distance], device=head.device)
