@@ -122,6 +122,14 @@ def test_an_avatar_becomes_a_video(page: tuple[Client, FakeBackend], avatar_path
     assert (backend.request.strength, backend.request.size, backend.request.smoothing) == (0.5, 256, 0.0)
 
 
+def test_drive_needs_only_the_avatar_and_what_to_do(page: tuple[Client, FakeBackend], avatar_path: str) -> None:
+    client, backend = page
+    client.predict(avatar=handle_file(avatar_path), motion="Make faces", own_motion=None, api_name="/drive")
+    assert backend.request is not None
+    assert Path(backend.request.motion).name == "expressions.json"
+    assert (backend.request.strength, backend.request.relative, backend.request.size) == (1.0, True, 512)
+
+
 def test_an_own_video_goes_before_the_example_motion(
     page: tuple[Client, FakeBackend], avatar_path: str, examples: Path
 ) -> None:
