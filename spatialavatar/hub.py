@@ -87,6 +87,23 @@ def licences() -> list[dict[str, str]]:
     return [{key: str(entry.get(key, "")) for key in keys} for entry in manifest()]
 
 
+def download(repo_id: str, filename: str, *, revision: str | None = None, token: str | bool | None = None) -> Path:
+    """One file of a Hub repository, from the cache where it has been fetched before.
+
+    Raises:
+        MissingAssetError: where it cannot be fetched.
+    """
+    from huggingface_hub import hf_hub_download
+
+    try:
+        return Path(hf_hub_download(repo_id, filename, revision=revision, token=token))
+    except (OSError, ValueError) as error:  # the Hub's HTTP errors are OSErrors, a malformed id is a ValueError
+        raise MissingAssetError(
+            f"{repo_id} is neither a folder nor a Hub repository from which {filename} can be fetched; "
+            "check the name and the connection."
+        ) from error
+
+
 @functools.lru_cache(maxsize=4)
 def _snapshot(model_id: str, revision: str) -> Path:
     """Fetch (or find in the cache) the weights of one revision from the Hub."""

@@ -127,3 +127,9 @@ def test_a_truncated_file_is_refused(avatar, tmp_path):
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(FormatError, match="damaged"):
         Avatar.load(path, avatar.head)
+
+
+def test_a_repository_that_cannot_be_fetched_is_named(monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(MissingAssetError, match="nobody/nothing is neither a folder nor a Hub repository"):
+        Avatar.from_pretrained("nobody/nothing")
