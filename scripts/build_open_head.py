@@ -17,16 +17,21 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
 sys.path[:0] = [str(Path(__file__).resolve().parent), str(Path(__file__).resolve().parent.parent)]
 
-from open_head import eyes, identity, rig, teeth, topology  # noqa: E402
+from open_head import eyes, identity, lips, rig, teeth, topology  # noqa: E402
+from open_head.atlas import pack_atlas  # noqa: E402
+from open_head.landmarks import embed_landmarks  # noqa: E402
 from open_head.source import BaseMesh, Source  # noqa: E402
 from open_head.topology import PART, PARTS, Mesh, QuadSets  # noqa: E402
 
+from spatialavatar.head import HeadModel  # noqa: E402
 from spatialavatar.head.arkit import ARKIT_52, ARKIT_INDEX, mirrored_name  # noqa: E402
+from spatialavatar.tracking.landmarker import FaceLandmarker  # noqa: E402
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -79,10 +84,12 @@ def build_geometry(source: Source) -> Head:
     mean, basis = build_identity(source, base, skin, skin_twin, np.concatenate(helpers))
     v, u = len(skin.template), len(helpers[0])
     helper_mean, helper_basis = (mean[v : v + u], mean[v + u :]), (basis[:, v : v + u], basis[:, v + u :])
-    skin = replace(skin, template=mean[:v])
+    row_of_base = topology.rows_of_base(skin.follow)
+    mouth = lips.find_lips(base, sets, row_of_base, mean[:v])
+    skin = replace(skin, template=mouth.sealed(mean[:v]))
+    basis[:, :v] = mouth.kept_shut(basis[:, :v])
 
     units = symmetric_units({n: skin.follow @ source.face_unit(n, count) for n in ARKIT_52}, skin_twin)
-    row_of_base = topology.rows_of_base(skin.follow)
     lids = tuple(eyes.find_lids(base, sets, row_of_base, skin.template, left) for left in (True, False))
     left_centre = eyes.eye_centre(skin.template, lids[0])
     centres = (left_centre, left_centre * [-1, 1, 1])
@@ -266,16 +273,6 @@ def build_rig(head: Head) -> dict[str, NDArray]:
     }
 
 
-def embed_landmarks(tensors: dict[str, NDArray]) -> dict[str, NDArray]:
-    """Landmark embeddings of the finished head."""
-    return {
-        "lmk478_faces": np.zeros(478, np.int32),
-        "lmk478_bary": np.tile(np.float32([1, 0, 0]), (478, 1)),
-        "lmk68_faces": np.zeros(68, np.int32),
-        "lmk68_bary": np.tile(np.float32([1, 0, 0]), (68, 1)),
-    }
-
-
 def quantised(basis: Floats) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
     """int8 modes and their scales: the error is at most half a scale, 1/254 of a mode's largest offset."""
     scale = np.abs(basis).max((1, 2)) / 127
@@ -297,7 +294,7 @@ def main() -> None:
         "template": mesh.template.astype(np.float32),
         "faces": mesh.faces.astype(np.int32),
         "face_parts": mesh.face_parts.astype(np.uint8),
-        "uv": mesh.base_uv.astype(np.float32),
+        "uv": pack_atlas(mesh.template, mesh.faces, mesh.face_parts, PARTS),
         "shape_basis": shape,
         "shape_basis_scale": shape_scale,
         "expression_basis": np.stack([head.units[n] for n in EXPRESSIONS]).astype(np.float16),
@@ -306,7 +303,9 @@ def main() -> None:
     }
     for name, tensor in build_rig(head).items():
         tensors[name] = tensor.astype(np.float16 if name == "pose_correctives" else np.float32)
-    tensors |= embed_landmarks(tensors)
+    as_torch = {name: torch.from_numpy(tensor) for name, tensor in tensors.items()}
+    model = HeadModel(as_torch, {"id": "open", "parts": PARTS, "expressions": EXPRESSIONS})
+    tensors |= {name: tensor.numpy() for name, tensor in embed_landmarks(model, FaceLandmarker(threads=2)).items()}
     write(arguments.out, tensors)
 
 

@@ -15,17 +15,18 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from open_head.source import BaseMesh
-from open_head.topology import PART, Mesh, QuadSets
+from open_head.topology import PART, Mesh, QuadSets, edge_distance
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 RADIUS = 0.012
 _SEGMENTS = 24
-# Polar angles of the rings, degrees: 9.6 is the pupil's rim (2 mm), 29.4 the iris's (5.9 mm). Nothing is seen behind 120.
+# Polar angles of the rings, degrees: 9.6 is the pupil's rim (2 mm), 29.4 the iris's (5.9 mm); none is seen behind 120.
 _RINGS = (5.0, 9.6, 14.0, 19.0, 24.0, 29.4, 33.0, 38.0, 45.0, 54.0, 65.0, 78.0, 92.0, 106.0, 120.0)
 _MARGIN_CLEARANCE = 0.0011  # of the front edge of the open lids' margin, between the corners
 _LID_CLEARANCE = 0.0009  # least distance of moved lid skin from the eyeball: half a lid's thickness
+_SHUT_OVERLAP = 0.0003  # how far the upper margin passes the lower one in a blink
 _INSIDE = {0: -0.0003, -1: -0.0008, -2: -0.0018}  # how far the inner rings lie under the eyeball's surface
 _LID_RINGS = 9  # rings of skin that a blink may correct
 
@@ -63,8 +64,8 @@ def find_lids(base: BaseMesh, sets: QuadSets, row_of_base: Ints, template: Float
     """
     seam = np.intersect1d(base.quads[sets.skin], base.quads[sets.sockets])
     seam = seam[(base.vertices[seam, 0] > 0) == left]
-    skin = _edge_distance(base.quads[sets.skin], seam, len(base.vertices), _LID_RINGS)
-    socket = _edge_distance(base.quads[sets.sockets], seam, len(base.vertices), _LID_RINGS)
+    skin = edge_distance(base.quads[sets.skin], seam, len(base.vertices), _LID_RINGS)
+    socket = edge_distance(base.quads[sets.sockets], seam, len(base.vertices), _LID_RINGS)
     ring = np.where(skin <= _LID_RINGS, skin, -socket)
     member = ((skin <= _LID_RINGS) | (socket <= _LID_RINGS)) & (row_of_base >= 0)
     rows, ring = row_of_base[member], ring[member]
@@ -76,19 +77,6 @@ def find_lids(base: BaseMesh, sets: QuadSets, row_of_base: Ints, template: Float
     upper = np.zeros(len(rows), dtype=bool)
     upper[edge] = points[:, 1] >= line
     return Lids(rows, ring, nearest, upper[nearest])
-
-
-def _edge_distance(quads: Ints, start: Ints, vertex_count: int, limit: int) -> Ints:
-    """(V,) number of edges from ``start``, at most ``limit`` + 1."""
-    distance = np.full(vertex_count, limit + 1)
-    distance[start] = 0
-    edges = np.concatenate([quads[:, [k, (k + 1) % 4]] for k in range(4)])
-    for step in range(1, limit + 1):
-        front = distance == step - 1
-        for a, b in (edges.T, edges.T[::-1]):
-            reached = b[front[a]]
-            distance[reached] = np.minimum(distance[reached], step)
-    return distance
 
 
 def eye_centre(template: Floats, lids: Lids) -> Floats:
@@ -184,18 +172,23 @@ def close_lids(offsets: Floats, rest: Floats, lids: Lids, centre: Floats) -> Flo
     shut = rest + offsets
     edge = lids.ring == 1
     azimuth, elevation = _angles(shut[lids.rows], centre)
-    lower, upper = edge & ~lids.upper, edge & lids.upper
-    order = np.argsort(azimuth[lower])
-    goal = np.interp(azimuth, azimuth[lower][order], elevation[lower][order])
-    missing = np.where(upper, goal - elevation, 0.0)[lids.anchor]
+    first, last = azimuth[edge].min(), azimuth[edge].max()
+    across = (azimuth - first) / (last - first)
+    lower = np.flatnonzero(edge & ~lids.upper)
+    lower = lower[np.argsort(across[lower])]
+    smooth = np.polynomial.Polynomial.fit(across[lower], elevation[lower], 4)(np.clip(across, 0, 1))
+    exact = np.interp(across, across[lower], elevation[lower])
+    inner = np.clip(np.minimum(across, 1 - across) / 0.2, 0, 1)  # near its corners the eye shuts as it was sculpted
+    goal = inner * smooth + (1 - inner) * exact - np.where(lids.upper, _SHUT_OVERLAP / RADIUS, 0)
+    missing = np.where(edge, goal - elevation, 0.0)[lids.anchor]
     fade = 1 - np.clip((lids.ring - 1) / (_LID_RINGS - 1), 0, 1)
-    moving = lids.upper & (lids.ring >= 1)
-    elevation = elevation + np.where(moving, missing * fade**1.5, 0)
+    skin = lids.ring >= 1
+    elevation = elevation + np.where(skin, missing * fade**1.5, 0)
     radius = np.linalg.norm(shut[lids.rows] - centre, axis=1)
     direction = np.stack(
         [np.sin(azimuth) * np.cos(elevation), np.sin(elevation), np.cos(azimuth) * np.cos(elevation)], 1
     )
-    shut[lids.rows[moving]] = (centre + direction * radius[:, None])[moving]
+    shut[lids.rows[skin]] = (centre + direction * radius[:, None])[skin]
     return seat(shut, rest, lids, centre) - rest
 
 

@@ -203,6 +203,19 @@ def _near_ear(x: Floats, y: Floats, z: Floats) -> NDArray[np.bool_]:
     return (np.abs(x) > 0.06) & (np.hypot((y - 0.010) / 0.032, (z - 0.029) / 0.024) < 1.0)
 
 
+def edge_distance(quads: Ints, start: Ints, vertex_count: int, limit: int) -> Ints:
+    """(V,) number of edges from ``start``, at most ``limit`` + 1."""
+    distance = np.full(vertex_count, limit + 1)
+    distance[start] = 0
+    edges = np.concatenate([quads[:, [k, (k + 1) % 4]] for k in range(4)])
+    for step in range(1, limit + 1):
+        front = distance == step - 1
+        for a, b in (edges.T, edges.T[::-1]):
+            reached = b[front[a]]
+            distance[reached] = np.minimum(distance[reached], step)
+    return distance
+
+
 def rows_of_base(follow: sp.csr_matrix) -> Ints:
     """(V_base,) row of the head's vertex that is a base vertex itself, -1 where none is."""
     single = np.flatnonzero(np.diff(follow.indptr) == 1)
