@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -34,6 +35,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.debug:
         options.run(options)
         return 0
+    if arguments is None:
+        _mute_native_libraries()
     try:
         options.run(options)
     except SpatialAvatarError as error:
@@ -49,6 +52,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
             f"Something went wrong that should not have ({kind}: {error}); run again with --debug and report it."
         )
     return 0
+
+
+def _mute_native_libraries() -> None:
+    """Keep Python's stderr, and send nowhere what the networks' runtimes print to the process's own from C++."""
+    sys.stderr.flush()
+    sys.stderr = os.fdopen(os.dup(2), "w", buffering=1, errors="backslashreplace")
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    os.close(nowhere)
 
 
 def _fail(sentence: str) -> int:

@@ -116,6 +116,23 @@ def test_a_bug_is_one_sentence_too_and_a_traceback_with_debug(
         cli.main([*line, "--debug"])
 
 
+def test_native_chatter_stays_off_stderr_and_the_sentence_does_not() -> None:
+    code = """
+import os, sys
+from spatialavatar import cli, pipeline
+from spatialavatar.errors import InputError
+def fail(*_, **__):
+    os.write(2, b"INFO: delegate created")
+    raise InputError("The photo is a drawing; give a photo.")
+pipeline.generate = fail
+sys.argv = ["spatialavatar", "generate", "a.jpg", "-q"]
+sys.exit(cli.main())
+"""
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert result.returncode == 1
+    assert result.stderr.splitlines() == ["spatialavatar: The photo is a drawing; give a photo."]
+
+
 def test_an_interrupt_exits_with_130(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(*_, **__):
         raise KeyboardInterrupt
