@@ -50,12 +50,12 @@ class FitConfig:
         iterations: upper bound of the steps.
     """
 
-    evidence: float = 80.0
+    evidence: float = 60.0
     landmark_sigma: float = 0.01
     robust_scale: float = 6.0
     shape_sigma: float = 1.0
-    unit_sigma: float = 0.3
-    score_gain: float = 0.8
+    unit_sigma: float = 0.25
+    score_gain: float = 0.9
     statistical_sigma: float = 1.0
     jaw_sigma: tuple[float, float, float] = (0.15, 0.05, 0.02)
     eye_sigma: tuple[float, float, float] = (0.25, 0.3, 0.01)

@@ -1,0 +1,148 @@
+"""The square crop around a face: where it lies, and its pixels, matte and classes.
+
+All integers: the side of a crop is a multiple of eight source pixels, so that it and the wider crop that matting looks
+at (an eighth more on each side) fall on one pixel grid.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import cv2
+import numpy as np
+
+from spatialavatar.records import Camera
+
+if TYPE_CHECKING:
+    from spatialavatar.tracking.networks import Networks
+
+CROP_SIZE: Final = 512
+FOCAL: Final = 900.0
+"""Pixels of the crop; with a crop this wide around the face it puts the head 0.76 m away, a portrait's distance."""
+
+_CROP_SCALE: Final = 2.3  # side of the crop over the longer side of the landmarks' box
+_LIFT: Final = 0.06  # of the crop's side: hair needs more room than the chin
+
+
+@dataclass(frozen=True)
+class Crop:
+    """A square of the source picture.
+
+    Attributes:
+        x0: left border, source pixels; may lie outside the picture, as may all borders.
+        y0: upper border.
+        side: width and height, a multiple of 8.
+    """
+
+    x0: int
+    y0: int
+    side: int
+
+    @classmethod
+    def around(cls, centre: np.ndarray, side: float) -> Crop:
+        """The crop of about ``side`` pixels about a ``centre`` (x, y)."""
+        whole = max(8, 8 * round(side / 8))
+        return cls(round(float(centre[0]) - whole / 2), round(float(centre[1]) - whole / 2), whole)
+
+    @property
+    def box(self) -> tuple[float, float, float, float]:
+        """x0, y0, x1, y1, source pixels."""
+        return float(self.x0), float(self.y0), float(self.x0 + self.side), float(self.y0 + self.side)
+
+    def to_crop(self, points: np.ndarray) -> np.ndarray:
+        """Source pixels (..., 2) to pixels of the crop."""
+        return (points - np.array([self.x0, self.y0])) * (CROP_SIZE / self.side)
+
+    def camera(self, tight_side: float | None = None) -> Camera:
+        """The camera of the crop.
+
+        Args:
+            tight_side: side of the crop that would suit the face, source pixels; None: this one does. A crop that is
+                wider than the face needs sees a wider field, not a nearer head.
+        """
+        return Camera.frontal(CROP_SIZE, FOCAL * (tight_side or self.side) / self.side)
+
+
+def landmark_box(points: np.ndarray) -> tuple[np.ndarray, float]:
+    """Centre (x, y) and longer side of the box around (..., L, 2+) landmarks."""
+    flat = points.reshape(-1, points.shape[-1])[:, :2]
+    low, high = flat.min(axis=0), flat.max(axis=0)
+    return (low + high) / 2, float((high - low).max())
+
+
+def crop_around(points: np.ndarray) -> Crop:
+    """The crop of one face: a head with some shoulder."""
+    centre, size = landmark_box(points)
+    side = _CROP_SCALE * size
+    return Crop.around(centre - [0.0, _LIFT * side], side)
+
+
+def crop_around_all(points: np.ndarray) -> tuple[Crop, float]:
+    """One crop for the T frames of a clip, (T, L, 2+) landmarks, and the side that would suit the face alone.
+
+    It is as tight as :func:`crop_around` on the median frame where the head stays in place and grows, never breathes,
+    where the head wanders.
+    """
+    low, high = points[..., :2].min(axis=1), points[..., :2].max(axis=1)
+    size = float(np.median((high - low).max(axis=1)))
+    largest = float(np.percentile((high - low).max(axis=1), 95))
+    tight = _CROP_SCALE * size
+    # Robust ends of the face's path, and around them what a single frame keeps around its face, less some air.
+    first, last = np.percentile(low, 2, axis=0), np.percentile(high, 98, axis=0)
+    side = max(tight, _CROP_SCALE * largest * 0.9, float((last - first).max()) + 0.9 * (tight - size))
+    centre = (first + last) / 2
+    return Crop.around(centre - [0.0, _LIFT * side], side), tight
+
+
+def cut(image: np.ndarray, crop: Crop, margin: int = 0) -> np.ndarray:
+    """The pixels of a crop.
+
+    Args:
+        image: (H, W, 3) uint8.
+        crop: where.
+        margin: more pixels of the crop on each side, a multiple of 64.
+
+    Returns:
+        (CROP_SIZE + 2 margin, CROP_SIZE + 2 margin, 3) uint8; beyond the picture its border is repeated.
+    """
+    extra = crop.side * margin // CROP_SIZE
+    x0, y0, side = crop.x0 - extra, crop.y0 - extra, crop.side + 2 * extra
+    height, width = image.shape[:2]
+    left, top = max(0, -x0), max(0, -y0)
+    right, bottom = max(0, x0 + side - width), max(0, y0 + side - height)
+    inside = image[max(0, y0) : min(height, y0 + side), max(0, x0) : min(width, x0 + side)]
+    if left or top or right or bottom:
+        inside = cv2.copyMakeBorder(inside, top, bottom, left, right, cv2.BORDER_REPLICATE)
+    size = CROP_SIZE + 2 * margin
+    # INTER_AREA averages all pixels that a smaller one covers, so nothing aliases.
+    return cv2.resize(inside, (size, size), interpolation=cv2.INTER_AREA if side > size else cv2.INTER_CUBIC)
+
+
+def separate(image: np.ndarray, crop: Crop, networks: Networks) -> tuple[np.ndarray, np.ndarray]:
+    """Matte and classes of a crop.
+
+    Args:
+        image: (H, W, 3) uint8, the source picture.
+        crop: where.
+        networks: the matting and the segmentation network.
+
+    Returns:
+        matte (CROP_SIZE, CROP_SIZE) uint8, 255 = person, and classes (CROP_SIZE, CROP_SIZE) uint8 (see ``Track``); both
+        are background beyond the picture.
+    """
+    from spatialavatar.tracking.matting import fuse
+
+    margin = CROP_SIZE // 8
+    wide = cut(image, crop, margin)
+    size = wide.shape[0]
+    pixel = CROP_SIZE / crop.side
+    corner = np.array([crop.x0, crop.y0]) - margin / pixel
+    limits = np.array([[0, 0], [image.shape[1], image.shape[0]]])
+    (x0, y0), (x1, y1) = np.clip(np.round((limits - corner) * pixel), 0, size).astype(int)
+    box = (int(x0), int(y0), int(x1), int(y1))
+    probabilities = networks.segmenter(wide, box)
+    alpha = fuse(networks.matting(wide, box), probabilities)
+    keep = slice(margin, margin + CROP_SIZE)
+    matte = np.round(alpha[keep, keep] * 255.0).astype(np.uint8)
+    return matte, probabilities[keep, keep].argmax(axis=-1).astype(np.uint8)

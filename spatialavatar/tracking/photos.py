@@ -1,0 +1,213 @@
+"""Photos to Tracks: find the face, cut it out, fit the head; several photos of one person share one shape."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from spatialavatar.errors import InputError, NoFaceError
+from spatialavatar.head import HeadModel
+from spatialavatar.head.rotations import axis_angle_to_matrix
+from spatialavatar.records import Track
+from spatialavatar.tracking.fit import Fit, FitConfig, Observations, fit_landmarks
+from spatialavatar.tracking.framing import CROP_SIZE, FOCAL, Crop, crop_around, cut, landmark_box, separate
+from spatialavatar.tracking.landmarker import MIN_PRESENCE, FaceLandmarks
+from spatialavatar.tracking.networks import Networks
+
+Progress = Callable[[float, str], None]
+
+MIN_FACE: Final = 64
+"""Faces smaller than this, in pixels from chin to forehead, are refused."""
+_SMALL_FACE: Final = 128  # below this the avatar will be blurred: say so
+MAX_YAW: Final = 62.0
+"""Degrees to either side beyond which half of the face is not seen."""
+_WARN_YAW: Final = 40.0
+_MAX_ERROR: Final = 0.06  # mean landmark error, part of the eye distance, beyond which the fit is not to be believed
+
+
+@dataclass(frozen=True)
+class _Found:
+    """One photo's face."""
+
+    name: str
+    crop: Crop
+    landmarks: FaceLandmarks
+    warnings: tuple[str, ...]
+
+    @property
+    def points(self) -> np.ndarray:
+        """(L, 2) landmarks, pixels of the crop."""
+        return self.crop.to_crop(self.landmarks.points[:, :2])
+
+
+def track_photo(
+    image: np.ndarray,
+    head: HeadModel,
+    *,
+    name: str = "the photo",
+    networks: Networks | None = None,
+    progress: Progress | None = None,
+) -> Track:
+    """Track one photo; see :func:`track_photos`."""
+    return track_photos([image], head, names=[name], networks=networks, progress=progress)[0]
+
+
+def track_photos(
+    images: Sequence[np.ndarray],
+    head: HeadModel,
+    *,
+    names: Sequence[str] | None = None,
+    networks: Networks | None = None,
+    config: FitConfig | None = None,
+    progress: Progress | None = None,
+) -> list[Track]:
+    """Track photos of one person, fitting one shape to all of them.
+
+    Args:
+        images: (H, W, 3) uint8 sRGB pictures of any size.
+        head: the head model.
+        names: what to call the photos in messages.
+        networks: opened networks to use again.
+        config: weights of the fit.
+        progress: called with (fraction, message).
+
+    Returns:
+        One Track of one frame per photo, in the given order, with images, mattes, segments, landmarks, blendshapes and
+        crop. Whatever the order, each photo gets the same result.
+
+    Raises:
+        NoFaceError: a photo shows no face.
+        InputError: a face is too small or turned too far away; a picture is of the wrong type.
+    """
+    if not images:
+        raise InputError("There is no photo to track; give at least one.")
+    names = list(names) if names is not None else [f"photo {number}" for number in range(1, len(images) + 1)]
+    if len(names) != len(images):
+        raise InputError(f"There are {len(images)} photos but {len(names)} names.")
+    networks = networks or shared_networks()
+    report = progress or _silent
+    steps = 3 * len(images)
+    found = []
+    for index, (image, name) in enumerate(zip(images, names)):
+        report(index / steps, f"Looking for the face in {name}")
+        found.append(_find(image, name, networks))
+    report(len(images) / steps, "Fitting the head")
+    fit = _fit(head, found, config or FitConfig())
+    tracks = []
+    for index, (image, face) in enumerate(zip(images, found)):
+        report((len(images) + 2 * index) / steps, f"Cutting {face.name} out of its background")
+        tracks.append(_as_track(image, face, head, fit, index, networks))
+    report(1.0, "Tracked")
+    return tracks
+
+
+_SHARED: list[Networks] = []
+
+
+def shared_networks() -> Networks:
+    """The process's networks, so that a second call does not open them again."""
+    if not _SHARED:
+        _SHARED.append(Networks())
+    return _SHARED[0]
+
+
+def face_yaw(rotation: Tensor) -> Tensor:
+    """Yaw (T,) in degrees of head rotations (T, 3), axis-angle; positive to the subject's left."""
+    forward = axis_angle_to_matrix(rotation)[..., :, 2]
+    return torch.rad2deg(torch.atan2(forward[..., 0], forward[..., 2]))
+
+
+def _find(image: np.ndarray, name: str, networks: Networks) -> _Found:
+    """The largest face of a photo."""
+    landmarker = networks.landmarker
+    detections = landmarker.detect(image)
+    confirmed = []
+    for detection in detections:
+        landmarks = landmarker.landmarks(image, detection, passes=2)
+        if landmarks.presence >= MIN_PRESENCE:
+            confirmed.append(landmarks)
+    if not confirmed:
+        if detections:
+            raise NoFaceError(
+                f"The face in {name} is turned away, covered or blurred; give a photo that shows it from the front."
+            )
+        raise NoFaceError(f"No face was found in {name}; give a photo in which one face is seen well.")
+    confirmed.sort(key=lambda landmarks: -landmark_box(landmarks.points)[1])
+    face = confirmed[0]
+    size = landmark_box(face.points)[1]
+    if size < MIN_FACE:
+        raise InputError(
+            f"The face in {name} is only {size:.0f} pixels high; give a photo in which it has at least 100 pixels."
+        )
+    warnings = []
+    rivals = sum(landmark_box(other.points)[1] > 0.3 * size for other in confirmed[1:])
+    if rivals:
+        warnings.append(f"There are {rivals + 1} faces in {name}; the largest one is used.")
+    if size < _SMALL_FACE:
+        warnings.append(f"The face in {name} is only {size:.0f} pixels high, so the avatar will lack detail.")
+    return _Found(name, crop_around(face.points), face, tuple(warnings))
+
+
+def _fit(head: HeadModel, found: list[_Found], config: FitConfig) -> Fit:
+    # Sums of floating-point numbers depend on their order: sort, so that the order of the photos does not matter.
+    order = sorted(range(len(found)), key=lambda index: found[index].points.tobytes())
+    observed = Observations(
+        points=torch.from_numpy(np.stack([found[index].points for index in order])),
+        blendshapes=torch.from_numpy(np.stack([found[index].landmarks.blendshapes for index in order])),
+        principal_point=torch.full((2,), CROP_SIZE / 2),
+        focal=torch.full((len(order),), FOCAL),
+    )
+    fit = fit_landmarks(head, observed, config=config)
+    back = torch.tensor([order.index(index) for index in range(len(order))])
+    return Fit(fit.params[back], fit.focal[back], fit.error[back], fit.projected[back])
+
+
+def _as_track(image: np.ndarray, face: _Found, head: HeadModel, fit: Fit, index: int, networks: Networks) -> Track:
+    params = fit.params[index]
+    yaw = float(face_yaw(params.rotation))
+    error = float(fit.error[index])
+    if abs(yaw) > MAX_YAW:
+        raise InputError(
+            f"The face in {face.name} is turned {abs(yaw):.0f} degrees to the side; give a photo in which both eyes "
+            "are seen."
+        )
+    warnings = list(face.warnings)
+    if abs(yaw) > _WARN_YAW:
+        warnings.append(f"The face in {face.name} is turned {abs(yaw):.0f} degrees; its far side has to be guessed.")
+    if error > _MAX_ERROR:
+        warnings.append(f"The head fits the face in {face.name} badly; another photo may work better.")
+    matte, segments = separate(image, face.crop, networks)
+    camera = face.crop.camera()
+    scale = float(fit.focal[index]) / float(camera.intrinsics[0, 0])
+    intrinsics = camera.intrinsics.clone()
+    intrinsics[[0, 1], [0, 1]] *= scale
+    return Track(
+        params=params,
+        camera=camera.replace(intrinsics=intrinsics),
+        fps=0.0,
+        head_id=head.id,
+        confidence=torch.tensor([confidence(face.landmarks.presence, error)]),
+        images=torch.from_numpy(cut(image, face.crop))[None],
+        mattes=torch.from_numpy(matte)[None],
+        segments=torch.from_numpy(segments)[None],
+        landmarks=torch.from_numpy(face.points).float()[None],
+        blendshapes=torch.from_numpy(face.landmarks.blendshapes).float()[None],
+        crop=torch.tensor([face.crop.box]),
+        warnings=tuple(warnings),
+    )
+
+
+def confidence(presence: float, error: float) -> float:
+    """How far a frame is to be believed: the network's presence, less where the head does not fit; never quite 0."""
+    fitted = 1.0 / (1.0 + (error / _MAX_ERROR) ** 4) if math.isfinite(error) else 0.0
+    return max(presence * fitted, 1e-3)
+
+
+def _silent(fraction: float, message: str) -> None:
+    """Progress for callers who asked for none."""

@@ -1,0 +1,45 @@
+"""One entrance for photos and videos."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from spatialavatar.head import HeadModel, load_head
+from spatialavatar.hub import weights_dir
+from spatialavatar.media import is_image, read_image
+from spatialavatar.records import Track
+from spatialavatar.tracking.photos import track_photo
+from spatialavatar.tracking.video import track_video
+
+if TYPE_CHECKING:
+    from spatialavatar.tracking.networks import Networks
+
+
+def track(
+    path: str | Path,
+    head: HeadModel | None = None,
+    *,
+    with_images: bool = False,
+    networks: Networks | None = None,
+    progress: Callable[[float, str], None] | None = None,
+) -> Track:
+    """Track the person in a photo or a video; the file's content decides which it is.
+
+    Args:
+        path: the file.
+        head: the head model; by default the one that ships with the package.
+        with_images: keep crops and mattes of a video's frames too (those of a photo are always kept).
+        networks: opened networks to use again.
+        progress: called with (fraction, message).
+
+    Raises:
+        InputError: the file cannot be read or used.
+        NoFaceError: it shows no usable face.
+    """
+    path = Path(path)
+    head = head or load_head(weights_dir() / "head")
+    if path.is_file() and is_image(path):
+        return track_photo(read_image(path), head, name=path.name, networks=networks, progress=progress)
+    return track_video(path, head, with_images=with_images, networks=networks, progress=progress)
