@@ -65,7 +65,9 @@ def rasterize_mesh(
     face = np.full((height, width), -1, np.int32)
     bary = np.zeros((height, width, 3), np.float32)
     depth = np.full((height, width), np.inf, np.float64)
-    _zbuffer(vertices @ matrix.T, triangles, bool(cull_back), False, face, bary, depth)
+    with np.errstate(invalid="ignore"):
+        points = vertices @ matrix.T
+    _zbuffer(points, triangles, bool(cull_back), False, face, bary, depth)
     return MeshFragments(face, bary, depth.astype(np.float32))
 
 
