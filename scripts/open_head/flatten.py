@@ -108,14 +108,14 @@ def embed(points: Floats, faces: Ints, rim: dict[int, tuple[float, float]]) -> F
     count = len(points)
     rows, columns, values = [], [], []
     for k in range(3):
-        i, j, l = faces[:, k], faces[:, (k + 1) % 3], faces[:, (k + 2) % 3]
-        u, v = points[j] - points[i], points[l] - points[i]
+        i, following, previous = (faces[:, (k + step) % 3] for step in range(3))
+        u, v = points[following] - points[i], points[previous] - points[i]
         nu = np.maximum(np.linalg.norm(u, axis=1), 1e-9)
         nv = np.maximum(np.linalg.norm(v, axis=1), 1e-9)
         angle = np.arccos(np.clip((u * v).sum(1) / (nu * nv), -1, 1))
         half = np.clip(np.tan(angle / 2), 1e-3, 1e3)
         rows += [i, i]
-        columns += [j, l]
+        columns += [following, previous]
         values += [half / nu, half / nv]
     weights = sp.csr_matrix((np.concatenate(values), (np.concatenate(rows), np.concatenate(columns))), (count, count))
     weights = sp.diags(1.0 / np.asarray(weights.sum(1)).ravel()) @ weights
