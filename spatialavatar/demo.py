@@ -16,6 +16,7 @@ from spatialavatar.files import atomic_output
 from spatialavatar.media import VideoReader, read_image
 from spatialavatar.motion import Motion, load_motion
 from spatialavatar.pipeline import generate
+from spatialavatar.tracking import track_photo
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 DEMO_PHOTO = "portraits/astronaut.png"
@@ -68,7 +69,8 @@ def run_demo(
         progress=lambda fraction, message: report(0.2 + 0.78 * fraction, message),
     )
     report(0.98, "Making the contact sheet")
-    picture = contact_sheet(read_image(sources[0]), avatar, video)
+    crop = track_photo(read_image(sources[0]), avatar.head, name=sources[0].name).images
+    picture = contact_sheet(read_image(sources[0]) if crop is None else crop[0].numpy(), avatar, video)
     with atomic_output(sheet) as temporary:
         Image.fromarray(picture).save(temporary)
     report(1.0, "Done")
@@ -76,7 +78,7 @@ def run_demo(
 
 
 def contact_sheet(photo: np.ndarray, avatar: Avatar, video: str | Path) -> np.ndarray:
-    """The photo, the avatar in the photo's view, then frames of ``video`` at even steps: (rows, columns, 3) uint8."""
+    """The photo (its crop around the head), the avatar in that view, then frames of ``video`` at even steps: (rows, columns, 3) uint8."""
     reader = VideoReader(video, max_side=_CELL)
     wanted = _COLUMNS * _ROWS - 2
     total = reader.frame_count_estimate
