@@ -16,10 +16,10 @@ from spatialavatar.generator.filling import fill_unseen
 from spatialavatar.generator.numerics import bilinear, graph_laplacian
 from spatialavatar.generator.pooling import apply_gain, exposure_gains, mean_pool
 from spatialavatar.generator.silhouette import fit_silhouette
-from spatialavatar.generator.sources import source_views
+from spatialavatar.generator.sources import SourceView, source_views
 from spatialavatar.generator.texels import part_mask, texel_tables
 from spatialavatar.generator.visibility import visibility
-from spatialavatar.generator.warping import sample, warp
+from spatialavatar.generator.warping import Warp, sample, warp
 from spatialavatar.head import build_layout, to_world
 from spatialavatar.hub import weights_dir
 from spatialavatar.records import Camera, Track
@@ -74,6 +74,11 @@ def template_points() -> np.ndarray:
     return model().layout.surface(model().head, model().head.template).double().numpy()
 
 
+def seen_by(view: SourceView, warped: Warp) -> np.ndarray:
+    head, layout = model().head, model().layout
+    return visibility(head, layout, texel_tables(head, layout, CONFIG), view, None, warped, CONFIG)
+
+
 def test_colours_come_back_where_the_photo_shows_them_and_are_not_mirrored():
     track = painted_track(0.15)
     result = build_base(model().head, model().layout, [track], CONFIG)
@@ -119,7 +124,7 @@ def test_the_order_of_photos_changes_nothing():
 def test_a_darker_photo_is_brought_to_the_exposure_of_the_others():
     views = source_views([painted_track(0.0), painted_track(0.2, 0.7)], model().head)
     warps = [warp(model().head, model().layout, view, None) for view in views]
-    weights = [visibility(model().head, model().layout, view, w, CONFIG) for view, w in zip(views, warps)]
+    weights = [seen_by(view, w) for view, w in zip(views, warps)]
     samples = [sample(view.image, w) for view, w in zip(views, warps)]
     both = np.minimum(*weights) > 0.9
     balanced = [apply_gain(s, g) for s, g in zip(samples, exposure_gains(samples, weights))]
@@ -131,7 +136,7 @@ def test_a_darker_photo_is_brought_to_the_exposure_of_the_others():
 def test_a_texel_behind_another_surface_is_not_seen():
     (view,) = source_views([painted_track(0.0)], model().head)
     warped = warp(model().head, model().layout, view, None)
-    weight = visibility(model().head, model().layout, view, warped, CONFIG)
+    weight = seen_by(view, warped)
     assert weight[warped.facing < 0].max() == 0
     assert weight[part_mask(model().head, model().layout, "mouth", "tongue")].max() < 0.3
     nose = np.argmax(template_points()[:, 2] * part_mask(model().head, model().layout, "face"))
@@ -144,7 +149,7 @@ def test_fill_keeps_seen_texels_and_gives_unseen_ones_finite_colours():
     colors = generator.random((len(model().layout), 3))
     seen = (generator.random(len(colors)) < 0.3).astype(np.float64)
     colors[seen == 0] = 0.0
-    filled = fill_unseen(tables, colors, seen, seen, CONFIG)
+    filled = fill_unseen(tables, colors, seen, np.ones(len(seen)), CONFIG)
     assert (filled[seen == 1] == colors[seen == 1]).all()
     assert np.isfinite(filled).all()
     assert filled[seen == 0].min() > 0
@@ -155,7 +160,7 @@ def test_fill_does_not_cross_from_scalp_to_skin():
     scalp = part_mask(model().head, model().layout, "scalp")
     colors = np.where(scalp, 1.0, 0.0)[:, None].repeat(3, 1)
     seen = (template_points()[:, 2] > 0.06).astype(np.float64)
-    filled = fill_unseen(tables, colors, seen, seen, CONFIG)
+    filled = fill_unseen(tables, colors, seen, np.ones(len(seen)), CONFIG)
     assert filled[scalp & (seen == 0)].min() > 0.9
     assert filled[part_mask(model().head, model().layout, "face", "ears", "neck") & (seen == 0)].max() < 0.1
 

@@ -18,7 +18,7 @@ from spatialavatar.generator.silhouette import fit_silhouette
 from spatialavatar.generator.sources import HAIR, SourceView, source_views
 from spatialavatar.generator.surfels import build_surfels
 from spatialavatar.generator.texels import TexelTables, part_mask, texel_tables
-from spatialavatar.generator.visibility import visibility
+from spatialavatar.generator.visibility import Openings, lash_line, openings, visibility
 from spatialavatar.generator.warping import Warp, sample, warp
 from spatialavatar.head import HeadModel, UVLayout, to_world
 from spatialavatar.records import Gaussians, Track
@@ -29,8 +29,8 @@ Progress = Callable[[float, str], None]
 _INTERIOR = ("mouth", "tongue", "teeth_upper", "teeth_lower")
 """Parts in the dark behind the lips, whose colours are known better than they are seen."""
 
-_HAIRY = 0.2
-"""Share of hair on the seen scalp from which a person has hair, and is not bald or shaven."""
+_ENOUGH = 0.2
+"""Share of a region's seen texels that must show what the region is made of for the others to be left out."""
 
 
 @dataclass(frozen=True)
@@ -80,8 +80,9 @@ def build_base(
     offsets = fit_silhouette(head, sources, shape, config)
     report(0.4, "Reading the colours")
     warps = [warp(head, layout, source, offsets) for source in sources]
-    weights = [visibility(head, layout, source, warped, config) for source, warped in zip(sources, warps)]
-    samples = [sample(source.image, warped) for source, warped in zip(sources, warps)]
+    found = [openings(source, config.opening_margin) for source in sources]
+    weights = [visibility(head, layout, tables, s, o, w, config) for s, o, w in zip(sources, found, warps)]
+    samples = [_sample(tables, s, o, w) for s, o, w in zip(sources, found, warps)]
     gains = exposure_gains(samples, weights)
     pooled, seen = mean_pool([apply_gain(colors, gain) for colors, gain in zip(samples, gains)], weights)
     report(0.6, "Completing what no photo shows")
@@ -123,9 +124,10 @@ def complete(
         config: constants.
     """
     colors, confidence = add_mirror(tables, pooled, seen, config)
+    trust = 1.0 - tables.lid
     if hair is not None:
-        confidence = confidence * _hair_trust(head, layout, tables, seen, hair)
-    colors = fill_unseen(tables, colors, confidence, seen, config)
+        trust = trust * _class_trust(head, layout, tables, seen, hair)
+    colors = fill_unseen(tables, colors, confidence, trust, config)
     light = brightness(head, layout, pooled, seen)
     colors = complete_eyes(head, layout, tables, pooled, colors, seen, light)
     return complete_mouth(head, layout, pooled, colors, seen, light)
@@ -170,6 +172,15 @@ def sharpen(
     return gaussians.replace(colors=torch.from_numpy(colors).float())
 
 
+def _sample(tables: TexelTables, source: SourceView, found: Openings | None, warped: Warp) -> Floats:
+    """Colours (N, 3) of a photo at the texels; at the lids' edge those of the lashes beside it."""
+    colors = sample(source.image, warped)
+    if found is None:
+        return colors
+    lash = tables.lash[:, None]
+    return colors + lash * (sample(lash_line(source, found), warped) - colors)
+
+
 def _hair_share(sources: Sequence[SourceView], warps: Sequence[Warp], weights: Sequence[Floats]) -> Floats | None:
     """(N,) how much of what the photos show at each texel is hair; None where a photo has no classes."""
     shares = []
@@ -180,14 +191,20 @@ def _hair_share(sources: Sequence[SourceView], warps: Sequence[Warp], weights: S
     return mean_pool(shares, weights)[0][:, 0]
 
 
-def _hair_trust(head: HeadModel, layout: UVLayout, tables: TexelTables, seen: Floats, hair: Floats) -> Floats:
-    """(N,) 0 for skin on the scalp of a person with hair: the back of the head is to become hair, not forehead."""
-    scalp = part_mask(head, layout, "scalp")
+def _class_trust(head: HeadModel, layout: UVLayout, tables: TexelTables, seen: Floats, hair: Floats) -> Floats:
+    """(N,) in [0, 1], how far the fill may draw on a texel, by whether it shows hair or skin.
+
+    The scalp's unseen back is to become hair and not forehead, and the unseen side of a face skin and not the strand
+    that hangs before it; except where there is hardly any of it: on a bald scalp, on ears under hair.
+    """
     hair = np.where(seen >= seen[tables.twin], hair, hair[tables.twin])
-    seen_scalp = seen * scalp
-    if (seen_scalp * hair).sum() < _HAIRY * max(seen_scalp.sum(), 1.0):
-        return np.ones(len(seen))
-    return np.where(scalp, smoothstep(hair, 0.3, 0.7), 1.0)
+    trust = np.ones(len(seen))
+    for parts, wanted in ((("scalp",), hair), (("face", "neck", "lips"), 1.0 - hair), (("ears",), 1.0 - hair)):
+        region = part_mask(head, layout, *parts)
+        shown = seen * region
+        if (shown * wanted).sum() > _ENOUGH * shown.sum():
+            trust[region] = smoothstep(wanted[region], 0.3, 0.7)
+    return trust
 
 
 def _silent(fraction: float, message: str) -> None:

@@ -36,6 +36,9 @@ class BaseConfig:
     mirror_clip: float = 0.7
     mirror_confidence: float = 0.6
 
+    # Brightness relative to the skin around, up to which a lid texel is replaced, and from which it is kept.
+    lid_darkness: tuple[float, float] = (0.65, 0.85)
+
     # Surfels: texel spacing is capped, axes are kept near round, and no surfel outgrows its neighbours' distance.
     spacing_cap: float = 0.0045
     anisotropy: tuple[float, float] = (0.5, 2.0)
@@ -54,13 +57,13 @@ class BaseConfig:
     silhouette_reach: tuple[float, float] = (-40.0, 130.0)
     silhouette_limits: tuple[float, float] = (-0.012, 0.070)
     # From the face's landmarks: up to the first distance nothing moves, from the second on everything may.
-    face_mask: tuple[float, float] = (0.008, 0.030)
+    face_mask: tuple[float, float] = (0.006, 0.020)
     smoothing_rounds: int = 25
-    bilaplacian: float = 30.0
+    bilaplacian: float = 6.0
     data_weight: float = 3.0
     anchor_weight: float = 4e3
-    # The neck keeps its shape but for hair that hangs over it.
-    neck_anchor: float = 0.1
+    # Face and neck keep their shape but for hair that hangs over them.
+    bare_anchor: float = 0.1
 
     # Sharpening: rounds of adding back what the render misses of the photo, where the photo is clearly seen.
     sharpening_rounds: int = 3

@@ -6,7 +6,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from spatialavatar.generator.config import BaseConfig
-from spatialavatar.generator.numerics import Floats, conjugate_gradients, smoothstep
+from spatialavatar.generator.numerics import LUMA, Floats, conjugate_gradients, smoothstep
 from spatialavatar.generator.texels import TexelTables
 
 _OFFSET = 0.04
@@ -51,16 +51,19 @@ def add_mirror(tables: TexelTables, colors: Floats, seen: Floats, config: BaseCo
     return share * colors + (1.0 - share) * mirrored, np.maximum(seen, borrowed)
 
 
-def fill_unseen(tables: TexelTables, colors: Floats, confidence: Floats, seen: Floats, config: BaseConfig) -> Floats:
+def fill_unseen(tables: TexelTables, colors: Floats, confidence: Floats, trust: Floats, config: BaseConfig) -> Floats:
     """Colours (N, 3): samples that are well seen stay, the others become the smooth fill.
 
     Args:
         tables: of the layout.
         colors: (N, 3), of any value where the confidence is 0.
-        confidence: (N,) how far a colour is trusted by the fill, own or mirrored.
-        seen: (N,) how well a photo shows the texel itself.
+        confidence: (N,) how well the colour is known, by sight or by its twin.
+        trust: (N,) in [0, 1], how far the fill of others may draw on it.
         config: constants.
     """
-    filled = harmonic(tables.laplacian, colors, confidence, config.screening)
-    keep = smoothstep(np.maximum(seen, confidence), *config.keep)[:, None]
+    filled = harmonic(tables.laplacian, colors, confidence * trust, config.screening)
+    # Lids: what is dark there is lash, crease or eyeball, which would smear over the closed lid; the edge stays dark.
+    luma, around = colors @ LUMA, np.maximum(filled @ LUMA, 0.02)
+    smear = tables.lid * (1.0 - tables.lash) * (1.0 - smoothstep(luma / around, *config.lid_darkness))
+    keep = (smoothstep(confidence, *config.keep) * (1.0 - smear))[:, None]
     return (keep * colors + (1.0 - keep) * filled).clip(0.0, 1.0)

@@ -27,6 +27,7 @@ from spatialavatar.head import HeadModel
 from spatialavatar.render.mesh import rasterize_mesh, vertex_normals
 
 _MOVABLE: Final = ("scalp", "ears", "neck", "face")
+_BARE: Final = ("neck", "face")
 _PROBE: Final = 0.001
 """Length, metres, of the step along the normal whose projection gives the direction to march in."""
 _CLEARANCE: Final = 4.0
@@ -39,13 +40,13 @@ class _Surface:
 
     Attributes:
         free: (V,) in [0, 1], how far a vertex may move.
-        neck: (V,) bool.
+        bare: (V,) bool, face and neck: only hair that hangs over them moves them.
         averaging: (V, V), the mean of a vertex's neighbours.
         bending: (V, V), the bilaplacian: x' bending x is how much heights x bend.
     """
 
     free: Floats
-    neck: Mask
+    bare: Mask
     averaging: sp.csr_matrix
     bending: sp.csr_matrix
 
@@ -91,7 +92,7 @@ def _surface(head: HeadModel, config: BaseConfig) -> _Surface:
     difference = sp.identity(count) - averaging
     return _Surface(
         free=_freedom(head, config),
-        neck=head.part_vertices("neck").cpu().numpy() if "neck" in head.parts else np.zeros(count, bool),
+        bare=head.part_vertices(*[part for part in _BARE if part in head.parts]).cpu().numpy(),
         averaging=averaging,
         bending=(difference.T @ difference).tocsr(),
     )
@@ -149,15 +150,15 @@ def _gaps(
     outermost = bilinear(mesh, pixels + _CLEARANCE * unit) < 0.5
     on_outline = (surface.free > 0.05) & (cosine < config.silhouette_facing) & outermost
     vertices = np.flatnonzero(on_outline & _within(pixels, camera.width, camera.height, 0.0))
-    start, unit, neck = pixels[vertices], unit[vertices], surface.neck[vertices]
+    start, unit, bare = pixels[vertices], unit[vertices], surface.bare[vertices]
     person, hair = masks
     person_rim, found = _rim(person, start, unit, config)
     # Relative to the mesh's own rim, because a vertex near the outline need not be on it.
     mesh_rim, mesh_found = _rim(mesh, start, unit, config)
-    # The neck's width is the shape's business; it moves only for hair that hangs over it.
+    # The width of face and neck is the shape's business; they move only for hair that hangs over them.
     share = np.linspace(0.0, 1.0, 8)
     through_hair = [bilinear(hair, start + s * person_rim[:, None] * unit) for s in share]
-    found &= mesh_found & (~neck | (np.mean(through_hair, axis=0) > 0.5))
+    found &= mesh_found & (~bare | (np.mean(through_hair, axis=0) > 0.5))
     metres = (person_rim - mesh_rim) / np.maximum(rate[vertices], 1e-9)
     weights = config.data_weight * surface.free[vertices] * (1.0 - cosine[vertices])
     return _Gaps(vertices[found], metres[found], weights[found])
@@ -195,7 +196,7 @@ def _solve(surface: _Surface, found: Sequence[_Gaps], height: Floats, config: Ba
         target = target.clip(*config.silhouette_limits)
         weight[gaps.vertices] += gaps.weights
         right[gaps.vertices] += gaps.weights * target
-    anchor = config.anchor_weight * (1.0 - surface.free) ** 4 + np.where(surface.neck, config.neck_anchor, 1e-3)
+    anchor = config.anchor_weight * (1.0 - surface.free) ** 4 + np.where(surface.bare, config.bare_anchor, 1e-3)
     matrix = config.bilaplacian * surface.bending + sp.diags(weight + anchor)
     solved = splu(matrix.tocsc()).solve(right)
     return (solved * (surface.free > 0)).clip(*config.silhouette_limits)

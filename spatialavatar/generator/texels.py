@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from spatialavatar.generator.config import BaseConfig
+from spatialavatar.generator.contours import LEFT_EYE, RIGHT_EYE
 from spatialavatar.generator.numerics import Floats, graph_laplacian, smoothstep
 from spatialavatar.head import HeadModel, UVLayout
 from spatialavatar.head.arkit import ARKIT_INDEX
@@ -37,6 +38,7 @@ class TexelTables:
         laplacian: (N, N) of the graph of the neighbours.
         twin: (N,) the texel at the mirrored place.
         lid: (N,) in [0, 1], how much of it is eyelid.
+        lash: (N,) in [0, 1], how much of it is the lids' edge, where the lashes grow.
         rim: (N,) metres to the neck's lower rim; infinity where the mesh has none.
         eye_angle: (N,) radians from the eyeball's pole at rest, for the texels of the eyes; 0 elsewhere.
     """
@@ -46,6 +48,7 @@ class TexelTables:
     laplacian: sp.csr_matrix
     twin: Ints
     lid: Floats
+    lash: Floats
     rim: Floats
     eye_angle: Floats
 
@@ -65,6 +68,7 @@ def texel_tables(head: HeadModel, layout: UVLayout, config: BaseConfig) -> Texel
         laplacian=graph_laplacian(neighbours),
         twin=_twins(head, layout, features),
         lid=_lids(head, layout),
+        lash=_lashes(head, points),
         rim=_rim_distance(head, points),
         eye_angle=_eye_angles(head, layout, points),
     )
@@ -122,6 +126,18 @@ def _lids(head: HeadModel, layout: UVLayout) -> Floats:
     length = layout.surface(head, travel).norm(dim=-1).amax(0).cpu().double().numpy()
     on_skin = part_mask(head, layout, *_SKIN)
     return np.where(on_skin, smoothstep(length, 0.5 * _LID_TRAVEL, 1.5 * _LID_TRAVEL), 0.0)
+
+
+def _lashes(head: HeadModel, points: Floats) -> Floats:
+    """1 on the contours of the eye openings, 0 from 2 mm away."""
+    if 478 not in head.landmark_embeddings:
+        return np.zeros(len(points))
+    landmarks = head.landmarks(head.template, 478).cpu().double().numpy()
+    line = []
+    for contour in (LEFT_EYE, RIGHT_EYE):
+        corners = landmarks[list(contour)]
+        line += [(1 - t) * corners + t * np.roll(corners, -1, axis=0) for t in (0.0, 0.25, 0.5, 0.75)]
+    return 1.0 - smoothstep(cKDTree(np.concatenate(line)).query(points)[0], 0.0006, 0.0020)
 
 
 def _rim_distance(head: HeadModel, points: Floats) -> Floats:

@@ -9,17 +9,13 @@ import cv2
 import numpy as np
 
 from spatialavatar.generator.config import BaseConfig
+from spatialavatar.generator.contours import INNER_LIPS, LEFT_EYE, RIGHT_EYE
 from spatialavatar.generator.numerics import Floats, Pixels, bilinear, blur, smoothstep
 from spatialavatar.generator.sources import CLOTHES, SourceView
-from spatialavatar.generator.texels import part_mask
+from spatialavatar.generator.texels import TexelTables, part_mask
 from spatialavatar.generator.warping import Warp
 from spatialavatar.head import HeadModel, UVLayout
 from spatialavatar.render.mesh import rasterize_mesh
-
-# Closed contours among the 478 landmarks (the numbering of MediaPipe's face mesh).
-_RIGHT_EYE: Final = (33, 7, 163, 144, 145, 153, 154, 155, 133, 173, 157, 158, 159, 160, 161, 246)
-_LEFT_EYE: Final = (263, 249, 390, 373, 374, 380, 381, 382, 362, 398, 384, 385, 386, 387, 388, 466)
-_INNER_LIPS: Final = (78, 95, 88, 178, 87, 14, 317, 402, 318, 324, 308, 415, 310, 311, 312, 13, 82, 81, 80, 191)
 
 _EYES = ("eye_left", "eye_right")
 _MOUTH = ("mouth", "tongue", "teeth_upper", "teeth_lower")
@@ -28,14 +24,22 @@ _CLOSED: Final = 2.0
 """An opening that is nowhere wider than twice this many pixels is closed."""
 
 
-def visibility(head: HeadModel, layout: UVLayout, source: SourceView, warped: Warp, config: BaseConfig) -> Floats:
+def visibility(
+    head: HeadModel,
+    layout: UVLayout,
+    tables: TexelTables,
+    source: SourceView,
+    found: Openings | None,
+    warped: Warp,
+    config: BaseConfig,
+) -> Floats:
     """Weight (N,) in [0, 1] of each texel's sample: 0 where the photo does not show it, 1 where it shows it well."""
     weight = depth_test(head, source, warped, config)
     weight *= smoothstep(warped.facing, *config.facing)
     weight *= smoothstep(bilinear(blur(source.matte, config.matte_blur), warped.pixels), *config.matte)
     weight *= _inside(source, warped, config.border)
     weight *= _not_clothes(head, layout, source, warped)
-    return weight * _through_openings(head, layout, source, warped, config.opening_margin)
+    return weight * _through_openings(head, layout, tables, found, warped)
 
 
 def depth_test(head: HeadModel, source: SourceView, warped: Warp, config: BaseConfig) -> Floats:
@@ -73,34 +77,56 @@ def _not_clothes(head: HeadModel, layout: UVLayout, source: SourceView, warped: 
 
 
 @dataclass(frozen=True)
-class _Opening:
-    """Masks (H, W) of a detected opening: 1 surely inside, and 1 inside and at the rim."""
+class Openings:
+    """Masks (H, W) of the detected openings of eyes and mouth: 1 surely inside, and 1 inside and at the rim."""
 
-    inner: Pixels
-    outer: Pixels
+    eyes_inner: Pixels
+    eyes_outer: Pixels
+    mouth_inner: Pixels
+    mouth_outer: Pixels
 
 
-def _through_openings(head: HeadModel, layout: UVLayout, source: SourceView, warped: Warp, margin: float) -> Floats:
+def openings(source: SourceView, margin: float) -> Openings | None:
+    """The openings that the landmarks outline; None where the tracker gave no dense landmarks."""
+    if source.landmarks is None:
+        return None
+    eyes = _opening(source.matte.shape, [source.landmarks[list(c)] for c in (LEFT_EYE, RIGHT_EYE)], margin)
+    mouth = _opening(source.matte.shape, [source.landmarks[list(INNER_LIPS)]], margin)
+    return Openings(*eyes, *mouth)
+
+
+def lash_line(source: SourceView, found: Openings) -> Pixels:
+    """The photo (H, W, 3) with the darkest of a few pixels around, the inside of the eyes left out.
+
+    The fitted lids' edge is a pixel or two beside the lashes; this is what to look at to find them.
+    """
+    around = np.where(found.eyes_inner[..., None] > 0.5, np.float32(1.0), source.image)
+    darkest = cv2.erode(around.min(axis=2), cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (5, 5)))
+    brightness = np.maximum(source.image.min(axis=2), 1e-3)
+    return source.image * np.minimum(darkest / brightness, 1.0)[..., None]
+
+
+def _through_openings(
+    head: HeadModel, layout: UVLayout, tables: TexelTables, found: Openings | None, warped: Warp
+) -> Floats:
     """Eyes and the mouth's inside are seen through the detected openings only, and skin and lips never there.
 
     The fitted lids and lips are a pixel or two off; without this an open eye leaves lashes on the eyeball and white on
     the lid, and a smile leaves teeth on the lips.
     """
     weight = np.ones(len(warped.depth))
-    if source.landmarks is None:
+    if found is None:
         return weight
-    shape = source.matte.shape
-    eyes = _opening(shape, [source.landmarks[list(_LEFT_EYE)], source.landmarks[list(_RIGHT_EYE)]], margin)
-    mouth = _opening(shape, [source.landmarks[list(_INNER_LIPS)]], margin)
     behind_lids, behind_lips = part_mask(head, layout, *_EYES), part_mask(head, layout, *_MOUTH)
     in_front = ~(behind_lids | behind_lips)
-    weight[behind_lids] *= bilinear(eyes.inner, warped.pixels[behind_lids])
-    weight[behind_lips] *= bilinear(mouth.inner, warped.pixels[behind_lips])
-    weight[in_front] *= 1.0 - bilinear(np.maximum(eyes.outer, mouth.outer), warped.pixels[in_front])
+    weight[behind_lids] *= bilinear(found.eyes_inner, warped.pixels[behind_lids])
+    weight[behind_lips] *= bilinear(found.mouth_inner, warped.pixels[behind_lips])
+    closed = np.maximum(found.eyes_outer, found.mouth_outer)
+    weight[in_front] *= 1.0 - (1.0 - tables.lash[in_front]) * bilinear(closed, warped.pixels[in_front])
     return weight
 
 
-def _opening(shape: tuple[int, ...], contours: list[Floats], margin: float) -> _Opening:
+def _opening(shape: tuple[int, ...], contours: list[Floats], margin: float) -> tuple[Pixels, Pixels]:
     """The masks of closed contours (n, 2); contours that enclose next to nothing (a closed mouth) open nothing."""
     inner, outer = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
     for contour in contours:
@@ -114,4 +140,4 @@ def _opening(shape: tuple[int, ...], contours: list[Floats], margin: float) -> _
         np.maximum(inner, smoothstep(far_inside, margin, 2.0 * margin), out=inner, casting="same_kind")
         # The rim itself belongs to the skin: it carries the lashes and the line between the lips.
         np.maximum(outer, 1.0 - smoothstep(far_outside, 0.0, margin), out=outer, casting="same_kind")
-    return _Opening(inner, outer)
+    return inner, outer
