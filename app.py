@@ -246,4 +246,4 @@ def build_demo(backend: Backend | None = None) -> gr.Blocks:
 
 if __name__ == "__main__":
     # run_history would keep visitors' faces in their browser.
-    build_demo().launch(run_history=False, max_file_size="200mb", theme=gr.themes.Soft())
+    build_demo().launch(run_history=False, max_file_size="200mb", theme="soft")

@@ -256,8 +256,8 @@ def _matrix(value: Any, width: int, name: str, path: Path, length: int | None = 
     try:
         array = np.asarray(value, dtype=np.float64)
     except (TypeError, ValueError):
-        array = np.empty(0)
-    if array.ndim != 2 or array.shape[1] != width or (length is not None and len(array) != length):
+        array = np.empty(())
+    if array.shape[1:] != (width,) or (length is not None and len(array) != length):
         frames = "one row a frame" if length is None else f"{length} rows"
         raise FormatError(f'The "{name}" of {path.name} are not {frames} of {width} numbers.')
     return array
