@@ -29,7 +29,7 @@ from spatialavatar.records import HeadParams
 from spatialavatar.tracking.landmark_sets import LandmarkSet, landmark_set
 
 _MOVING = (2, 3, 4)  # jaw, left eye, right eye among the head's joints
-_BATCH = 48  # frames solved at once: the Jacobians of one batch take about 40 MB
+_BATCH = 24  # frames solved at once when the shape is known: their Jacobians still fit the cache
 
 
 @dataclass(frozen=True)
@@ -118,19 +118,17 @@ class Fit:
     Attributes:
         params: T frames, float32.
         focal: (T,) pixels.
-        error: (T,) mean distance of the L fitted landmarks to the detected ones, as a part of the distance of the
-            outer eye corners.
-        projected: (T, L, 2) the fitted landmarks, pixels.
+        error: (T,) mean distance of the fitted landmarks to the detected ones, as a part of the distance of the outer
+            eye corners.
     """
 
     params: HeadParams
     focal: Tensor
     error: Tensor
-    projected: Tensor
 
 
 class LandmarkHead:
-    """A head reduced to its L landmarks, in float64.
+    """A head reduced to the landmarks that the fit looks at, in float64.
 
     The skinning weights and rest positions of a landmark are those of its point on the triangle; this differs from the
     point on the skinned triangle by the weights' variation over one triangle (well below a tenth of a millimetre).
@@ -146,7 +144,8 @@ class LandmarkHead:
             raise InputError(f"The head {head.id} has no {count}-point landmarks; use a head file that carries them.")
         if any(head.parents[joint] not in (0, 1) for joint in _MOVING):
             raise InputError(f"The jaw and the eyes of the head {head.id} must hang from its root or its neck.")
-        faces, bary = (tensor.cpu() for tensor in head.landmark_embeddings[count])
+        self.set: LandmarkSet = landmark_set(count)
+        faces, bary = (tensor.cpu()[list(self.set.used)] for tensor in head.landmark_embeddings[count])
         corners = head.faces.cpu()[faces]
         weights = bary.double()
 
@@ -154,14 +153,14 @@ class LandmarkHead:
             """Vertex values (..., V, C) at the landmarks (..., L, C)."""
             return (values.cpu()[..., corners, :].double() * weights[..., None]).sum(-2)
 
-        self.set: LandmarkSet = landmark_set(count)
         self.template = at_landmarks(head.template)
         self.shape_basis = at_landmarks(head.shape_basis)
         self.expression_basis = at_landmarks(head.expression_basis)
         moving_rows = slice(9 * (_MOVING[0] - 1), 9 * _MOVING[-1])
-        self.correctives = at_landmarks(head.pose_correctives[moving_rows]).reshape(len(_MOVING), 9, count, 3)
+        self.correctives = at_landmarks(head.pose_correctives[moving_rows]).reshape(len(_MOVING), 9, -1, 3)
         skinning = at_landmarks(head.skinning_weights)
         self.skinning = skinning[:, _MOVING[0] :] / skinning.sum(-1, keepdim=True)
+        self.moved = (self.skinning.sum(-1) > 1e-4).nonzero().squeeze(1)
         regressor = head.joint_regressor.cpu().double()
         self.joints = regressor @ head.template.cpu().double()
         self.shape_joints = torch.einsum("jv,svk->sjk", regressor, head.shape_basis.cpu().double())
@@ -241,7 +240,6 @@ def fit_landmarks(
         params=HeadParams.cat([part.params for part in parts]),
         focal=torch.cat([part.focal for part in parts]),
         error=torch.cat([part.error for part in parts]),
-        projected=torch.cat([part.projected for part in parts]),
     )
 
 
@@ -298,7 +296,11 @@ class _Solver:
     ) -> None:
         self.head, self.observed, self.config = head, observed, config
         self.free_shape = shape is None
-        self.sigma = config.landmark_sigma * eye_distance(observed.points).clamp_min(1e-3)
+        # The network errs alike in all frames of a person, so evidence grows with their number's root only.
+        self.shape_precision = len(observed) ** 0.5 / config.shape_sigma**2
+        self.eye_distance = eye_distance(observed.points).clamp_min(1e-3)
+        self.sigma = config.landmark_sigma * self.eye_distance
+        self.points = observed.points[:, list(head.set.used)]
         self.pairs = torch.tensor(head.set.pairs, dtype=torch.long).reshape(-1, 2)
         self._set_priors()
         self.state = self._start(shape, start)
@@ -387,7 +389,7 @@ class _Solver:
         model = self._geometry(state).turned.numpy()
         flip = np.diag([1.0, -1.0, -1.0])  # world axes to the camera's
         rotations, translations = [], []
-        for points, image_points, focal in zip(model, self.observed.points.numpy(), self.observed.focal.tolist()):
+        for points, image_points, focal in zip(model, self.points.numpy(), self.observed.focal.tolist()):
             cx, cy = self.observed.principal_point.tolist()
             intrinsics = np.array([[focal, 0.0, cx], [0.0, focal, cy], [0.0, 0.0, 1.0]])
             found, vector, offset = cv2.solvePnP(points, image_points, intrinsics, None, flags=cv2.SOLVEPNP_SQPNP)
@@ -438,13 +440,16 @@ class _Solver:
         )
         by_articulated = by_world @ state.rotation[:, None]
         by_rest = by_articulated @ geometry.blend
-        by_pivot = torch.einsum("tlia,lj,tjab->tlijb", by_articulated, head.skinning, _residual_rotation(geometry))
-        moving = list(_MOVING)
+        moving, moved = list(_MOVING), head.moved
+        by_pivot = torch.einsum(
+            "tlia,lj,tjab->tlijb", by_articulated[:, moved], head.skinning[moved], _residual_rotation(geometry)
+        )
 
         def by_linear(basis: Tensor, joint_basis: Tensor) -> Tensor:
             """Derivative by the coefficients of a vertex basis (C, L, 3) with joint displacements (C, J, 3)."""
-            direct = torch.einsum("tlia,cla->tlic", by_rest, basis)
-            return direct + torch.einsum("tlija,cja->tlic", by_pivot, joint_basis[:, moving])
+            result = torch.einsum("tlia,cla->tlic", by_rest, basis)
+            result[:, moved] += torch.einsum("tlija,cja->tlic", by_pivot, joint_basis[:, moving])
+            return result
 
         derivatives = _rotation_derivatives(state.angles.unflatten(-1, (3, 3)), geometry.joint_rotations)
         lever = geometry.rest[:, :, None] - geometry.joints[:, None]  # (T, L, 3 joints, 3)
@@ -480,7 +485,7 @@ class _Solver:
 
     def _residuals(self, geometry: _Geometry) -> tuple[Tensor, Tensor]:
         """Point (T, L, 2) and pair-difference (T, P, 2) residuals in standard deviations."""
-        points = (geometry.pixels - self.observed.points) / self.sigma[:, None, None]
+        points = (geometry.pixels - self.points) / self.sigma[:, None, None]
         return points, points[:, self.pairs[:, 0]] - points[:, self.pairs[:, 1]]
 
     def _pair_weights(self, weights: Tensor) -> Tensor:
@@ -512,7 +517,7 @@ class _Solver:
             cost = cost + (weight * scale * squared / (scale + squared)).sum(-1)
         cost = cost + (self.precision * self._deviation(state).square()).sum(-1)
         cost = cost + (self.bound_precision * self._violation(state).square()).sum(-1)
-        prior = state.shape.square().sum() / self.config.shape_sigma**2
+        prior = self.shape_precision * state.shape.square().sum()
         return 0.5 * (cost + prior / len(self.observed) * float(self.free_shape))
 
     # -- the iteration ------------------------------------------------------------------------------------------------
@@ -548,14 +553,17 @@ class _Solver:
         jacobian = jacobian / self.sigma[:, None, None, None]
         points, pairs = self._residuals(geometry)
         pair_jacobian = jacobian[:, self.pairs[:, 0]] - jacobian[:, self.pairs[:, 1]]
-        residual = torch.cat([points, pairs], 1)
         scale = self.config.robust_scale**2
-        robust = (scale / (scale + residual.square().sum(-1))).square()
-        root = (torch.cat([weights, self._pair_weights(weights)], 1) * robust).sqrt()[..., None]
-        rows = (torch.cat([jacobian, pair_jacobian], 1) * root[..., None]).flatten(1, 2)
-        right = (residual * root).flatten(1)
-        hessian = rows.transpose(1, 2) @ rows
-        gradient = (rows.transpose(1, 2) @ right[..., None]).squeeze(-1)
+        hessian, gradient = torch.zeros(()), torch.zeros(())
+        for rows, residual, weight in (
+            (jacobian, points, weights),
+            (pair_jacobian, pairs, self._pair_weights(weights)),
+        ):
+            robust = (scale / (scale + residual.square().sum(-1))).square()
+            root = (weight * robust).sqrt()[..., None]
+            weighted = (rows * root[..., None]).flatten(1, 2)
+            hessian = hessian + weighted.mT @ weighted
+            gradient = gradient + (weighted.mT @ (residual * root).flatten(1)[..., None]).squeeze(-1)
         n = own.shape[-1]
         violation = self._violation(state)
         precision = self.precision + self.bound_precision * (violation != 0)
@@ -568,7 +576,7 @@ class _Solver:
             return step, torch.zeros_like(state.shape)
         cross = hessian[:, :n, n:]
         solved = torch.cholesky_solve(torch.cat([cross, gradient[:, :n, None]], -1), factor)
-        prior = self.config.shape_sigma**-2
+        prior = self.shape_precision
         corner = hessian[:, n:, n:].sum(0) + prior * torch.eye(hessian.shape[-1] - n, dtype=torch.float64)
         corner = corner + torch.diag(damping[0] * corner.diagonal())
         reduced = corner - (cross.transpose(1, 2) @ solved[..., :-1]).sum(0)
@@ -600,9 +608,8 @@ class _Solver:
             jaw=state.angles[:, :3].float(),
             eyes=state.angles[:, 3:].float(),
         )
-        distance = (geometry.pixels - self.observed.points).norm(dim=-1).mean(-1)
-        error = distance / eye_distance(self.observed.points).clamp_min(1e-3)
-        return Fit(params, state.log_focal.exp().float(), error.float(), geometry.pixels.float())
+        error = (geometry.pixels - self.points).norm(dim=-1).mean(-1) / self.eye_distance
+        return Fit(params, state.log_focal.exp().float(), error.float())
 
     def _root(self, shape: Tensor, expression: Tensor) -> Tensor:
         """(T, 3) the root joint, about which the global rotation of :class:`HeadParams` turns."""

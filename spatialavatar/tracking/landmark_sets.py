@@ -56,18 +56,20 @@ IBUG_68: Final = (
 
 @dataclass(frozen=True)
 class LandmarkSet:
-    """How the fit treats the L points of a set.
+    """How the fit treats a set of points. Of the points between the features, which say little more, it takes a third.
 
     Attributes:
-        weights: (L,) relative weight of each point.
+        used: indices of the points that are fitted; all indices below but the eye corners' are into these.
+        weights: (used,) relative weight of each point.
         pairs: index pairs whose difference is fitted too: it opens lids and lips and aims the eyes whatever offset the
             landmarks of this face have to those of the head.
         pair_weights: (P,) weight of a pair over that of its points.
-        outer_eye_corners: right, left.
-        iris_right: indices of the right iris; empty where the set has none.
+        outer_eye_corners: right, left, indices into all points.
+        iris_right: the right iris; empty where the set has none.
         iris_left: the same for the left.
     """
 
+    used: tuple[int, ...]
     weights: Tensor
     pairs: tuple[tuple[int, int], ...]
     pair_weights: Tensor
@@ -91,7 +93,8 @@ def landmark_set(count: int) -> LandmarkSet:
 
 
 def _dense() -> LandmarkSet:
-    weights = torch.full((478,), 0.5)
+    weights = torch.zeros(478)
+    weights[::3] = 1.5
     weights[list(FACE_OVAL)] = 0.3
     for indices, weight in (
         ((*BROW_RIGHT, *BROW_LEFT), 1.0),
@@ -108,13 +111,16 @@ def _dense() -> LandmarkSet:
         *zip(UPPER_LID_LEFT[1:-1], LOWER_LID_LEFT[1:-1]),
     ]
     gaze = [(IRIS_RIGHT[0], corner) for corner in (33, 133)] + [(IRIS_LEFT[0], corner) for corner in (263, 362)]
+    used = weights.nonzero().squeeze(1)
+    place = {index: position for position, index in enumerate(used.tolist())}
     return LandmarkSet(
-        weights=weights,
-        pairs=(*gaps, *gaze),
-        pair_weights=torch.tensor([3.0] * len(gaps) + [3.0] * len(gaze)),
+        used=tuple(used.tolist()),
+        weights=weights[used],
+        pairs=tuple((place[a], place[b]) for a, b in (*gaps, *gaze)),
+        pair_weights=torch.full((len(gaps) + len(gaze),), 3.0),
         outer_eye_corners=(33, 263),
-        iris_right=IRIS_RIGHT,
-        iris_left=IRIS_LEFT,
+        iris_right=tuple(place[index] for index in IRIS_RIGHT),
+        iris_left=tuple(place[index] for index in IRIS_LEFT),
     )
 
 
@@ -123,5 +129,9 @@ def _ibug() -> LandmarkSet:
     weights[:17] = 0.4
     gaps = ((37, 41), (38, 40), (43, 47), (44, 46), (61, 67), (62, 66), (63, 65))
     return LandmarkSet(
-        weights=weights, pairs=gaps, pair_weights=torch.full((len(gaps),), 3.0), outer_eye_corners=(36, 45)
+        used=tuple(range(68)),
+        weights=weights,
+        pairs=gaps,
+        pair_weights=torch.full((len(gaps),), 3.0),
+        outer_eye_corners=(36, 45),
     )

@@ -165,7 +165,7 @@ def _fit(head: HeadModel, found: list[_Found], config: FitConfig) -> Fit:
     )
     fit = fit_landmarks(head, observed, config=config)
     back = torch.tensor([order.index(index) for index in range(len(order))])
-    return Fit(fit.params[back], fit.focal[back], fit.error[back], fit.projected[back])
+    return Fit(fit.params[back], fit.focal[back], fit.error[back])
 
 
 def _as_track(image: np.ndarray, face: _Found, head: HeadModel, fit: Fit, index: int, networks: Networks) -> Track:

@@ -1,0 +1,306 @@
+"""Videos to Tracks: one shape for the clip, every frame fitted with it, jitter taken out without lag.
+
+Pixels are held one frame at a time (unless they are asked for); what stays of a frame are 478 landmarks and 52 scores.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from spatialavatar.errors import InputError, NoFaceError
+from spatialavatar.head import HeadModel
+from spatialavatar.media import VideoReader
+from spatialavatar.records import HeadParams, Track
+from spatialavatar.tracking.fit import Anchor, Fit, FitConfig, Observations, eye_distance, fit_landmarks
+from spatialavatar.tracking.framing import CROP_SIZE, Crop, crop_around_all, cut, landmark_box, separate
+from spatialavatar.tracking.landmarker import FaceLandmarks
+from spatialavatar.tracking.networks import Networks
+from spatialavatar.tracking.photos import MIN_FACE, confidence, face_yaw, shared_networks
+from spatialavatar.tracking.smoothing import one_euro, one_euro_rotations
+
+Progress = Callable[[float, str], None]
+
+_MAX_SIDE: Final = 1920  # larger frames show the networks nothing more
+_SHAPE_FRAMES: Final = 24
+_ROUGH_ITERATIONS: Final = 6
+_MAX_YAW: Final = 75.0  # beyond it a frame's expression is guessed from one half of the face
+_MAX_ERROR: Final = 0.12  # mean landmark error, part of the eye distance, at which a frame counts as lost
+_SCAN, _FIT = 0.7, 0.95  # shares of the progress bar
+
+
+@dataclass(frozen=True)
+class _Scan:
+    """What the networks saw in T frames.
+
+    Attributes:
+        points: (T, 478, 2) landmarks, pixels of the frames; undefined where nothing was seen.
+        scores: (T, 52) blendshape scores.
+        presence: (T,) 0 where nothing was seen.
+        fps: frames per second.
+        warnings: what was wrong with the file.
+    """
+
+    points: np.ndarray
+    scores: np.ndarray
+    presence: np.ndarray
+    fps: float
+    warnings: tuple[str, ...]
+
+    @property
+    def seen(self) -> np.ndarray:
+        """(T,) bool."""
+        return self.presence > 0
+
+
+def track_video(
+    path: str | Path,
+    head: HeadModel,
+    *,
+    with_images: bool = False,
+    max_frames: int | None = None,
+    networks: Networks | None = None,
+    config: FitConfig | None = None,
+    progress: Progress | None = None,
+) -> Track:
+    """Track the person in a video.
+
+    The crop stands still for the whole clip; where the file is larger than 1920 pixels, it is in pixels of the picture
+    scaled down to that. Frames in which no face is found have confidence 0 and the parameters of
+    the frame before (the first frames those of the first face); a warning tells how many and where.
+
+    Args:
+        path: the video.
+        head: the head model.
+        with_images: keep crops, mattes and classes of all frames (about 1.3 MB a frame); otherwise memory hardly grows
+            with length.
+        max_frames: stop after this many frames.
+        networks: opened networks to use again.
+        config: weights of the fit.
+        progress: called with (fraction, message).
+
+    Raises:
+        InputError: the video cannot be read, or the face is too small throughout.
+        NoFaceError: no frame shows a face.
+    """
+    path = Path(path)
+    networks = networks or shared_networks()
+    config = config or FitConfig()
+    report = progress or _silent
+    scan = _scan(path, networks, max_frames, report)
+    _check_faces(scan, path)
+    crop, tight_side = crop_around_all(scan.points[scan.seen])
+    camera = crop.camera(tight_side)
+    observed = Observations(
+        points=torch.from_numpy(crop.to_crop(scan.points[scan.seen])),
+        blendshapes=torch.from_numpy(scan.scores[scan.seen]),
+        principal_point=torch.full((2,), CROP_SIZE / 2),
+        focal=torch.full((int(scan.seen.sum()),), float(camera.intrinsics[0, 0])),
+    )
+    report(_SCAN, "Fitting the head")
+    fit = _fit_clip(head, observed, torch.from_numpy(scan.seen), scan.fps, config, report)
+    trust = torch.zeros(len(scan.presence))
+    errors = fit.error.tolist()
+    trust[torch.from_numpy(scan.seen)] = torch.tensor(
+        [confidence(float(p), e) if e < _MAX_ERROR else 0.0 for p, e in zip(scan.presence[scan.seen], errors)]
+    )
+    params = _held(fit.params, torch.from_numpy(scan.seen), trust)
+    landmarks = np.zeros((len(trust), *scan.points.shape[1:]), dtype=np.float32)
+    landmarks[scan.seen] = crop.to_crop(scan.points[scan.seen])
+    track = Track(
+        params=params,
+        camera=camera,
+        fps=scan.fps,
+        head_id=head.id,
+        confidence=trust,
+        landmarks=torch.from_numpy(landmarks),
+        blendshapes=torch.from_numpy(scan.scores).float(),
+        crop=torch.tensor([crop.box]).expand(len(trust), 4).clone(),
+        neutral_expression=neutral_of(params, trust),
+        warnings=(*scan.warnings, *_warnings(path.name, params, trust, scan.fps)),
+    )
+    if with_images:
+        track = track.replace(**_pixels(path, crop, len(trust), networks, report))
+    report(1.0, "Tracked")
+    return track
+
+
+# -- looking ----------------------------------------------------------------------------------------------------------
+
+
+def _scan(path: Path, networks: Networks, max_frames: int | None, report: Progress) -> _Scan:
+    """Run the landmark network over the video."""
+    reader = VideoReader(path, max_side=_MAX_SIDE)
+    landmarker = networks.landmarker
+    expected = min(reader.frame_count_estimate, max_frames or reader.frame_count_estimate)
+    points: list[np.ndarray] = []
+    scores: list[np.ndarray] = []
+    presence: list[float] = []
+    previous: FaceLandmarks | None = None
+    for frame in _first(reader, max_frames):
+        found = landmarker.track(frame, previous)
+        previous = found
+        presence.append(found.presence if found else 0.0)
+        points.append(found.points[:, :2] if found else np.zeros((478, 2), dtype=np.float32))
+        scores.append(found.blendshapes if found else np.zeros(52, dtype=np.float32))
+        count = len(points)
+        report(_SCAN * min(1.0, count / expected), f"Looking at frame {count} of {max(count, expected)}")
+    return _Scan(np.stack(points), np.stack(scores), np.array(presence), reader.fps, tuple(reader.warnings))
+
+
+def _first(reader: VideoReader, count: int | None) -> Iterator[np.ndarray]:
+    for index, frame in enumerate(reader):
+        if count is not None and index >= count:
+            return
+        yield frame
+
+
+def _check_faces(scan: _Scan, path: Path) -> None:
+    if not scan.seen.any():
+        raise NoFaceError(f"No face was found in {path.name}; give a video in which one face is seen well.")
+    sizes = [landmark_box(points)[1] for points in scan.points[scan.seen]]
+    size = float(np.median(sizes))
+    if size < MIN_FACE:
+        raise InputError(
+            f"The face in {path.name} is only {size:.0f} pixels high; give a video in which it has at least 100 pixels."
+        )
+
+
+def _pixels(path: Path, crop: Crop, count: int, networks: Networks, report: Progress) -> dict[str, Tensor]:
+    """Crops, mattes and classes of all frames: a second reading of the file, now that the crop is known."""
+    images = np.empty((count, CROP_SIZE, CROP_SIZE, 3), dtype=np.uint8)
+    mattes = np.empty((count, CROP_SIZE, CROP_SIZE), dtype=np.uint8)
+    segments = np.empty_like(mattes)
+    for index, frame in enumerate(_first(VideoReader(path, max_side=_MAX_SIDE), count)):
+        images[index] = cut(frame, crop)
+        mattes[index], segments[index] = separate(frame, crop, networks)
+        report(_FIT + (1.0 - _FIT) * (index + 1) / count, f"Cutting out frame {index + 1} of {count}")
+    return {
+        "images": torch.from_numpy(images),
+        "mattes": torch.from_numpy(mattes),
+        "segments": torch.from_numpy(segments),
+    }
+
+
+# -- fitting ----------------------------------------------------------------------------------------------------------
+
+
+def _fit_clip(
+    head: HeadModel, observed: Observations, seen: Tensor, fps: float, config: FitConfig, report: Progress
+) -> Fit:
+    """One shape from diverse frames, then every frame, then every frame again with its neighbours' advice."""
+    chosen = _diverse(observed)
+    shape = fit_landmarks(head, observed[chosen], config=config).params.shape
+    report(_SCAN + 0.05, "Fitting every frame")
+    rough = fit_landmarks(head, observed, shape=shape, config=replace(config, iterations=_ROUGH_ITERATIONS))
+    report(_SCAN + 0.15, "Smoothing")
+    expected = _smoothed(rough.params, seen, fps)
+    anchor = Anchor(expected, rotation_sigma=0.004, translation_sigma=0.001, expression_sigma=0.06, angle_sigma=0.015)
+    fit = fit_landmarks(head, observed, shape=shape, start=rough.params, anchor=anchor, config=config)
+    report(_FIT, "Fitted")
+    return Fit(_smoothed(fit.params, seen, fps), fit.focal, fit.error)
+
+
+def _diverse(observed: Observations) -> Tensor:
+    """Indices of frames that differ most in pose and expression: farthest-point sampling, outliers left out."""
+    count = len(observed)
+    if count <= _SHAPE_FRAMES:
+        return torch.arange(count)
+    points = observed.points.double()
+    features = (points - points.mean(1, keepdim=True)) / eye_distance(points.median(0, keepdim=True).values)[
+        :, None, None
+    ]
+    features = features.flatten(1)
+    typical = (features - features.median(0).values).norm(dim=1)
+    usual = (typical <= torch.quantile(typical, 0.95)).nonzero().squeeze(1)
+    features, chosen = features[usual], [int(typical[usual].argmin())]
+    distance = (features - features[chosen[0]]).norm(dim=1)
+    while len(chosen) < _SHAPE_FRAMES and float(distance.max()) > 0:
+        chosen.append(int(distance.argmax()))
+        distance = torch.minimum(distance, (features - features[chosen[-1]]).norm(dim=1))
+    return usual[torch.tensor(sorted(chosen))]
+
+
+def _smoothed(params: HeadParams, seen: Tensor, fps: float) -> HeadParams:
+    """Zero-phase one-euro filtering of every unbroken run of frames with a face."""
+    if fps <= 0:
+        return params
+    parts = []
+    frame_numbers = seen.nonzero().squeeze(1)
+    breaks = (frame_numbers.diff() > 1).nonzero().squeeze(1) + 1
+    for run in torch.tensor_split(torch.arange(len(params)), breaks):
+        part = params[run]
+        parts.append(
+            part.replace(
+                expression=one_euro(part.expression, fps, 3.0, 6.0, zero_phase=True),
+                rotation=one_euro_rotations(part.rotation, fps, 1.0, 12.0, zero_phase=True),
+                translation=one_euro(part.translation, fps, 1.0, 60.0, zero_phase=True),
+                jaw=one_euro(part.jaw, fps, 3.0, 30.0, zero_phase=True),
+                eyes=one_euro(part.eyes, fps, 3.0, 20.0, zero_phase=True),
+            )
+        )
+    return HeadParams.cat(parts)
+
+
+def _held(params: HeadParams, seen: Tensor, trust: Tensor) -> HeadParams:
+    """Parameters for all T frames: those of frames without a trusted face are held from the one before."""
+    source = torch.full((len(seen),), -1, dtype=torch.long)
+    source[seen] = torch.arange(len(params))
+    trusted = trust > 0
+    if not bool(trusted.any()):
+        trusted = seen
+    last = -1
+    for index in range(len(seen)):
+        if trusted[index]:
+            last = int(source[index])
+        source[index] = last
+    first = source[source >= 0][0]
+    return params[torch.where(source < 0, first, source)]
+
+
+# -- what people are told ---------------------------------------------------------------------------------------------
+
+
+def neutral_of(params: HeadParams, trust: Tensor) -> Tensor:
+    """The clip's own neutral (E + 9,): expression, jaw, eyes of its calmest frames; the gaze is the usual one.
+
+    Lids are judged apart: a blink must not keep a calm frame out, nor a drowsy look set the neutral.
+    """
+    good = trust >= 0.5 * trust.max()
+    expression, jaw, eyes = params.expression[good], params.jaw[good], params.eyes[good]
+    effort = expression.abs().sum(1) + 6.0 * jaw.norm(dim=1)
+    calm = effort <= torch.quantile(effort, 0.1) + 1e-6
+    resting = torch.minimum(expression[calm].median(0).values, torch.quantile(expression, 0.5, 0))
+    return torch.cat([resting, jaw[calm].median(0).values, eyes.median(0).values])
+
+
+def _warnings(name: str, params: HeadParams, trust: Tensor, fps: float) -> Iterator[str]:
+    """Sentences about frames that could not be used."""
+    lost = trust <= 0
+    count = int(lost.sum())
+    if count:
+        runs = _runs(lost)
+        longest = max(runs, key=lambda run: run[1] - run[0])
+        yield (
+            f"No face was found in {count} of the {len(trust)} frames of {name}, the longest time from "
+            f"{longest[0] / fps:.1f} to {longest[1] / fps:.1f} seconds; the motion is held there."
+        )
+    turned = int(((face_yaw(params.rotation).abs() > _MAX_YAW) & ~lost).sum())
+    if turned:
+        yield f"In {turned} frames of {name} the face is seen from the side, so its expression there is a guess."
+
+
+def _runs(mask: Tensor) -> list[tuple[int, int]]:
+    """Half-open ranges in which ``mask`` (T,) is true."""
+    edges = torch.diff(mask.int(), prepend=torch.zeros(1, dtype=torch.int), append=torch.zeros(1, dtype=torch.int))
+    return list(zip((edges == 1).nonzero().squeeze(1).tolist(), (edges == -1).nonzero().squeeze(1).tolist()))
+
+
+def _silent(fraction: float, message: str) -> None:
+    """Progress for callers who asked for none."""
