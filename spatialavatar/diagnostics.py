@@ -13,10 +13,11 @@ from spatialavatar import __version__
 from spatialavatar.avatar import Avatar, default_head
 from spatialavatar.errors import SpatialAvatarError
 from spatialavatar.hub import weights_dir
+from spatialavatar.render._gsplat import why_unusable as why_gsplat_is_unusable
 
 
 def installation_facts() -> dict[str, Any]:
-    """Versions, device, render backend, and where the weights lie; JSON-ready.
+    """Versions, device, renderers, and where the weights lie; JSON-ready.
 
     A part that is missing is described in a sentence instead of raising: this is what people run when it is broken.
     """
@@ -27,6 +28,7 @@ def installation_facts() -> dict[str, Any]:
         "torch": torch.__version__,
         "cpu_cores": os.cpu_count(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else "none",
+        "renderers": {"cpu": "usable", "gsplat": why_gsplat_is_unusable() or "usable, for avatars on the GPU"},
     }
     try:
         facts["weights"] = str(weights_dir())
