@@ -1,0 +1,45 @@
+"""Sections of docs/benchmarks.md: each benchmark rewrites its own and leaves the others alone."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+REPORT = Path(__file__).resolve().parents[1] / "docs" / "benchmarks.md"
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """A markdown table; the first column is text, the others are numbers."""
+    lines = [f"| {' | '.join(header)} |", f"|---|{'---:|' * (len(header) - 1)}"]
+    return "\n".join([*lines, *(f"| {' | '.join(str(cell) for cell in row)} |" for row in rows)])
+
+
+def machine() -> str:
+    """The processor and its cores, in words."""
+    name = platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        name = next(
+            (line.split(":")[1].strip() for line in info.read_text().splitlines() if "model name" in line), name
+        )
+    return f"{name}, {os.cpu_count()} cores, {platform.system()}"
+
+
+def write_section(name: str, text: str) -> None:
+    """Put ``text`` between the markers of section ``name``; the section is added at the end where there is none.
+
+    Raises:
+        ValueError: the file has only one of the two markers.
+    """
+    begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
+    report = REPORT.read_text(encoding="utf-8")
+    section = f"{begin}\n{text.strip()}\n{end}"
+    if begin in report:
+        before, rest = report.split(begin, 1)
+        _, after = rest.split(end, 1)
+        report = before + section + after
+    else:
+        report = f"{report.rstrip()}\n\n{section}\n"
+    REPORT.write_text(report, encoding="utf-8")
