@@ -16,8 +16,8 @@ Floats = NDArray[np.float64]
 # Folders of local targets, with the standard deviation of their weights. Beyond .15 independent local targets add up
 # to heads that nobody has; the nose's already break the nostrils there.
 _LOCAL = {
-    "head": 0.16,
-    "forehead": 0.17,
+    "head": 0.14,
+    "forehead": 0.14,
     "eyebrows": 0.17,
     "eyes": 0.15,
     "nose": 0.13,
@@ -135,12 +135,12 @@ def _draw_macros(rng: np.random.Generator, count: int) -> Floats:
     """(count, K) products of the attributes' weights, in the order of :func:`_macro_names`."""
     male = rng.beta(0.7, 0.7, count)
     sex = np.stack([1 - male, male], 1)
-    old = np.where(rng.random(count) < 0.85, 0.8 * rng.beta(1.0, 1.7, count), 0.0)
+    old = np.where(rng.random(count) < 0.85, 0.75 * rng.beta(1.0, 2.0, count), 0.0)
     child = np.where(old == 0, rng.uniform(0, 0.6, count), 0.0)
     age = np.stack([child, 1 - child - old, old], 1)
     race = rng.dirichlet([0.6] * 3, count)
     muscle = _three_anchors(np.clip(rng.normal(0.5, 0.18, count), 0, 1))
-    weight = _three_anchors(np.clip(rng.normal(0.5, 0.2, count), 0, 1))
+    weight = _three_anchors(np.clip(rng.normal(0.45, 0.2, count), 0, 1))
     by_race = np.einsum("nr,ns,na->nrsa", race, sex, age).reshape(count, -1)
     by_build = np.einsum("ns,na,nm,nw->nsamw", sex, age, muscle, weight).reshape(count, -1)
     return np.concatenate([by_race, by_build], 1)

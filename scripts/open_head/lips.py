@@ -1,7 +1,7 @@
 """Closed lips: the mean head's mouth is shut, and stays shut in every identity.
 
-The package's targets are sculpted one by one; their mixtures leave the lips a millimetre apart near the corners, so that
-teeth would gleam through a closed mouth.
+The package's targets are sculpted one by one; their mixtures leave the lips a millimetre apart near the corners, so
+that teeth would gleam through a closed mouth.
 """
 
 from __future__ import annotations
@@ -46,6 +46,20 @@ class Lips:
         """Modes (K, V, 3) without their share of opening the lips."""
         result = basis.copy()
         result[:, :, 1] += (basis[:, :, 1] @ self.gap.T) @ self.close.T
+        return result
+
+    def limited(self, offsets: Floats, shut: bool, opened: bool) -> Floats:
+        """Offsets (V, 3) of an expression, of whose effect on the gap only closing or only opening is kept, or none.
+
+        Args:
+            offsets: of the expression at weight 1.
+            shut: keep its share of pressing the lips together.
+            opened: keep its share of parting them.
+        """
+        change = self.gap @ offsets[:, 1]
+        kept = np.clip(change, None if shut else 0, None if opened else 0)
+        result = offsets.copy()
+        result[:, 1] += self.close @ (change - kept)
         return result
 
 

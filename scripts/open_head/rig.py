@@ -8,8 +8,18 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
+from open_head import topology
+from open_head.geometry import Head, piece_of_vertex
+from open_head.topology import PART, PARTS
+from spatialavatar.head.arkit import ARKIT_52, ARKIT_INDEX
+
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
+
+JAW_UNITS = ("jawOpen", "jawLeft", "jawRight")
+EXPRESSIONS = tuple(n for n in ARKIT_52 if n not in JAW_UNITS and not n.startswith("eyeLook"))
+_LOOK_UP, _LOOK_DOWN, _LOOK_SIDE = (float(np.radians(a)) for a in (25.0, 30.0, 35.0))
+_JAW_SIDE = float(np.radians(8.0))
 
 JOINTS = ("root", "neck", "jaw", "eye_left", "eye_right")
 PARENTS = (-1, 0, 1, 1, 1)
@@ -115,11 +125,74 @@ def joint_weights(template: Floats, candidates: Ints, joint: Floats) -> Floats:
     return weights
 
 
-def smoothing_matrix(faces: Ints, count: int) -> sp.csr_matrix:
-    """(V, V) the mean of each vertex with its neighbours'."""
-    edges = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]])
-    adjacency = sp.csr_matrix((np.ones(len(edges)), edges.T), shape=(count, count))
-    adjacency = ((adjacency + adjacency.T) > 0).astype(float)
-    degree = np.asarray(adjacency.sum(1)).ravel()
-    average = sp.diags(1 / np.maximum(degree, 1)) @ adjacency
-    return (0.5 * sp.eye(count) + 0.5 * average + 0.5 * sp.diags((degree == 0).astype(float))).tocsr()
+def build_rig(head: Head) -> dict[str, NDArray]:
+    """Joints, skinning weights, pose correctives and the ARKit maps, as tensors of the head file."""
+    mesh, template = head.mesh, head.mesh.template
+    count = len(template)
+    of_part = {name: np.unique(mesh.faces[mesh.face_parts == PART[name]]) for name in PARTS}
+
+    chin = np.flatnonzero((template[:, 1] < -0.055) & (template[:, 2] > 0.105))
+    joint = template[of_part["ears"]].mean(0) * [0, 1, 1] + JAW_FROM_EARS
+    hinge = fit_hinge(joint, template[chin], head.units["jawOpen"][chin])
+    neck = neck_weight(template)
+    jaw = jaw_weight(template, head.units["jawOpen"], hinge, topology.smoothing_matrix(mesh.faces, count))
+    jaw = 0.5 * (jaw + jaw[head.twin])
+    kind = piece_of_vertex(mesh)
+    jaw[kind == PART["teeth_upper"]] = 0.0
+    jaw[kind == PART["teeth_lower"]] = 1.0
+    weights = np.zeros((count, 5))
+    weights[:, ROOT], weights[:, NECK], weights[:, JAW] = 1 - neck, neck * (1 - jaw), neck * jaw
+    for joint, part in ((EYE_LEFT, "eye_left"), (EYE_RIGHT, "eye_right")):
+        weights[of_part[part]] = np.eye(5)[joint]
+    print(f"jaw: opens {np.degrees(hinge.angle):.1f} degrees about y {hinge.centre[1]:.4f} z {hinge.centre[2]:.4f} m")
+
+    correctives = np.zeros((36, count, 3))
+    opening = np.where((kind == PART["teeth_lower"])[:, None], 0.0, head.units["jawOpen"])
+    rigid = np.isin(kind, [PART["teeth_upper"], PART["teeth_lower"], PART["eye_left"]])
+    for axis, angle, offsets, entry in (
+        (0, hinge.angle, opening, (2, 1)),
+        (1, _JAW_SIDE, 0.5 * (head.units["jawLeft"] - head.units["jawRight"]), (0, 2)),
+    ):
+        turn = rotation(axis, angle)
+        rest = unskinned(template, offsets, weights[:, JAW], turn, hinge.centre)
+        rest[rigid] = 0.0
+        correctives[corrective_row(JAW, *entry)] = rest / np.sin(angle)
+    for joint, side, outwards in ((EYE_LEFT, "Left", 1.0), (EYE_RIGHT, "Right", -1.0)):
+        up_down = {-_LOOK_UP: head.units[f"eyeLookUp{side}"], _LOOK_DOWN: head.units[f"eyeLookDown{side}"]}
+        out_in = {
+            outwards * _LOOK_SIDE: head.units[f"eyeLookOut{side}"],
+            -outwards * _LOOK_SIDE: head.units[f"eyeLookIn{side}"],
+        }
+        add_swing(correctives, joint, ((2, 1), (1, 1)), up_down)
+        add_swing(correctives, joint, ((0, 2), (0, 0)), out_in)
+
+    sides = of_part["ears"]
+    still = np.flatnonzero((neck > 0.05) & (neck < 0.95) & (jaw < 1e-3))
+    bust = np.flatnonzero(neck < 0.05)
+    regressor = np.stack(
+        [
+            joint_weights(template, bust, ROOT_JOINT),
+            joint_weights(template, still, NECK_JOINT),
+            joint_weights(template, sides, hinge.centre),
+            joint_weights(template, of_part["eye_left"], head.centres[0]),
+            joint_weights(template, of_part["eye_right"], head.centres[1]),
+        ]
+    )
+    to_expression = np.zeros((52, len(EXPRESSIONS)))
+    for index, name in enumerate(EXPRESSIONS):
+        to_expression[ARKIT_INDEX[name], index] = 1.0
+    to_pose = np.zeros((52, 9))
+    to_pose[ARKIT_INDEX["jawOpen"], 0] = hinge.angle
+    to_pose[ARKIT_INDEX["jawLeft"], 1], to_pose[ARKIT_INDEX["jawRight"], 1] = _JAW_SIDE, -_JAW_SIDE
+    for side, first, outwards in (("Left", 3, 1.0), ("Right", 6, -1.0)):
+        to_pose[ARKIT_INDEX[f"eyeLookUp{side}"], first] = -_LOOK_UP
+        to_pose[ARKIT_INDEX[f"eyeLookDown{side}"], first] = _LOOK_DOWN
+        to_pose[ARKIT_INDEX[f"eyeLookOut{side}"], first + 1] = outwards * _LOOK_SIDE
+        to_pose[ARKIT_INDEX[f"eyeLookIn{side}"], first + 1] = -outwards * _LOOK_SIDE
+    return {
+        "pose_correctives": correctives,
+        "joint_regressor": regressor,
+        "skinning_weights": weights,
+        "arkit_to_expression": to_expression,
+        "arkit_to_pose": to_pose,
+    }

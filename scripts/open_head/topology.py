@@ -36,7 +36,7 @@ PART = {name: index for index, name in enumerate(PARTS)}
 HEAD_ORIGIN = np.array([0.0, 0.697, 0.016])  # the rig's head joint in the base mesh, metres
 _SOCKET_RINGS = 2  # rings of the lids' inner side to keep; deeper socket is always behind the eyeball
 _LIP_RINGS = 5  # rings of quads around the mouth's opening that are red of the lips
-_SHORTEST_CUT = 0.2  # an edge is cut no closer to its inner end than this part of it: no sliver triangles
+_SHORTEST_CUT = 0.05  # an edge is cut no closer to its inner end than this part of it: no sliver triangles
 
 
 @dataclass
@@ -244,3 +244,22 @@ def mirror_map(template: Floats, groups: Ints) -> Ints:
     if not np.array_equal(twin[twin], np.arange(len(template))):
         raise ValueError("the mirror map is not its own inverse")
     return twin
+
+
+def vertex_area(points: Floats, faces: Ints) -> Floats:
+    """(V,) a third of the area of the triangles around each vertex."""
+    a, b, c = (points[faces[:, k]] for k in range(3))
+    area = np.linalg.norm(np.cross(b - a, c - a), axis=1) / 6
+    total = np.zeros(len(points))
+    np.add.at(total, faces, area[:, None])
+    return total
+
+
+def smoothing_matrix(faces: Ints, count: int) -> sp.csr_matrix:
+    """(V, V) the mean of each vertex with its neighbours'."""
+    edges = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]])
+    adjacency = sp.csr_matrix((np.ones(len(edges)), edges.T), shape=(count, count))
+    adjacency = ((adjacency + adjacency.T) > 0).astype(float)
+    degree = np.asarray(adjacency.sum(1)).ravel()
+    average = sp.diags(1 / np.maximum(degree, 1)) @ adjacency
+    return (0.5 * sp.eye(count) + 0.5 * average + 0.5 * sp.diags((degree == 0).astype(float))).tocsr()
