@@ -92,7 +92,7 @@ def rasterize_uv(uv: ArrayLike, resolution: int) -> tuple[NDArray[np.int32], NDA
     face = np.full((resolution, resolution), -1, np.int32)
     bary = np.zeros((resolution, resolution, 3), np.float32)
     depth = np.full((resolution, resolution), np.inf, np.float64)
-    present = (corners >= 0).all(axis=(1, 2))
+    present = np.all(corners >= 0, axis=(1, 2))
     points = np.ones((3 * len(corners), 3))
     points[:, :2] = np.where(present[:, None, None], corners, np.nan).reshape(-1, 2) * resolution
     triangles = np.arange(len(points), dtype=np.int32).reshape(-1, 3)
