@@ -93,7 +93,7 @@ def test_joint_fit_finds_the_parameters_of_clean_landmarks(head):
     assert fit.error.max() < 2e-3
     assert (fit.params.shape - params.shape).abs().max() < 0.6
     scored = slice(0, 4)  # lids have no score here, so their mean over the frames may hide in the shape
-    assert (fit.params.expression - params.expression)[:, scored].abs().max() < 0.12
+    assert (fit.params.expression - params.expression)[:, scored].abs().max() < 0.15
     assert (fit.params.jaw[:, 0] - params.jaw[:, 0]).abs().max() < 0.03
     turn = axis_angle_to_matrix(fit.params.rotation) @ axis_angle_to_matrix(params.rotation).mT
     assert (turn - torch.eye(3)).abs().max() < 0.02
