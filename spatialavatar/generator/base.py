@@ -11,6 +11,7 @@ from torch import Tensor
 
 from spatialavatar.generator.config import BaseConfig
 from spatialavatar.generator.filling import add_mirror, fill_unseen
+from spatialavatar.generator.hair import seen_hair
 from spatialavatar.generator.interior import brightness, complete_eyes, complete_mouth
 from spatialavatar.generator.numerics import Floats, bilinear, smoothstep
 from spatialavatar.generator.pooling import apply_gain, exposure_gains, mean_pool
@@ -18,7 +19,7 @@ from spatialavatar.generator.silhouette import fit_silhouette
 from spatialavatar.generator.sources import HAIR, SourceView, source_views
 from spatialavatar.generator.surfels import build_surfels
 from spatialavatar.generator.texels import TexelTables, part_mask, texel_tables
-from spatialavatar.generator.visibility import Openings, lash_line, openings, visibility
+from spatialavatar.generator.visibility import Openings, carve, lash_line, openings, visibility
 from spatialavatar.generator.warping import Warp, sample, warp
 from spatialavatar.head import HeadModel, UVLayout, to_world
 from spatialavatar.records import Gaussians, Track
@@ -90,6 +91,8 @@ def build_base(
     colors = complete(head, layout, tables, pooled, seen, hair, config)
     vertices = head.identity(shape, offsets).vertices
     gaussians = build_surfels(head, layout, tables, vertices, colors, config)
+    kept = carve(head, layout, sources, warps, config.carve_margin)
+    gaussians = gaussians.replace(opacities=gaussians.opacities * torch.from_numpy(kept).float())
     report(0.8, "Sharpening")
     gaussians = sharpen(head, layout, tables, gaussians, sources, warps, weights, gains, offsets, config)
     gaussians.check()
@@ -124,10 +127,14 @@ def complete(
         config: constants.
     """
     colors, confidence = add_mirror(tables, pooled, seen, config)
-    trust = 1.0 - tables.lid
+    trust, strands = 1.0 - tables.lid, None
     if hair is not None:
-        trust = trust * _class_trust(head, layout, tables, seen, hair)
-    colors = fill_unseen(tables, colors, confidence, trust, config)
+        hair = np.where(seen >= seen[tables.twin], hair, hair[tables.twin])
+        trust = trust * _class_trust(head, layout, seen, hair)
+        shown = part_mask(head, layout, "scalp") & (seen > 0.8)
+        if hair[shown].sum() > _ENOUGH * shown.sum():
+            strands = seen_hair(tables.neighbours, pooled, shown & (hair > 0.7))
+    colors = fill_unseen(tables, colors, confidence, trust, config, strands)
     light = brightness(head, layout, pooled, seen)
     colors = complete_eyes(head, layout, tables, pooled, colors, seen, light)
     return complete_mouth(head, layout, pooled, colors, seen, light)
@@ -191,13 +198,12 @@ def _hair_share(sources: Sequence[SourceView], warps: Sequence[Warp], weights: S
     return mean_pool(shares, weights)[0][:, 0]
 
 
-def _class_trust(head: HeadModel, layout: UVLayout, tables: TexelTables, seen: Floats, hair: Floats) -> Floats:
+def _class_trust(head: HeadModel, layout: UVLayout, seen: Floats, hair: Floats) -> Floats:
     """(N,) in [0, 1], how far the fill may draw on a texel, by whether it shows hair or skin.
 
     The scalp's unseen back is to become hair and not forehead, and the unseen side of a face skin and not the strand
     that hangs before it; except where there is hardly any of it: on a bald scalp, on ears under hair.
     """
-    hair = np.where(seen >= seen[tables.twin], hair, hair[tables.twin])
     trust = np.ones(len(seen))
     for parts, wanted in ((("scalp",), hair), (("face", "neck", "lips"), 1.0 - hair), (("ears",), 1.0 - hair)):
         region = part_mask(head, layout, *parts)

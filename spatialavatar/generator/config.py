@@ -26,6 +26,9 @@ class BaseConfig:
     # The detected eye and mouth openings, grown by this much, are closed to skin (the fit is some pixels off).
     opening_margin: float = 1.0
 
+    # Texels further outside the person than this are not drawn; the fit and the matte are a little off.
+    carve_margin: float = 3.0
+
     # Fill: k nearest neighbours in position and, times this length, normal, so that both sides of a fold stay apart.
     neighbours: int = 8
     normal_length: float = 0.008
@@ -38,6 +41,10 @@ class BaseConfig:
 
     # Brightness relative to the skin around, up to which a lid texel is replaced, and from which it is kept.
     lid_darkness: tuple[float, float] = (0.65, 0.85)
+
+    # How strongly the scalp's unseen back tends to the median of the seen hair, whose rim is lit by the background.
+    hair_pull: float = 0.003
+    border_rounds: int = 8
 
     # Surfels: texel spacing is capped, axes are kept near round, and no surfel outgrows its neighbours' distance.
     spacing_cap: float = 0.0045
@@ -58,9 +65,10 @@ class BaseConfig:
     silhouette_limits: tuple[float, float] = (-0.012, 0.070)
     # From the face's landmarks: up to the first distance nothing moves, from the second on everything may.
     face_mask: tuple[float, float] = (0.006, 0.020)
-    smoothing_rounds: int = 25
-    bilaplacian: float = 6.0
-    data_weight: float = 3.0
+    # Directions are the normals smoothed over this length; heights vary over the second one at the quickest.
+    normal_smoothing: float = 0.03
+    bending_length: float = 0.012
+    data_weight: float = 10.0
     anchor_weight: float = 4e3
     # Face and neck keep their shape but for hair that hangs over them.
     bare_anchor: float = 0.1

@@ -6,30 +6,39 @@ import numpy as np
 import scipy.sparse as sp
 
 from spatialavatar.generator.config import BaseConfig
+from spatialavatar.generator.hair import Hair
 from spatialavatar.generator.numerics import LUMA, Floats, conjugate_gradients, smoothstep
 from spatialavatar.generator.texels import TexelTables
 
 _OFFSET = 0.04
 
 
-def harmonic(laplacian: sp.csr_matrix, values: Floats, confidence: Floats, screening: float) -> Floats:
+def harmonic(
+    laplacian: sp.csr_matrix,
+    values: Floats,
+    confidence: Floats,
+    screening: float,
+    far: Floats | None = None,
+    pull: Floats | float = 1e-6,
+) -> Floats:
     """Smoothest values (N, C) on the graph that agree with the confident ones.
 
-    Solves (L + s w^2) x = s w^2 v. A component of the graph in which nothing is confident takes the mean of all.
+    Solves (L + s w^2 + p) x = s w^2 v + p f. The pull p keeps the matrix positive definite where nothing is seen.
 
     Args:
         laplacian: (N, N).
         values: (N, C).
         confidence: w (N,) in [0, 1].
         screening: s; large holds the data, small smooths it.
+        far: f (C,), what values tend to far from the data; by default their mean.
+        pull: p (N,) or a number, how strongly.
     """
     data = screening * confidence[:, None] ** 2
-    mean = (data * values).sum(0) / max(float(data.sum()), 1e-12)
-    # A trace of the mean everywhere keeps the matrix positive definite where nothing is seen.
-    floor = 1e-6
-    matrix = (laplacian + sp.diags(data[:, 0] + floor)).tocsr()
-    start = np.where(confidence[:, None] > 0.5, values, mean)
-    return conjugate_gradients(matrix, data * values + floor * mean, start)
+    far = (data * values).sum(0) / max(float(data.sum()), 1e-12) if far is None else far
+    towards = np.broadcast_to(pull, confidence.shape)[:, None]
+    matrix = (laplacian + sp.diags(data[:, 0] + towards[:, 0])).tocsr()
+    start = np.where(confidence[:, None] > 0.5, values, far)
+    return conjugate_gradients(matrix, data * values + towards * far, start)
 
 
 def add_mirror(tables: TexelTables, colors: Floats, seen: Floats, config: BaseConfig) -> tuple[Floats, Floats]:
@@ -51,7 +60,14 @@ def add_mirror(tables: TexelTables, colors: Floats, seen: Floats, config: BaseCo
     return share * colors + (1.0 - share) * mirrored, np.maximum(seen, borrowed)
 
 
-def fill_unseen(tables: TexelTables, colors: Floats, confidence: Floats, trust: Floats, config: BaseConfig) -> Floats:
+def fill_unseen(
+    tables: TexelTables,
+    colors: Floats,
+    confidence: Floats,
+    trust: Floats,
+    config: BaseConfig,
+    hair: Hair | None = None,
+) -> Floats:
     """Colours (N, 3): samples that are well seen stay, the others become the smooth fill.
 
     Args:
@@ -60,10 +76,20 @@ def fill_unseen(tables: TexelTables, colors: Floats, confidence: Floats, trust: 
         confidence: (N,) how well the colour is known, by sight or by its twin.
         trust: (N,) in [0, 1], how far the fill of others may draw on it.
         config: constants.
+        hair: what the seen hair is like, for the scalp of a person who has some.
     """
-    filled = harmonic(tables.laplacian, colors, confidence * trust, config.screening)
+    pull = 1e-6 if hair is None else np.where(tables.strands != 0, config.hair_pull, 1e-6)
+    far = None if hair is None else hair.color
+    filled = harmonic(tables.laplacian, colors, confidence * trust, config.screening, far, pull)
     # Lids: what is dark there is lash, crease or eyeball, which would smear over the closed lid; the edge stays dark.
     luma, around = colors @ LUMA, np.maximum(filled @ LUMA, 0.02)
     smear = tables.lid * (1.0 - tables.lash) * (1.0 - smoothstep(luma / around, *config.lid_darkness))
     keep = (smoothstep(confidence, *config.keep) * (1.0 - smear))[:, None]
-    return (keep * colors + (1.0 - keep) * filled).clip(0.0, 1.0)
+    filled = keep * colors + (1.0 - keep) * filled
+    # The border of scalp and skin is a line of triangles; hair ends softly.
+    soften = (1.0 - keep) * tables.border[:, None]
+    for _ in range(config.border_rounds):
+        filled = filled + soften * (filled[tables.seam].mean(1) - filled)
+    if hair is not None:
+        filled = filled * np.exp((1.0 - keep) * hair.contrast * tables.strands[:, None])
+    return filled.clip(0.0, 1.0)

@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 Pixels = NDArray[np.float32]
+Ints = NDArray[np.int64]
+Mask = NDArray[np.bool_]
 
 LUMA = np.array([0.2126, 0.7152, 0.0722])
 """Weights of red, green and blue in the brightness of a colour."""

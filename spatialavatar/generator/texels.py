@@ -8,24 +8,25 @@ from functools import lru_cache
 import numpy as np
 import scipy.sparse as sp
 import torch
-from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from spatialavatar.generator.config import BaseConfig
 from spatialavatar.generator.contours import LEFT_EYE, RIGHT_EYE
-from spatialavatar.generator.numerics import Floats, graph_laplacian, smoothstep
+from spatialavatar.generator.hair import strands
+from spatialavatar.generator.numerics import Floats, Ints, Mask, graph_laplacian, smoothstep
 from spatialavatar.head import HeadModel, UVLayout
 from spatialavatar.head.arkit import ARKIT_INDEX
 from spatialavatar.render.mesh import vertex_normals
-
-Ints = NDArray[np.int64]
-Mask = NDArray[np.bool_]
 
 _SKIN = ("face", "ears", "neck")
 """Parts that are one surface of one colour; every other part is filled from itself alone."""
 
 _LID_TRAVEL = 0.0015
 """A texel that a blink moves further than this is lid: it is folded away or behind lashes while the eye is open."""
+
+
+_BORDER_ROUNDS = 6
+"""Rounds of averaging by which the border of scalp and skin is widened."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,9 @@ class TexelTables:
         twin: (N,) the texel at the mirrored place.
         lid: (N,) in [0, 1], how much of it is eyelid.
         lash: (N,) in [0, 1], how much of it is the lids' edge, where the lashes grow.
+        strands: (N,) strands of hair on the scalp (see ``hair.strands``).
+        seam: (N, k) as ``neighbours``, but across the border of scalp and skin.
+        border: (N,) in [0, 1], how near that border is.
         rim: (N,) metres to the neck's lower rim; infinity where the mesh has none.
         eye_angle: (N,) radians from the eyeball's pole at rest, for the texels of the eyes; 0 elsewhere.
     """
@@ -49,6 +53,9 @@ class TexelTables:
     twin: Ints
     lid: Floats
     lash: Floats
+    strands: Floats
+    seam: Ints
+    border: Floats
     rim: Floats
     eye_angle: Floats
 
@@ -62,6 +69,9 @@ def texel_tables(head: HeadModel, layout: UVLayout, config: BaseConfig) -> Texel
     features = np.concatenate([points, config.normal_length * normals], 1)
     groups = _groups(head, layout)
     neighbours = _neighbours(features, groups, config.neighbours)
+    scalp = part_mask(head, layout, "scalp")
+    outside = part_mask(head, layout, "scalp", *_SKIN)
+    seam = _neighbours(features, np.where(outside, -1, groups), config.neighbours)
     return TexelTables(
         groups=groups,
         neighbours=neighbours,
@@ -69,6 +79,9 @@ def texel_tables(head: HeadModel, layout: UVLayout, config: BaseConfig) -> Texel
         twin=_twins(head, layout, features),
         lid=_lids(head, layout),
         lash=_lashes(head, points),
+        strands=strands(points, scalp),
+        seam=seam,
+        border=_border(seam, scalp),
         rim=_rim_distance(head, points),
         eye_angle=_eye_angles(head, layout, points),
     )
@@ -138,6 +151,13 @@ def _lashes(head: HeadModel, points: Floats) -> Floats:
         corners = landmarks[list(contour)]
         line += [(1 - t) * corners + t * np.roll(corners, -1, axis=0) for t in (0.0, 0.25, 0.5, 0.75)]
     return 1.0 - smoothstep(cKDTree(np.concatenate(line)).query(points)[0], 0.0006, 0.0020)
+
+
+def _border(seam: Ints, scalp: Mask) -> Floats:
+    share = scalp.astype(np.float64)
+    for _ in range(_BORDER_ROUNDS):
+        share = 0.5 * share + 0.5 * share[seam].mean(1)
+    return 4.0 * share * (1.0 - share)
 
 
 def _rim_distance(head: HeadModel, points: Floats) -> Floats:
