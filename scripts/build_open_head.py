@@ -57,12 +57,11 @@ def main() -> None:
         "uv": pack_atlas(mesh.template, mesh.faces, mesh.face_parts, PARTS),
         "shape_basis": shape,
         "shape_basis_scale": shape_scale,
-        "expression_basis": np.stack([head.units[n] for n in rig.EXPRESSIONS]).astype(np.float16),
         "parents": np.array(rig.PARENTS, np.int32),
         "mirror_vertices": head.twin.astype(np.int32),
     }
     for name, tensor in rig.build_rig(head).items():
-        tensors[name] = tensor.astype(np.float16 if name == "pose_correctives" else np.float32)
+        tensors[name] = tensor.astype(np.float16 if name in ("expression_basis", "pose_correctives") else np.float32)
     as_torch = {name: torch.from_numpy(tensor) for name, tensor in tensors.items()}
     model = HeadModel(as_torch, {"id": "open", "parts": PARTS, "expressions": rig.EXPRESSIONS})
     tensors |= {name: tensor.numpy() for name, tensor in embed_landmarks(model, FaceLandmarker(threads=2)).items()}

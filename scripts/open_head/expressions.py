@@ -32,11 +32,17 @@ def symmetric(units: Units, twin: Ints) -> Units:
 
 
 def with_tidy_lips(units: Units, lips: Lips) -> Units:
-    """Units that neither push one lip through the other nor part the lips unless they are meant to."""
-    return {
+    """Units that neither push one lip through the other nor part the lips unless they are meant to.
+
+    ``mouthClose`` is made to shut what ``jawOpen`` opens: the two are only ever used together.
+    """
+    result = {
         name: lips.limited(offsets, shut=name.startswith(_PRESSING), opened=name.startswith(_OPENING))
         for name, offsets in units.items()
     }
+    both = units["jawOpen"] + units["mouthClose"]
+    result["mouthClose"] = lips.limited(both, shut=False, opened=False) - result["jawOpen"]
+    return result
 
 
 def softened(units: Units, template: Floats, lip_vertices: Ints, smoothing: sp.csr_matrix) -> Units:

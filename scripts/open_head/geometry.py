@@ -68,6 +68,7 @@ def build_geometry(source: Source) -> Head:
     units = expressions.with_tidy_lips(units, mouth)
     lip_vertices = np.unique(skin.faces[skin.face_parts == PART["lips"]])
     units = expressions.softened(units, skin.template, lip_vertices, topology.smoothing_matrix(skin.faces, v))
+    units = expressions.symmetric(units, skin_twin)
     lids = tuple(eyes.find_lids(base, sets, row_of_base, skin.template, left) for left in (True, False))
     left_centre = eyes.eye_centre(skin.template, lids[0])
     centres = (left_centre, left_centre * [-1, 1, 1])
@@ -102,7 +103,7 @@ def build_geometry(source: Source) -> Head:
     for name, offsets in units.items():
         padded[name][:v] = offsets
     twin = topology.mirror_map(mesh.template, piece_of_vertex(mesh))
-    padded = expressions.fit_lids(padded, mesh.template, lids, centres)
+    padded = expressions.symmetric(expressions.fit_lids(padded, mesh.template, lids, centres), twin)
     return Head(mesh, shape, padded, twin, lids, centres)
 
 

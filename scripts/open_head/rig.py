@@ -126,7 +126,7 @@ def joint_weights(template: Floats, candidates: Ints, joint: Floats) -> Floats:
 
 
 def build_rig(head: Head) -> dict[str, NDArray]:
-    """Joints, skinning weights, pose correctives and the ARKit maps, as tensors of the head file."""
+    """Expressions, joints, skinning weights, correctives and ARKit maps: what moves, as tensors of the head file."""
     mesh, template = head.mesh, head.mesh.template
     count = len(template)
     of_part = {name: np.unique(mesh.faces[mesh.face_parts == PART[name]]) for name in PARTS}
@@ -147,16 +147,21 @@ def build_rig(head: Head) -> dict[str, NDArray]:
     print(f"jaw: opens {np.degrees(hinge.angle):.1f} degrees about y {hinge.centre[1]:.4f} z {hinge.centre[2]:.4f} m")
 
     correctives = np.zeros((36, count, 3))
-    opening = np.where((kind == PART["teeth_lower"])[:, None], 0.0, head.units["jawOpen"])
     rigid = np.isin(kind, [PART["teeth_upper"], PART["teeth_lower"], PART["eye_left"]])
-    for axis, angle, offsets, entry in (
-        (0, hinge.angle, opening, (2, 1)),
-        (1, _JAW_SIDE, 0.5 * (head.units["jawLeft"] - head.units["jawRight"]), (0, 2)),
-    ):
-        turn = rotation(axis, angle)
-        rest = unskinned(template, offsets, weights[:, JAW], turn, hinge.centre)
-        rest[rigid] = 0.0
-        correctives[corrective_row(JAW, *entry)] = rest / np.sin(angle)
+
+    def residual(unit: str, axis: int, angle: float) -> Floats:
+        """What the jaw's turn lacks of a sculpted unit, before skinning."""
+        offsets = unskinned(template, head.units[unit], weights[:, JAW], rotation(axis, angle), hinge.centre)
+        return np.where(rigid[:, None], 0.0, offsets)
+
+    # The jaw's turn also turns what mouthClose adds: undo half of the full turn, about where the two are used.
+    halfway = np.eye(3) + weights[:, JAW, None, None] * (rotation(0, 0.5 * hinge.angle) - np.eye(3))
+    closing = np.linalg.solve(halfway, head.units["mouthClose"][..., None])[..., 0]
+    units = head.units | {"mouthClose": closing}
+
+    correctives[corrective_row(JAW, 2, 1)] = residual("jawOpen", 0, hinge.angle) / np.sin(hinge.angle)
+    aside = {angle: residual(unit, 1, angle) for unit, angle in (("jawLeft", _JAW_SIDE), ("jawRight", -_JAW_SIDE))}
+    add_swing(correctives, JAW, ((0, 2), (0, 0)), aside)
     for joint, side, outwards in ((EYE_LEFT, "Left", 1.0), (EYE_RIGHT, "Right", -1.0)):
         up_down = {-_LOOK_UP: head.units[f"eyeLookUp{side}"], _LOOK_DOWN: head.units[f"eyeLookDown{side}"]}
         out_in = {
@@ -190,6 +195,7 @@ def build_rig(head: Head) -> dict[str, NDArray]:
         to_pose[ARKIT_INDEX[f"eyeLookOut{side}"], first + 1] = outwards * _LOOK_SIDE
         to_pose[ARKIT_INDEX[f"eyeLookIn{side}"], first + 1] = -outwards * _LOOK_SIDE
     return {
+        "expression_basis": np.stack([units[name] for name in EXPRESSIONS]),
         "pose_correctives": correctives,
         "joint_regressor": regressor,
         "skinning_weights": weights,
