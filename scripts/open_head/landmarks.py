@@ -221,7 +221,7 @@ def _paint(head: HeadModel, rest: Floats, part: Ints) -> Floats:
         colour[on_eye] = eye
         # A brow is an arch over the eye, thinner towards the temple.
         outwards = (rest[:, 0] - centre[0]) * np.sign(centre[0])
-        arch = centre[1] + 0.0210 - 12.0 * (outwards - 0.004) ** 2 * np.where(outwards > 0.004, 1.0, 0.35)
+        arch = centre[1] + 0.0195 - 12.0 * (outwards - 0.004) ** 2 * np.where(outwards > 0.004, 1.0, 0.35)
         thickness = np.interp(outwards, [-0.018, -0.012, 0.012, 0.026], [0.002, 0.0042, 0.0035, 0.001])
         on_brow = (part == head.parts.index("face")) & (rest[:, 2] > centre[2] - 0.005)
         on_brow &= (np.abs(rest[:, 1] - arch) < thickness) & (outwards > -0.018) & (outwards < 0.026)

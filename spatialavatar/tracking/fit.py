@@ -26,6 +26,7 @@ from spatialavatar.head import HeadModel
 from spatialavatar.head.arkit import ARKIT_INDEX
 from spatialavatar.head.rotations import axis_angle_to_matrix, matrix_to_axis_angle, skew_matrix
 from spatialavatar.records import HeadParams
+from spatialavatar.tracking.cues import believed_scores, close_lids, shut_eyes, unit_sigmas
 from spatialavatar.tracking.landmark_sets import LandmarkSet, landmark_set
 
 _MOVING = (2, 3, 4)  # jaw, left eye, right eye among the head's joints
@@ -40,9 +41,9 @@ class FitConfig:
         evidence: how many independent landmarks the L correlated ones count for.
         landmark_sigma: standard deviation of a landmark, as a part of the distance of the outer eye corners.
         robust_scale: residual, in standard deviations, at which a point has lost three quarters of its weight.
-        shape_sigma: of the N(0, 1) shape coefficients; below 1 keeps to average heads.
+        shape_sigma: of the shape coefficients; lower keeps to average heads.
         unit_sigma: of named (ARKit-like) expression units about the mean that the blendshape scores give.
-        score_gain: part of a blendshape score that is believed.
+        score_gain: part of a blendshape score, above its resting value, that is believed.
         statistical_sigma: of unnamed (PCA) expression coefficients.
         jaw_sigma: radians, about x, y, z.
         eye_sigma: radians, about x, y, z.
@@ -53,8 +54,8 @@ class FitConfig:
     evidence: float = 60.0
     landmark_sigma: float = 0.01
     robust_scale: float = 6.0
-    shape_sigma: float = 1.0
-    unit_sigma: float = 0.25
+    shape_sigma: float = 1.2
+    unit_sigma: float = 0.18
     score_gain: float = 0.9
     statistical_sigma: float = 1.0
     jaw_sigma: tuple[float, float, float] = (0.15, 0.05, 0.02)
@@ -169,6 +170,7 @@ class LandmarkHead:
         self.normals = torch.nn.functional.normalize(torch.linalg.cross(v1 - v0, v2 - v0), dim=-1)
         self.arkit_to_expression = head.arkit_to_expression.cpu().double()
         self.arkit_to_pose = head.arkit_to_pose.cpu().double()
+        self.expressions = head.expressions
         self.named = torch.tensor([name in ARKIT_INDEX for name in head.expressions], dtype=torch.bool)
 
     @property
@@ -300,7 +302,10 @@ class _Solver:
         self.shape_precision = len(observed) ** 0.5 / config.shape_sigma**2
         self.eye_distance = eye_distance(observed.points).clamp_min(1e-3)
         self.sigma = config.landmark_sigma * self.eye_distance
-        self.points = observed.points[:, list(head.set.used)]
+        dense = len(head.set.iris_right) > 0
+        nothing = torch.zeros(len(observed), 2, dtype=torch.float64)
+        self.shut = shut_eyes(observed.points) if dense else nothing
+        self.points = (close_lids(observed.points) if dense else observed.points)[:, list(head.set.used)]
         self.pairs = torch.tensor(head.set.pairs, dtype=torch.long).reshape(-1, 2)
         self._set_priors()
         self.state = self._start(shape, start)
@@ -312,12 +317,18 @@ class _Solver:
         """Mean, precision and soft bounds of the per-frame unknowns after rotation and translation."""
         head, config = self.head, self.config
         count, expressions = len(self.observed), head.expression_count
-        scores = config.score_gain * self.observed.blendshapes
+        scores = config.score_gain * believed_scores(self.observed.blendshapes)
+        for side, name in enumerate(("eyeBlinkRight", "eyeBlinkLeft")):
+            scores[:, ARKIT_INDEX[name]] = torch.maximum(scores[:, ARKIT_INDEX[name]], self.shut[:, side])
         expression = scores @ head.arkit_to_expression
         angles = scores @ head.arkit_to_pose
+        # On a shut eye the network sees the gaze fall: it sees no gaze at all.
+        angles[:, 3:6] *= 1.0 - self.shut[:, 1:]
+        angles[:, 6:9] *= 1.0 - self.shut[:, :1]
         free = torch.zeros(count, 6, dtype=torch.float64)
         self.mean = torch.cat([free, expression, angles, self.observed.focal.log()[:, None]], 1)
-        sigma = torch.where(head.named, config.unit_sigma, config.statistical_sigma).double()
+        sigma = unit_sigmas(head.expressions, config.unit_sigma)
+        sigma[~head.named] = config.statistical_sigma
         angle_sigma = torch.tensor([*config.jaw_sigma, *config.eye_sigma, *config.eye_sigma], dtype=torch.float64)
         # A focal length that is not to move is held by a spring that no landmark can stretch.
         focal_sigma = torch.tensor([config.focal_sigma if config.focal_sigma > 0 else 1e-9], dtype=torch.float64)
@@ -477,10 +488,8 @@ class _Solver:
         facing = (normals * -torch.nn.functional.normalize(geometry.world, dim=-1)).sum(-1)
         visible = ((facing + 0.1) / 0.5).clamp(0.0, 1.0)
         weights = head.set.weights.double() * (0.1 + 0.9 * visible * visible * (3 - 2 * visible))
-        for side, iris in (("Right", head.set.iris_right), ("Left", head.set.iris_left)):
-            if len(iris):
-                shut = self.observed.blendshapes[:, ARKIT_INDEX[f"eyeBlink{side}"], None]
-                weights[:, list(iris)] *= (1.0 - 1.5 * shut).clamp(0.02, 1.0)
+        for side, iris in enumerate((head.set.iris_right, head.set.iris_left)):
+            weights[:, list(iris)] *= 1.0 - 0.98 * self.shut[:, side, None]
         return weights * (self.config.evidence / head.set.weights.sum())
 
     def _residuals(self, geometry: _Geometry) -> tuple[Tensor, Tensor]:

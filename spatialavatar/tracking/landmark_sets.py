@@ -105,6 +105,7 @@ def _dense() -> LandmarkSet:
         ((*IRIS_RIGHT, *IRIS_LEFT), 1.5),
     ):
         weights[list(indices)] = weight
+    lips = len(UPPER_LIP_INNER) - 2
     gaps = [
         *zip(UPPER_LIP_INNER[1:-1], LOWER_LIP_INNER[1:-1]),
         *zip(UPPER_LID_RIGHT[1:-1], LOWER_LID_RIGHT[1:-1]),
@@ -117,7 +118,7 @@ def _dense() -> LandmarkSet:
         used=tuple(used.tolist()),
         weights=weights[used],
         pairs=tuple((place[a], place[b]) for a, b in (*gaps, *gaze)),
-        pair_weights=torch.full((len(gaps) + len(gaze),), 3.0),
+        pair_weights=torch.tensor([8.0] * lips + [3.0] * (len(gaps) + len(gaze) - lips)),
         outer_eye_corners=(33, 263),
         iris_right=tuple(place[index] for index in IRIS_RIGHT),
         iris_left=tuple(place[index] for index in IRIS_LEFT),

@@ -1,0 +1,93 @@
+"""How far the networks' readings are to be believed, and what they say about lids.
+
+Two faults of the landmark network matter to an avatar. Its scores do not rest at zero: on a calm face they report some
+squint, blink and downward gaze. And its lids never meet: on a shut eye the points of the upper and lower lid stay a
+millimetre apart, which would leave the avatar's eyes ajar in every blink.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import torch
+from torch import Tensor
+
+from spatialavatar.head.arkit import ARKIT_52
+from spatialavatar.tracking.landmark_sets import (
+    LOWER_LID_LEFT,
+    LOWER_LID_RIGHT,
+    UPPER_LID_LEFT,
+    UPPER_LID_RIGHT,
+)
+
+_RESTING: Final = {
+    "browDown": 0.12,
+    "browOuterUp": 0.08,
+    "eyeBlink": 0.12,
+    "eyeSquint": 0.28,
+    "eyeLookDown": 0.16,
+    "eyeLookIn": 0.10,
+    "eyeLookOut": 0.10,
+    "eyeLookUp": 0.08,
+    "mouthPress": 0.08,
+    "mouthPucker": 0.10,
+    "mouthShrugLower": 0.20,
+    "mouthShrugUpper": 0.06,
+}
+"""Mean score of a unit on neutral studio portraits of people who look into the camera."""
+
+_SPREADS: Final = {
+    "cheekPuff": 0.15,
+    "eyeBlink": 0.5,
+    "eyeSquint": 0.12,
+    "jawForward": 0.1,
+    "mouthClose": 0.15,
+    "tongueOut": 0.05,
+}
+"""Standard deviation of units about their scores where it is not the usual one: small where landmarks are blind to the
+unit or would confuse it with another, large where they know better."""
+
+_SHUT, _OPEN = 0.06, 0.15  # lid gap over eye width at and below which an eye is shut, and above which it is not
+_GAP_OF_SHUT = 0.09  # of the eye width: how far the upper lid's points of a shut eye stay too high
+
+
+def believed_scores(scores: Tensor) -> Tensor:
+    """Scores (T, 52) with the resting part taken off, still 1 where they were 1."""
+    resting = torch.tensor([_looked_up(_RESTING, name, 0.0) for name in ARKIT_52], dtype=scores.dtype)
+    return ((scores - resting) / (1.0 - resting)).clamp(0.0, 1.0)
+
+
+def unit_sigmas(names: tuple[str, ...], usual: float) -> Tensor:
+    """(E,) standard deviations of named units about what their scores say."""
+    return torch.tensor([_looked_up(_SPREADS, name, usual) for name in names], dtype=torch.float64)
+
+
+def shut_eyes(points: Tensor) -> Tensor:
+    """(T, 2) how far the right and the left eye are shut, 0 to 1, from the 478 landmarks (T, 478, 2)."""
+    gaps = []
+    for upper, lower in ((UPPER_LID_RIGHT, LOWER_LID_RIGHT), (UPPER_LID_LEFT, LOWER_LID_LEFT)):
+        width = (points[:, upper[0]] - points[:, upper[-1]]).norm(dim=-1).clamp_min(1e-6)
+        gaps.append((points[:, list(upper[3:6])] - points[:, list(lower[3:6])]).norm(dim=-1).mean(-1) / width)
+    openness = ((torch.stack(gaps, -1) - _SHUT) / (_OPEN - _SHUT)).clamp(0.0, 1.0)
+    return 1.0 - openness * openness * (3.0 - 2.0 * openness)
+
+
+def close_lids(points: Tensor) -> Tensor:
+    """Landmarks (T, 478, 2) with the upper lids of shut eyes brought down onto the lower ones."""
+    closed = points.clone()
+    shut = shut_eyes(points)
+    for side, upper in enumerate((UPPER_LID_RIGHT, UPPER_LID_LEFT)):
+        across = points[:, upper[-1]] - points[:, upper[0]]
+        # A quarter turn of the eye's axis; its sense is that from the upper to the lower lid of the open eye, which is
+        # opposite for the two eyes, since both lids run from the outer to the inner corner.
+        down = torch.stack([-across[:, 1], across[:, 0]], -1) * (1.0 if side == 0 else -1.0)
+        inner = list(range(1, len(upper) - 1))
+        profile = torch.tensor([1.0 - (2.0 * i / (len(upper) - 1) - 1.0) ** 2 for i in inner], dtype=points.dtype)
+        shift = _GAP_OF_SHUT * shut[:, side, None, None] * profile[:, None] * down[:, None]
+        closed[:, [upper[i] for i in inner]] += shift
+    return closed
+
+
+def _looked_up(table: dict[str, float], name: str, otherwise: float) -> float:
+    """The entry for a unit's name, with or without its side."""
+    return table.get(name.removesuffix("Left").removesuffix("Right"), otherwise)
