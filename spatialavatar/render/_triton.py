@@ -18,8 +18,9 @@ from torch.autograd.function import once_differentiable
 
 from spatialavatar.errors import InputError
 
-TILE = 16
-"""Side of a tile in pixels."""
+TILE = 8
+"""Side of a tile in pixels. With 64 pixels a program is a single warp, which sums without shared memory or barriers,
+and less of a tile lies outside a splat than with gsplat's 16: the longer lists cost less than that saves."""
 
 _GAUSSIANS_PER_PROGRAM = 128
 
@@ -192,11 +193,12 @@ class _Rasterize(torch.autograd.Function):
 def launch(channels: int) -> Launch:
     """How to blend pictures of ``channels`` channels.
 
-    Up to four are summed in registers; more by matrix products, whose smallest side is 16.
+    Up to four are summed in registers; more by matrix products, whose smallest side is 16. In both, the compiled loops
+    fit into the registers.
     """
     if channels <= 4:
-        return Launch(1 << (max(channels, 1) - 1).bit_length(), 8, 4)
-    return Launch(16 if channels <= 16 else 32, 16, 8)
+        return Launch(1 << (max(channels, 1) - 1).bit_length(), 8, 1)
+    return Launch(16 if channels <= 16 else 32, 16, 4)
 
 
 def _project(tensors: list[Tensor], settings: _Settings) -> _Projection:
@@ -265,7 +267,9 @@ def _sort_into_tiles(projection: _Projection, settings: _Settings) -> _Tiles:
             "The Gaussians are too large on the picture to be sorted into tiles; shrink them or the picture."
         )
     slot_starts = torch.empty_like(slot_ends)
-    slot_tiles, slot_splats = counts.new_empty(slots), counts.new_empty(slots)
+    tiles = len(projection.depths) * settings.rows * settings.columns
+    key = torch.int16 if tiles <= torch.iinfo(torch.int16).max else torch.int32  # half the key is half the sort
+    slot_tiles, slot_splats = counts.new_empty(slots, dtype=key), counts.new_empty(slots)
     kernels.list_tiles[(-(-len(counts) // _GAUSSIANS_PER_PROGRAM),)](
         order,
         projection.tile_boxes,
@@ -279,9 +283,7 @@ def _sort_into_tiles(projection: _Projection, settings: _Settings) -> _Tiles:
         BLOCK=_GAUSSIANS_PER_PROGRAM,
     )
     sorted_tiles, splat_slots = torch.sort(slot_tiles, stable=True)
-    tiles = len(projection.depths) * settings.rows * settings.columns
-    boundaries = torch.arange(tiles + 1, dtype=torch.int32, device=counts.device)
-    offsets = torch.searchsorted(sorted_tiles, boundaries)
+    offsets = torch.searchsorted(sorted_tiles, torch.arange(tiles + 1, dtype=key, device=counts.device))
     return _Tiles(offsets, slot_splats[splat_slots], splat_slots, slot_starts)
 
 

@@ -1,4 +1,4 @@
-# ruff: noqa: ANN001, ANN202, N803 - Triton infers the kernels' types; capitals are compile-time constants.
+# ruff: noqa: ANN001, ANN202 - Triton infers the types of the kernels.
 """The steps of the Triton rasteriser that torch has no operator for: project, list tiles, blend, and the gradients.
 
 Same mathematics as the CPU kernels (:mod:`spatialavatar.render._kernels`), arranged for a GPU:
@@ -10,7 +10,8 @@ Same mathematics as the CPU kernels (:mod:`spatialavatar.render._kernels`), arra
   (CHUNK, pixels) whose columns belong to single threads, so that the transmittance is a running product without
   communication. A product of factors at most 1 never grows: a pixel stops at the first splat that would take it to
   T_STOP, and the splats before it are those whose product is above.
-* Colours of more than four channels are summed by matrix products, in thrice TF32, which keeps float32's accuracy.
+* Colours of more than four channels are summed by matrix products in plain float32: the compiled code is no longer than
+  that of tensor cores in thrice TF32, and exact.
 * Each pair of a Gaussian and a tile writes its gradients into a row of its own (its slot), and rows are added in fixed
   order: no atomics, the same bits in every run.
 """
@@ -267,10 +268,10 @@ def project_forward(
     record = records + _RECORD * target
     tl.store(record, mean_x.to(tl.float32), mask=seen)
     tl.store(record + 1, mean_y.to(tl.float32), mask=seen)
-    tl.store(record + 2, (_HALF_LOG2_E * cyy / det).to(tl.float32), mask=seen)
+    tl.store(record + 2, (cyy / det * _HALF_LOG2_E).to(tl.float32), mask=seen)
     tl.store(record + 3, (-cxy / cyy).to(tl.float32), mask=seen)
-    tl.store(record + 4, (_HALF_LOG2_E / cyy).to(tl.float32), mask=seen)
-    tl.store(record + 5, (_LOG2_E * tl.log(opacity)).to(tl.float32), mask=seen)
+    tl.store(record + 4, (1.0 / cyy * _HALF_LOG2_E).to(tl.float32), mask=seen)
+    tl.store(record + 5, (tl.log(opacity) * _LOG2_E).to(tl.float32), mask=seen)
     tl.store(radii + 2 * target, tl.minimum(radius_x, 2e9).to(tl.int32), mask=seen)
     tl.store(radii + 2 * target + 1, tl.minimum(radius_y, 2e9).to(tl.int32), mask=seen)
     tl.store(means2d + 2 * target, mean_x.to(tl.float32), mask=seen)
@@ -297,7 +298,7 @@ def list_tiles(
     box_columns = tl.load(tile_boxes + 2 * splat + 1)
     start = tl.load(slot_ends + rank, mask=valid, other=0) - tiles
     tl.store(slot_starts + splat, start, mask=valid)
-    for i in range(0, tl.max(tiles, 0)):
+    for i in range(tl.max(tiles, 0)):
         tile = first + i // box_columns * columns + i % box_columns
         tl.store(slot_tiles + start + i, tile, mask=i < tiles)
         tl.store(slot_splats + start + i, splat.to(tl.int32), mask=i < tiles)
@@ -391,7 +392,7 @@ def blend_forward(
         known = (channel < CHANNELS)[:, None] & valid[None, :]
         shades = tl.load(colors + splats[None, :] * CHANNELS + channel[:, None], mask=known, other=0.0)
         if BLOCK_D >= 16:
-            color = tl.dot(shades, weight, color, input_precision="tf32x3")
+            color = tl.dot(shades, weight, color, input_precision="ieee")
         else:
             color += tl.sum(shades[:, :, None] * weight[None, :, :], axis=1)
         place += CHUNK
@@ -466,8 +467,8 @@ def blend_backward(
             shades = tl.load(shade, mask=valid[:, None] & (channel < CHANNELS)[None, :], other=0.0)
             row_out = slot[:, None] + _MOMENTS + channel[None, :]
             if BLOCK_D >= 16:
-                along = tl.dot(shades, grad, along, input_precision="tf32x3")
-                shades_grad = tl.dot(weight, tl.trans(grad), input_precision="tf32x3")
+                along = tl.dot(shades, grad, along, input_precision="ieee")
+                shades_grad = tl.dot(weight, tl.trans(grad), input_precision="ieee")
             else:
                 along += tl.sum(shades[:, :, None] * grad[None, :, :], axis=1)
                 shades_grad = tl.sum(weight[:, None, :] * grad[None, :, :], axis=2)
@@ -499,7 +500,7 @@ def sum_slots(
     tiles = tl.load(tile_counts + splat, mask=valid, other=0)
     start = tl.load(slot_starts + splat, mask=valid, other=0)
     total = tl.zeros([BLOCK, BLOCK_LENGTH], tl.float32)
-    for i in range(0, tl.max(tiles, 0)):
+    for i in range(tl.max(tiles, 0)):
         there = (i < tiles)[:, None] & (item < length)[None, :]
         total += tl.load(slot_grads + (start + i)[:, None] * length + item[None, :], mask=there, other=0.0)
     tl.store(sums + splat[:, None] * length + item[None, :], total, mask=valid[:, None] & (item < length)[None, :])
@@ -574,7 +575,7 @@ def project_backward(
     grad_mean_x, grad_mean_y, grad_mean_z = zero, zero, zero
     grad_s0, grad_s1, grad_s2 = zero, zero, zero
     grad_w, grad_x, grad_y, grad_z = zero, zero, zero, zero
-    for camera in range(0, cameras):
+    for camera in range(cameras):
         view = entry * cameras + camera
         target = (view * count + n).to(tl.int64)
         seen = valid & (tl.load(tile_counts + target, mask=valid, other=0) > 0)
