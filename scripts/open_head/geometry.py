@@ -22,15 +22,22 @@ _LIP_PLANE_BITE = (-0.0008, -0.0048)  # y and z from the closed lips' seam to th
 _NECK_IMPORTANCE = 0.15  # of the neck in the principal components, relative to the face
 
 
-@dataclass
+@dataclass(frozen=True)
 class Head:
-    """The head while it is being built: geometry and its linear spaces, all (.., V, 3) in metres."""
+    """The head while it is being built; lengths in metres.
+
+    Attributes:
+        mesh: its pieces, joined: skin, upper and lower teeth, left and right eye.
+        shape: (S, V, 3) per unit of a N(0, 1) coefficient.
+        units: the 52 face units, offsets (V, 3) by name.
+        twin: (V,) left-right twin of each vertex.
+        centres: of the left and of the right eyeball.
+    """
 
     mesh: Mesh
     shape: Floats
     units: dict[str, Floats]
     twin: Ints
-    lids: tuple[eyes.Lids, eyes.Lids]
     centres: tuple[Floats, Floats]
 
 
@@ -68,12 +75,12 @@ def build_geometry(source: Source) -> Head:
     units = expressions.with_tidy_lips(units, mouth)
     lip_vertices = np.unique(skin.faces[skin.face_parts == PART["lips"]])
     units = expressions.softened(units, skin.template, lip_vertices, topology.smoothing_matrix(skin.faces, v))
-    units = expressions.symmetric(units, skin_twin)
-    lids = tuple(eyes.find_lids(base, sets, row_of_base, skin.template, left) for left in (True, False))
-    left_centre = eyes.eye_centre(skin.template, lids[0])
-    centres = (left_centre, left_centre * [-1, 1, 1])
-    for lid, centre in zip(lids, centres, strict=True):
-        skin.template = eyes.seat(skin.template, skin.template, lid, centre)
+
+    left, right = (eyes.find_lids(base, sets, row_of_base, skin.template, side) for side in (True, False))
+    centre = eyes.eye_centre(skin.template, left)
+    lids, centres = (left, right), (centre, centre * [-1, 1, 1])
+    for own, middle in zip(lids, centres, strict=True):
+        skin.template = eyes.seat(skin.template, skin.template, own, middle)
     skin.template = 0.5 * (skin.template + skin.template[skin_twin] * [-1, 1, 1])
 
     settle_tongue(skin)
@@ -83,28 +90,28 @@ def build_geometry(source: Source) -> Head:
     balls = [eyes.eye_mesh(c, p, count) for c, p in zip(centres, ("eye_left", "eye_right"), strict=True)]
     mesh = topology.join([skin, *arches, *balls])
     mesh.template = mesh.template.astype(np.float32).astype(np.float64)
-
-    shape = np.zeros((SHAPE_COUNT, len(mesh.template), 3))
-    shape[:, :v] = basis[:, :v]
-    start = v
-    for response, offsets in zip(responses, helper_basis, strict=True):
-        shape[:, start : start + len(response)] = np.einsum("th,khc->ktc", response, offsets)
-        start += len(response)
-    for lid, centre, ball in zip(lids, centres, balls, strict=True):
-        moved = basis[:, lid.at(1)].reshape(SHAPE_COUNT, -1) @ eyes.centre_response(skin.template, lid, centre).T
-        shape[:, start : start + len(ball.template)] = moved[:, None]
-        shape[:, lid.rows[lid.ring < 0]] = moved[:, None]
-        start += len(ball.template)
-
-    padded = {name: np.zeros_like(mesh.template) for name in ARKIT_52}
-    forward = source.face_unit("jawForward", count)[helpers[1]]
-    lower = slice(v + len(responses[0]), v + len(responses[0]) + len(responses[1]))
-    padded["jawForward"][lower] = responses[1] @ forward
-    for name, offsets in units.items():
-        padded[name][:v] = offsets
     twin = topology.mirror_map(mesh.template, piece_of_vertex(mesh))
-    padded = expressions.symmetric(expressions.fit_lids(padded, mesh.template, lids, centres), twin)
-    return Head(mesh, shape, padded, twin, lids, centres)
+
+    teeth_basis = [np.einsum("th,khc->ktc", r, b) for r, b in zip(responses, helper_basis, strict=True)]
+    skin_basis, eye_basis = basis[:, :v], []
+    for own, middle, ball in zip(lids, centres, balls, strict=True):
+        response = eyes.centre_response(skin.template, own, middle)
+        moved = (skin_basis[:, own.at(1)].reshape(SHAPE_COUNT, -1) @ response.T)[:, None]
+        skin_basis[:, own.rows[own.ring < 0]] = moved
+        eye_basis.append(np.repeat(moved, len(ball.template), axis=1))
+    shape = np.concatenate([skin_basis, *teeth_basis, *eye_basis], axis=1)
+
+    # Of the teeth, only the lower ones take part in an expression, and only where the jaw's joint does not carry them.
+    forward = responses[1] @ source.face_unit("jawForward", count)[helpers[1]]
+    lower = v + len(responses[0])
+    whole = {}
+    for name, offsets in units.items():
+        whole[name] = np.zeros_like(mesh.template)
+        whole[name][:v] = offsets
+        if name == "jawForward":
+            whole[name][lower : lower + len(forward)] = forward
+    whole = expressions.symmetric(expressions.fit_lids(whole, mesh.template, lids, centres), twin)
+    return Head(mesh, shape, whole, twin, centres)
 
 
 def piece_of_vertex(mesh: Mesh) -> Ints:
