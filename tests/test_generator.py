@@ -11,20 +11,20 @@ import pytest
 import torch
 
 from spatialavatar.errors import FormatError, InputError, MissingAssetError
-from spatialavatar.generator import BaseConfig, GeneratorConfig, SpatialAvatar, build_base
+from spatialavatar.generator import BaseConfig, BaseResult, GeneratorConfig, SpatialAvatar, build_base
 from spatialavatar.generator.filling import fill_unseen
 from spatialavatar.generator.numerics import bilinear, graph_laplacian
 from spatialavatar.generator.pooling import apply_gain, exposure_gains, mean_pool
 from spatialavatar.generator.silhouette import fit_silhouette
 from spatialavatar.generator.sources import SourceView, source_views
 from spatialavatar.generator.texels import part_mask, texel_tables
-from spatialavatar.generator.visibility import visibility
+from spatialavatar.generator.visibility import carve, visibility
 from spatialavatar.generator.warping import Warp, sample, warp
-from spatialavatar.head import build_layout, to_world
+from spatialavatar.head import HeadModel, build_layout, to_world
 from spatialavatar.hub import weights_dir
 from spatialavatar.records import Camera, Track
 from spatialavatar.render import render
-from spatialavatar.render.mesh import rasterize_mesh
+from spatialavatar.render.mesh import rasterize_mesh, vertex_normals
 
 SIZE = 256
 CONFIG = BaseConfig()
@@ -32,7 +32,13 @@ CONFIG = BaseConfig()
 
 @lru_cache
 def model() -> SpatialAvatar:
-    return SpatialAvatar.from_pretrained(weights_dir())
+    """The shipped head on a quarter of the texels, for speed."""
+    return SpatialAvatar(GeneratorConfig(resolution=128), HeadModel.load(weights_dir() / "head"))
+
+
+@lru_cache
+def base() -> BaseResult:
+    return build_base(model().head, model().layout, [painted_track(0.15)], CONFIG)
 
 
 def paint(points: np.ndarray) -> np.ndarray:
@@ -80,8 +86,7 @@ def seen_by(view: SourceView, warped: Warp) -> np.ndarray:
 
 
 def test_colours_come_back_where_the_photo_shows_them_and_are_not_mirrored():
-    track = painted_track(0.15)
-    result = build_base(model().head, model().layout, [track], CONFIG)
+    result = base()
     skin = part_mask(model().head, model().layout, "face", "scalp", "neck")
     seen = skin & (result.visibility.numpy() > 0.95)
     assert seen.mean() > 0.1
@@ -93,13 +98,12 @@ def test_colours_come_back_where_the_photo_shows_them_and_are_not_mirrored():
 
 
 def test_the_source_view_renders_like_the_photo():
-    track = painted_track(0.15)
-    result = build_base(model().head, model().layout, [track], CONFIG)
+    track, result = painted_track(0.15), base()
     vertices = model().head.vertices(track.params, result.vertex_offsets)[0]
     world = to_world(result.gaussians, model().head, model().layout, vertices)
     image, alpha = render(world, track.camera)
-    inside = ((track.mattes[0] > 127) & (alpha > 0.5)).numpy()
-    assert inside.sum() > 0.85 * (track.mattes[0] > 127).sum()
+    inside = ((track.mattes[0] > 127) & (alpha > 0.9)).numpy()
+    assert inside.sum() > 0.8 * (track.mattes[0] > 127).sum()
     error = (image.numpy() - track.images[0].numpy() / 255.0)[inside]
     assert -10 * np.log10((error**2).mean()) > 26
 
@@ -146,11 +150,12 @@ def test_a_texel_behind_another_surface_is_not_seen():
 def test_fill_keeps_seen_texels_and_gives_unseen_ones_finite_colours():
     tables = texel_tables(model().head, model().layout, CONFIG)
     generator = np.random.default_rng(0)
-    colors = generator.random((len(model().layout), 3))
+    colors = generator.uniform(0.2, 0.8, (len(model().layout), 3))
     seen = (generator.random(len(colors)) < 0.3).astype(np.float64)
+    keep = (seen == 1) & (tables.lid == 0)
     colors[seen == 0] = 0.0
     filled = fill_unseen(tables, colors, seen, np.ones(len(seen)), CONFIG)
-    assert (filled[seen == 1] == colors[seen == 1]).all()
+    assert (filled[keep] == colors[keep]).all()
     assert np.isfinite(filled).all()
     assert filled[seen == 0].min() > 0
 
@@ -161,8 +166,9 @@ def test_fill_does_not_cross_from_scalp_to_skin():
     colors = np.where(scalp, 1.0, 0.0)[:, None].repeat(3, 1)
     seen = (template_points()[:, 2] > 0.06).astype(np.float64)
     filled = fill_unseen(tables, colors, seen, np.ones(len(seen)), CONFIG)
-    assert filled[scalp & (seen == 0)].min() > 0.9
-    assert filled[part_mask(model().head, model().layout, "face", "ears", "neck") & (seen == 0)].max() < 0.1
+    unseen = (seen == 0) & (tables.border < 0.02)
+    assert filled[scalp & unseen].min() > 0.9
+    assert filled[part_mask(model().head, model().layout, "face", "ears", "neck") & unseen].max() < 0.1
 
 
 def test_twins_lie_at_the_mirrored_place():
@@ -194,22 +200,25 @@ def test_a_photo_without_hair_leaves_the_head_as_it_is():
 
 
 def test_the_neck_fades_out_at_its_rim():
-    result = build_base(model().head, model().layout, [painted_track()], CONFIG)
+    result = base()
     rim = texel_tables(model().head, model().layout, CONFIG).rim
     opacity = result.gaussians.opacities.numpy()
-    assert opacity[rim < 0.002].max() < 0.01
-    assert opacity[rim > 0.03].min() == pytest.approx(CONFIG.opacity)
+    assert opacity[rim < CONFIG.rim_fade[0]].max() < 0.01
+    inner = part_mask(model().head, model().layout, "face") & (rim > CONFIG.rim_fade[1])
+    assert opacity[inner].min() == pytest.approx(CONFIG.opacity)
 
 
 def test_surfels_are_flat_and_no_wider_than_their_neighbours_are_far():
-    result = build_base(model().head, model().layout, [painted_track()], CONFIG)
+    result = base()
     head, layout = model().head, model().layout
-    world = to_world(result.gaussians, head, layout, head.identity(painted_track().params.shape).vertices)
+    world = to_world(
+        result.gaussians, head, layout, head.identity(painted_track().params.shape, result.vertex_offsets).vertices
+    )
     assert (world.scales[:, 2] < 0.5 * world.scales[:, :2].amin(1)).float().mean() > 0.99
     near = world.means[torch.from_numpy(texel_tables(head, layout, CONFIG).neighbours[:, :4])]
     distance = (near - world.means[:, None]).norm(dim=-1).mean(1)
-    alone = distance == 0
-    assert (world.scales.amax(1) <= 1.001 * CONFIG.tangential * CONFIG.neighbour_limit * distance)[~alone].all()
+    limited = (distance > 0) & ~torch.from_numpy(part_mask(head, layout, "scalp", "neck"))
+    assert (world.scales.amax(1) <= 1.001 * CONFIG.tangential * CONFIG.neighbour_limit * distance)[limited].all()
 
 
 def test_bilinear_sampling_reads_pixel_centres_exactly():
@@ -257,7 +266,7 @@ def test_the_model_loads_from_a_folder_with_the_network_off(monkeypatch):
         raise AssertionError("the network was used")
 
     monkeypatch.setattr(socket.socket, "connect", refuse)
-    assert len(SpatialAvatar.from_pretrained(weights_dir()).layout) == len(model().layout)
+    assert SpatialAvatar.from_pretrained(weights_dir()).head.id == model().head.id
 
 
 def test_a_saved_model_loads_again_with_its_configuration(tmp_path):
@@ -280,3 +289,38 @@ def test_a_configuration_of_a_later_release_is_refused(tmp_path):
 def test_an_empty_folder_is_no_model(tmp_path):
     with pytest.raises(MissingAssetError):
         SpatialAvatar.from_pretrained(tmp_path)
+
+
+def test_a_texel_outside_the_person_in_a_photo_is_not_drawn():
+    track = painted_track()
+    matte = track.mattes.clone()
+    matte[:, :, : SIZE // 2] = 0
+    (view,) = source_views([track.replace(mattes=matte)], model().head)
+    warped = warp(model().head, model().layout, view, None)
+    kept = carve(model().head, model().layout, [view], [warped], CONFIG.carve_margin)
+    scalp = part_mask(model().head, model().layout, "scalp")
+    assert kept[scalp & (warped.pixels[:, 0] < SIZE / 2 - 8)].max() < 0.01
+    assert kept[scalp & (warped.pixels[:, 0] > SIZE / 2)].min() > 0.99
+
+
+def test_an_ear_under_hair_lies_flat():
+    track = painted_track(hair=0.02)
+    head = model().head
+    segments = torch.where(track.mattes > 127, 1, 0).to(torch.uint8)
+    (bare,), (covered,) = (source_views([t], head) for t in (track, track.replace(segments=segments)))
+    ears = head.part_vertices("ears").numpy()
+    thickness = []
+    for view in (bare, covered):
+        offsets = fit_silhouette(head, [view], track.params.shape, CONFIG)
+        normals = vertex_normals((head.template + offsets).numpy(), head.faces.numpy())[ears]
+        left = head.template[ears, 0].numpy() > 0
+        thickness.append(np.abs(normals[left].mean(0)).max())
+    # On a flat patch the normals agree; on the folds of an ear they cancel.
+    assert thickness[1] > thickness[0] + 0.2
+
+
+def test_a_strand_pattern_stays_on_the_scalp():
+    tables = texel_tables(model().head, model().layout, CONFIG)
+    scalp = part_mask(model().head, model().layout, "scalp")
+    assert (tables.strands[~scalp] == 0).all()
+    assert tables.strands[scalp].std() == pytest.approx(1.0)

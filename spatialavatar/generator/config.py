@@ -48,14 +48,15 @@ class BaseConfig:
 
     # Surfels: texel spacing is capped, axes are kept near round, and no surfel outgrows its neighbours' distance.
     spacing_cap: float = 0.0045
-    anisotropy: tuple[float, float] = (0.5, 2.0)
+    smooth_spacing_cap: float = 0.008
+    anisotropy: tuple[float, float] = (0.4, 2.5)
     neighbour_limit: float = 1.4
     tangential: float = 0.7
     thickness: float = 0.12
     thickness_cap: float = 0.0015
     opacity: float = 0.95
     # The neck ends in a ragged rim: opacity rises over these distances from it.
-    rim_fade: tuple[float, float] = (0.002, 0.022)
+    rim_fade: tuple[float, float] = (0.003, 0.032)
 
     # Silhouette: rounds of moving the outline's vertices to the matte's edge, and the limits of what hair may add.
     silhouette_rounds: int = 5

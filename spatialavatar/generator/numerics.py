@@ -59,28 +59,37 @@ def graph_laplacian(neighbours: NDArray[np.int64]) -> sp.csr_matrix:
 
 
 def conjugate_gradients(
-    matrix: sp.csr_matrix, right: Floats, start: Floats, tolerance: float = 1e-4, rounds: int = 600
+    matrix: sp.csr_matrix, right: Floats, start: Floats, tolerance: float = 3e-4, rounds: int = 600
 ) -> Floats:
     """Solve ``matrix @ x = right`` (N, C) for a symmetric positive definite matrix, preconditioned by its diagonal.
 
-    Stops when every column's residual has fallen to ``tolerance`` of its right side, or after ``rounds``.
+    Stops, for each column by itself, when the residual has fallen to ``tolerance`` of the right side, or after
+    ``rounds``.
     """
-    inverse = 1.0 / matrix.diagonal()[:, None]
+    inverse = 1.0 / matrix.diagonal()
+    columns = [
+        _solve_column(matrix, inverse, np.ascontiguousarray(b), np.ascontiguousarray(x), tolerance, rounds)
+        for b, x in zip(right.T, start.T)
+    ]
+    return np.stack(columns, axis=1)
+
+
+def _solve_column(
+    matrix: sp.csr_matrix, inverse: Floats, right: Floats, start: Floats, tolerance: float, rounds: int
+) -> Floats:
     x = start.astype(np.float64)
     residual = right - matrix @ x
-    goal = tolerance * np.linalg.norm(right, axis=0) + 1e-12
+    goal = tolerance * np.linalg.norm(right) + 1e-12
     direction = z = inverse * residual
-    rho = (residual * z).sum(0)
+    rho = residual @ z
     for _ in range(rounds):
-        if (np.linalg.norm(residual, axis=0) <= goal).all():
+        if np.linalg.norm(residual) <= goal:
             break
         image = matrix @ direction
-        curvature = (direction * image).sum(0)
-        step = np.divide(rho, curvature, out=np.zeros_like(rho), where=curvature > 0)
-        x = x + step * direction
-        residual = residual - step * image
+        step = rho / (direction @ image)
+        x += step * direction
+        residual -= step * image
         z = inverse * residual
-        rho_next = (residual * z).sum(0)
-        direction = z + np.divide(rho_next, rho, out=np.zeros_like(rho), where=rho > 0) * direction
-        rho = rho_next
+        rho, previous = residual @ z, rho
+        direction = z + (rho / previous) * direction
     return x

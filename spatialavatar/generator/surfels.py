@@ -8,7 +8,7 @@ from torch import Tensor
 
 from spatialavatar.generator.config import BaseConfig
 from spatialavatar.generator.numerics import Floats, smoothstep
-from spatialavatar.generator.texels import TexelTables
+from spatialavatar.generator.texels import TexelTables, part_mask
 from spatialavatar.head import HeadModel, UVLayout, to_local
 from spatialavatar.head.rotations import matrix_to_quat
 from spatialavatar.records import Gaussians
@@ -25,9 +25,13 @@ def build_surfels(
     points = layout.surface(head, vertices).double()
     near = points.numpy()[tables.neighbours[:, :4]]
     distance = np.linalg.norm(near - points.numpy()[:, None], axis=2)
-    # A texel of a tiny group is its own neighbour; the limit then does not bind.
-    limit = np.where(distance.sum(1) > 0, distance.mean(1), np.inf)
-    spacing = np.minimum(np.sqrt(extent[:, 0] * extent[:, 1]), config.spacing_cap)
+    # The limit keeps stretched texels in the folds of lids and ears from smearing over what is before them. Scalp and
+    # neck have no folds, but texels so oblong that the nearest ones say nothing of the gap to the next row. A texel of
+    # a tiny group is its own neighbour; the limit then does not bind.
+    smooth = part_mask(head, layout, "scalp", "neck") | (distance.sum(1) == 0)
+    limit = np.where(smooth, np.inf, distance.mean(1))
+    cap = np.where(smooth, config.smooth_spacing_cap, config.spacing_cap)
+    spacing = np.minimum(np.sqrt(extent[:, 0] * extent[:, 1]), cap)
     low, high = config.anisotropy
     tangential = np.clip(extent, low * spacing[:, None], high * spacing[:, None])
     tangential = np.minimum(tangential, config.neighbour_limit * limit[:, None])
