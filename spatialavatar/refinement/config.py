@@ -1,0 +1,107 @@
+"""Constants of the refinement, each with its source: the paper (method section 3), or ours where it is silent."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+from spatialavatar.errors import InputError
+
+
+@dataclass(frozen=True)
+class RefineConfig:
+    """What one refinement does. Every step of the method can be switched off, for the ablation.
+
+    Attributes:
+        iterations: optimisation steps (paper: 10 000).
+        size: width and height of the pictures that are compared, pixels (paper: 512).
+        holdout: share of the clip, at its end, that is never looked at (the protocol of this project's tables).
+        batch: frames per step (paper: 1).
+
+        l1_weight: lambda_1; the paper names no value, this is 3D Gaussian Splatting's.
+        ssim_weight: lambda_ssim; as above.
+        random_background: composite both sides over one random colour per step (paper); otherwise over grey.
+
+        position_rate: Adam's learning rate of the local positions, triangle units.
+        rotation_rate: of the quaternions.
+        scale_rate: of the log scales.
+        opacity_rate: of the logits of the opacities.
+        color_rate: of the colours. The paper has one rate per family and no values; these were chosen on this
+            project's training frames.
+        final_rate: share of the rates at the end of the one cosine (paper: a cosine, no value).
+        adam_epsilon: ours; large enough that a Gaussian which hardly shows takes small steps.
+
+        scale_freeze: steps during which the scales do not move (paper: 500); at most a tenth of a shorter run.
+        clamp_scales: the hard clamps below (paper).
+        scale_range: least and largest standard deviation, metres on the rest head (paper: a fixed range, no values).
+        scale_spread: largest difference of two log scales of one Gaussian (paper: fixed, no value; its ablation
+            without the soft penalty ends at an aspect of 20 = e^3).
+        aspect_weight: lambda_aspect (paper: 0.5); 0 switches the penalty off.
+        aspect_limit: tau, log of the aspect ratio that is free (paper: no value; its runs end at 8, about e^2).
+        aspect_start: step at which the penalty sets in (paper: 500); at most a tenth of a shorter run.
+
+        tune_frames: also refine pose and expression of each training frame (ours).
+        tune_prior: weight of the pull to the tracker's values, in units of the deviations below.
+        tune_rate: learning rate, in units of the deviations.
+        expression_sigma, angle_sigma, translation_sigma: how far the tracker may be off: coefficient, radians, metres.
+        exposure: a gain per training frame and colour channel, pulled to one (ours).
+        exposure_rate: its learning rate, logarithm of the gain.
+        exposure_prior: weight of the pull to one.
+        progressive: share of the run at half the size (ours).
+        edge_weight: weight of pixels on the matte's soft rim, whose colour is mixed with the background (ours; 1: none).
+    """
+
+    iterations: int = 10_000
+    size: int = 512
+    holdout: float = 0.2
+    batch: int = 1
+
+    l1_weight: float = 0.8
+    ssim_weight: float = 0.2
+    random_background: bool = True
+
+    position_rate: float = 2e-3
+    rotation_rate: float = 2e-3
+    scale_rate: float = 5e-3
+    opacity_rate: float = 1e-2
+    color_rate: float = 5e-3
+    final_rate: float = 0.02
+    adam_epsilon: float = 1e-8
+
+    scale_freeze: int = 500
+    clamp_scales: bool = True
+    scale_range: tuple[float, float] = (2e-5, 8e-3)
+    scale_spread: float = 3.0
+    aspect_weight: float = 0.5
+    aspect_limit: float = 2.0
+    aspect_start: int = 500
+
+    tune_frames: bool = False
+    tune_prior: float = 1e-3
+    tune_rate: float = 2e-2
+    expression_sigma: float = 0.1
+    angle_sigma: float = 0.02
+    translation_sigma: float = 0.001
+    exposure: bool = False
+    exposure_rate: float = 2e-3
+    exposure_prior: float = 1e-2
+    progressive: float = 0.0
+    edge_weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.iterations < 1:
+            raise InputError(f"The number of iterations is {self.iterations}; give at least 1.")
+        if not 64 <= self.size <= 2048 or self.size % 4:
+            raise InputError(f"The size is {self.size}; give a multiple of 4 from 64 to 2048.")
+        if not 0.0 <= self.holdout < 1.0:
+            raise InputError(f"The share of held-out frames is {self.holdout}; give a number from 0 to less than 1.")
+        if self.batch < 1:
+            raise InputError(f"The batch is {self.batch} frames; give at least 1.")
+
+    def short_of(self, steps: int) -> int:
+        """``steps`` of the paper's 10 000, or a tenth of a run that is shorter than ten times that."""
+        return min(steps, self.iterations // 10)
+
+    def as_dict(self) -> dict[str, object]:
+        """The constants by name, as JSON knows them."""
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(self).items()}

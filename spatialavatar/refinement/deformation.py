@@ -1,0 +1,88 @@
+"""The per-frame deformation of method section 1, arranged for many steps over the same few frames.
+
+What depends on the frame alone (posed vertices, triangle frames) is computed once per frame and kept, within a bound;
+what depends on the Gaussians is two products per step.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from spatialavatar.head import HeadModel, Identity, UVLayout, triangle_frames
+from spatialavatar.head.rotations import quat_multiply
+from spatialavatar.records import Gaussians, HeadParams
+
+_CACHE_BYTES = 400 * 2**20
+
+
+@dataclass(frozen=True)
+class TriangleCarriers:
+    """One posed frame.
+
+    Attributes:
+        vertices: (V, 3), metres, world.
+        rotation: (F, 9) triangle rotations, row-major.
+        quat: (F, 4) the same, wxyz.
+        scale: (F,) metres per triangle unit.
+    """
+
+    vertices: Tensor
+    rotation: Tensor
+    quat: Tensor
+    scale: Tensor
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of the tensors."""
+        return sum(t.numel() * t.element_size() for t in (self.vertices, self.rotation, self.quat, self.scale))
+
+
+class Deformer:
+    """Carries local Gaussians to the posed head of any frame of a track, with gradients to the Gaussians.
+
+    The same map as :func:`spatialavatar.head.to_world`.
+    """
+
+    def __init__(self, head: HeadModel, layout: UVLayout, identity: Identity) -> None:
+        """Prepare for one person; ``identity`` is the rest head."""
+        self._head = head
+        self._identity = identity
+        self._triangle = layout.faces
+        self._bary = layout.bary[..., None]
+        self._corners = head.faces[layout.faces].reshape(-1)
+        self._kept: OrderedDict[int, TriangleCarriers] = OrderedDict()
+
+    def frame(self, params: HeadParams, key: int | None = None) -> TriangleCarriers:
+        """Pose one frame; with a ``key`` the result is kept (the least recently used are dropped), without gradient."""
+        if key is None:
+            return self._posed(params)
+        carriers = self._kept.pop(key, None)
+        if carriers is None:
+            with torch.no_grad():
+                carriers = self._posed(params)
+            while self._kept and (len(self._kept) + 1) * carriers.nbytes > _CACHE_BYTES:
+                self._kept.popitem(last=False)
+        self._kept[key] = carriers
+        return carriers
+
+    def _posed(self, params: HeadParams) -> TriangleCarriers:
+        vertices = self._head.pose(self._identity, params)[0]
+        frames = triangle_frames(vertices[self._head.faces])
+        return TriangleCarriers(vertices, frames.rotation.flatten(1), frames.quat, frames.scale)
+
+    def carry(self, local: Gaussians, frame: TriangleCarriers) -> Gaussians:
+        """x = s R x_local + c, q = q_tri q_local, scale = s scale_local (method section 1)."""
+        corners = frame.vertices.index_select(0, self._corners).unflatten(0, (-1, 3))
+        anchor = (corners * self._bary).sum(1)
+        rotation = frame.rotation.index_select(0, self._triangle).unflatten(1, (3, 3))
+        scale = frame.scale.index_select(0, self._triangle)[:, None]
+        return local.replace(
+            means=anchor + scale * (rotation * local.means[:, None, :]).sum(-1),
+            quats=quat_multiply(frame.quat.index_select(0, self._triangle), local.quats),
+            scales=scale * local.scales,
+            space="world",
+        )

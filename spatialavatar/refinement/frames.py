@@ -1,0 +1,174 @@
+"""What the refinement takes from a track: which frames, their pixels, and which pixels the head can answer for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from spatialavatar.errors import FormatError, InputError
+from spatialavatar.head import HeadModel
+from spatialavatar.records import Camera, Track
+from spatialavatar.render.mesh import rasterize_mesh
+
+MIN_FRAMES = 8
+"""Fewer usable frames than this do not show a head from enough sides to be refined on."""
+
+_LOOSE_JAW = 1e-3  # below this the jaw is at rest in many frames, and the first of them is no better than the others
+_BODY_SKIN, _CLOTHES = 2, 4  # classes of Track.segments
+_REACH = 16 / 512  # part of the picture's width that hair may stand off the mesh
+_DARK = 4.0  # grey level under which a person's pixels show nothing
+
+
+@dataclass(frozen=True)
+class Split:
+    """Frames (indices) that may be looked at, and those that may not."""
+
+    training: Tensor
+    held_out: Tensor
+
+
+@dataclass(frozen=True)
+class View:
+    """One frame, ready to be compared with a render.
+
+    Attributes:
+        image: (H, W, 3) float32 sRGB.
+        matte: (H, W) float32, 1 = person.
+        weight: (H, W) float32, 1 where head or background is, 0 where what is seen (torso, clothes) is not the head's.
+    """
+
+    image: Tensor
+    matte: Tensor
+    weight: Tensor
+
+
+def split_frames(track: Track, holdout: float) -> Split:
+    """The frames in which a face was found; the last ``holdout`` of the clip apart."""
+    found = track.confidence.cpu() > 0
+    index = torch.arange(len(track))
+    last = index >= round(len(track) * (1.0 - holdout))
+    return Split(index[found & ~last], index[found & last])
+
+
+def reference_frame(jaw: Tensor, generator: torch.Generator) -> int:
+    """The frame that stage 1's output belongs to: argmin_t ||theta_jaw,t||_1, ties to the earliest.
+
+    Where that minimum is below 1e-3, a frame drawn uniformly from the bottom decile.
+
+    Args:
+        jaw: (T, 3), radians.
+        generator: draws.
+    """
+    opening = jaw.abs().sum(-1).cpu()
+    first = int(opening.argmin())
+    if float(opening[first]) >= _LOOSE_JAW:
+        return first
+    decile = opening.argsort(stable=True)[: max(1, len(opening) // 10)]
+    return int(decile[torch.randint(len(decile), (), generator=generator)])
+
+
+def check_track(track: Track, head: HeadModel, split: Split) -> None:
+    """Refuse what cannot be refined on.
+
+    Raises:
+        FormatError: the track belongs to another head model.
+        InputError: it has no pictures, too few frames, or shows nothing.
+    """
+    if track.head_id != head.id:
+        raise FormatError(
+            f"The video was tracked with the head model {track.head_id!r} but the avatar stands on {head.id!r}; track "
+            "the video again with that head."
+        )
+    if track.images is None or track.mattes is None:
+        raise InputError("The track holds no pictures; track the video itself, with its images kept.")
+    if len(split.training) < MIN_FRAMES:
+        raise InputError(
+            f"The video has only {len(split.training)} frames to learn from; give one in which a face is seen in at "
+            f"least {MIN_FRAMES} frames that are not held out, better ten seconds."
+        )
+    if _brightness(track, split.training) < _DARK:
+        raise InputError("The video shows only black where the person should be; give one that was filmed in light.")
+
+
+def _brightness(track: Track, frames: Tensor) -> float:
+    """Median grey level of the person's pixels over a few frames; 0 where no pixel is a person's."""
+    assert track.images is not None
+    assert track.mattes is not None
+    few = frames[torch.linspace(0, len(frames) - 1, min(8, len(frames))).long()].to(track.images.device)
+    grey = track.images[few].float().mean(-1)[track.mattes[few] > 127]
+    return float(grey.median()) if len(grey) else 0.0
+
+
+class FrameSource:
+    """Pixels of the track's frames at any size up to its own."""
+
+    def __init__(self, track: Track, head: HeadModel) -> None:
+        """Keep the track; nothing is computed yet."""
+        self._track = track
+        self._faces = head.faces.cpu().numpy().astype(np.int32)
+        self._weights: dict[int, Tensor] = {}
+
+    def view(self, frame: int, vertices: Tensor, size: int, edge_weight: float = 1.0) -> View:
+        """One frame.
+
+        Args:
+            frame: its index.
+            vertices: (V, 3) posed head, world; only used the first time.
+            size: width and height, pixels.
+            edge_weight: weight of the matte's soft rim.
+        """
+        track = self._track
+        assert track.images is not None
+        assert track.mattes is not None
+        if frame not in self._weights:
+            self._weights[frame] = self._answerable(frame, vertices).to(track.images.device)
+        planes = torch.cat(
+            [
+                track.images[frame].movedim(-1, 0),
+                track.mattes[frame][None],
+                self._weights[frame][None],
+            ]
+        ).float()
+        if size != planes.shape[-1]:
+            planes = torch.nn.functional.interpolate(planes[None], (size, size), mode="area")[0]
+        planes = planes / 255.0
+        image, matte, weight = planes[:3].movedim(0, -1).contiguous(), planes[3], planes[4]
+        if edge_weight != 1.0:
+            weight = weight * torch.where((matte > 0.05) & (matte < 0.95), edge_weight, 1.0)
+        return View(image, matte, weight)
+
+    def _answerable(self, frame: int, vertices: Tensor) -> Tensor:
+        """(H, W) uint8, 255 where a render of the head can be held to the picture.
+
+        The person's pixels that the head model has no surface for (torso, clothes, long hair away from the head) are
+        left out, for otherwise Gaussians at the neck grow to paint shoulders.
+        """
+        track = self._track
+        assert track.mattes is not None
+        camera = track.camera.to("cpu")
+        cover = rasterize_mesh(
+            camera.to_camera(vertices.detach().cpu()).numpy(),
+            self._faces,
+            camera.intrinsics.numpy(),
+            camera.width,
+            camera.height,
+        )
+        surface = (cover.face >= 0).astype(np.uint8)
+        reach = 2 * round(_REACH * camera.width) + 1
+        head = cv2.dilate(surface, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (reach, reach))) > 0
+        if track.segments is not None:
+            classes = track.segments[frame].cpu().numpy()
+            # The neck may be wider than the mesh's, but not longer.
+            beside = cv2.dilate(surface, np.ones((1, reach), np.uint8)) > 0
+            head = np.where(classes == _BODY_SKIN, beside, head) & (classes != _CLOTHES)
+        background = track.mattes[frame].cpu().numpy() < 8
+        return torch.from_numpy((head | background).astype(np.uint8) * 255)
+
+
+def camera_of(track: Track, size: int) -> Camera:
+    """The track's camera at another size."""
+    return track.camera.resized(size, size)

@@ -1,0 +1,340 @@
+"""Stage 2: per-subject refinement that keeps the layout (method section 3)."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from spatialavatar.avatar import Avatar
+from spatialavatar.errors import FormatError, InputError
+from spatialavatar.head import build_layout
+from spatialavatar.records import Gaussians, Track
+from spatialavatar.refinement.checkpoint import (
+    load_checkpoint,
+    optimiser_tensors,
+    restore_optimiser,
+    run_id,
+    save_checkpoint,
+)
+from spatialavatar.refinement.config import RefineConfig
+from spatialavatar.refinement.deformation import Deformer
+from spatialavatar.refinement.frames import FrameSource, View, camera_of, check_track, reference_frame, split_frames
+from spatialavatar.refinement.losses import composite, l1_loss, ssim_loss
+from spatialavatar.refinement.parameters import FAMILIES, Attributes
+from spatialavatar.refinement.shape_control import aspect_loss, clamp_scales, projected_axes
+from spatialavatar.refinement.tuning import FrameTuning
+from spatialavatar.render import rasterize, render
+
+PREVIEWS = (0, 100, 300, 500, 1000, 2000, 4000, 6000, 8000)
+"""Iterations after which a step carries a preview, as does the last."""
+
+_CHECKPOINT_EVERY = 500
+
+
+@dataclass(frozen=True)
+class RefineStep:
+    """One step of a refinement.
+
+    Attributes:
+        iteration: how many steps have been made; 0 is the start.
+        fraction: of the whole run, in [0, 1].
+        preview: (H, W, 3) uint8 picture of the reference frame over white, now and then; otherwise None.
+    """
+
+    iteration: int
+    fraction: float
+    preview: np.ndarray | None
+    _terms: dict[str, Tensor]
+    _run: _Run
+
+    @property
+    def losses(self) -> dict[str, float]:
+        """The loss's terms by name, before their weights, of this step's frame; empty at the start."""
+        return {name: float(value) for name, value in self._terms.items()}
+
+    @property
+    def avatar(self) -> Avatar:
+        """The refined avatar as it is now: ask for it before taking the next step."""
+        return self._run.avatar()
+
+
+def refine(
+    avatar: Avatar,
+    track: Track,
+    config: RefineConfig | None = None,
+    *,
+    checkpoint: str | Path | None = None,
+    minutes: float | None = None,
+    seed: int = 0,
+    backend: str = "auto",
+) -> Iterator[RefineStep]:
+    """Refine an avatar on a tracked video: same head, same layout, same number of Gaussians, better attributes.
+
+    The work is done as the result is iterated over; stopping early (``close()`` of the iterator) leaves a checkpoint.
+    The input avatar is never changed. The refined avatar takes over the video's head shape, which was fitted to many
+    frames, and the video's reference frame.
+
+    Args:
+        avatar: where to start.
+        track: T frames with pictures and mattes, tracked with the avatar's head model.
+        config: constants.
+        checkpoint: a file to continue from, where it exists, and to write every 500 steps and at the end.
+        minutes: a time budget; the learning rates then reach their end with whichever ends first, steps or time.
+        seed: of the frames' order and the backgrounds.
+        backend: of the rasteriser.
+
+    Raises:
+        FormatError: the track belongs to another head model, the avatar to another layout, or the checkpoint to
+            another run.
+        InputError: the track has no pictures, too few frames, or shows nothing.
+        OutputError: the checkpoint cannot be written.
+    """
+    if minutes is not None and not minutes > 0:
+        raise InputError(f"The time budget is {minutes} minutes; give a positive number.")
+    run = _Run(avatar, track, config or RefineConfig(), seed, minutes, backend)
+    path = None if checkpoint is None else Path(checkpoint)
+    if path is not None and path.exists():
+        run.restore(path)
+    return _steps(run, path)
+
+
+def _steps(run: _Run, checkpoint: Path | None) -> Iterator[RefineStep]:
+    saved = run.iteration if checkpoint is not None and checkpoint.exists() else -1
+    if run.iteration == 0:
+        yield run.describe({}, preview=True)
+    try:
+        while not run.finished:
+            terms = run.step()
+            if checkpoint is not None and run.iteration % _CHECKPOINT_EVERY == 0:
+                run.save(checkpoint)
+                saved = run.iteration
+            yield run.describe(terms, preview=run.finished or run.iteration in PREVIEWS)
+    finally:
+        if checkpoint is not None and saved != run.iteration:
+            run.save(checkpoint)
+
+
+def on_track(avatar: Avatar, track: Track, frame: int) -> Avatar:
+    """The avatar on the track's head shape, with one of the track's frames as its reference."""
+    return dataclasses.replace(avatar, shape=track.params.shape, reference=track.params[frame], camera=track.camera)
+
+
+class _Run:
+    """The state of one refinement."""
+
+    def __init__(
+        self, avatar: Avatar, track: Track, config: RefineConfig, seed: int, minutes: float | None, backend: str
+    ) -> None:
+        self._split = split_frames(track, config.holdout)
+        check_track(track, avatar.head, self._split)
+        if build_layout(avatar.head, avatar.layout.resolution).id != avatar.layout.id:
+            raise FormatError("The avatar was made with another UV layout than its head model's; make it again.")
+        self._id = run_id(avatar, track, config, seed)
+        self._config, self._track, self._backend, self._seed = config, track, backend, seed
+        self._generator = torch.Generator().manual_seed(seed)
+        jaw = track.params.jaw[self._split.training.to(track.params.jaw.device)]
+        self._reference = int(self._split.training[reference_frame(jaw, self._generator)])
+        self._start = on_track(avatar, track, self._reference)
+        self._camera = {size: camera_of(track, size) for size in (config.size, config.size // 2)}
+        identity = self._start.identity()
+        self._deformer = Deformer(avatar.head, avatar.layout, identity)
+        self._source = FrameSource(track, avatar.head)
+        self._attributes = Attributes(avatar.gaussians)
+        self._optimiser = torch.optim.Adam(self._attributes.groups(config), eps=config.adam_epsilon, fused=True)
+        self._tuning = FrameTuning(track.params, config)
+        self._frame_optimiser = torch.optim.SparseAdam(self._tuning.groups()) if self._tuning.tensors else None
+        self._scale_bounds = self._local_scale_bounds(identity.vertices)
+        self._seconds = 0.0
+        self._budget = math.inf if minutes is None else 60.0 * minutes
+        self.iteration = 0
+
+    def _local_scale_bounds(self, rest: Tensor) -> tuple[Tensor, Tensor]:
+        """The range of log scales (N, 1) in each Gaussian's triangle units."""
+        frame = self._deformer.frame(self._start.head.neutral())
+        unit = frame.scale[self._start.layout.faces, None].clamp_min(1e-9).log()
+        low, high = self._config.scale_range
+        return math.log(low) - unit, math.log(high) - unit
+
+    # -- progress -----------------------------------------------------------------------------------------------------
+
+    @property
+    def fraction(self) -> float:
+        """How much of the run is done: of its steps or of its time, whichever is more."""
+        return min(1.0, max(self.iteration / self._config.iterations, self._seconds / self._budget))
+
+    @property
+    def finished(self) -> bool:
+        """Whether the steps or the time are used up."""
+        return self.fraction >= 1.0
+
+    def cosine(self) -> float:
+        """The one global schedule: from 1 to ``final_rate`` along half a cosine."""
+        final = self._config.final_rate
+        return final + (1.0 - final) * 0.5 * (1.0 + math.cos(math.pi * self.fraction))
+
+    # -- one step -----------------------------------------------------------------------------------------------------
+
+    def step(self) -> dict[str, Tensor]:
+        """Draw frames and a background, render, compare, move; returns the loss's terms."""
+        started = time.monotonic()
+        self._set_rates()
+        for optimiser in self._optimisers:
+            optimiser.zero_grad(set_to_none=True)
+        local = self._attributes.gaussians()
+        terms: dict[str, Tensor] = {}
+        for _ in range(self._config.batch):
+            for name, value in self._terms_of_frame(local).items():
+                terms[name] = terms.get(name, 0.0) + value / self._config.batch
+        self._total(terms).backward()
+        if self.scales_frozen:
+            self._attributes.tensors["scale"].grad = None
+        for optimiser in self._optimisers:
+            optimiser.step()
+        self._constrain()
+        self.iteration += 1
+        self._seconds += time.monotonic() - started
+        return {name: value.detach() for name, value in terms.items()}
+
+    @property
+    def scales_frozen(self) -> bool:
+        """The scale-freeze warm-up."""
+        return self.iteration < self._config.short_of(self._config.scale_freeze)
+
+    @property
+    def _optimisers(self) -> list[torch.optim.Optimizer]:
+        return [self._optimiser] + ([self._frame_optimiser] if self._frame_optimiser else [])
+
+    def _set_rates(self) -> None:
+        share = self.cosine()
+        for optimiser in self._optimisers:
+            for group in optimiser.param_groups:
+                group["lr"] = group["base"] * share
+
+    def _terms_of_frame(self, local: Gaussians) -> dict[str, Tensor]:
+        """The terms of the loss on one random frame."""
+        config = self._config
+        draw = torch.randint(len(self._split.training), (), generator=self._generator)
+        frame = int(self._split.training[draw])
+        size = config.size // 2 if self.fraction < config.progressive else config.size
+        camera = self._camera[size]
+        carriers = self._deformer.frame(
+            self._tuning.params(self._track.params, frame), None if self._tuning.moves_heads else frame
+        )
+        view = self._source.view(frame, carriers.vertices, size, config.edge_weight)
+        world = self._deformer.carry(local, carriers)
+        device = world.means.device
+        color, alpha, info = rasterize(
+            world.means,
+            world.quats,
+            world.scales,
+            world.opacities,
+            world.colors,
+            camera.world_to_camera.to(device)[None],
+            camera.intrinsics.to(device)[None],
+            size,
+            size,
+            backend=self._backend,  # type: ignore[arg-type]
+        )
+        rendered, target = self._composited(self._tuning.expose(color[0], frame), alpha[0, ..., 0], view)
+        terms = {"l1": l1_loss(rendered, target), "ssim": ssim_loss(rendered, target)}
+        if config.aspect_weight > 0.0 and self.iteration >= config.short_of(config.aspect_start):
+            seen = (info["radii"][0] > 0).all(-1).nonzero().squeeze(-1)
+            # Positions are not to be moved for a Gaussian's shape, so they are constants here.
+            axes = projected_axes(
+                *(t.index_select(0, seen) for t in (world.means.detach(), world.quats, world.scales)),
+                camera.to(device),
+            )
+            terms["aspect"] = aspect_loss(axes, config.aspect_limit)
+        prior = self._tuning.prior(frame)
+        if prior is not None:
+            terms["prior"] = prior
+        return terms
+
+    def _composited(self, color: Tensor, alpha: Tensor, view: View) -> tuple[Tensor, Tensor]:
+        """Render and target over one random background; by splat alpha on the one side, by matte on the other.
+
+        Where the head cannot answer for the picture, the target is the render itself.
+        """
+        if self._config.random_background:
+            background = torch.rand(3, generator=self._generator).to(color.device)
+        else:
+            background = torch.full((3,), 0.5, device=color.device)
+        rendered = composite(color, alpha, background, premultiplied=True)
+        target = composite(view.image, view.matte, background, premultiplied=False)
+        return rendered, torch.lerp(rendered.detach(), target, view.weight[..., None])
+
+    def _total(self, terms: dict[str, Tensor]) -> Tensor:
+        config = self._config
+        weights = {
+            "l1": config.l1_weight,
+            "ssim": config.ssim_weight,
+            "aspect": config.aspect_weight,
+            "prior": 1.0,
+        }
+        return torch.stack([weights[name] * value for name, value in terms.items()]).sum()
+
+    @torch.no_grad()
+    def _constrain(self) -> None:
+        """The hard limits after a step: colours, and from the end of the warm-up on scales."""
+        tensors = self._attributes.tensors
+        tensors["color"].clamp_(0.0, 1.0)
+        if self._config.clamp_scales and not self.scales_frozen:
+            tensors["scale"].copy_(clamp_scales(tensors["scale"], *self._scale_bounds, self._config.scale_spread))
+
+    # -- what others see ----------------------------------------------------------------------------------------------
+
+    def avatar(self) -> Avatar:
+        """The avatar of this moment."""
+        gaussians = self._attributes.snapshot()
+        gaussians.check()
+        refined = {"iterations": self.iteration, "frames": len(self._split.training), "seed": self._seed}
+        return dataclasses.replace(self._start, gaussians=gaussians, info={**self._start.info, "refined": refined})
+
+    def describe(self, terms: dict[str, Tensor], preview: bool) -> RefineStep:
+        """The step just made."""
+        picture = self._preview() if preview else None
+        return RefineStep(self.iteration, self.fraction, picture, terms, self)
+
+    @torch.no_grad()
+    def _preview(self) -> np.ndarray:
+        """The reference frame over white."""
+        carriers = self._deformer.frame(self._track.params[self._reference], self._reference)
+        world = self._deformer.carry(self._attributes.gaussians(), carriers)
+        image, _ = render(world, self._camera[self._config.size], (1.0, 1.0, 1.0), self._backend)  # type: ignore[arg-type]
+        return (image.clamp(0.0, 1.0) * 255.0).round().byte().cpu().numpy()
+
+    # -- checkpoints --------------------------------------------------------------------------------------------------
+
+    def save(self, path: Path) -> None:
+        """Write the state."""
+        tensors = {f"attribute.{name}": value for name, value in self._attributes.tensors.items()}
+        tensors |= {f"tuning.{name}": value for name, value in self._tuning.tensors.items()}
+        for prefix, optimiser, names in self._named_optimisers():
+            tensors |= optimiser_tensors(prefix, optimiser, names)
+        tensors["generator"] = self._generator.get_state()
+        save_checkpoint(path, tensors, {"run": self._id, "iteration": self.iteration, "seconds": self._seconds})
+
+    def restore(self, path: Path) -> None:
+        """Go on from what :meth:`save` wrote."""
+        tensors, facts = load_checkpoint(path, self._id)
+        with torch.no_grad():
+            for prefix, own in (("attribute", self._attributes.tensors), ("tuning", self._tuning.tensors)):
+                for name, value in own.items():
+                    value.copy_(tensors[f"{prefix}.{name}"])
+        for prefix, optimiser, names in self._named_optimisers():
+            restore_optimiser(prefix, optimiser, names, tensors)
+        self._generator.set_state(tensors["generator"])
+        self.iteration, self._seconds = int(facts["iteration"]), float(facts["seconds"])
+
+    def _named_optimisers(self) -> Iterator[tuple[str, torch.optim.Optimizer, list[str]]]:
+        yield "adam", self._optimiser, list(FAMILIES)
+        if self._frame_optimiser is not None:
+            yield "frames", self._frame_optimiser, list(self._tuning.tensors)

@@ -1,0 +1,76 @@
+"""How far renders are from frames: PSNR and SSIM over white, where the head can answer for the picture."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from spatialavatar.avatar import Avatar
+from spatialavatar.records import Track
+from spatialavatar.refinement.deformation import Deformer
+from spatialavatar.refinement.frames import FrameSource, View, camera_of
+from spatialavatar.refinement.losses import composite, ssim_map
+from spatialavatar.render import render
+
+
+@dataclass(frozen=True)
+class Score:
+    """One frame's figures.
+
+    Attributes:
+        psnr: dB, over all pixels but those of torso and clothes.
+        inner_psnr: dB, over the head's own pixels only, where the background cannot flatter.
+        ssim: mean of the map, over the same pixels as ``psnr``.
+    """
+
+    psnr: float
+    inner_psnr: float
+    ssim: float
+
+
+class Judge:
+    """Compares one person's avatars with frames of a track; the pixels that count are the same for all of them."""
+
+    def __init__(self, track: Track, avatar: Avatar, size: int = 512) -> None:
+        """Use ``avatar``'s mesh, which refinement does not change, to tell the head's pixels from others."""
+        self._track, self._size = track, size
+        self._source = FrameSource(track, avatar.head)
+        self._deformer = Deformer(avatar.head, avatar.layout, avatar.identity())
+
+    def view(self, frame: int) -> View:
+        """A frame's pixels."""
+        carriers = self._deformer.frame(self._track.params[frame], frame)
+        return self._source.view(frame, carriers.vertices, self._size)
+
+    @torch.no_grad()
+    def compare(self, avatar: Avatar, frame: int) -> tuple[Tensor, Tensor, Score]:
+        """The render and the target (H, W, 3), both over white and equal where the head cannot answer, and the score."""
+        view = self.view(frame)
+        white = torch.ones(3, device=view.image.device)
+        image, _ = render(avatar.pose(self._track.params[frame]), camera_of(self._track, self._size), white)
+        image = image.clamp(0.0, 1.0)
+        target = torch.lerp(
+            image, composite(view.image, view.matte, white, premultiplied=False), view.weight[..., None]
+        )
+        error = (image - target).square().mean(-1)
+        similarity = ssim_map(image, target).mean(-1)
+        inner = view.weight * view.matte
+        score = Score(
+            psnr=_psnr(error, view.weight),
+            inner_psnr=_psnr(error, inner),
+            ssim=float((similarity * view.weight).sum() / view.weight.sum().clamp_min(1.0)),
+        )
+        return image, target, score
+
+
+def mean_score(scores: list[Score]) -> Score:
+    """The mean of each figure."""
+    return Score(*(sum(getattr(s, name) for s in scores) / len(scores) for name in ("psnr", "inner_psnr", "ssim")))
+
+
+def _psnr(error: Tensor, weight: Tensor) -> float:
+    mean = float((error * weight).sum() / weight.sum().clamp_min(1.0))
+    return -10.0 * math.log10(max(mean, 1e-10))

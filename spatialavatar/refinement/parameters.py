@@ -1,0 +1,60 @@
+"""The refined attributes in the unconstrained form that Adam moves, and back."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from spatialavatar.records import Gaussians
+from spatialavatar.refinement.config import RefineConfig
+
+FAMILIES = ("position", "rotation", "scale", "opacity", "color")
+"""One learning rate each (method section 3)."""
+
+_LEAST = 1e-4
+"""Opacities are kept this far from 0 and 1, where a logit would be infinite."""
+
+_LEAST_SCALE = 1e-8
+
+
+class Attributes:
+    """Local Gaussians as five leaf tensors: positions, quaternions, log scales, opacity logits, colours.
+
+    Attributes:
+        tensors: by family: (N, 3), (N, 4), (N, 3), (N,), (N, C).
+    """
+
+    def __init__(self, gaussians: Gaussians) -> None:
+        """Take over local ``gaussians``; they are not changed."""
+        raw = {
+            "position": gaussians.means,
+            "rotation": gaussians.quats,
+            "scale": gaussians.scales.clamp_min(_LEAST_SCALE).log(),
+            "opacity": gaussians.opacities.clamp(_LEAST, 1.0 - _LEAST).logit(),
+            "color": gaussians.colors,
+        }
+        self.tensors: dict[str, Tensor] = {
+            name: value.detach().clone().float().requires_grad_() for name, value in raw.items()
+        }
+
+    def gaussians(self) -> Gaussians:
+        """The local Gaussians, differentiable; quaternions of any length (the rasteriser normalises them)."""
+        t = self.tensors
+        return Gaussians(t["position"], t["rotation"], t["scale"].exp(), t["opacity"].sigmoid(), t["color"])
+
+    def snapshot(self) -> Gaussians:
+        """A detached copy with unit quaternions."""
+        with torch.no_grad():
+            live = self.gaussians()
+            return Gaussians(
+                means=live.means.clone(),
+                quats=torch.nn.functional.normalize(live.quats, dim=-1),
+                scales=live.scales,
+                opacities=live.opacities,
+                colors=live.colors.clamp(0.0, 1.0),
+            )
+
+    def groups(self, config: RefineConfig) -> list[dict[str, object]]:
+        """Adam's parameter groups, each with the rate that the schedule multiplies."""
+        rates = {name: float(getattr(config, f"{name}_rate")) for name in FAMILIES}
+        return [{"params": [self.tensors[name]], "lr": rates[name], "base": rates[name]} for name in FAMILIES]
