@@ -12,7 +12,7 @@ from torch import Tensor
 from spatialavatar.generator.config import BaseConfig
 from spatialavatar.generator.filling import add_mirror, fill_unseen
 from spatialavatar.generator.hair import seen_hair
-from spatialavatar.generator.interior import brightness, complete_eyes, complete_mouth
+from spatialavatar.generator.interior import complete_eyes, complete_mouth, light_of, teeth_color
 from spatialavatar.generator.numerics import Floats, bilinear, smoothstep
 from spatialavatar.generator.pooling import apply_gain, exposure_gains, mean_pool
 from spatialavatar.generator.silhouette import fit_silhouette
@@ -88,7 +88,7 @@ def build_base(
     pooled, seen = mean_pool([apply_gain(colors, gain) for colors, gain in zip(samples, gains)], weights)
     report(0.6, "Completing what no photo shows")
     hair = _hair_share(sources, warps, weights)
-    colors = complete(head, layout, tables, pooled, seen, hair, config)
+    colors = complete(head, layout, tables, pooled, seen, hair, teeth_color(sources, found), config)
     vertices = head.identity(shape, offsets).vertices
     gaussians = build_surfels(head, layout, tables, vertices, colors, config)
     kept = carve(head, layout, sources, warps, config.carve_margin)
@@ -113,6 +113,7 @@ def complete(
     pooled: Floats,
     seen: Floats,
     hair: Floats | None,
+    teeth: Floats | None,
     config: BaseConfig,
 ) -> Floats:
     """Colours (N, 3) for every texel: mirror and smooth fill, then eyes and mouth from what is known of them.
@@ -124,6 +125,7 @@ def complete(
         pooled: (N, 3) sampled colours.
         seen: (N,) visibility.
         hair: (N,) how much of a texel's samples is hair, or None where the tracker could not tell.
+        teeth: (3,) their colour, or None where no photo shows them.
         config: constants.
     """
     colors, confidence = add_mirror(tables, pooled, seen, config)
@@ -135,9 +137,9 @@ def complete(
         if hair[shown].sum() > _ENOUGH * shown.sum():
             strands = seen_hair(tables.neighbours, pooled, shown & (hair > 0.7))
     colors = fill_unseen(tables, colors, confidence, trust, config, strands)
-    light = brightness(head, layout, pooled, seen)
+    light = light_of(head, layout, tables, pooled, seen)
     colors = complete_eyes(head, layout, tables, pooled, colors, seen, light)
-    return complete_mouth(head, layout, pooled, colors, seen, light)
+    return complete_mouth(head, layout, colors, light, teeth)
 
 
 def sharpen(

@@ -2,38 +2,64 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
 
 from spatialavatar.generator.numerics import LUMA, Floats, smoothstep
+from spatialavatar.generator.sources import SourceView
 from spatialavatar.generator.texels import TexelTables, part_mask
+from spatialavatar.generator.visibility import Openings
 from spatialavatar.head import HeadModel, UVLayout
 
 _EYES: Final = ("eye_left", "eye_right")
 
-# sRGB under the light in which skin has the brightness _SKIN_LUMA; darker skin in the photo means a darker photo or a
-# darker skin, which cannot be told apart, so the interior follows it by less than its full range.
+# sRGB in ordinary light, in which the white of the eye is _SCLERA and a mean skin has the brightness _SKIN_LUMA.
+_SCLERA: Final = np.array([0.80, 0.77, 0.75])
 _SKIN_LUMA: Final = 0.58
 _TEETH: Final = np.array([0.86, 0.81, 0.73])
-_GUMS_AND_CHEEKS: Final = np.array([0.50, 0.20, 0.19])
-_TONGUE: Final = np.array([0.68, 0.38, 0.37])
-_SCLERA: Final = np.array([0.80, 0.77, 0.75])
-_BRIGHTNESS_FOLLOWS: Final = 0.5
+_GUMS_AND_CHEEKS: Final = np.array([0.46, 0.18, 0.17])
+_TONGUE: Final = np.array([0.70, 0.40, 0.39])
+_IRIS: Final = np.array([0.25, 0.17, 0.12])
+_LIGHT: Final = (0.3, 1.2)
+"""Least and most that the light of a photo is taken for."""
 
-_DARK_AT: Final = 0.045
-"""Metres behind the lips at which next to no light arrives in a mouth."""
-
+_IRIS_ANGLE: Final = np.radians((27.0, 32.0))
+"""Angle from the eyeball's pole at which its white begins."""
 _RINGS: Final = np.radians(np.arange(0.0, 181.0, 4.0))
 """Centres of the rings around an eye's pole in which its colour is averaged."""
+_PRIOR_TEXELS: Final = 0.5
+"""Seen texels that what is known of eyes weighs as much as, per ring."""
+
+_UPPER_WIDTHS: Final = (0.0085, 0.0065, 0.0075, 0.0070, 0.0065, 0.0100, 0.0090)
+_LOWER_WIDTHS: Final = (0.0052, 0.0058, 0.0067, 0.0070, 0.0070, 0.0110, 0.0100)
+"""Mean widths of human teeth, metres, from the middle outward."""
+_GROOVE: Final = (0.0008, 0.35)
+"""Half width, metres, and depth of the shade between two teeth."""
+_TEETH_PIXELS: Final = 30
+"""Pixels of an open mouth that must look like teeth before their colour is believed."""
 
 
-def brightness(head: HeadModel, layout: UVLayout, colors: Floats, seen: Floats) -> float:
-    """Brightness of the photo, from its clearly seen face skin; 1 is ordinary light."""
+def light_of(head: HeadModel, layout: UVLayout, tables: TexelTables, sampled: Floats, seen: Floats) -> Floats:
+    """Gains (3,) of the photo's light over ordinary light: from the white of the eyes, else from the skin.
+
+    Skin alone cannot tell a dark photo from a dark skin.
+    """
+    white = part_mask(head, layout, *_EYES) & (tables.eye_angle > _IRIS_ANGLE[1] + 0.07) & (seen > 0.5)
+    if white.sum() > 20:
+        return (_brighter_half(sampled[white]) / _SCLERA).clip(*_LIGHT)
     skin = part_mask(head, layout, "face") & (seen > 0.5)
     if not skin.any():
-        return 1.0
-    return float(np.median(colors[skin] @ LUMA) / _SKIN_LUMA) ** _BRIGHTNESS_FOLLOWS
+        return np.ones(3)
+    brightness = float(np.median(sampled[skin] @ LUMA)) / _SKIN_LUMA
+    return np.full(3, np.sqrt(brightness)).clip(*_LIGHT)
+
+
+def _brighter_half(colors: Floats) -> Floats:
+    """Mean colour (3,) of the brighter half: shadows of the lids and corners of the eye are no colour for the ball."""
+    luma = colors @ LUMA
+    return colors[luma >= np.median(luma)].mean(0)
 
 
 def complete_eyes(
@@ -43,7 +69,7 @@ def complete_eyes(
     sampled: Floats,
     colors: Floats,
     seen: Floats,
-    light: float,
+    light: Floats,
 ) -> Floats:
     """Colours (N, 3) whose eyes are whole.
 
@@ -53,63 +79,89 @@ def complete_eyes(
     eyes = part_mask(head, layout, *_EYES)
     if not eyes.any():
         return colors
-    angle, weight = tables.eye_angle[eyes], seen[eyes]
+    angle, weight, shown = tables.eye_angle[eyes], seen[eyes], sampled[eyes]
     width = _RINGS[1] - _RINGS[0]
     share = np.exp(-0.5 * ((angle[:, None] - _RINGS) / width) ** 2) * weight[:, None]
-    total = share.sum(0)
-    sclera = (_SCLERA * light).clip(0.0, 0.95)
-    seen_white = (angle > np.radians(36)) & (weight > 0.5)
-    if seen_white.sum() > 20:
-        # The brighter half: shadows of the lids and corners of the eye are no colour for the ball.
-        white = sampled[eyes][seen_white]
-        luma = white @ LUMA
-        sclera = white[luma >= np.median(luma)].mean(0)
-    trust = 0.5
-    rings = (share.T @ sampled[eyes] + trust * _prior_rings(sampled[eyes], weight, angle, sclera)) / (total + trust)[
-        :, None
-    ]
+    prior = _prior_rings(shown, weight, angle, light)
+    rings = (share.T @ shown + _PRIOR_TEXELS * prior) / (share.sum(0) + _PRIOR_TEXELS)[:, None]
     ring_colors = np.stack([np.interp(angle, _RINGS, rings[:, channel]) for channel in range(3)], 1)
     result = colors.copy()
     keep = smoothstep(weight, 0.25, 0.75)[:, None]
-    result[eyes] = keep * sampled[eyes] + (1.0 - keep) * ring_colors
+    result[eyes] = keep * shown + (1.0 - keep) * ring_colors
     return result
 
 
-def _prior_rings(colors: Floats, weight: Floats, angle: Floats, sclera: Floats) -> Floats:
+def _prior_rings(colors: Floats, weight: Floats, angle: Floats, light: Floats) -> Floats:
     """What a ring is worth where nothing of it is seen: iris up to its usual angle, then white of the eye."""
-    iris = weight * (angle < np.radians(28))
-    iris_color = (iris @ colors) / iris.sum() if iris.sum() > 1 else np.array([0.25, 0.17, 0.12])
-    white = smoothstep(_RINGS, np.radians(27), np.radians(32))[:, None]
-    return white * sclera + (1.0 - white) * iris_color
+    iris = weight * (angle < _IRIS_ANGLE[0])
+    iris_color = (iris @ colors) / iris.sum() if iris.sum() > 1 else _IRIS * light
+    white = smoothstep(_RINGS, *_IRIS_ANGLE)[:, None]
+    return (white * (_SCLERA * light).clip(0.0, 0.95) + (1.0 - white) * iris_color).clip(0.0, 1.0)
 
 
-def complete_mouth(
-    head: HeadModel, layout: UVLayout, sampled: Floats, colors: Floats, seen: Floats, light: float
-) -> Floats:
+def teeth_color(sources: Sequence[SourceView], found: Sequence[Openings | None]) -> Floats | None:
+    """(3,) colour of the teeth that the photos show between the lips, or None where they show none.
+
+    Looked for in the picture and not through the mesh, whose lips are a pixel or two off; teeth are what is bright
+    there and less red than lips and gums.
+    """
+    pixels = []
+    for source, opening in zip(sources, found):
+        if opening is None:
+            continue
+        inside = source.image[opening.mouth_inner > 0.5].astype(np.float64)
+        luma = inside @ LUMA
+        redness = inside[:, 0] / np.maximum(inside.mean(1), 1e-3)
+        skin = source.image[source.matte > 0.9].astype(np.float64)
+        skin_redness = np.median(skin[:, 0] / np.maximum(skin.mean(1), 1e-3)) if len(skin) else 1.2
+        pixels.append(inside[(redness < min(1.22, skin_redness + 0.05)) & (luma > 0.25)])
+    teeth = np.concatenate(pixels) if pixels else np.zeros((0, 3))
+    return _brighter_half(teeth) if len(teeth) > _TEETH_PIXELS else None
+
+
+def complete_mouth(head: HeadModel, layout: UVLayout, colors: Floats, light: Floats, teeth: Floats | None) -> Floats:
     """Colours (N, 3) whose teeth, gums, cheeks and tongue have their own colour, darker the deeper they lie.
 
-    What a photo shows of them through open lips is kept, and tints the rest.
+    Args:
+        head: the head.
+        layout: its layout.
+        colors: (N, 3).
+        light: (3,) of :func:`light_of`.
+        teeth: (3,) of :func:`teeth_color`, or None.
     """
     result = colors.copy()
     points = layout.surface(head, head.template).cpu().double().numpy()
     lips = part_mask(head, layout, "lips")
     front = points[lips, 2].max() if lips.any() else points[:, 2].max()
     depth = (front - points[:, 2]).clip(0.0)
-    for parts, color, reach in (
-        (("teeth_upper", "teeth_lower"), _TEETH, 1.6),
-        (("mouth",), _GUMS_AND_CHEEKS, 0.8),
-        (("tongue",), _TONGUE, 1.2),
+    upper, lower = part_mask(head, layout, "teeth_upper"), part_mask(head, layout, "teeth_lower")
+    if teeth is None:
+        teeth = (_TEETH * light).clip(0.0, 0.92)
+    for mask, color, darkest, deep in (
+        (upper | lower, teeth, 0.4, 0.055),
+        (part_mask(head, layout, "mouth"), _GUMS_AND_CHEEKS * light, 0.12, 0.030),
+        (part_mask(head, layout, "tongue"), _TONGUE * light, 0.6, 0.060),
     ):
-        mask = part_mask(head, layout, *parts)
-        if not mask.any():
-            continue
-        shade = 1.0 - 0.75 * smoothstep(depth[mask], 0.008, reach * _DARK_AT)
-        prior = (color * light * shade[:, None]).clip(0.0, 0.95)
-        confident = seen[mask]
-        if parts[0].startswith("teeth") and confident.sum() > 10:
-            observed = (confident @ sampled[mask]) / confident.sum()
-            expected = (confident @ prior) / confident.sum()
-            prior = (prior * (observed / np.maximum(expected, 0.05)).clip(0.6, 1.4)).clip(0.0, 0.95)
-        keep = smoothstep(confident, 0.25, 0.75)[:, None] if parts[0].startswith("teeth") else 0.0
-        result[mask] = keep * sampled[mask] + (1.0 - keep) * prior
+        shade = 1.0 - (1.0 - darkest) * smoothstep(depth[mask], 0.010, deep)
+        result[mask] = (color * shade[:, None]).clip(0.0, 0.95)
+    for mask, widths in ((upper, _UPPER_WIDTHS), (lower, _LOWER_WIDTHS)):
+        result[mask] *= (1.0 - _GROOVE[1] * _grooves(points[mask], widths))[:, None]
     return result
+
+
+def _grooves(points: Floats, widths: tuple[float, ...]) -> Floats:
+    """(n,) 1 on the lines between two teeth, 0 on the teeth, for points (n, 3) on a dental arch."""
+    if len(points) == 0:
+        return np.zeros(0)
+    angle = np.arctan2(np.abs(points[:, 0]), points[:, 2] - points[:, 2].min())
+    radius = np.hypot(points[:, 0], points[:, 2] - points[:, 2].min())
+    # Arc length over angle, along the outer side of the arch.
+    steps = np.linspace(0.0, 0.5 * np.pi, 40)
+    near = np.abs(angle[:, None] - steps) < 0.08
+    outer = np.where(near, radius[:, None], 0.0).max(0)
+    outer = np.where(outer > 0, outer, outer.max())
+    length = np.concatenate([[0.0], np.cumsum(0.5 * (outer[1:] + outer[:-1]) * np.diff(steps))])
+    along = np.interp(angle, steps, length)
+    borders = np.concatenate([[0.0], np.cumsum(widths)])
+    distance = np.abs(along[:, None] - borders).min(1)
+    return np.exp(-0.5 * (distance / _GROOVE[0]) ** 2)

@@ -64,18 +64,19 @@ def depth_test(head: HeadModel, source: SourceView, warped: Warp, config: BaseCo
 def carve(
     head: HeadModel, layout: UVLayout, sources: Sequence[SourceView], warps: Sequence[Warp], margin: float
 ) -> Floats:
-    """(N,) 0 for texels of scalp, ears and neck that lie clearly outside the person in some photo, 1 for the others.
+    """(N,) 0 for texels of scalp, ears and neck that lie clearly outside the person in the photos, 1 for the others.
 
-    What projects outside a silhouette is not part of the person, whether that photo sees it or not (visual hull).
+    What projects outside a silhouette is not part of the person, whether that photo sees it or not (visual hull). Where
+    photos disagree, as hair falls otherwise in each, the texel stays in part.
     """
-    kept = np.ones(len(layout))
+    inside = np.zeros(len(layout))
     size = 2 * round(margin) + 1
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (size, size))
     for source, warped in zip(sources, warps):
         grown = blur(cv2.dilate(source.matte, kernel), 1.0)
         outside = 1.0 - smoothstep(bilinear(grown, warped.pixels), 0.1, 0.5)
-        kept = np.minimum(kept, 1.0 - outside * _inside(source, warped, margin))
-    return np.where(part_mask(head, layout, "scalp", "ears", "neck"), kept, 1.0)
+        inside += (1.0 - outside * _inside(source, warped, margin)) / len(sources)
+    return np.where(part_mask(head, layout, "scalp", "ears", "neck"), smoothstep(inside, 0.0, 0.7), 1.0)
 
 
 def _inside(source: SourceView, warped: Warp, border: float) -> Floats:
