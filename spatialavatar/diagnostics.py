@@ -13,7 +13,7 @@ from spatialavatar import __version__
 from spatialavatar.avatar import Avatar, default_head
 from spatialavatar.errors import SpatialAvatarError
 from spatialavatar.hub import weights_dir
-from spatialavatar.render._gsplat import why_unusable as why_gsplat_is_unusable
+from spatialavatar.render import why_unusable
 
 
 def installation_facts() -> dict[str, Any]:
@@ -28,7 +28,11 @@ def installation_facts() -> dict[str, Any]:
         "torch": torch.__version__,
         "cpu_cores": os.cpu_count(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else "none",
-        "renderers": {"cpu": "usable", "gsplat": why_gsplat_is_unusable() or "usable, for avatars on the GPU"},
+        "renderers": {
+            "cpu": "usable",
+            "gsplat": why_unusable("gsplat") or "usable, for avatars on the GPU",
+            "triton": why_unusable("triton") or "usable, for avatars on a GPU where gsplat is not",
+        },
     }
     try:
         facts["weights"] = str(weights_dir())

@@ -382,7 +382,7 @@ def test_an_unknown_backend_is_refused():
 
 def test_a_backend_that_cannot_run_says_why(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(_gsplat, "why_unusable", lambda: "its CUDA extension is not built")
-    for device, backend in (("cuda", "auto"), ("cuda", "gsplat"), ("cpu", "gsplat")):
+    for device, backend in (("cuda", "gsplat"), ("cpu", "gsplat")):
         with pytest.raises(InputError, match="not built"):
             choose_backend(device, backend)
     monkeypatch.setattr(_gsplat, "why_unusable", lambda: None)

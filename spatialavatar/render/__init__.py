@@ -5,8 +5,10 @@
 
 from __future__ import annotations
 
+import importlib
+import warnings
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -14,9 +16,10 @@ from torch import Tensor
 from spatialavatar.errors import InputError
 from spatialavatar.records import Camera, Gaussians
 
-Backend = Literal["auto", "cpu", "gsplat"]
+Renderer = Literal["cpu", "gsplat", "triton"]
+Backend = Literal["auto", Renderer]
 
-__all__ = ["Backend", "choose_backend", "rasterize", "render", "warmup"]
+__all__ = ["Backend", "Renderer", "choose_backend", "rasterize", "render", "warmup", "why_unusable"]
 
 
 def rasterize(
@@ -57,8 +60,8 @@ def rasterize(
         far_plane: and those farther.
         eps2d: blur added to the variance on the picture, pixels squared.
         radius_clip: Gaussians whose radius on the picture is at most this many pixels are left out.
-        backend: "cpu" (any machine; the result comes back on the tensors' device), "gsplat" (CUDA), or "auto": gsplat
-            for CUDA tensors, cpu for the others.
+        backend: "cpu" (any machine; the result comes back on the tensors' device), "gsplat" or "triton" (CUDA; only
+            the former needs an extension that was built), or "auto", as :func:`choose_backend` says.
 
     Returns:
         colors (..., C, H, W, D) float32 and alphas (..., C, H, W, 1) float32, in which the colour is premultiplied by
@@ -72,10 +75,7 @@ def rasterize(
     """
     _check(means, quats, scales, opacities, colors, viewmats, Ks, backgrounds, width, height)
     chosen = choose_backend(means.device, backend)
-    if chosen == "gsplat":
-        from spatialavatar.render import _gsplat as module
-    else:
-        from spatialavatar.render import _cpu as module
+    module = importlib.import_module(f"spatialavatar.render._{chosen}")
     image, alpha, info = module.rasterize(
         *(t.float() for t in (means, quats, scales, opacities, colors, viewmats, Ks)),
         int(width),
@@ -131,27 +131,47 @@ def render(
     return image[0], alpha[0, ..., 0]
 
 
-def choose_backend(device: torch.device | str, backend: Backend = "auto") -> Literal["cpu", "gsplat"]:
+def choose_backend(device: torch.device | str, backend: Backend = "auto") -> Renderer:
     """The backend that runs for tensors on ``device``.
 
+    "auto" is "cpu", except for CUDA tensors: for these it is gsplat where that can be used, else Triton, and else the
+    CPU with a warning.
+
     Raises:
-        InputError: the one asked for, or the only one that fits, cannot be used here; the sentence says why.
+        InputError: the one asked for cannot be used here; the sentence says why.
     """
-    if backend not in ("auto", "cpu", "gsplat"):
-        raise InputError(f'"{backend}" is no rasteriser backend; choose "auto", "cpu" or "gsplat".')
+    if backend not in ("auto", *get_args(Renderer)):
+        raise InputError(f'"{backend}" is no rasteriser backend; choose "auto", "cpu", "gsplat" or "triton".')
     on_gpu = torch.device(device).type == "cuda"
     if backend == "cpu" or (backend == "auto" and not on_gpu):
         return "cpu"
-    from spatialavatar.render import _gsplat
-
-    reason = _gsplat.why_unusable()
+    if backend == "auto":
+        reasons = []
+        for renderer in ("gsplat", "triton"):
+            reason = why_unusable(renderer)
+            if reason is None:
+                return renderer
+            reasons.append(f"{renderer}: {reason}")
+        warnings.warn(f"Pictures are rendered on the CPU, which is slow ({'; '.join(reasons)}).", stacklevel=3)
+        return "cpu"
+    reason = why_unusable(backend)
     if reason is None and not on_gpu:
         reason = "it renders CUDA tensors and these are not"
     if reason is not None:
         raise InputError(
-            f'The gsplat backend cannot be used: {reason}; move the tensors to the CPU or ask for backend="cpu".'
+            f'The {backend} backend cannot be used: {reason}; move the tensors to the CPU or ask for backend="cpu".'
         )
-    return "gsplat"
+    return backend
+
+
+def why_unusable(renderer: Renderer) -> str | None:
+    """Why a backend cannot run in this process, as the middle of a sentence; None where it can.
+
+    The first call for a GPU backend loads it, and Triton's compiles its kernels: seconds.
+    """
+    if renderer == "cpu":
+        return None
+    return importlib.import_module(f"spatialavatar.render._{renderer}").why_unusable()
 
 
 def warmup() -> None:
