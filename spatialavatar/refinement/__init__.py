@@ -2,5 +2,6 @@
 
 from spatialavatar.refinement.config import RefineConfig
 from spatialavatar.refinement.loop import RefineStep, refine
+from spatialavatar.refinement.report import RefineReport, write_report
 
-__all__ = ["RefineConfig", "RefineStep", "refine"]
+__all__ = ["RefineConfig", "RefineReport", "RefineStep", "refine", "write_report"]

@@ -48,7 +48,8 @@ class RefineConfig:
         exposure_rate: its learning rate, logarithm of the gain.
         exposure_prior: weight of the pull to one.
         progressive: share of the run at half the size (ours).
-        edge_weight: weight of pixels on the matte's soft rim, whose colour is mixed with the background (ours; 1: none).
+        edge_weight: weight of pixels on the matte's soft rim, whose colour is mixed with the background (ours; 1 is as
+            everywhere).
     """
 
     iterations: int = 10_000

@@ -75,7 +75,7 @@ class Deformer:
         return TriangleCarriers(vertices, frames.rotation.flatten(1), frames.quat, frames.scale)
 
     def carry(self, local: Gaussians, frame: TriangleCarriers) -> Gaussians:
-        """x = s R x_local + c, q = q_tri q_local, scale = s scale_local (method section 1)."""
+        """World Gaussians: x = s R x_local + c, q = q_tri q_local, scale = s scale_local (method section 1)."""
         corners = frame.vertices.index_select(0, self._corners).unflatten(0, (-1, 3))
         anchor = (corners * self._bary).sum(1)
         rotation = frame.rotation.index_select(0, self._triangle).unflatten(1, (3, 3))

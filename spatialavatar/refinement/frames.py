@@ -20,6 +20,7 @@ MIN_FRAMES = 8
 _LOOSE_JAW = 1e-3  # below this the jaw is at rest in many frames, and the first of them is no better than the others
 _BODY_SKIN, _CLOTHES = 2, 4  # classes of Track.segments
 _REACH = 16 / 512  # part of the picture's width that hair may stand off the mesh
+_REPEAT_TOLERANCE = 2  # grey levels
 _DARK = 4.0  # grey level under which a person's pixels show nothing
 
 
@@ -107,8 +108,9 @@ class FrameSource:
     """Pixels of the track's frames at any size up to its own."""
 
     def __init__(self, track: Track, head: HeadModel) -> None:
-        """Keep the track; nothing is computed yet."""
+        """Keep the track."""
         self._track = track
+        self._beyond = _beyond_picture(track)
         self._faces = head.faces.cpu().numpy().astype(np.int32)
         self._weights: dict[int, Tensor] = {}
 
@@ -166,7 +168,36 @@ class FrameSource:
             beside = cv2.dilate(surface, np.ones((1, reach), np.uint8)) > 0
             head = np.where(classes == _BODY_SKIN, beside, head) & (classes != _CLOTHES)
         background = track.mattes[frame].cpu().numpy() < 8
-        return torch.from_numpy((head | background).astype(np.uint8) * 255)
+        return torch.from_numpy(((head | background) & ~self._beyond).astype(np.uint8) * 255)
+
+
+def _beyond_picture(track: Track) -> np.ndarray:
+    """(H, W) bool: where the crop reaches over a border of the source picture that cuts the person off.
+
+    The tracker repeats the picture's border there and calls it background, but the person goes on behind it.
+    """
+    assert track.images is not None
+    assert track.mattes is not None
+    few = torch.linspace(0, len(track) - 1, min(8, len(track))).long().to(track.images.device)
+    images = track.images[few].cpu().numpy().astype(np.int16)
+    person = (track.mattes[few] > 127).any(0).cpu().numpy()
+    beyond = np.zeros(person.shape, bool)
+    for turns in range(4):
+        count = _repeated_rows(np.rot90(images, turns, (1, 2)), np.rot90(person, turns))
+        if count:
+            np.rot90(beyond, turns)[-count:] = True
+    return beyond
+
+
+def _repeated_rows(images: np.ndarray, person: np.ndarray) -> int:
+    """How many last rows of pictures (T, H, W, 3) repeat one that a person (H, W) reaches into; 0 if that one is last."""
+    differs = (np.abs(images - images[:, -1:]) > _REPEAT_TOLERANCE).any((0, 2, 3))
+    if not differs.any():
+        return 0
+    first = int(differs.nonzero()[0][-1]) + 1
+    # The cut runs through a row of its own width, so the matte may end a little before it.
+    reaches = person[max(0, first - 4) : first + 2].any()
+    return len(differs) - first if reaches and not person[first + 2 :].any() else 0
 
 
 def camera_of(track: Track, size: int) -> Camera:

@@ -210,7 +210,7 @@ class _Run:
 
     @property
     def _optimisers(self) -> list[torch.optim.Optimizer]:
-        return [self._optimiser] + ([self._frame_optimiser] if self._frame_optimiser else [])
+        return [self._optimiser, *([self._frame_optimiser] if self._frame_optimiser is not None else [])]
 
     def _set_rates(self) -> None:
         share = self.cosine()
@@ -248,10 +248,8 @@ class _Run:
         if config.aspect_weight > 0.0 and self.iteration >= config.short_of(config.aspect_start):
             seen = (info["radii"][0] > 0).all(-1).nonzero().squeeze(-1)
             # Positions are not to be moved for a Gaussian's shape, so they are constants here.
-            axes = projected_axes(
-                *(t.index_select(0, seen) for t in (world.means.detach(), world.quats, world.scales)),
-                camera.to(device),
-            )
+            means, quats, scales = (t.index_select(0, seen) for t in (world.means.detach(), world.quats, world.scales))
+            axes = projected_axes(means, quats, scales, camera.to(device))
             terms["aspect"] = aspect_loss(axes, config.aspect_limit)
         prior = self._tuning.prior(frame)
         if prior is not None:

@@ -47,7 +47,7 @@ class Judge:
 
     @torch.no_grad()
     def compare(self, avatar: Avatar, frame: int) -> tuple[Tensor, Tensor, Score]:
-        """The render and the target (H, W, 3), both over white and equal where the head cannot answer, and the score."""
+        """Render and target (H, W, 3), both over white and equal where the head cannot answer, and the score."""
         view = self.view(frame)
         white = torch.ones(3, device=view.image.device)
         image, _ = render(avatar.pose(self._track.params[frame]), camera_of(self._track, self._size), white)

@@ -19,9 +19,7 @@ _TINY = 1e-12
 
 
 def clamp_scales(log_scales: Tensor, low: Tensor, high: Tensor, spread: float) -> Tensor:
-    """log s <- clamp(log s, lo, hi); then log s <- m + clamp(log s - m, -d, d), so that max - min <= ``spread``.
-
-    The deviation from the mean log scale m is bounded by scaling it, which keeps the axes' order.
+    """Clamp log s into [lo, hi], then shrink its deviation from its mean so that max - min <= ``spread``.
 
     Args:
         log_scales: (N, 3).

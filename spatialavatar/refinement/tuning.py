@@ -1,5 +1,7 @@
-"""Ours, beyond the paper: what may differ from frame to frame without being the avatar's: the tracker's error in pose
-and expression, and the camera's exposure. Both are thrown away with the clip; they keep the avatar from averaging them.
+"""Ours, beyond the paper: what may differ from frame to frame without being the avatar's.
+
+That is the tracker's error in pose and expression, and the camera's exposure. The corrections are thrown away with the
+clip; they keep the avatar from averaging over what they explain.
 """
 
 from __future__ import annotations

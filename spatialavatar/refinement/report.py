@@ -1,0 +1,117 @@
+"""The report of a refinement: what it did to frames that it never saw, in pictures and figures."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from spatialavatar.avatar import Avatar
+from spatialavatar.errors import OutputError
+from spatialavatar.files import atomic_output
+from spatialavatar.records import Track
+from spatialavatar.refinement.config import RefineConfig
+from spatialavatar.refinement.frames import split_frames
+from spatialavatar.refinement.loop import on_track
+from spatialavatar.refinement.metrics import Judge, Score, mean_score
+
+_ROWS = 4
+_ERROR_GAIN = 4.0  # errors of a few grey levels are to be seen
+
+
+@dataclass(frozen=True)
+class RefineReport:
+    """The means over the report's frames.
+
+    Attributes:
+        before: of the avatar as it was given, on the video's head shape.
+        after: of the refined one.
+        held_out: whether the frames were held out from the refinement.
+        files: what was written.
+    """
+
+    before: Score
+    after: Score
+    held_out: bool
+    files: tuple[Path, ...]
+
+
+def write_report(
+    folder: str | Path,
+    before: Avatar,
+    after: Avatar,
+    track: Track,
+    config: RefineConfig,
+    curve: Sequence[tuple[int, Mapping[str, float]]] = (),
+    limit: int = 50,
+) -> RefineReport:
+    """Write ``frames.png`` (target, before, after, error), ``frames.csv`` and ``curve.csv`` into ``folder``.
+
+    Args:
+        folder: made where it is missing.
+        before: the avatar that was refined.
+        after: the result.
+        track: the video.
+        config: of the run; says which frames were held out. Where none were, training frames are shown.
+        curve: (iteration, losses) pairs.
+        limit: at most so many frames, evenly spaced.
+
+    Raises:
+        OutputError: the folder cannot be written.
+    """
+    folder = Path(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"The folder {folder} cannot be made ({error.strerror}); choose another place.") from error
+    split = split_frames(track, config.holdout)
+    held_out = len(split.held_out) > 0
+    frames = _spread(split.held_out if held_out else split.training, limit)
+    shown = set(_spread(torch.tensor(frames), _ROWS))
+    judge = Judge(track, after, config.size)
+    start = on_track(before, track, frames[0])
+    scores: list[tuple[Score, Score]] = []
+    rows = []
+    for frame in frames:
+        image_before, target, score_before = judge.compare(start, frame)
+        image_after, target_after, score_after = judge.compare(after, frame)
+        scores.append((score_before, score_after))
+        if frame in shown:
+            error = (_ERROR_GAIN * (image_after - target_after).abs()).clamp(0.0, 1.0)
+            rows.append(torch.cat([target, image_before, image_after, error], 1))
+    files = (folder / "frames.png", folder / "frames.csv", folder / "curve.csv")
+    _write_picture(files[0], torch.cat(rows))
+    _write_table(
+        files[1],
+        ["frame", *(f"{name}_{when}" for when in ("before", "after") for name in vars(scores[0][0]))],
+        [[frame, *vars(old).values(), *vars(new).values()] for frame, (old, new) in zip(frames, scores)],
+    )
+    names = sorted({name for _, losses in curve for name in losses})
+    _write_table(files[2], ["iteration", *names], [[i, *(losses.get(n, "") for n in names)] for i, losses in curve])
+    means = [mean_score([pair[which] for pair in scores]) for which in (0, 1)]
+    return RefineReport(means[0], means[1], held_out, files)
+
+
+def _spread(frames: Tensor, limit: int) -> list[int]:
+    """At most ``limit`` of the frames, evenly spaced, first and last among them."""
+    picks = torch.linspace(0, len(frames) - 1, min(limit, len(frames))).round().long()
+    return [int(frame) for frame in frames[picks]]
+
+
+def _write_picture(path: Path, picture: Tensor) -> None:
+    pixels = (picture.clamp(0.0, 1.0) * 255.0).round().byte().cpu().numpy()
+    with atomic_output(path) as temporary:
+        Image.fromarray(np.ascontiguousarray(pixels)).save(temporary)
+
+
+def _write_table(path: Path, header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    with atomic_output(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(header)
+        writer.writerows([[f"{v:.6g}" if isinstance(v, float) else v for v in row] for row in rows])
