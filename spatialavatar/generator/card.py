@@ -1,12 +1,8 @@
-"""The model card, from ``card_template.md`` and the manifest of the files a model comes with.
-
-``python -m spatialavatar.generator.card FOLDER`` writes the card of the model in a folder as its README.md.
-"""
+"""The model card, from ``card_template.md`` and the manifest of the files a model comes with."""
 
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from string import Template
 
@@ -57,16 +53,3 @@ def _files(folder: Path | None) -> str:
         name = entry["path"].removeprefix("weights/")
         rows.append(f"| `{name}` | {entry['what']} | {entry['licence']} | {entry['source']} |")
     return "\n".join(rows)
-
-
-def main() -> None:
-    """Write the card of the model in the folder given on the command line."""
-    from spatialavatar.generator.model import SpatialAvatar
-
-    folder = Path(sys.argv[1])
-    card = SpatialAvatar.from_pretrained(folder).generate_model_card()
-    (folder / "README.md").write_text(str(card), encoding="utf-8")
-
-
-if __name__ == "__main__":
-    main()
