@@ -17,7 +17,8 @@ from spatialavatar.head.rotations import axis_angle_to_matrix
 from spatialavatar.records import Track
 from spatialavatar.tracking.fit import Fit, FitConfig, Observations, fit_landmarks
 from spatialavatar.tracking.framing import CROP_SIZE, FOCAL, Crop, crop_around, cut, landmark_box, separate
-from spatialavatar.tracking.landmarker import MIN_PRESENCE, FaceLandmarks
+from spatialavatar.tracking.landmark_sets import UPPER_LID_LEFT, UPPER_LID_RIGHT
+from spatialavatar.tracking.landmarker import LANDMARK_COUNT, MIN_PRESENCE, FaceLandmarks
 from spatialavatar.tracking.networks import Networks
 
 Progress = Callable[[float, str], None]
@@ -25,9 +26,11 @@ Progress = Callable[[float, str], None]
 MIN_FACE: Final = 64
 """Faces smaller than this, in pixels from chin to forehead, are refused."""
 _SMALL_FACE: Final = 128  # below this the avatar will be blurred: say so
-MAX_YAW: Final = 62.0
-"""Degrees to either side beyond which half of the face is not seen."""
+MAX_YAW: Final = 58.0
+"""Degrees to either side beyond which half of the face is not seen; the network reports less than the truth there."""
+_MIN_EYE_SHARE: Final = 0.4  # width of the far eye over that of the near one, on a turned head
 _WARN_YAW: Final = 40.0
+_CONFIG: Final = FitConfig(focal_sigma=0.15)
 _MAX_ERROR: Final = 0.06  # mean landmark error, part of the eye distance, beyond which the fit is not to be believed
 
 
@@ -74,7 +77,8 @@ def track_photos(
         head: the head model.
         names: what to call the photos in messages.
         networks: opened networks to use again.
-        config: weights of the fit.
+        config: weights of the fit; by default the focal length is let go a little, since selfies and studio portraits
+            are taken from very different distances.
         progress: called with (fraction, message).
 
     Returns:
@@ -98,7 +102,7 @@ def track_photos(
         report(index / steps, f"Looking for the face in {name}")
         found.append(_find(image, name, networks))
     report(len(images) / steps, "Fitting the head")
-    fit = _fit(head, found, config or FitConfig())
+    fit = _fit(head, found, config or _CONFIG)
     tracks = []
     for index, (image, face) in enumerate(zip(images, found)):
         report((len(images) + 2 * index) / steps, f"Cutting {face.name} out of its background")
@@ -172,7 +176,7 @@ def _as_track(image: np.ndarray, face: _Found, head: HeadModel, fit: Fit, index:
     params = fit.params[index]
     yaw = float(face_yaw(params.rotation))
     error = float(fit.error[index])
-    if abs(yaw) > MAX_YAW:
+    if abs(yaw) > MAX_YAW or (abs(yaw) > _WARN_YAW and _eye_share(face.points) < _MIN_EYE_SHARE):
         raise InputError(
             f"The face in {face.name} is turned {abs(yaw):.0f} degrees to the side; give a photo in which both eyes "
             "are seen."
@@ -201,6 +205,14 @@ def _as_track(image: np.ndarray, face: _Found, head: HeadModel, fit: Fit, index:
         crop=torch.tensor([face.crop.box]),
         warnings=tuple(warnings),
     )
+
+
+def _eye_share(points: np.ndarray) -> float:
+    """Width of the narrower eye over that of the wider one; 1 where the landmarks (L, 2) are not the dense ones."""
+    if len(points) != LANDMARK_COUNT:
+        return 1.0
+    widths = [float(np.linalg.norm(points[lid[0]] - points[lid[-1]])) for lid in (UPPER_LID_RIGHT, UPPER_LID_LEFT)]
+    return min(widths) / max(*widths, 1e-6)
 
 
 def confidence(presence: float, error: float) -> float:
