@@ -18,9 +18,10 @@ MIN_FRAMES = 8
 """Fewer usable frames than this do not show a head from enough sides to be refined on."""
 
 _LOOSE_JAW = 1e-3  # below this the jaw is at rest in many frames, and the first of them is no better than the others
+_MARGIN = 4 / 512  # part of the picture's width around clothes that is not asked for
 _BODY_SKIN, _CLOTHES = 2, 4  # classes of Track.segments
 _REACH = 16 / 512  # part of the picture's width that hair may stand off the mesh
-_REPEAT_TOLERANCE = 2  # grey levels
+_REPEAT_TOLERANCE, _CUT_STEP = 2, 24  # grey levels
 _DARK = 4.0  # grey level under which a person's pixels show nothing
 
 
@@ -166,7 +167,10 @@ class FrameSource:
             classes = track.segments[frame].cpu().numpy()
             # The neck may be wider than the mesh's, but not longer.
             beside = cv2.dilate(surface, np.ones((1, reach), np.uint8)) > 0
-            head = np.where(classes == _BODY_SKIN, beside, head) & (classes != _CLOTHES)
+            # Half a clothed pixel is a clothed one, and classes end a little inside what they are of.
+            margin = 2 * round(_MARGIN * camera.width) + 1
+            clothes = cv2.dilate((classes == _CLOTHES).astype(np.uint8), np.ones((margin, margin), np.uint8)) > 0
+            head = np.where(classes == _BODY_SKIN, beside, head) & ~clothes
         background = track.mattes[frame].cpu().numpy() < 8
         return torch.from_numpy(((head | background) & ~self._beyond).astype(np.uint8) * 255)
 
@@ -190,14 +194,15 @@ def _beyond_picture(track: Track) -> np.ndarray:
 
 
 def _repeated_rows(images: np.ndarray, person: np.ndarray) -> int:
-    """How many last rows of pictures (T, H, W, 3) repeat one that a person (H, W) reaches into; 0 if that one is last."""
+    """How many last rows of pictures (T, H, W, 3) repeat one that cuts a person (H, W) off; 0 where none do."""
     differs = (np.abs(images - images[:, -1:]) > _REPEAT_TOLERANCE).any((0, 2, 3))
-    if not differs.any():
+    first = int(differs.nonzero()[0][-1]) + 1 if differs.any() else 0
+    if not 2 < first < len(differs) - 2 or person[first + 2 :].any():
         return 0
-    first = int(differs.nonzero()[0][-1]) + 1
-    # The cut runs through a row of its own width, so the matte may end a little before it.
-    reaches = person[max(0, first - 4) : first + 2].any()
-    return len(differs) - first if reaches and not person[first + 2 :].any() else 0
+    # A plain wall above the hair repeats itself too, but is not of the person's colours.
+    cut = person[first - 2]
+    step = np.abs(images[:, first - 2, cut] - images[:, -1, cut])
+    return len(differs) - first if cut.any() and step.mean() < _CUT_STEP else 0
 
 
 def camera_of(track: Track, size: int) -> Camera:

@@ -44,7 +44,7 @@ class RefineStep:
     """One step of a refinement.
 
     Attributes:
-        iteration: how many steps have been made; 0 is the start.
+        iteration: how many steps have been made; the first is 0, or after a checkpoint the one that follows it.
         fraction: of the whole run, in [0, 1].
         preview: (H, W, 3) uint8 picture of the reference frame over white, now and then; otherwise None.
     """
@@ -108,7 +108,7 @@ def refine(
 
 def _steps(run: _Run, checkpoint: Path | None) -> Iterator[RefineStep]:
     saved = run.iteration if checkpoint is not None and checkpoint.exists() else -1
-    if run.iteration == 0:
+    if run.iteration == 0 or run.finished:
         yield run.describe({}, preview=True)
     try:
         while not run.finished:
@@ -259,7 +259,7 @@ class _Run:
     def _composited(self, color: Tensor, alpha: Tensor, view: View) -> tuple[Tensor, Tensor]:
         """Render and target over one random background; by splat alpha on the one side, by matte on the other.
 
-        Where the head cannot answer for the picture, the target is the render itself.
+        Where the head cannot answer for the picture, both are the render as it is.
         """
         if self._config.random_background:
             background = torch.rand(3, generator=self._generator).to(color.device)
@@ -267,7 +267,9 @@ class _Run:
             background = torch.full((3,), 0.5, device=color.device)
         rendered = composite(color, alpha, background, premultiplied=True)
         target = composite(view.image, view.matte, background, premultiplied=False)
-        return rendered, torch.lerp(rendered.detach(), target, view.weight[..., None])
+        # Where both sides are the same constant, windows that reach across the border pass on no gradient.
+        constant, weight = rendered.detach(), view.weight[..., None]
+        return torch.lerp(constant, rendered, weight), torch.lerp(constant, target, weight)
 
     def _total(self, terms: dict[str, Tensor]) -> Tensor:
         config = self._config

@@ -78,4 +78,4 @@ def aspect_loss(axes: Tensor, limit: float) -> Tensor:
 
 def largest_aspect(axes: Tensor) -> float:
     """The largest ratio of two axes on the picture, over axes (N, 2, 3); 1 where there are none."""
-    return math.exp(float(log_aspect(axes).max())) if len(axes) else 1.0
+    return math.exp(float(log_aspect(axes.detach()).max())) if len(axes) else 1.0

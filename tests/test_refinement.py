@@ -1,0 +1,452 @@
+"""Stage 2: the loss and its parts against slow truths, the loop on a ball whose true colours are known."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from spatialavatar.avatar import Avatar
+from spatialavatar.errors import FormatError, InputError, OutputError
+from spatialavatar.head import to_world
+from spatialavatar.records import Camera, HeadParams, Track
+from spatialavatar.refinement import RefineConfig, refine, write_report
+from spatialavatar.refinement.deformation import Deformer
+from spatialavatar.refinement.frames import FrameSource, reference_frame, split_frames
+from spatialavatar.refinement.losses import composite, ssim, ssim_map
+from spatialavatar.refinement.shape_control import (
+    aspect_loss,
+    clamp_scales,
+    largest_aspect,
+    log_aspect,
+    projected_axes,
+)
+from spatialavatar.render import render
+
+from .ball_head import make_ball_head
+from .test_avatar import make_ball_avatar
+
+SIZE = 64
+FRAMES = 15
+QUICK = RefineConfig(iterations=60, size=SIZE, color_rate=2e-2)
+
+
+def turning(head, shape: torch.Tensor, frames: int = FRAMES) -> HeadParams:
+    """The head turns from side to side at half a metre."""
+    params = HeadParams.neutral(head.shape_count, head.expression_count, frames)
+    rotation = torch.zeros(frames, 3)
+    rotation[:, 1] = torch.linspace(-0.6, 0.6, frames)
+    return params.replace(
+        shape=shape, rotation=rotation, translation=torch.tensor([[0.0, 0.0, -0.6]]).expand(frames, 3)
+    )
+
+
+def filmed(avatar: Avatar, params: HeadParams) -> Track:
+    """The avatar's own renders over grey, as a tracked video."""
+    camera = Camera.frontal(SIZE)
+    images, mattes = [], []
+    for frame in range(len(params)):
+        image, alpha = render(avatar.pose(params[frame]), camera, (0.5, 0.5, 0.5))
+        images.append((image.clamp(0, 1) * 255).round().byte())
+        mattes.append((alpha * 255).round().byte())
+    return Track(
+        params=params,
+        camera=camera,
+        fps=25.0,
+        head_id=avatar.head.id,
+        confidence=torch.ones(len(params)),
+        images=torch.stack(images),
+        mattes=torch.stack(mattes),
+        crop=torch.tensor([[0.0, 0.0, SIZE, SIZE]]).expand(len(params), 4),
+    )
+
+
+@pytest.fixture(scope="module")
+def truth() -> Avatar:
+    """A ball of flat, opaque surfels in a smooth pattern."""
+    avatar = make_ball_avatar(resolution=40)
+    surface = avatar.layout.surface(avatar.head, avatar.head.template)
+    colors = 0.5 + 0.4 * torch.sin(40.0 * surface + torch.tensor([0.0, 2.0, 4.0]))
+    gaussians = avatar.gaussians.replace(
+        means=torch.zeros_like(avatar.gaussians.means),
+        scales=torch.tensor([0.25, 0.05, 0.25]).expand(len(colors), 3).clone(),
+        quats=torch.tensor([1.0, 0.0, 0.0, 0.0]).expand(len(colors), 4).clone(),
+        colors=colors,
+    )
+    return dataclasses.replace(avatar, gaussians=gaussians, vertex_offsets=None)
+
+
+@pytest.fixture(scope="module")
+def track(truth: Avatar) -> Track:
+    return filmed(truth, turning(truth.head, truth.shape))
+
+
+@pytest.fixture(scope="module")
+def grey(truth: Avatar) -> Avatar:
+    """The same ball with no colours."""
+    return dataclasses.replace(
+        truth, gaussians=truth.gaussians.replace(colors=torch.full_like(truth.gaussians.colors, 0.5))
+    )
+
+
+def run(avatar: Avatar, track: Track, config: RefineConfig = QUICK, **options) -> Avatar:
+    """The last avatar of a refinement."""
+    result = None
+    for step in refine(avatar, track, config, **options):
+        if step.fraction == 1.0:
+            result = step.avatar
+    assert result is not None
+    return result
+
+
+def layout_hash(avatar: Avatar) -> str:
+    digest = hashlib.sha256()
+    for tensor in (avatar.layout.texels, avatar.layout.faces, avatar.layout.bary):
+        digest.update(tensor.numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _gaussian_tensors(avatar: Avatar) -> list[torch.Tensor]:
+    g = avatar.gaussians
+    return [g.means, g.quats, g.scales, g.opacities, g.colors]
+
+
+# -- the loss ---------------------------------------------------------------------------------------------------------
+
+
+def slow_ssim(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    """SSIM (H, W, C) window by window, written as the paper has it."""
+    axis = torch.exp(-0.5 * ((torch.arange(11) - 5) / 1.5).double() ** 2)
+    window = torch.outer(axis, axis)[..., None] / axis.sum() ** 2
+    pad = [torch.nn.functional.pad(t.double(), (0, 0, 5, 5, 5, 5)) for t in (x, y)]
+    result = torch.zeros(x.shape, dtype=torch.float64)
+    for row in range(x.shape[0]):
+        for column in range(x.shape[1]):
+            a, b = (t[row : row + 11, column : column + 11] for t in pad)
+            mean_a, mean_b = (window * a).sum((0, 1)), (window * b).sum((0, 1))
+            var_a, var_b = (window * a * a).sum((0, 1)) - mean_a**2, (window * b * b).sum((0, 1)) - mean_b**2
+            both = (window * a * b).sum((0, 1)) - mean_a * mean_b
+            result[row, column] = ((2 * mean_a * mean_b + 1e-4) * (2 * both + 9e-4)) / (
+                (mean_a**2 + mean_b**2 + 1e-4) * (var_a + var_b + 9e-4)
+            )
+    return result
+
+
+def test_ssim_is_that_of_its_definition():
+    generator = torch.Generator().manual_seed(0)
+    x, y = torch.rand(17, 14, 3, generator=generator), torch.rand(17, 14, 3, generator=generator)
+    torch.testing.assert_close(ssim_map(x, y).double(), slow_ssim(x, y), atol=2e-5, rtol=1e-4)
+    assert float(ssim(x, x)) == pytest.approx(1.0, abs=1e-5)
+
+
+def test_the_gradient_of_ssim_is_that_of_finite_differences():
+    generator = torch.Generator().manual_seed(1)
+    x, y = torch.rand(16, 15, 3, generator=generator).requires_grad_(), torch.rand(16, 15, 3, generator=generator)
+    ssim(x, y).backward()
+    direction = torch.randn(x.shape, generator=generator)
+    step = 1e-2
+    change = float(
+        slow_ssim(x.detach() + step * direction, y).mean() - slow_ssim(x.detach() - step * direction, y).mean()
+    )
+    assert float((x.grad * direction).sum()) == pytest.approx(change / (2 * step), rel=2e-2)
+
+
+def test_both_sides_agree_over_any_background_where_alpha_is_the_matte():
+    photo, matte = torch.rand(5, 6, 3), torch.rand(5, 6)
+    for background in (torch.zeros(3), torch.tensor([0.2, 0.9, 0.4])):
+        ours = composite(photo * matte[..., None], matte, background, premultiplied=True)
+        torch.testing.assert_close(ours, composite(photo, matte, background, premultiplied=False))
+
+
+# -- needles ----------------------------------------------------------------------------------------------------------
+
+
+def test_the_clamp_keeps_range_and_spread_and_what_is_within_them():
+    low, high = torch.tensor(-4.0), torch.tensor(0.0)
+    fine = torch.tensor([[-1.0, -2.0, -1.5]])
+    torch.testing.assert_close(clamp_scales(fine, low, high, 3.0), fine)
+    wild = torch.randn(200, 3, generator=torch.Generator().manual_seed(0)) * 20
+    clamped = clamp_scales(wild, low, high, 3.0)
+    assert float(clamped.max()) <= 0.0
+    assert float(clamped.min()) >= -4.0
+    assert float((clamped.amax(1) - clamped.amin(1)).max()) <= 3.0 + 1e-5
+    for a, b in ((0, 1), (0, 2), (1, 2)):
+        assert bool((clamped[:, a] >= clamped[:, b] - 1e-6)[wild[:, a] >= wild[:, b]].all())
+
+
+def test_the_aspect_on_screen_is_that_of_the_covariances_eigenvalues():
+    generator = torch.Generator().manual_seed(2)
+    camera = Camera.frontal(128)
+    means = torch.randn(50, 3, generator=generator) * 0.1 - torch.tensor([0.0, 0.0, 0.7])
+    quats = torch.nn.functional.normalize(torch.randn(50, 4, generator=generator), dim=-1)
+    scales = torch.rand(50, 3, generator=generator).double().mul(6).sub(9).exp().float()
+    axes = projected_axes(means, quats, scales, camera)
+    values = torch.linalg.eigvalsh((axes @ axes.transpose(1, 2)).double())
+    torch.testing.assert_close(
+        log_aspect(axes).double(), 0.5 * (values[:, 1] / values[:, 0]).log(), atol=1e-3, rtol=1e-3
+    )
+
+
+def test_the_projected_axes_are_those_the_rasteriser_draws(truth):
+    from spatialavatar.render import rasterize
+
+    world = truth.pose(truth.reference)
+    camera = truth.camera
+    _, _, info = rasterize(
+        world.means,
+        world.quats,
+        world.scales,
+        world.opacities,
+        world.colors,
+        camera.world_to_camera[None],
+        camera.intrinsics[None],
+        camera.width,
+        camera.height,
+        eps2d=0.0,
+    )
+    seen = (info["radii"][0] > 0).all(-1)
+    axes = projected_axes(world.means, world.quats, world.scales, camera)[seen]
+    covariance = axes @ axes.transpose(1, 2)
+    inverse = torch.linalg.inv(covariance.double())
+    conics = torch.stack([inverse[:, 0, 0], inverse[:, 0, 1], inverse[:, 1, 1]], -1)
+    drawn = info["conics"][0][seen].double()
+    assert float(((drawn - conics).abs().amax(1) / conics.abs().amax(1)).median()) < 1e-3
+
+
+def test_the_penalty_is_nothing_for_round_gaussians_and_shortens_needles():
+    camera = Camera.frontal(128)
+    log_scales = torch.tensor([[-5.0, -5.0, -5.0], [-2.0, -7.0, -7.0]], requires_grad=True)
+    means, quats = torch.tensor([[0.0, 0.0, -0.7]] * 2), torch.tensor([[1.0, 0.0, 0.0, 0.0]] * 2)
+    axes = projected_axes(means, quats, log_scales.exp(), camera)
+    assert largest_aspect(axes) == pytest.approx(math.exp(5.0), rel=1e-3)
+    aspect_loss(axes, 2.0).backward()
+    assert bool(torch.isfinite(log_scales.grad).all())
+    assert float(log_scales.grad[0].abs().max()) == 0.0
+    assert float(log_scales.grad[1, 0]) > 0 > float(log_scales.grad[1, 1])
+
+
+# -- frames -----------------------------------------------------------------------------------------------------------
+
+
+def test_the_reference_is_the_first_frame_of_the_most_closed_jaw():
+    jaw = torch.tensor([[0.3, 0, 0], [0.1, 0, 0], [-0.05, 0.05, 0], [0.2, 0, 0]])
+    assert reference_frame(jaw, torch.Generator()) == 1
+
+
+def test_jaws_at_rest_draw_the_reference_from_the_bottom_decile():
+    jaw = torch.zeros(40, 3)
+    jaw[:, 0] = torch.linspace(0.5, 0.0, 40)
+    drawn = {reference_frame(jaw, torch.Generator().manual_seed(seed)) for seed in range(30)}
+    assert drawn == {36, 37, 38, 39}
+
+
+def test_the_last_fifth_is_held_out_and_lost_frames_are_in_neither_part(track):
+    confidence = torch.ones(FRAMES)
+    confidence[[2, FRAMES - 1]] = 0
+    split = split_frames(track.replace(confidence=confidence), 0.2)
+    assert split.training.tolist() == [0, 1, *range(3, 12)]
+    assert split.held_out.tolist() == [12, 13]
+
+
+def test_torso_and_what_lies_below_the_picture_are_not_asked_of_the_head(truth, track):
+    images, mattes = track.images.clone(), track.mattes.clone()
+    segments = torch.where(mattes > 127, 3, 0).to(torch.uint8)
+    images[:, 40:] = torch.randint(0, 256, (FRAMES, 24, SIZE, 3), generator=torch.Generator().manual_seed(0)).byte()
+    mattes[:, 40:], segments[:, 40:] = 255, 4
+    smooth = torch.linspace(60, 90, 5)[:, None, None] + torch.linspace(0, 100, SIZE)[:, None]
+    images[:, 55:60] = smooth.byte()
+    images[:, 60:], mattes[:, 60:] = images[:, 59:60], 0
+    source = FrameSource(track.replace(images=images, mattes=mattes, segments=segments), truth.head)
+    vertices = truth.head.pose(truth.identity(), track.params[7])[0]
+    weight = source.view(7, vertices, SIZE).weight
+    assert float(weight[40:].max()) == 0.0
+    assert float(weight[24:38, 24:40].min()) == 1.0
+    assert float(weight[2, 2]) == 1.0
+
+
+def test_the_quick_deformation_is_the_avatars(truth, track):
+    deformer = Deformer(truth.head, truth.layout, truth.identity())
+    ours = deformer.carry(truth.gaussians, deformer.frame(track.params[3], 3))
+    theirs = to_world(truth.gaussians, truth.head, truth.layout, truth.head.pose(truth.identity(), track.params[3])[0])
+    for name in ("means", "quats", "scales"):
+        torch.testing.assert_close(getattr(ours, name), getattr(theirs, name), atol=1e-6, rtol=1e-5)
+
+
+# -- the loop ---------------------------------------------------------------------------------------------------------
+
+
+def test_colours_that_the_video_shows_are_found_also_on_frames_it_never_saw(grey, track, tmp_path):
+    refined = run(grey, track)
+    curve = [(10, {"l1": 0.1}), (20, {"l1": 0.05, "aspect": 0.0})]
+    report = write_report(tmp_path / "report", grey, refined, track, QUICK, curve)
+    assert report.held_out
+    assert report.after.psnr > report.before.psnr + 5.0
+    assert report.after.inner_psnr > report.before.inner_psnr + 5.0
+    assert report.after.ssim > report.before.ssim
+    names = [path.name for path in report.files]
+    assert names == ["frames.png", "frames.csv", "curve.csv"]
+    rows = (tmp_path / "report" / "frames.csv").read_text().splitlines()
+    assert len(rows) == 1 + FRAMES // 5
+    assert (tmp_path / "report" / "curve.csv").read_text().splitlines()[0] == "iteration,aspect,l1"
+
+
+def test_layout_and_input_are_untouched(grey, track):
+    before, tensors = layout_hash(grey), [t.clone() for t in _gaussian_tensors(grey)]
+    refined = run(grey, track, dataclasses.replace(QUICK, iterations=12))
+    assert layout_hash(refined) == before == layout_hash(grey)
+    assert refined.layout.id == grey.layout.id
+    assert len(refined.gaussians) == len(grey.gaussians)
+    assert all(torch.equal(a, b) for a, b in zip(tensors, _gaussian_tensors(grey)))
+    assert not torch.equal(refined.gaussians.colors, grey.gaussians.colors)
+
+
+def test_held_out_frames_change_nothing(grey, track):
+    held = split_frames(track, 0.2).held_out
+    images = track.images.clone()
+    images[held] = 255 - images[held]
+    config = dataclasses.replace(QUICK, iterations=10)
+    ours, theirs = run(grey, track, config), run(grey, track.replace(images=images), config)
+    assert torch.equal(ours.gaussians.colors, theirs.gaussians.colors)
+
+
+def test_scales_wait_for_the_end_of_the_warm_up(grey, track):
+    config = dataclasses.replace(QUICK, iterations=40, scale_freeze=3, clamp_scales=False, aspect_weight=0.0)
+    moved = [
+        not torch.allclose(step.avatar.gaussians.scales, grey.gaussians.scales, rtol=1e-6)
+        for step in refine(grey, track, config)
+        if step.iteration <= 5
+    ]
+    assert moved == [False, False, False, False, True, True]
+
+
+def test_alpha_goes_to_the_matte_only_with_random_backgrounds(grey, track):
+    """A ball as grey as the fixed background cannot be told from nothing; over random colours it can."""
+    images = torch.full_like(track.images, 128)
+    faint = dataclasses.replace(
+        grey, gaussians=grey.gaussians.replace(opacities=torch.full_like(grey.gaussians.opacities, 0.3))
+    )
+    cover = {}
+    for random in (True, False):
+        config = dataclasses.replace(QUICK, iterations=40, opacity_rate=0.1, random_background=random)
+        refined = run(faint, track.replace(images=images), config)
+        cover[random] = float(refined.render(track.params[7], track.camera)[1][26:38, 26:38].mean())
+    assert cover[True] > cover[False] + 0.1
+
+
+def test_a_killed_run_resumes_to_the_result_of_an_unbroken_one(grey, track, tmp_path):
+    config = dataclasses.replace(QUICK, iterations=30, tune_frames=True, exposure=True)
+    whole = run(grey, track, config, seed=3)
+    path = tmp_path / "run.safetensors"
+    steps = refine(grey, track, config, checkpoint=path, seed=3)
+    for step in steps:
+        if step.iteration == 13:
+            break
+    steps.close()
+    assert [p.name for p in tmp_path.iterdir()] == ["run.safetensors"]
+    resumed = refine(grey, track, config, checkpoint=path, seed=3)
+    first = next(resumed)
+    assert first.iteration == 14
+    for step in resumed:
+        last = step
+    for ours, theirs in zip(_gaussian_tensors(last.avatar), _gaussian_tensors(whole)):
+        torch.testing.assert_close(ours, theirs, atol=2e-4, rtol=2e-4)
+
+
+def test_a_finished_run_resumes_to_its_result(grey, track, tmp_path):
+    config = dataclasses.replace(QUICK, iterations=6)
+    path = tmp_path / "run.safetensors"
+    whole = run(grey, track, config, checkpoint=path)
+    again = run(grey, track, config, checkpoint=path)
+    assert torch.equal(whole.gaussians.colors, again.gaussians.colors)
+
+
+def test_a_time_budget_ends_the_run(grey, track):
+    *_, last = refine(grey, track, dataclasses.replace(QUICK, iterations=100_000), minutes=0.5 / 60)
+    assert last.fraction == 1.0
+    assert 1 < last.iteration < 5000
+    assert last.preview is not None
+
+
+def test_tuning_finds_a_pose_that_the_tracker_got_wrong(truth, track):
+    """The true ball, seen by a tracker that is off sideways in every training frame but the first."""
+    from spatialavatar.refinement.loop import _Run
+
+    translation = track.params.translation.clone()
+    translation[1:12, 0] += 0.003
+    wrong = track.replace(params=track.params.replace(translation=translation))
+    config = RefineConfig(iterations=60, size=SIZE, tune_frames=True, tune_rate=1.5, color_rate=0.0, position_rate=0.0)
+    state = _Run(truth, wrong, config, 0, None, "auto")
+    while not state.finished:
+        state.step()
+    found = torch.stack([state._tuning.params(wrong.params, f).translation[0, 0] for f in range(1, 12)])
+    error = (found.detach() - track.params.translation[1:12, 0]).abs()
+    assert float(error.mean()) < 0.0015
+
+
+# -- bad input --------------------------------------------------------------------------------------------------------
+
+
+def test_a_track_of_another_head_is_refused(grey, track):
+    with pytest.raises(FormatError, match="tracked with the head model 'cube'"):
+        refine(grey, track.replace(head_id="cube"), QUICK)
+
+
+def test_an_avatar_of_another_layout_is_refused(grey, track):
+    other = make_ball_head(segments=15)
+    with pytest.raises(FormatError, match="another UV layout"):
+        refine(dataclasses.replace(grey, head=other, vertex_offsets=None), track, QUICK)
+
+
+def test_a_short_clip_is_refused(grey, track):
+    three = track.replace(confidence=torch.tensor([1.0] * 3 + [0.0] * (FRAMES - 3)))
+    with pytest.raises(InputError, match="only 3 frames to learn from"):
+        refine(grey, three, QUICK)
+
+
+def test_a_black_clip_is_refused(grey, track):
+    with pytest.raises(InputError, match="only black"):
+        refine(grey, track.replace(images=torch.zeros_like(track.images)), QUICK)
+
+
+def test_a_track_without_pictures_is_refused(grey, track):
+    with pytest.raises(InputError, match="holds no pictures"):
+        refine(grey, track.replace(images=None, mattes=None), QUICK)
+
+
+def test_a_checkpoint_of_another_run_is_refused_and_kept(grey, track, tmp_path):
+    path = tmp_path / "run.safetensors"
+    run(grey, track, dataclasses.replace(QUICK, iterations=3), checkpoint=path)
+    kept = path.read_bytes()
+    with pytest.raises(FormatError, match="belongs to another avatar, video or setting"):
+        refine(grey, track, dataclasses.replace(QUICK, iterations=3), checkpoint=path, seed=1)
+    assert path.read_bytes() == kept
+
+
+def test_a_checkpoint_that_cannot_be_written_is_one_sentence(grey, track, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match="cannot be written"):
+        run(grey, track, dataclasses.replace(QUICK, iterations=3), checkpoint=tmp_path / "file" / "run.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [({"iterations": 0}, "at least 1"), ({"size": 100_000}, "multiple of 4"), ({"holdout": 1.0}, "held-out")],
+)
+def test_constants_that_make_no_sense_are_refused(change, message):
+    with pytest.raises(InputError, match=message):
+        RefineConfig(**change)
+
+
+def test_previews_come_early_and_are_pictures(grey, track):
+    shown = {
+        s.iteration: s.preview
+        for s in refine(grey, track, dataclasses.replace(QUICK, iterations=5))
+        if s.preview is not None
+    }
+    assert list(shown) == [0, 5]
+    assert shown[5].shape == (SIZE, SIZE, 3)
+    assert shown[5].dtype == np.uint8
