@@ -26,6 +26,7 @@ from spatialavatar.head.rotations import axis_angle_to_matrix, matrix_to_axis_an
 from spatialavatar.media import VideoReader, VideoWriter, check_writable
 from spatialavatar.records import Camera, HeadParams, Track
 from spatialavatar.render import render
+from spatialavatar.threads import one_torch_thread
 from spatialavatar.tracking.smoothing import one_euro, one_euro_rotations
 
 Progress = Callable[[float, str], None]
@@ -142,8 +143,10 @@ def drive_frames(avatar: Avatar, track: Track, config: DriveConfig | None = None
     identity = avatar.identity()
     with torch.inference_mode():
         for index in range(len(params)):
-            image, _ = render(avatar.pose(params[index], identity), camera, background=background)
-            yield (image.clamp(0.0, 1.0) * 255.0 + 0.5).to(torch.uint8).cpu().numpy()
+            with one_torch_thread():
+                image, _ = render(avatar.pose(params[index], identity), camera, background=background)
+                frame = (image.clamp(0.0, 1.0) * 255.0 + 0.5).to(torch.uint8).cpu().numpy()
+            yield frame
 
 
 def drive(

@@ -12,6 +12,7 @@ import numpy as np
 from spatialavatar.avatar import Avatar
 from spatialavatar.errors import InputError
 from spatialavatar.media import read_image
+from spatialavatar.threads import one_torch_thread
 
 if TYPE_CHECKING:
     from spatialavatar.generator import SpatialAvatar
@@ -53,8 +54,11 @@ def generate(
     ]
     images = [p if isinstance(p, np.ndarray) else read_image(p) for p in photos]
     report(0.1, "Finding the face")
-    tracks = track_photos(images, model.head, names=names)
-    return model.generate(tracks, progress=lambda fraction, message: report(0.5 + 0.5 * fraction, message))
+    with one_torch_thread():
+        tracks = track_photos(
+            images, model.head, names=names, progress=lambda fraction, message: report(0.1 + 0.4 * fraction, message)
+        )
+        return model.generate(tracks, progress=lambda fraction, message: report(0.5 + 0.5 * fraction, message))
 
 
 @lru_cache(maxsize=1)

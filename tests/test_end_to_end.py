@@ -14,6 +14,7 @@ from spatialavatar.avatar import Avatar
 from spatialavatar.head.arkit import ARKIT_INDEX
 from spatialavatar.media import VideoReader, read_image
 from spatialavatar.motion import Motion, write_motion
+from spatialavatar.threads import one_torch_thread
 from spatialavatar.tracking import track_photo
 
 
@@ -78,3 +79,10 @@ def test_the_head_turns_to_both_sides_and_is_still_a_face(frames: dict[str, np.n
     yaw = {name: math.degrees(float(tracked.params.rotation[0, 1])) for name, tracked in tracks.items()}
     assert yaw["left"] - yaw["rest"] > 18.0
     assert yaw["rest"] - yaw["right"] > 18.0
+
+
+def test_torch_gets_its_threads_back() -> None:
+    before = torch.get_num_threads()
+    with one_torch_thread():
+        assert torch.get_num_threads() == 1
+    assert torch.get_num_threads() == before
