@@ -89,8 +89,7 @@ def build_base(
     report(0.6, "Completing what no photo shows")
     hair = _hair_share(sources, warps, weights)
     colors = complete(head, layout, tables, pooled, seen, hair, teeth_color(sources, found), config)
-    vertices = head.identity(shape, offsets).vertices
-    gaussians = build_surfels(head, layout, tables, vertices, colors, config)
+    gaussians = build_surfels(head, layout, tables, shape, offsets, colors, config)
     kept = carve(head, layout, sources, warps, config.carve_margin)
     gaussians = gaussians.replace(opacities=gaussians.opacities * torch.from_numpy(kept).float())
     report(0.8, "Sharpening")

@@ -10,17 +10,49 @@ from spatialavatar.generator.config import BaseConfig
 from spatialavatar.generator.numerics import Floats, smoothstep
 from spatialavatar.generator.texels import TexelTables, part_mask
 from spatialavatar.head import HeadModel, UVLayout, to_local
+from spatialavatar.head.arkit import ARKIT_INDEX
 from spatialavatar.head.rotations import matrix_to_quat
 from spatialavatar.records import Gaussians
 
 
 def build_surfels(
-    head: HeadModel, layout: UVLayout, tables: TexelTables, vertices: Tensor, colors: Floats, config: BaseConfig
+    head: HeadModel,
+    layout: UVLayout,
+    tables: TexelTables,
+    shape: Tensor,
+    offsets: Tensor,
+    colors: Floats,
+    config: BaseConfig,
 ) -> Gaussians:
-    """Local Gaussians (N) that tile the rest surface ``vertices`` (V, 3), in ``colors`` (N, 3).
+    """Local Gaussians (N) that tile the rest surface of ``shape`` (S,) and ``offsets`` (V, 3), in ``colors`` (N, 3).
 
-    The local means are 0: the binding anchors a Gaussian at its texel's own point.
+    The local means are 0: the binding anchors a Gaussian at its texel's own point. Lids are tiled as they lie when
+    closed, because at rest they are folded, and what tiles the fold leaves holes when it unfolds.
     """
+    identity = head.identity(shape, offsets)
+    quats, scales = _tile(head, layout, tables, identity.vertices, config)
+    lid = torch.from_numpy(tables.lid > 0.5)[:, None]
+    if lid.any():
+        coefficients = torch.zeros(1, len(ARKIT_INDEX))
+        coefficients[0, [ARKIT_INDEX["eyeBlinkLeft"], ARKIT_INDEX["eyeBlinkRight"]]] = 1.0
+        expression, _, _ = head.from_arkit(coefficients.to(head.device))
+        blink = head.pose(identity, head.neutral().replace(expression=expression))[0]
+        closed_quats, closed_scales = _tile(head, layout, tables, blink, config)
+        quats, scales = torch.where(lid, closed_quats, quats), torch.where(lid, closed_scales, scales)
+    opacity = config.opacity * smoothstep(tables.rim, *config.rim_fade)
+    return Gaussians(
+        means=torch.zeros(len(layout), 3),
+        quats=quats,
+        scales=scales,
+        opacities=torch.from_numpy(opacity).float(),
+        colors=torch.from_numpy(colors).float(),
+    )
+
+
+def _tile(
+    head: HeadModel, layout: UVLayout, tables: TexelTables, vertices: Tensor, config: BaseConfig
+) -> tuple[Tensor, Tensor]:
+    """Local rotations (N, 4) and scales (N, 3) of Gaussians that tile the surface ``vertices`` (V, 3)."""
     axes, extent = _texel_axes(head, layout, vertices)
     points = layout.surface(head, vertices).double()
     near = points.numpy()[tables.neighbours[:, :4]]
@@ -37,16 +69,16 @@ def build_surfels(
     tangential = np.minimum(tangential, config.neighbour_limit * limit[:, None])
     normal = config.thickness * np.minimum(spacing, config.thickness_cap)
     scales = np.concatenate([config.tangential * tangential, normal[:, None]], 1).clip(1e-6)
-    opacity = config.opacity * smoothstep(tables.rim, *config.rim_fade)
     world = Gaussians(
         means=points.float(),
         quats=matrix_to_quat(axes).float(),
         scales=torch.from_numpy(scales).float(),
-        opacities=torch.from_numpy(opacity).float(),
-        colors=torch.from_numpy(colors).float(),
+        opacities=torch.ones(len(layout)),
+        colors=torch.zeros(len(layout), 3),
         space="world",
     )
-    return to_local(world, head, layout, vertices).replace(means=torch.zeros(len(layout), 3))
+    local = to_local(world, head, layout, vertices)
+    return local.quats, local.scales
 
 
 def _texel_axes(head: HeadModel, layout: UVLayout, vertices: Tensor) -> tuple[Tensor, Floats]:
