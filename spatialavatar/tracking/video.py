@@ -20,7 +20,7 @@ from spatialavatar.media import VideoReader
 from spatialavatar.records import HeadParams, Track
 from spatialavatar.tracking.fit import Anchor, Fit, FitConfig, Observations, eye_distance, fit_landmarks
 from spatialavatar.tracking.framing import CROP_SIZE, Crop, crop_around_all, cut, landmark_box, separate
-from spatialavatar.tracking.landmarker import FaceLandmarks
+from spatialavatar.tracking.landmarker import FaceLandmarker, FaceLandmarks
 from spatialavatar.tracking.networks import Networks
 from spatialavatar.tracking.photos import MIN_FACE, confidence, face_yaw, shared_networks
 from spatialavatar.tracking.smoothing import one_euro, one_euro_rotations
@@ -40,7 +40,7 @@ class _Scan:
     """What the networks saw in T frames.
 
     Attributes:
-        points: (T, 478, 2) landmarks, pixels of the frames; undefined where nothing was seen.
+        points: (T, L, 2) landmarks, pixels of the frames; 0 where nothing was seen.
         scores: (T, 52) blendshape scores.
         presence: (T,) 0 where nothing was seen.
         fps: frames per second.
@@ -94,7 +94,7 @@ def track_video(
     config = config or FitConfig()
     report = progress or _silent
     scan = _scan(path, networks, max_frames, report)
-    _check_faces(scan, path)
+    _check_size(scan, path)
     crop, tight_side = crop_around_all(scan.points[scan.seen])
     camera = crop.camera(tight_side)
     observed = Observations(
@@ -139,19 +139,31 @@ def _scan(path: Path, networks: Networks, max_frames: int | None, report: Progre
     reader = VideoReader(path, max_side=_MAX_SIDE)
     landmarker = networks.landmarker
     expected = min(reader.frame_count_estimate, max_frames or reader.frame_count_estimate)
-    points: list[np.ndarray] = []
-    scores: list[np.ndarray] = []
-    presence: list[float] = []
-    previous: FaceLandmarks | None = None
-    for frame in _first(reader, max_frames):
-        found = landmarker.track(frame, previous)
-        previous = found
-        presence.append(found.presence if found else 0.0)
-        points.append(found.points[:, :2] if found else np.zeros((478, 2), dtype=np.float32))
-        scores.append(found.blendshapes if found else np.zeros(52, dtype=np.float32))
-        count = len(points)
+    seen: dict[int, FaceLandmarks] = {}
+    warnings: list[str] = []
+    count = 0
+    for count, frame in enumerate(_first(reader, max_frames), 1):
+        found = landmarker.track(frame, seen.get(count - 2))
+        if found is not None:
+            if not seen:
+                warnings += _company(frame, found, landmarker, path.name)
+            seen[count - 1] = found
         report(_SCAN * min(1.0, count / expected), f"Looking at frame {count} of {max(count, expected)}")
-    return _Scan(np.stack(points), np.stack(scores), np.array(presence), reader.fps, tuple(reader.warnings))
+    if not seen:
+        raise NoFaceError(f"No face was found in {path.name}; give a video in which one face is seen well.")
+    length = len(next(iter(seen.values())).points)
+    points = np.zeros((count, length, 2), dtype=np.float32)
+    scores, presence = np.zeros((count, 52), dtype=np.float32), np.zeros(count)
+    for index, found in seen.items():
+        points[index], scores[index], presence[index] = found.points[:, :2], found.blendshapes, found.presence
+    return _Scan(points, scores, presence, reader.fps, (*reader.warnings, *warnings))
+
+
+def _company(frame: np.ndarray, found: FaceLandmarks, landmarker: FaceLandmarker, name: str) -> list[str]:
+    """A sentence where the first frame with a face shows other faces of a like size."""
+    size = landmark_box(found.points)[1]
+    faces = sum(detection.size > 0.3 * size for detection in landmarker.detect(frame))
+    return [f"There are {faces} faces in {name}; the largest one is followed."] if faces > 1 else []
 
 
 def _first(reader: VideoReader, count: int | None) -> Iterator[np.ndarray]:
@@ -161,9 +173,7 @@ def _first(reader: VideoReader, count: int | None) -> Iterator[np.ndarray]:
         yield frame
 
 
-def _check_faces(scan: _Scan, path: Path) -> None:
-    if not scan.seen.any():
-        raise NoFaceError(f"No face was found in {path.name}; give a video in which one face is seen well.")
+def _check_size(scan: _Scan, path: Path) -> None:
     sizes = [landmark_box(points)[1] for points in scan.points[scan.seen]]
     size = float(np.median(sizes))
     if size < MIN_FACE:
