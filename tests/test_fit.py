@@ -10,7 +10,9 @@ from spatialavatar.head import HeadModel
 from spatialavatar.head.arkit import ARKIT_INDEX
 from spatialavatar.head.rotations import axis_angle_to_matrix
 from spatialavatar.records import Camera, HeadParams
+from spatialavatar.tracking.cues import believed_scores, close_lids, shut_eyes
 from spatialavatar.tracking.fit import Anchor, FitConfig, LandmarkHead, Observations, _Solver, fit_landmarks
+from spatialavatar.tracking.landmark_sets import LOWER_LID_LEFT, LOWER_LID_RIGHT, UPPER_LID_LEFT, UPPER_LID_RIGHT
 
 from .ball_head import make_ball_head
 from .puppet_head import SHAPES, UNITS, make_puppet_head
@@ -169,3 +171,41 @@ def test_head_without_landmarks_is_refused_with_a_sentence():
     params = some_params(1)
     with pytest.raises(InputError, match="478-point landmarks"):
         fit_landmarks(make_ball_head(), observe(make_puppet_head(), params))
+
+
+# -- what the networks' readings are worth ----------------------------------------------------------------------------
+
+
+def eyes_with_gap(gap: float) -> torch.Tensor:
+    """(1, 478, 2) landmarks of two eyes 30 pixels wide whose lids are ``gap`` pixels apart; y is down."""
+    points = torch.zeros(1, 478, 2)
+    for upper, lower, outer in ((UPPER_LID_RIGHT, LOWER_LID_RIGHT, 100.0), (UPPER_LID_LEFT, LOWER_LID_LEFT, 200.0)):
+        inwards = 1.0 if outer == 100.0 else -1.0
+        for index in range(9):
+            x, half = outer + inwards * 30.0 * index / 8, 0.5 * gap * (1 - (index / 4 - 1) ** 2)
+            points[0, upper[index]] = torch.tensor([x, 50.0 - half])
+            points[0, lower[index]] = torch.tensor([x, 50.0 + half])
+    return points
+
+
+def test_open_lids_are_left_alone():
+    points = eyes_with_gap(9.0)
+    assert shut_eyes(points).max() == 0
+    torch.testing.assert_close(close_lids(points), points)
+
+
+def test_lids_of_shut_eyes_are_brought_together():
+    points = eyes_with_gap(1.2)
+    assert shut_eyes(points).min() > 0.9
+    closed = close_lids(points)
+    for upper, lower in ((159, 145), (386, 374)):
+        assert closed[0, upper, 1] > closed[0, lower, 1] - 0.3
+        torch.testing.assert_close(closed[0, lower], points[0, lower])
+
+
+def test_resting_scores_count_for_nothing_and_full_ones_for_all():
+    scores = torch.zeros(2, 52)
+    scores[0, ARKIT_INDEX["eyeSquintLeft"]] = 0.25
+    scores[1, ARKIT_INDEX["eyeSquintLeft"]] = 1.0
+    believed = believed_scores(scores)[:, ARKIT_INDEX["eyeSquintLeft"]]
+    assert believed.tolist() == [0.0, 1.0]

@@ -360,6 +360,19 @@ def test_inner_lips_touch_at_rest_and_part_with_the_jaw(head):
     assert gap(1.0)[3:6].min() > 0.012
 
 
+@pytest.mark.slow
+def test_landmarks_are_found_again_on_the_shipped_head(head, repository, monkeypatch):
+    monkeypatch.syspath_prepend(str(repository / "scripts"))
+    from open_head.landmarks import embed_landmarks
+
+    from spatialavatar.tracking.landmarker import FaceLandmarker
+
+    found = HeadModel(head.tensors() | embed_landmarks(head, FaceLandmarker()), head.info)
+    distance = (found.landmarks(head.template) - head.landmarks(head.template)).norm(dim=-1)
+    assert distance.median() < 5e-4
+    assert distance.max() < 6e-3
+
+
 # -- the test faces that cannot be shipped ----------------------------------------------------------------------------
 
 
