@@ -5,6 +5,8 @@ The three steps and what they pass on::
     avatar = spatialavatar.generate(["me.jpg"])  # photos -> Avatar
     motion = spatialavatar.track("driver.mp4")  # photo or video -> Track
     spatialavatar.drive(avatar, motion, "out.mp4")  # Avatar + Track -> video
+
+and one between, for whoever has a video of the person: ``refine(avatar, track)``, which yields ever better avatars.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from spatialavatar.head import HeadModel
     from spatialavatar.pipeline import generate
     from spatialavatar.records import Camera, Gaussians, HeadParams, Track
+    from spatialavatar.refinement import RefineConfig, RefineStep, refine
     from spatialavatar.tracking import track
 
 __version__ = "0.1.0"
@@ -32,11 +35,14 @@ _EXPORTS = {
     "Gaussians": "records",
     "HeadModel": "head",
     "HeadParams": "records",
+    "RefineConfig": "refinement",
+    "RefineStep": "refinement",
     "SpatialAvatar": "generator",
     "SpatialAvatarError": "errors",
     "Track": "records",
     "drive": "driving",
     "generate": "pipeline",
+    "refine": "refinement",
     "track": "tracking",
 }
 
@@ -48,12 +54,15 @@ __all__ = [
     "Gaussians",
     "HeadModel",
     "HeadParams",
+    "RefineConfig",
+    "RefineStep",
     "SpatialAvatar",
     "SpatialAvatarError",
     "Track",
     "__version__",
     "drive",
     "generate",
+    "refine",
     "track",
 ]
 

@@ -1,4 +1,4 @@
-"""The command line: ``spatialavatar generate | drive | track | info | demo``.
+"""The command line: ``spatialavatar generate | refine | drive | track | info | demo``.
 
 Results (paths, or JSON with ``--json``) go to stdout, progress and notes to stderr. A failure is one sentence on stderr
 and exit status 1; ``--debug`` shows the traceback instead.
@@ -12,14 +12,18 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from spatialavatar import __version__
 from spatialavatar.errors import InputError, SpatialAvatarError
 
+if TYPE_CHECKING:
+    from spatialavatar.records import Track
+
 # torch and the networks are imported inside the commands: --help and a typing mistake must not wait for them.
 
 _MOTION_SUFFIXES = (".json", ".csv")
+_REFINE_FRAMES = 1200  # refinement keeps every picture: about 1.6 MB a frame
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -88,6 +92,19 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("-o", "--output", type=Path, default=Path("avatar.safetensors"), help="default: %(default)s")
     command.add_argument("--model", metavar="REPO_OR_FOLDER", help="another generator than the one that ships")
 
+    command = add("refine", _refine, "Make an avatar more like its person, from a video of ten seconds or more")
+    command.add_argument("avatar", type=Path, metavar="AVATAR", help="what 'generate' wrote")
+    command.add_argument("video", type=Path, metavar="VIDEO", help="a video of the person, or its track with pictures")
+    command.add_argument("-o", "--output", type=Path, default=Path("refined.safetensors"), help="default: %(default)s")
+    command.add_argument("--iterations", type=int, default=10_000, help="default: %(default)s")
+    command.add_argument("--minutes", type=float, help="stop after this time, if the iterations take longer")
+    command.add_argument("--size", type=int, default=512, help="of the pictures compared, default: %(default)s")
+    command.add_argument("--resume", action="store_true", help="go on with a run that was interrupted")
+    command.add_argument(
+        "--holdout", type=float, default=0.2, help="share of the video, at its end, to judge by, default: %(default)s"
+    )
+    command.add_argument("--report", type=Path, metavar="DIR", help="write previews, pictures and figures here")
+
     command = add("drive", _drive, "Make an avatar move like a video, a motion file or a track")
     command.add_argument("avatar", type=Path, metavar="AVATAR", help="what 'generate' wrote")
     command.add_argument("--motion", type=Path, required=True, help="a video, a .json or .csv motion, or a saved track")
@@ -142,6 +159,59 @@ def _generate(options: argparse.Namespace) -> None:
     avatar.save(options.output)
     _note(options, *avatar.info.get("warnings", ()))
     print(options.output)
+
+
+def _refine(options: argparse.Namespace) -> None:
+    from contextlib import closing
+
+    from spatialavatar.avatar import Avatar
+    from spatialavatar.media import check_writable
+    from spatialavatar.refinement import RefineConfig, refine, write_report
+    from spatialavatar.refinement.report import write_preview
+
+    config = RefineConfig(iterations=options.iterations, size=options.size, holdout=options.holdout)
+    check_writable(options.output)
+    checkpoint = options.output.with_name(f"{options.output.stem}.checkpoint.safetensors")
+    if not options.resume:
+        checkpoint.unlink(missing_ok=True)
+    elif not checkpoint.exists():
+        raise InputError(f"There is no interrupted run at {checkpoint}; leave --resume out to start one.")
+    avatar = Avatar.load(options.avatar)
+    curve = []
+    with _ProgressBar(options.quiet) as progress:
+        track = _pictures(options.video, lambda fraction, message: progress(0.3 * fraction, message))
+        steps = refine(avatar, track, config, checkpoint=checkpoint, minutes=options.minutes)
+        with closing(steps):
+            for step in steps:
+                progress(0.3 + 0.7 * step.fraction, f"Refining, step {step.iteration} of {config.iterations}")
+                if step.iteration % 10 == 0:
+                    curve.append((step.iteration, step.losses))
+                if options.report and step.preview is not None:
+                    write_preview(options.report, step)
+        refined = step.avatar
+    refined.save(options.output)
+    checkpoint.unlink(missing_ok=True)
+    print(options.output)
+    if options.report:
+        report = write_report(options.report, avatar, refined, track, config, curve)
+        kind = "held-out" if report.held_out else "training"
+        _note(
+            options,
+            f"On {kind} frames: PSNR {report.before.psnr:.2f} dB before, {report.after.psnr:.2f} after; "
+            f"SSIM {report.before.ssim:.3f} before, {report.after.ssim:.3f} after.",
+        )
+        for path in report.files:
+            print(path)
+
+
+def _pictures(path: Path, progress: Callable[[float, str], None]) -> Track:
+    """A video, or a saved track of one, with the pictures that refinement compares with."""
+    from spatialavatar.avatar import default_head
+    from spatialavatar.tracking import load_track, track_video
+
+    if path.suffix.lower() == ".safetensors":
+        return load_track(path)
+    return track_video(path, default_head(), with_images=True, max_frames=_REFINE_FRAMES, progress=progress)
 
 
 def _drive(options: argparse.Namespace) -> None:

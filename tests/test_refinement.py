@@ -5,11 +5,14 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from spatialavatar import avatar as avatar_module
+from spatialavatar import cli
 from spatialavatar.avatar import Avatar
 from spatialavatar.errors import FormatError, InputError, OutputError
 from spatialavatar.head import to_world
@@ -26,6 +29,7 @@ from spatialavatar.refinement.shape_control import (
     projected_axes,
 )
 from spatialavatar.render import render
+from spatialavatar.tracking import save_track
 
 from .ball_head import make_ball_head
 from .test_avatar import make_ball_avatar
@@ -33,6 +37,15 @@ from .test_avatar import make_ball_avatar
 SIZE = 64
 FRAMES = 15
 QUICK = RefineConfig(iterations=60, size=SIZE, color_rate=2e-2)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread():
+    """Tensors this small are done before a second thread has woken up."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 def turning(head, shape: torch.Tensor, frames: int = FRAMES) -> HeadParams:
@@ -450,3 +463,71 @@ def test_previews_come_early_and_are_pictures(grey, track):
     assert list(shown) == [0, 5]
     assert shown[5].shape == (SIZE, SIZE, 3)
     assert shown[5].dtype == np.uint8
+
+
+# -- the command line -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def files(grey, track, tmp_path, monkeypatch) -> tuple[str, str, str]:
+    """Paths of the avatar, of the track, and of what is to be written."""
+    monkeypatch.setattr(avatar_module, "default_head", lambda: grey.head)
+    save_track(track, tmp_path / "clip.safetensors")
+    return (
+        str(grey.save(tmp_path / "ball.safetensors")),
+        str(tmp_path / "clip.safetensors"),
+        str(tmp_path / "refined.safetensors"),
+    )
+
+
+def test_the_command_writes_avatar_and_report_and_clears_up(files, grey, tmp_path, capsys):
+    avatar, clip, output = files
+    given = Path(avatar).read_bytes()
+    line = ["refine", avatar, clip, "-o", output, "--iterations", "20", "--size", "64", "--report", str(tmp_path / "r")]
+    assert cli.main(line) == 0
+    out, err = capsys.readouterr()
+    assert out.splitlines()[0] == output
+    assert "On held-out frames: PSNR" in err
+    refined = Avatar.load(output, grey.head)
+    assert refined.info["refined"] == {"iterations": 20, "frames": 12, "seed": 0}
+    assert sorted(p.name for p in (tmp_path / "r").iterdir()) == [
+        "curve.csv",
+        "frames.csv",
+        "frames.png",
+        "preview_00000.png",
+        "preview_00020.png",
+    ]
+    assert not list(tmp_path.glob("*.checkpoint.safetensors"))
+    assert Path(avatar).read_bytes() == given
+
+
+def test_an_interrupted_command_goes_on_where_it_was(files, tmp_path, monkeypatch, capsys):
+    from spatialavatar.refinement import loop
+
+    avatar, clip, output = files
+    line = ["refine", avatar, clip, "-o", output, "--iterations", "12", "--size", "64"]
+    assert cli.main([*line, "--resume"]) == 1
+    assert "no interrupted run" in capsys.readouterr().err
+    step = loop._Run.step
+
+    def interrupted(self):
+        if self.iteration == 7:
+            raise KeyboardInterrupt
+        return step(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop._Run, "step", interrupted)
+        assert cli.main(line) == 130
+    assert not Path(output).exists()
+    seen = []
+    monkeypatch.setattr(loop._Run, "step", lambda self: (seen.append(self.iteration), step(self))[1])
+    assert cli.main([*line, "--resume"]) == 0
+    assert seen == [7, 8, 9, 10, 11]
+
+
+def test_the_command_says_in_one_sentence_what_a_wrong_file_is(files, track, tmp_path, capsys):
+    avatar, _, output = files
+    save_track(track.replace(head_id="cube"), tmp_path / "cube.safetensors")
+    assert cli.main(["refine", avatar, str(tmp_path / "cube.safetensors"), "-o", output]) == 1
+    assert len(capsys.readouterr().err.strip().splitlines()) == 1
+    assert not Path(output).exists()

@@ -195,7 +195,7 @@ def _beyond_picture(track: Track) -> np.ndarray:
 
 def _repeated_rows(images: np.ndarray, person: np.ndarray) -> int:
     """How many last rows of pictures (T, H, W, 3) repeat one that cuts a person (H, W) off; 0 where none do."""
-    differs = (np.abs(images - images[:, -1:]) > _REPEAT_TOLERANCE).any((0, 2, 3))
+    differs = np.asarray((np.abs(images - images[:, -1:]) > _REPEAT_TOLERANCE).any((0, 2, 3)))
     first = int(differs.nonzero()[0][-1]) + 1 if differs.any() else 0
     if not 2 < first < len(differs) - 2 or person[first + 2 :].any():
         return 0

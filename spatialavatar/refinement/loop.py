@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,7 +36,7 @@ from spatialavatar.render import rasterize, render
 PREVIEWS = (0, 100, 300, 500, 1000, 2000, 4000, 6000, 8000)
 """Iterations after which a step carries a preview, as does the last."""
 
-_CHECKPOINT_EVERY = 500
+_CHECKPOINT_SECONDS = 15.0
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ def refine(
     minutes: float | None = None,
     seed: int = 0,
     backend: str = "auto",
-) -> Iterator[RefineStep]:
+) -> Generator[RefineStep, None, None]:
     """Refine an avatar on a tracked video: same head, same layout, same number of Gaussians, better attributes.
 
     The work is done as the result is iterated over; stopping early (``close()`` of the iterator) leaves a checkpoint.
@@ -86,7 +86,7 @@ def refine(
         avatar: where to start.
         track: T frames with pictures and mattes, tracked with the avatar's head model.
         config: constants.
-        checkpoint: a file to continue from, where it exists, and to write every 500 steps and at the end.
+        checkpoint: a file to continue from, where it exists, and to write every 15 seconds and at the end.
         minutes: a time budget; the learning rates then reach their end with whichever ends first, steps or time.
         seed: of the frames' order and the backgrounds.
         backend: of the rasteriser.
@@ -106,19 +106,20 @@ def refine(
     return _steps(run, path)
 
 
-def _steps(run: _Run, checkpoint: Path | None) -> Iterator[RefineStep]:
-    saved = run.iteration if checkpoint is not None and checkpoint.exists() else -1
+def _steps(run: _Run, checkpoint: Path | None) -> Generator[RefineStep, None, None]:
+    saved, at = run.iteration, run.seconds
     if run.iteration == 0 or run.finished:
         yield run.describe({}, preview=True)
     try:
         while not run.finished:
             terms = run.step()
-            if checkpoint is not None and run.iteration % _CHECKPOINT_EVERY == 0:
+            if checkpoint is not None and run.seconds > at + _CHECKPOINT_SECONDS:
                 run.save(checkpoint)
-                saved = run.iteration
+                saved, at = run.iteration, run.seconds
             yield run.describe(terms, preview=run.finished or run.iteration in PREVIEWS)
     finally:
-        if checkpoint is not None and saved != run.iteration:
+        # A step that was interrupted half-way is no state to go on from; the last checkpoint is.
+        if checkpoint is not None and saved != run.iteration and run.whole:
             run.save(checkpoint)
 
 
@@ -128,7 +129,13 @@ def on_track(avatar: Avatar, track: Track, frame: int) -> Avatar:
 
 
 class _Run:
-    """The state of one refinement."""
+    """The state of one refinement.
+
+    Attributes:
+        iteration: steps made.
+        seconds: that they took, over all sittings.
+        whole: false while a step is half made.
+    """
 
     def __init__(
         self, avatar: Avatar, track: Track, config: RefineConfig, seed: int, minutes: float | None, backend: str
@@ -152,9 +159,8 @@ class _Run:
         self._tuning = FrameTuning(track.params, config)
         self._frame_optimiser = torch.optim.SparseAdam(self._tuning.groups()) if self._tuning.tensors else None
         self._scale_bounds = self._local_scale_bounds(identity.vertices)
-        self._seconds = 0.0
         self._budget = math.inf if minutes is None else 60.0 * minutes
-        self.iteration = 0
+        self.iteration, self.seconds, self.whole = 0, 0.0, True
 
     def _local_scale_bounds(self, rest: Tensor) -> tuple[Tensor, Tensor]:
         """The range of log scales (N, 1) in each Gaussian's triangle units."""
@@ -168,7 +174,7 @@ class _Run:
     @property
     def fraction(self) -> float:
         """How much of the run is done: of its steps or of its time, whichever is more."""
-        return min(1.0, max(self.iteration / self._config.iterations, self._seconds / self._budget))
+        return min(1.0, max(self.iteration / self._config.iterations, self.seconds / self._budget))
 
     @property
     def finished(self) -> bool:
@@ -185,6 +191,7 @@ class _Run:
     def step(self) -> dict[str, Tensor]:
         """Draw frames and a background, render, compare, move; returns the loss's terms."""
         started = time.monotonic()
+        self.whole = False
         self._set_rates()
         for optimiser in self._optimisers:
             optimiser.zero_grad(set_to_none=True)
@@ -200,7 +207,8 @@ class _Run:
             optimiser.step()
         self._constrain()
         self.iteration += 1
-        self._seconds += time.monotonic() - started
+        self.seconds += time.monotonic() - started
+        self.whole = True
         return {name: value.detach() for name, value in terms.items()}
 
     @property
@@ -320,7 +328,7 @@ class _Run:
         for prefix, optimiser, names in self._named_optimisers():
             tensors |= optimiser_tensors(prefix, optimiser, names)
         tensors["generator"] = self._generator.get_state()
-        save_checkpoint(path, tensors, {"run": self._id, "iteration": self.iteration, "seconds": self._seconds})
+        save_checkpoint(path, tensors, {"run": self._id, "iteration": self.iteration, "seconds": self.seconds})
 
     def restore(self, path: Path) -> None:
         """Go on from what :meth:`save` wrote."""
@@ -332,7 +340,7 @@ class _Run:
         for prefix, optimiser, names in self._named_optimisers():
             restore_optimiser(prefix, optimiser, names, tensors)
         self._generator.set_state(tensors["generator"])
-        self.iteration, self._seconds = int(facts["iteration"]), float(facts["seconds"])
+        self.iteration, self.seconds = int(facts["iteration"]), float(facts["seconds"])
 
     def _named_optimisers(self) -> Iterator[tuple[str, torch.optim.Optimizer, list[str]]]:
         yield "adam", self._optimiser, list(FAMILIES)

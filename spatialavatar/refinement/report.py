@@ -18,7 +18,7 @@ from spatialavatar.files import atomic_output
 from spatialavatar.records import Track
 from spatialavatar.refinement.config import RefineConfig
 from spatialavatar.refinement.frames import split_frames
-from spatialavatar.refinement.loop import on_track
+from spatialavatar.refinement.loop import RefineStep, on_track
 from spatialavatar.refinement.metrics import Judge, Score, mean_score
 
 _ROWS = 4
@@ -96,6 +96,19 @@ def write_report(
     _write_table(files[2], ["iteration", *names], [[i, *(losses.get(n, "") for n in names)] for i, losses in curve])
     means = [mean_score([pair[which] for pair in scores]) for which in (0, 1)]
     return RefineReport(means[0], means[1], held_out, files)
+
+
+def write_preview(folder: str | Path, step: RefineStep) -> Path:
+    """Write a step's preview as ``preview_NNNNN.png`` into ``folder``, which is made where it is missing.
+
+    Raises:
+        OutputError: the folder cannot be written.
+    """
+    path = Path(folder) / f"preview_{step.iteration:05d}.png"
+    if step.preview is not None:
+        with atomic_output(path) as temporary:
+            Image.fromarray(step.preview).save(temporary)
+    return path
 
 
 def _spread(frames: Tensor, limit: int) -> list[int]:
