@@ -275,10 +275,23 @@ def test_torso_and_what_lies_below_the_picture_are_not_asked_of_the_head(truth, 
     images[:, 60:], mattes[:, 60:] = images[:, 59:60], 0
     source = FrameSource(track.replace(images=images, mattes=mattes, segments=segments), truth.head)
     vertices = truth.head.pose(truth.identity(), track.params[7])[0]
-    weight = source.view(7, vertices, SIZE).weight
+    weight = source.view(7, vertices, SIZE, whole=True).weight
     assert float(weight[40:].max()) == 0.0
     assert float(weight[24:38, 24:40].min()) == 1.0
     assert float(weight[2, 2]) == 1.0
+
+
+def test_a_window_of_a_frame_is_that_part_of_the_whole_frame(truth, track):
+    source = FrameSource(track, truth.head)
+    vertices = truth.head.pose(truth.identity(), track.params[3])[0]
+    part, whole = source.view(3, vertices, SIZE), source.view(3, vertices, SIZE, whole=True)
+    x0, y0, x1, y1 = part.box
+    assert (x1 - x0) * (y1 - y0) < SIZE * SIZE
+    torch.testing.assert_close(part.image, whole.image[y0:y1, x0:x1])
+    assert float(whole.matte.sum()) == pytest.approx(float(part.matte.sum()))
+    seen, _ = render(truth.pose(track.params[3]), part.window(track.camera))
+    every, _ = render(truth.pose(track.params[3]), track.camera)
+    torch.testing.assert_close(seen, every[y0:y1, x0:x1], atol=1e-5, rtol=1e-4)
 
 
 def test_the_quick_deformation_is_the_avatars(truth, track):

@@ -38,6 +38,8 @@ class RefineConfig:
             without the soft penalty ends at an aspect of 20 = e^3).
         aspect_weight: lambda_aspect (paper: 0.5); 0 switches the penalty off.
         aspect_limit: tau, log of the aspect ratio that is free (paper: no value; its runs end at 8, about e^2).
+        aspect_share: share of the visible Gaussians, drawn anew each step, over which the expectation is taken (ours:
+            the same expectation for a quarter of the time).
         aspect_start: step at which the penalty sets in (paper: 500); at most a tenth of a shorter run.
 
         tune_frames: also refine pose and expression of each training frame (ours).
@@ -75,6 +77,7 @@ class RefineConfig:
     scale_spread: float = 3.0
     aspect_weight: float = 0.5
     aspect_limit: float = 2.0
+    aspect_share: float = 0.25
     aspect_start: int = 500
 
     tune_frames: bool = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import cv2
@@ -35,17 +36,25 @@ class Split:
 
 @dataclass(frozen=True)
 class View:
-    """One frame, ready to be compared with a render.
+    """A window of one frame, ready to be compared with a render.
 
     Attributes:
+        box: x0, y0, x1, y1 of the window, pixels; what lies outside is background only.
         image: (H, W, 3) float32 sRGB.
         matte: (H, W) float32, 1 = person.
         weight: (H, W) float32, 1 where head or background is, 0 where what is seen (torso, clothes) is not the head's.
     """
 
+    box: tuple[int, int, int, int]
     image: Tensor
     matte: Tensor
     weight: Tensor
+
+    def window(self, camera: Camera) -> Camera:
+        """The part of a camera of the whole frame that sees this window."""
+        x0, y0, x1, y1 = self.box
+        shift = camera.intrinsics.new_tensor([[0.0, 0.0, x0], [0.0, 0.0, y0], [0.0, 0.0, 0.0]])
+        return Camera(camera.intrinsics - shift, camera.world_to_camera, x1 - x0, y1 - y0)
 
 
 def split_frames(track: Track, holdout: float) -> Split:
@@ -114,41 +123,48 @@ class FrameSource:
         self._beyond = _beyond_picture(track)
         self._faces = head.faces.cpu().numpy().astype(np.int32)
         self._weights: dict[int, Tensor] = {}
+        self._boxes: dict[int, tuple[float, float, float, float]] = {}
 
-    def view(self, frame: int, vertices: Tensor, size: int, edge_weight: float = 1.0) -> View:
+    def view(self, frame: int, vertices: Tensor, size: int, *, edge_weight: float = 1.0, whole: bool = False) -> View:
         """One frame.
 
         Args:
             frame: its index.
             vertices: (V, 3) posed head, world; only used the first time.
-            size: width and height, pixels.
+            size: width and height of the whole frame, pixels.
             edge_weight: weight of the matte's soft rim.
+            whole: the whole frame instead of the window around the head.
         """
         track = self._track
         assert track.images is not None
         assert track.mattes is not None
         if frame not in self._weights:
-            self._weights[frame] = self._answerable(frame, vertices).to(track.images.device)
-        planes = torch.cat(
-            [
-                track.images[frame].movedim(-1, 0),
-                track.mattes[frame][None],
-                self._weights[frame][None],
-            ]
-        ).float()
-        if size != planes.shape[-1]:
-            planes = torch.nn.functional.interpolate(planes[None], (size, size), mode="area")[0]
-        planes = planes / 255.0
-        image, matte, weight = planes[:3].movedim(0, -1).contiguous(), planes[3], planes[4]
+            weight, self._boxes[frame] = self._answerable(frame, vertices)
+            self._weights[frame] = weight.to(track.images.device)
+        x0, y0, x1, y1 = (0.0, 0.0, 1.0, 1.0) if whole else self._boxes[frame]
+        box = (int(x0 * size), int(y0 * size), math.ceil(x1 * size), math.ceil(y1 * size))
+        parts = (track.images[frame], track.mattes[frame][..., None], self._weights[frame][..., None])
+        picture, matte, weight = (self._cut(part, box, size) for part in parts)
+        matte, weight = matte[..., 0], weight[..., 0]
         if edge_weight != 1.0:
             weight = weight * torch.where((matte > 0.05) & (matte < 0.95), edge_weight, 1.0)
-        return View(image, matte, weight)
+        return View(box, picture, matte, weight)
 
-    def _answerable(self, frame: int, vertices: Tensor) -> Tensor:
-        """(H, W) uint8, 255 where a render of the head can be held to the picture.
+    @staticmethod
+    def _cut(pixels: Tensor, box: tuple[int, int, int, int], size: int) -> Tensor:
+        """A window of (H, W, C) uint8 pixels, scaled to ``size`` first, as float in [0, 1]."""
+        if size != pixels.shape[0]:
+            planes = pixels.movedim(-1, 0)[None].float()
+            pixels = torch.nn.functional.interpolate(planes, (size, size), mode="area")[0].movedim(0, -1)
+        x0, y0, x1, y1 = box
+        return pixels[y0:y1, x0:x1].contiguous() / 255.0
 
-        The person's pixels that the head model has no surface for (torso, clothes, long hair away from the head) are
-        left out, for otherwise Gaussians at the neck grow to paint shoulders.
+    def _answerable(self, frame: int, vertices: Tensor) -> tuple[Tensor, tuple[float, float, float, float]]:
+        """Where a render of the head can be held to the picture: (H, W) uint8, 255 or 0, and a box around the head.
+
+        The box is in parts of the picture's width and height. The person's pixels that the head model has no surface
+        for (torso, clothes, long hair away from the head) are left out, for otherwise Gaussians at the neck grow to
+        paint shoulders.
         """
         track = self._track
         assert track.mattes is not None
@@ -172,7 +188,16 @@ class FrameSource:
             clothes = cv2.dilate((classes == _CLOTHES).astype(np.uint8), np.ones((margin, margin), np.uint8)) > 0
             head = np.where(classes == _BODY_SKIN, beside, head) & ~clothes
         background = track.mattes[frame].cpu().numpy() < 8
-        return torch.from_numpy(((head | background) & ~self._beyond).astype(np.uint8) * 255)
+        answerable = (head | background) & ~self._beyond
+        x, y, width, height = cv2.boundingRect(((answerable & ~background) | (surface > 0)).astype(np.uint8))
+        edge = reach  # a stray Gaussian this far out is still seen and called back
+        box = (
+            max(0, x - edge) / camera.width,
+            max(0, y - edge) / camera.height,
+            min(camera.width, x + width + edge) / camera.width,
+            min(camera.height, y + height + edge) / camera.height,
+        )
+        return torch.from_numpy(answerable.astype(np.uint8) * 255), box
 
 
 def _beyond_picture(track: Track) -> np.ndarray:

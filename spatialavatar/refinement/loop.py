@@ -150,7 +150,8 @@ class _Run:
         jaw = track.params.jaw[self._split.training.to(track.params.jaw.device)]
         self._reference = int(self._split.training[reference_frame(jaw, self._generator)])
         self._start = on_track(avatar, track, self._reference)
-        self._camera = {size: camera_of(track, size) for size in (config.size, config.size // 2)}
+        device = avatar.gaussians.means.device
+        self._camera = {size: camera_of(track, size).to(device) for size in (config.size, config.size // 2)}
         identity = self._start.identity()
         self._deformer = Deformer(avatar.head, avatar.layout, identity)
         self._source = FrameSource(track, avatar.head)
@@ -232,32 +233,36 @@ class _Run:
         draw = torch.randint(len(self._split.training), (), generator=self._generator)
         frame = int(self._split.training[draw])
         size = config.size // 2 if self.fraction < config.progressive else config.size
-        camera = self._camera[size]
         carriers = self._deformer.frame(
             self._tuning.params(self._track.params, frame), None if self._tuning.moves_heads else frame
         )
-        view = self._source.view(frame, carriers.vertices, size, config.edge_weight)
+        view = self._source.view(frame, carriers.vertices, size, edge_weight=config.edge_weight)
         world = self._deformer.carry(local, carriers)
-        device = world.means.device
+        camera = view.window(self._camera[size])
         color, alpha, info = rasterize(
             world.means,
             world.quats,
             world.scales,
             world.opacities,
             world.colors,
-            camera.world_to_camera.to(device)[None],
-            camera.intrinsics.to(device)[None],
-            size,
-            size,
+            camera.world_to_camera[None],
+            camera.intrinsics[None],
+            camera.width,
+            camera.height,
             backend=self._backend,  # type: ignore[arg-type]
         )
         rendered, target = self._composited(self._tuning.expose(color[0], frame), alpha[0, ..., 0], view)
-        terms = {"l1": l1_loss(rendered, target), "ssim": ssim_loss(rendered, target)}
+        # Outside the window both are background: no difference, and a mean over the whole frame all the same.
+        share = camera.width * camera.height / size**2
+        terms = {"l1": share * l1_loss(rendered, target), "ssim": share * ssim_loss(rendered, target)}
         if config.aspect_weight > 0.0 and self.iteration >= config.short_of(config.aspect_start):
             seen = (info["radii"][0] > 0).all(-1).nonzero().squeeze(-1)
+            if config.aspect_share < 1.0:
+                start = torch.randint(round(1.0 / config.aspect_share), (), generator=self._generator)
+                seen = seen[int(start) :: round(1.0 / config.aspect_share)]
             # Positions are not to be moved for a Gaussian's shape, so they are constants here.
             means, quats, scales = (t.index_select(0, seen) for t in (world.means.detach(), world.quats, world.scales))
-            axes = projected_axes(means, quats, scales, camera.to(device))
+            axes = projected_axes(means, quats, scales, camera)
             terms["aspect"] = aspect_loss(axes, config.aspect_limit)
         prior = self._tuning.prior(frame)
         if prior is not None:

@@ -9,11 +9,12 @@ import torch
 from torch import Tensor
 
 from spatialavatar.avatar import Avatar
-from spatialavatar.records import Track
+from spatialavatar.records import Camera, HeadParams, Track
 from spatialavatar.refinement.deformation import Deformer
 from spatialavatar.refinement.frames import FrameSource, View, camera_of
 from spatialavatar.refinement.losses import composite, ssim_map
-from spatialavatar.render import render
+from spatialavatar.refinement.shape_control import largest_aspect, projected_axes
+from spatialavatar.render import rasterize, render
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class Judge:
     def view(self, frame: int) -> View:
         """A frame's pixels."""
         carriers = self._deformer.frame(self._track.params[frame], frame)
-        return self._source.view(frame, carriers.vertices, self._size)
+        return self._source.view(frame, carriers.vertices, self._size, whole=True)
 
     @torch.no_grad()
     def compare(self, avatar: Avatar, frame: int) -> tuple[Tensor, Tensor, Score]:
@@ -64,6 +65,17 @@ class Judge:
             ssim=float((similarity * view.weight).sum() / view.weight.sum().clamp_min(1.0)),
         )
         return image, target, score
+
+
+@torch.no_grad()
+def screen_aspect(avatar: Avatar, params: HeadParams, camera: Camera) -> float:
+    """The largest aspect ratio on screen of any Gaussian that is seen in one view."""
+    world = avatar.pose(params)
+    gaussians = (world.means, world.quats, world.scales, world.opacities, world.colors)
+    view = (camera.world_to_camera[None], camera.intrinsics[None], camera.width, camera.height)
+    _, _, info = rasterize(*gaussians, *view)
+    seen = (info["radii"][0] > 0).all(-1)
+    return largest_aspect(projected_axes(world.means[seen], world.quats[seen], world.scales[seen], camera))
 
 
 def mean_score(scores: list[Score]) -> Score:
