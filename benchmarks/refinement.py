@@ -7,7 +7,7 @@
     python benchmarks/refinement.py CLIPS... --sheets DIR --write     # pictures; rewrites docs/benchmarks.md
 
 The avatar of each clip is made from one of its training frames; the last fifth is held out. PSNR and SSIM are means
-over the held-out frames at 512 pixels over white, torso and clothes left out; "inner" counts the head's own pixels only.
+over the held-out frames at 512 pixels over white, torso and clothes left out; "inner" counts the head's pixels only.
 """
 
 from __future__ import annotations
@@ -173,8 +173,9 @@ def main() -> None:
                 picture.save(options.sheets / f"{path.stem}_{name or 'full'}.png".replace(" ", "_"))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     text = (
-        f"## Refinement{', ablation' if options.ablation else ''}\n\n`python benchmarks/refinement.py`, on {machine()}, "
-        f"PyTorch {torch.__version__}; {options.iterations} steps at {options.size} pixels, "
+        f"## Refinement{', ablation' if options.ablation else ''}\n\n"
+        f"`python benchmarks/refinement.py`, on {machine()}, PyTorch {torch.__version__}; {options.iterations} steps at "
+        f"{options.size} pixels, "
         f"peak memory {peak:.1f} GiB.\n\n{table(HEADER, rows)}"
     )
     print(f"\n{text}")
