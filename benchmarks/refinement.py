@@ -174,8 +174,8 @@ def main() -> None:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     text = (
         f"## Refinement{', ablation' if options.ablation else ''}\n\n"
-        f"`python benchmarks/refinement.py`, on {machine()}, PyTorch {torch.__version__}; {options.iterations} steps at "
-        f"{options.size} pixels, "
+        f"`python benchmarks/refinement.py`, on {machine()}, PyTorch {torch.__version__}; {options.iterations} steps "
+        f"at {options.size} pixels, "
         f"peak memory {peak:.1f} GiB.\n\n{table(HEADER, rows)}"
     )
     print(f"\n{text}")
