@@ -244,7 +244,11 @@ def project_forward(
     radius_x = tl.ceil(half_x)
     radius_y = tl.ceil(half_y)
 
-    seen = valid & (z >= NEAR) & (z <= FAR) & (z != 0.0) & (opacity >= _ALPHA_MIN) & (opacity < float("inf"))
+    # A comparison would take a bare Python number as float32.
+    near = tl.full([BLOCK], NEAR, tl.float64)
+    far = tl.full([BLOCK], FAR, tl.float64)
+    opacity_min = tl.full([BLOCK], _ALPHA_MIN, tl.float64)
+    seen = valid & (z >= near) & (z <= far) & (z != 0.0) & (opacity >= opacity_min) & (opacity < float("inf"))
     seen = seen & (det > 0.0) & (cxx < 1e30) & (cyy < 1e30) & (tl.abs(mean_x) < 1e15) & (tl.abs(mean_y) < 1e15)
     seen = seen & ((radius_x > RADIUS_CLIP) | (radius_y > RADIUS_CLIP))
     seen = seen & (mean_x + radius_x > 0.0) & (mean_x - radius_x < width)
