@@ -18,7 +18,7 @@ from spatialavatar.errors import FormatError, InputError, MissingAssetError, Out
 from spatialavatar.files import atomic_output
 from spatialavatar.head import HeadModel, Identity, UVLayout, build_layout, load_head, to_world
 from spatialavatar.records import Camera, Gaussians, HeadParams
-from spatialavatar.render import render
+from spatialavatar.render import Backend, render
 
 AVATAR_FORMAT = "spatialavatar.avatar"
 AVATAR_VERSION = 1
@@ -82,7 +82,7 @@ class Avatar:
         params: HeadParams | None = None,
         camera: Camera | None = None,
         background: Tensor | None = None,
-        backend: str = "auto",
+        backend: Backend = "auto",
     ) -> tuple[Tensor, Tensor]:
         """Image (H, W, 3) and alpha (H, W) of one frame; by default the first source view.
 

@@ -78,7 +78,7 @@ def run_demo(
 
 
 def contact_sheet(photo: np.ndarray, avatar: Avatar, video: str | Path) -> np.ndarray:
-    """The photo (its crop around the head), the avatar in that view, then frames of ``video`` at even steps: (rows, columns, 3) uint8."""
+    """The photo, the avatar in the photo's view, then frames of ``video`` at even steps: (height, width, 3) uint8."""
     reader = VideoReader(video, max_side=_CELL)
     wanted = _COLUMNS * _ROWS - 2
     total = reader.frame_count_estimate

@@ -34,11 +34,11 @@ def harmonic(
         pull: p (N,) or a number, how strongly.
     """
     data = screening * confidence[:, None] ** 2
-    far = (data * values).sum(0) / max(float(data.sum()), 1e-12) if far is None else far
+    away = (data * values).sum(0) / max(float(data.sum()), 1e-12) if far is None else far
     towards = np.broadcast_to(pull, confidence.shape)[:, None]
     matrix = (laplacian + sp.diags(data[:, 0] + towards[:, 0])).tocsr()
-    start = np.where(confidence[:, None] > 0.5, values, far)
-    return conjugate_gradients(matrix, data * values + towards * far, start)
+    start = np.where(confidence[:, None] > 0.5, values, away)
+    return conjugate_gradients(matrix, data * values + towards * away, start)
 
 
 def add_mirror(tables: TexelTables, colors: Floats, seen: Floats, config: BaseConfig) -> tuple[Floats, Floats]:
@@ -53,7 +53,7 @@ def add_mirror(tables: TexelTables, colors: Floats, seen: Floats, config: BaseCo
     twin = tables.twin
     both = np.minimum(seen, seen[twin])
     ratio = np.log((colors + _OFFSET) / (colors[twin] + _OFFSET)).clip(-config.mirror_clip, config.mirror_clip)
-    balance = harmonic(tables.laplacian, ratio, both, config.mirror_screening)
+    balance = harmonic(tables.laplacian, ratio, both, config.mirror_screening, np.zeros(3), config.light_decay)
     mirrored = ((colors[twin] + _OFFSET) * np.exp(balance) - _OFFSET).clip(0.0, 1.0)
     borrowed = config.mirror_confidence * seen[twin]
     share = np.where(seen >= borrowed, 1.0, seen / np.maximum(borrowed, 1e-9))[:, None]

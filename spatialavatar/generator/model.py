@@ -158,7 +158,7 @@ def read_config(path: Path) -> GeneratorConfig:
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
         base = raw.pop("base", {})
-        pairs = {key: tuple(value) if isinstance(value, list) else value for key, value in base.items()}
+        pairs: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in base.items()}
         return GeneratorConfig(**raw, base=BaseConfig(**pairs))
     except (ValueError, TypeError, AttributeError) as error:
         raise FormatError(f"{path.name} does not fit this release ({error}); update the package.") from error

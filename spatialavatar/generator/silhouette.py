@@ -298,4 +298,4 @@ def _project(points: Floats, intrinsics: Floats) -> Floats:
 
 def _within(pixels: Floats, width: int, height: int, margin: float) -> Mask:
     size = np.array([width, height])
-    return ((pixels >= margin) & (pixels <= size - margin)).all(1)
+    return np.asarray(((pixels >= margin) & (pixels <= size - margin)).all(axis=1))

@@ -73,7 +73,7 @@ def carve(
     size = 2 * round(margin) + 1
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (size, size))
     for source, warped in zip(sources, warps):
-        grown = blur(cv2.dilate(source.matte, kernel), 1.0)
+        grown = blur(np.asarray(cv2.dilate(source.matte, kernel), np.float32), 1.0)
         outside = 1.0 - smoothstep(bilinear(grown, warped.pixels), 0.1, 0.5)
         inside += (1.0 - outside * _inside(source, warped, margin)) / len(sources)
     return np.where(part_mask(head, layout, "scalp", "ears", "neck"), smoothstep(inside, 0.0, 0.7), 1.0)
@@ -152,10 +152,10 @@ def _opening(shape: tuple[int, ...], contours: list[Floats], margin: float) -> t
         mask = np.zeros(shape, np.uint8)
         # Four fractional bits; drawing puts pixel centres at whole numbers, our pixels have them at + 0.5.
         cv2.fillPoly(mask, [np.round((contour - 0.5) * 16).astype(np.int32)], 1, shift=4)
-        far_inside = cv2.distanceTransform(mask, cv2.DIST_L2, 5)
+        far_inside = np.asarray(cv2.distanceTransform(mask, cv2.DIST_L2, 5), np.float32)
         if far_inside.max() < _CLOSED:
             continue
-        far_outside = cv2.distanceTransform(1 - mask, cv2.DIST_L2, 5)
+        far_outside = np.asarray(cv2.distanceTransform(1 - mask, cv2.DIST_L2, 5), np.float32)
         np.maximum(inner, smoothstep(far_inside, margin, 2.0 * margin), out=inner, casting="same_kind")
         # The rim itself belongs to the skin: it carries the lashes and the line between the lips.
         np.maximum(outer, 1.0 - smoothstep(far_outside, 0.0, margin), out=outer, casting="same_kind")
