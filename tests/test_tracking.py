@@ -293,6 +293,13 @@ def test_track_tells_photos_from_videos_by_content(examples, head, tmp_path):
     assert track(disguised, head).fps == 0
 
 
+def test_a_text_file_called_jpg_is_refused_as_a_photo(head, tmp_path):
+    path = tmp_path / "me.jpg"
+    path.write_text("not a picture")
+    with pytest.raises(InputError, match="not a photo"):
+        track(path, head)
+
+
 # -- files ------------------------------------------------------------------------------------------------------------
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mimetypes
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,7 +26,7 @@ def track(
     networks: Networks | None = None,
     progress: Callable[[float, str], None] | None = None,
 ) -> Track:
-    """Track the person in a photo or a video; the file's content decides which it is.
+    """Track the person in a photo or a video; a photo's content or its name tells them apart.
 
     Args:
         path: the file.
@@ -40,6 +41,8 @@ def track(
     """
     path = Path(path)
     head = head or load_head(weights_dir() / "head")
-    if path.is_file() and is_image(path):
+    # What is no photo but is called one is refused as a photo.
+    claims_image = (mimetypes.guess_type(path.name)[0] or "").startswith("image/")
+    if path.is_file() and (is_image(path) or claims_image):
         return track_photo(read_image(path), head, name=path.name, networks=networks, progress=progress)
     return track_video(path, head, with_images=with_images, networks=networks, progress=progress)
