@@ -14,7 +14,7 @@ from spatialavatar.errors import FormatError, InputError, MissingAssetError
 from spatialavatar.generator import BaseConfig, BaseResult, GeneratorConfig, SpatialAvatar, build_base
 from spatialavatar.generator.filling import fill_unseen
 from spatialavatar.generator.numerics import bilinear, graph_laplacian
-from spatialavatar.generator.pooling import apply_gain, exposure_gains, mean_pool
+from spatialavatar.generator.pooling import apply_gain, exposure_gains, match_light, mean_pool
 from spatialavatar.generator.silhouette import fit_silhouette
 from spatialavatar.generator.sources import SourceView, source_views
 from spatialavatar.generator.texels import part_mask, texel_tables
@@ -110,7 +110,7 @@ def test_the_source_view_renders_like_the_photo():
 
 def test_one_source_passes_the_pool_unchanged():
     colors, weights = np.random.default_rng(0).random((50, 3)), np.random.default_rng(1).random(50)
-    (gain,) = exposure_gains([colors], [weights])
+    (gain,) = exposure_gains([colors], [weights], weights > 0)
     pooled, seen = mean_pool([apply_gain(colors, gain)], [weights])
     assert (pooled == colors).all()
     assert (seen == weights).all()
@@ -131,10 +131,27 @@ def test_a_darker_photo_is_brought_to_the_exposure_of_the_others():
     weights = [seen_by(view, w) for view, w in zip(views, warps)]
     samples = [sample(view.image, w) for view, w in zip(views, warps)]
     both = np.minimum(*weights) > 0.9
-    balanced = [apply_gain(s, g) for s, g in zip(samples, exposure_gains(samples, weights))]
+    skin = part_mask(model().head, model().layout, "face")
+    balanced = [apply_gain(s, g) for s, g in zip(samples, exposure_gains(samples, weights, skin))]
     before = np.abs(samples[0] - samples[1])[both].mean()
     after = np.abs(balanced[0] - balanced[1])[both].mean()
     assert after < 0.35 * before
+
+
+def test_a_shadow_in_one_photo_leaves_no_edge_where_another_takes_over():
+    tables = texel_tables(model().head, model().layout, CONFIG)
+    x = template_points()[:, 0]
+    skin = part_mask(model().head, model().layout, "face")
+    plain = np.full((len(x), 3), 0.5)
+    weights = [np.clip(0.5 + x / 0.01, 0, 1), np.clip(0.5 - x / 0.01, 0, 1)]
+    shaded = [plain, 0.6 * plain]
+
+    def edge(colors: list[np.ndarray]) -> float:
+        pooled = mean_pool(colors, weights)[0]
+        return np.abs(pooled[:, None] - pooled[tables.neighbours])[skin].max()
+
+    assert edge(match_light(tables, shaded, weights, CONFIG)) < 0.5 * edge(shaded)
+    assert match_light(tables, [plain], [weights[0]], CONFIG)[0] is plain
 
 
 def test_a_texel_behind_another_surface_is_not_seen():
@@ -215,9 +232,10 @@ def test_surfels_are_flat_and_no_wider_than_their_neighbours_are_far():
         result.gaussians, head, layout, head.identity(painted_track().params.shape, result.vertex_offsets).vertices
     )
     assert (world.scales[:, 2] < 0.5 * world.scales[:, :2].amin(1)).float().mean() > 0.99
-    near = world.means[torch.from_numpy(texel_tables(head, layout, CONFIG).neighbours[:, :4])]
+    tables = texel_tables(head, layout, CONFIG)
+    near = world.means[torch.from_numpy(tables.neighbours[:, :4])]
     distance = (near - world.means[:, None]).norm(dim=-1).mean(1)
-    limited = (distance > 0) & ~torch.from_numpy(part_mask(head, layout, "scalp", "neck"))
+    limited = (distance > 0) & ~torch.from_numpy(part_mask(head, layout, "scalp", "neck") | (tables.lid > 0.5))
     assert (world.scales.amax(1) <= 1.001 * CONFIG.tangential * CONFIG.neighbour_limit * distance)[limited].all()
 
 

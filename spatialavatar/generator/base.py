@@ -14,7 +14,7 @@ from spatialavatar.generator.filling import add_mirror, fill_unseen
 from spatialavatar.generator.hair import seen_hair
 from spatialavatar.generator.interior import complete_eyes, complete_mouth, light_of, teeth_color
 from spatialavatar.generator.numerics import Floats, bilinear, smoothstep
-from spatialavatar.generator.pooling import apply_gain, exposure_gains, mean_pool
+from spatialavatar.generator.pooling import apply_gain, exposure_gains, match_light, mean_pool
 from spatialavatar.generator.silhouette import fit_silhouette
 from spatialavatar.generator.sources import HAIR, SourceView, source_views
 from spatialavatar.generator.surfels import build_surfels
@@ -30,7 +30,7 @@ Progress = Callable[[float, str], None]
 _INTERIOR = ("mouth", "tongue", "teeth_upper", "teeth_lower")
 """Parts in the dark behind the lips, whose colours are known better than they are seen."""
 
-_ENOUGH = 0.2
+_ENOUGH = 0.08
 """Share of a region's seen texels that must show what the region is made of for the others to be left out."""
 
 
@@ -84,8 +84,10 @@ def build_base(
     found = [openings(source, config.opening_margin) for source in sources]
     weights = [visibility(head, layout, tables, s, o, w, config) for s, o, w in zip(sources, found, warps)]
     samples = [_sample(tables, s, o, w) for s, o, w in zip(sources, found, warps)]
-    gains = exposure_gains(samples, weights)
-    pooled, seen = mean_pool([apply_gain(colors, gain) for colors, gain in zip(samples, gains)], weights)
+    gains = exposure_gains(samples, weights, part_mask(head, layout, "face"))
+    balanced = [apply_gain(colors, gain) for colors, gain in zip(samples, gains)]
+    matched = match_light(tables, balanced, weights, config)
+    pooled, seen = mean_pool(matched, weights)
     report(0.6, "Completing what no photo shows")
     hair = _hair_share(sources, warps, weights)
     colors = complete(head, layout, tables, pooled, seen, hair, teeth_color(sources, found), config)
@@ -93,7 +95,8 @@ def build_base(
     kept = carve(head, layout, sources, warps, config.carve_margin)
     gaussians = gaussians.replace(opacities=gaussians.opacities * torch.from_numpy(kept).float())
     report(0.8, "Sharpening")
-    gaussians = sharpen(head, layout, tables, gaussians, sources, warps, weights, gains, offsets, config)
+    shifts = [after - before for before, after in zip(balanced, matched)]
+    gaussians = sharpen(head, layout, tables, gaussians, sources, warps, weights, gains, shifts, offsets, config)
     gaussians.check()
     report(1.0, "Done")
     return BaseResult(
@@ -150,6 +153,7 @@ def sharpen(
     warps: Sequence[Warp],
     weights: Sequence[Floats],
     gains: Sequence[Floats],
+    shifts: Sequence[Floats],
     offsets: Tensor,
     config: BaseConfig,
 ) -> Gaussians:
@@ -167,11 +171,11 @@ def sharpen(
     for _ in range(config.sharpening_rounds):
         current = gaussians.replace(colors=torch.from_numpy(colors).float())
         missing = []
-        for source, warped, photo in zip(sources, warps, photos):
+        for source, warped, photo, shift in zip(sources, warps, photos, shifts):
             posed = to_world(current, head, layout, head.pose(identity, source.params)[0])
             image, alpha = render(posed, source.camera)
             covered = alpha.numpy()[..., None]
-            missing.append(bilinear((photo * covered - image.numpy()).astype(np.float32), warped.pixels))
+            missing.append(bilinear((photo * covered - image.numpy()).astype(np.float32), warped.pixels) + shift)
         residual, _ = mean_pool(missing, gates)
         step = config.sharpening_step * strength * residual
         colors = (colors + step).clip(0.0, 1.0)

@@ -37,6 +37,8 @@ class BaseConfig:
     keep: tuple[float, float] = (0.25, 0.75)
     mirror_screening: float = 0.3
     mirror_clip: float = 0.7
+    # How quickly a difference of light is forgotten away from where it was measured (0.003: within about 18 texels).
+    light_decay: float = 0.003
     mirror_confidence: float = 0.6
 
     # Brightness relative to the skin around, up to which a lid texel is replaced, and from which it is kept.
@@ -77,7 +79,7 @@ class BaseConfig:
     # Sharpening: rounds of adding back what the render misses of the photo, where the photo is clearly seen.
     sharpening_rounds: int = 3
     sharpening_step: float = 0.9
-    sharpening_limit: float = 0.25
+    sharpening_limit: float = 0.15
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from spatialavatar.generator.numerics import Floats
+from spatialavatar.generator.config import BaseConfig
+from spatialavatar.generator.filling import harmonic
+from spatialavatar.generator.numerics import Floats, Mask, smoothstep
+from spatialavatar.generator.texels import TexelTables
 
 _OFFSET = 0.04
 """Added before logarithms, so that noise in the darkest pixels is no exposure difference."""
@@ -15,15 +18,18 @@ _ENOUGH = 100
 """Texels that two sources must share before their exposures are compared."""
 
 
-def exposure_gains(colors: Sequence[Floats], weights: Sequence[Floats]) -> list[Floats]:
+def exposure_gains(colors: Sequence[Floats], weights: Sequence[Floats], skin: Mask) -> list[Floats]:
     """Gains that bring the sources to one exposure and white balance; for :func:`apply_gain`.
 
-    Per source and channel one gain, fitted to the medians of the logarithmic differences of the texels that two sources
-    both see. The gains' product is one: a single source stays exactly as it is, and no source is the reference.
+    Per source and channel one gain, from the differences of two sources' logarithms: the median over the texels that
+    both see, and the difference of the medians over the skin that each sees. A face that turns under a fixed light
+    changes the first, another side of the face the second; only what both say is exposure. The gains' product is one: a
+    single source stays exactly as it is, and no source is the reference.
 
     Args:
         colors: K arrays (N, 3).
         weights: K arrays (N,) in [0, 1].
+        skin: (N,) bool.
 
     Returns:
         K arrays (3,).
@@ -38,14 +44,17 @@ def exposure_gains(colors: Sequence[Floats], weights: Sequence[Floats]) -> list[
         for b in range(a + 1, count):
             both = weights[a] * weights[b]
             seen = both > 0.1
-            if seen.sum() < _ENOUGH:
+            skins = [skin & (weights[k] > 0.5) for k in (a, b)]
+            if min(seen.sum(), skins[0].sum(), skins[1].sum()) < _ENOUGH:
                 continue
-            middle = np.median(logs[b][seen] - logs[a][seen], axis=0)
+            shared = np.median(logs[b][seen] - logs[a][seen], axis=0)
+            whole = np.median(logs[b][skins[1]], axis=0) - np.median(logs[a][skins[0]], axis=0)
+            agreed = np.minimum(np.abs(shared), np.abs(whole)) * np.sign(shared) * (shared * whole > 0)
             weight = float(both[seen].sum())
             normal[[a, b], [a, b]] += weight
             normal[[a, b], [b, a]] -= weight
-            right[a] += weight * middle
-            right[b] -= weight * middle
+            right[a] += weight * agreed
+            right[b] -= weight * agreed
     return list(np.exp(np.linalg.lstsq(normal, right, rcond=None)[0]))
 
 
@@ -54,6 +63,37 @@ def apply_gain(colors: Floats, gain: Floats) -> Floats:
     if (gain == 1.0).all():
         return colors
     return np.clip((colors + _OFFSET) * gain - _OFFSET, 0.0, 1.0)
+
+
+def match_light(
+    tables: TexelTables, colors: Sequence[Floats], weights: Sequence[Floats], config: BaseConfig
+) -> list[Floats]:
+    """Bring the sources' shading together, so that no edge shows where one source takes over from another.
+
+    Each source is multiplied by a smooth field: the ratio of the sources' mean to it where others see the same texels,
+    extended to where only it does. Detail stays; a single source stays exactly as it is.
+
+    Args:
+        tables: of the layout.
+        colors: K arrays (N, 3).
+        weights: K arrays (N,) in [0, 1].
+        config: constants.
+    """
+    if len(colors) == 1:
+        return [colors[0]]
+    # Who sees a texel at all counts alike: the weighted mean is each source's own where it sees best.
+    present = [smoothstep(weight, 0.0, 0.4) for weight in weights]
+    logs = [np.log(np.maximum(color, 0.0) + _OFFSET) for color in colors]
+    mean, _ = mean_pool(logs, present)
+    matched = []
+    for k, log in enumerate(logs):
+        others = np.max([p for j, p in enumerate(present) if j != k], axis=0)
+        ratio = (mean - log).clip(-config.mirror_clip, config.mirror_clip)
+        field = harmonic(
+            tables.laplacian, ratio, present[k] * others, config.mirror_screening, np.zeros(3), config.light_decay
+        )
+        matched.append((np.exp(log + field) - _OFFSET).clip(0.0, 1.0))
+    return matched
 
 
 def mean_pool(colors: Sequence[Floats], weights: Sequence[Floats]) -> tuple[Floats, Floats]:
