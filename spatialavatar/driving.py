@@ -4,7 +4,8 @@ Two ways to carry a performance over:
 
 * *relative* (default): the driver's difference to its own neutral is put on the avatar's neutral, so that the driver's
   identity (which no fit separates fully from its expression) does not leak into the avatar; the avatar faces the camera
-  where the driver's head is in its mean pose, and head turns are shared between torso and neck.
+  where the driver's head is at rest (the clip's mean, or what a motion file calls zero), and head turns are shared
+  between torso and neck.
 * *absolute*: parameters are taken as they are, seen by the track's own camera: self-reenactment.
 """
 
@@ -25,7 +26,7 @@ from spatialavatar.head.arkit import ARKIT_52
 from spatialavatar.head.rotations import axis_angle_to_matrix, matrix_to_axis_angle
 from spatialavatar.media import VideoReader, VideoWriter, check_writable
 from spatialavatar.records import Camera, HeadParams, Track
-from spatialavatar.render import render
+from spatialavatar.render import best_device, render
 from spatialavatar.threads import one_torch_thread
 from spatialavatar.tracking.smoothing import one_euro, one_euro_rotations
 
@@ -116,6 +117,7 @@ def retarget(track: Track, avatar: Avatar, config: DriveConfig) -> tuple[HeadPar
         )
     if len(track) == 0:
         raise InputError("The motion has no frames; give a longer one.")
+    track = track.replace(images=None, mattes=None, segments=None).to(avatar.shape.device)
     params = _smoothed(track.params, track.fps, config.smoothing)
     if not config.relative:
         scaled = params.replace(expression=params.expression * config.strength, shape=avatar.shape)
@@ -141,12 +143,12 @@ def drive_frames(avatar: Avatar, track: Track, config: DriveConfig | None = None
     params, camera = retarget(track, avatar, config)
     background = torch.tensor(config.background, dtype=torch.float32, device=avatar.shape.device)
     identity = avatar.identity()
-    with torch.inference_mode():
-        for index in range(len(params)):
-            with one_torch_thread():
-                image, _ = render(avatar.pose(params[index], identity), camera, background=background)
-                frame = (image.clamp(0.0, 1.0) * 255.0 + 0.5).to(torch.uint8).cpu().numpy()
-            yield frame
+    for index in range(len(params)):
+        # Both settings are the thread's own and must not be in force while the caller holds the frame.
+        with torch.inference_mode(), one_torch_thread():
+            image, _ = render(avatar.pose(params[index], identity), camera, background=background)
+            frame = (image.clamp(0.0, 1.0) * 255.0 + 0.5).to(torch.uint8).cpu().numpy()
+        yield frame
 
 
 def drive(
@@ -156,6 +158,7 @@ def drive(
     config: DriveConfig | None = None,
     *,
     audio: str | Path | None = None,
+    device: torch.device | str | None = None,
     progress: Progress | None = None,
 ) -> DriveReport:
     """Render ``avatar`` moving like ``motion`` into the video ``out``.
@@ -166,6 +169,7 @@ def drive(
         out: the mp4 to write; it appears whole or not at all.
         config: how the performance is carried over.
         audio: a file whose sound goes into the video; overrides the driver's own.
+        device: where to render; by default on a CUDA device where a renderer works there, else on the CPU.
         progress: called with (fraction, message).
 
     Raises:
@@ -181,8 +185,9 @@ def drive(
         audio = _sound_of(Path(motion))
     start = 0.0 if isinstance(motion, Track) else 0.5
     rendering = _part(report, start, 1.0)
+    frames = drive_frames(avatar.to(device or best_device()), track, config)
     with VideoWriter(out, (config.size, config.size), track.fps, audio_from=audio) as writer:
-        for count, frame in enumerate(drive_frames(avatar, track, config), 1):
+        for count, frame in enumerate(frames, 1):
             writer.write(frame)
             rendering(count / len(track), f"Rendering frame {count} of {len(track)}")
     held = int((track.confidence <= 0).sum())
@@ -218,12 +223,13 @@ def _relative_expression(track: Track, params: HeadParams, strength: float) -> t
 
 
 def _relative_pose(track: Track, params: HeadParams, config: DriveConfig) -> tuple[Tensor, Tensor, Tensor]:
-    """Torso rotation, neck rotation and translation relative to the driver's mean pose, each (T, 3)."""
+    """Torso rotation, neck rotation and translation relative to the driver's resting pose, each (T, 3)."""
     seen = track.confidence > 0
     if not bool(seen.any()):
         seen = torch.ones_like(seen)
     matrices = axis_angle_to_matrix(params.rotation) @ axis_angle_to_matrix(params.neck)
-    home = _mean_rotation(matrices[seen])
+    rest = track.neutral_rotation
+    home = _mean_rotation(matrices[seen]) if rest is None else axis_angle_to_matrix(rest)
     turn = matrix_to_axis_angle(matrices @ home.T)
     torso = axis_angle_to_matrix((1.0 - config.neck_share) * turn)
     neck = matrix_to_axis_angle(torso.transpose(-1, -2) @ axis_angle_to_matrix(turn))

@@ -26,7 +26,9 @@ def atomic_output(path: str | Path) -> Iterator[Path]:
             raise IsADirectoryError("it is a folder")
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary.touch()
+        mode = temporary.stat().st_mode
         yield temporary
+        temporary.chmod(mode)  # some writers make files that only their owner may read
         os.replace(temporary, path)
     except OSError as error:
         if isinstance(error, OutputError):

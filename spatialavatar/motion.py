@@ -90,7 +90,7 @@ class Motion:
         """The motion as parameters of ``head`` with its mean shape, seen by a frontal 512-pixel camera.
 
         The whole head rotation goes to the global joint, as the tracker has it. The neutral of the track is the
-        neutral of ``head``: weights are relative to a resting face by definition.
+        neutral of ``head``: weights are relative to a resting face, and rotations to the camera, by definition.
         """
         weights = self.weights.to(head.device)
         expression, jaw, eyes = head.from_arkit(weights)
@@ -110,6 +110,7 @@ class Motion:
             confidence=confidence,
             blendshapes=self.weights,
             neutral_expression=torch.zeros(head.expression_count + 9, device=head.device),
+            neutral_rotation=torch.zeros(3, device=head.device),
         )
 
     @staticmethod

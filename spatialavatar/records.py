@@ -203,6 +203,7 @@ class Track(_Record):
         blendshapes: (T, 52) ARKit-52 scores of the landmark network in the order of ``ARKIT_52``, or None.
         crop: (T, 4) x0, y0, x1, y1 of the crop in source pixels, or None.
         neutral_expression: (E + 9,) the clip's own neutral: expression, jaw (3), eyes (6); or None.
+        neutral_rotation: (3,) head rotation that counts as facing the viewer, axis-angle; or None for the clip's mean.
         warnings: plain sentences about this input, for people.
     """
 
@@ -218,6 +219,7 @@ class Track(_Record):
     blendshapes: Tensor | None = None
     crop: Tensor | None = None
     neutral_expression: Tensor | None = None
+    neutral_rotation: Tensor | None = None
     warnings: tuple[str, ...] = ()
 
     def __len__(self) -> int:

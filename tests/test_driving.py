@@ -142,3 +142,19 @@ def test_a_failure_half_way_leaves_no_video(avatar, tmp_path):
 def test_settings_out_of_range_are_refused(bad):
     with pytest.raises(InputError):
         DriveConfig(**bad)
+
+
+def test_a_motion_whose_rest_is_known_is_not_centred_on_its_mean(avatar):
+    turn = torch.tensor([[0.0, 0.4, 0.0]]).repeat(6, 1)
+    track = make_track(avatar, rotation=turn)
+    centred, _ = retarget(track, avatar, STILL)
+    known, _ = retarget(track.replace(neutral_rotation=torch.zeros(3)), avatar, STILL)
+    torch.testing.assert_close(centred.rotation + centred.neck, torch.zeros(6, 3), atol=1e-5, rtol=0)
+    torch.testing.assert_close(known.rotation + known.neck, turn, atol=1e-5, rtol=0)
+
+
+def test_the_caller_keeps_gradients_and_threads_while_it_holds_a_frame(avatar):
+    threads = torch.get_num_threads()
+    for _ in drive_frames(avatar, make_track(avatar, 2), STILL):
+        assert not torch.is_inference_mode_enabled()
+        assert torch.get_num_threads() == threads

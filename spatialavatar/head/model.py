@@ -197,7 +197,9 @@ class HeadModel:
         return self.template.device
 
     def to(self, device: torch.device | str) -> HeadModel:
-        """A copy of the model on ``device``."""
+        """The model on ``device``: itself where it is there already, else a copy."""
+        if torch.device(device) == self.device:
+            return self
         moved = {name: getattr(self, name).to(device) for name in _REQUIRED if name != "parents"}
         moved["parents"] = torch.tensor(self.parents)
         for count, (faces, bary) in self.landmark_embeddings.items():

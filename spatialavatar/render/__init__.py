@@ -19,7 +19,7 @@ from spatialavatar.records import Camera, Gaussians
 Renderer = Literal["cpu", "gsplat", "triton"]
 Backend = Literal["auto", Renderer]
 
-__all__ = ["Backend", "Renderer", "choose_backend", "rasterize", "render", "warmup", "why_unusable"]
+__all__ = ["Backend", "Renderer", "best_device", "choose_backend", "rasterize", "render", "warmup", "why_unusable"]
 
 
 def rasterize(
@@ -162,6 +162,13 @@ def choose_backend(device: torch.device | str, backend: Backend = "auto") -> Ren
             f'The {backend} backend cannot be used: {reason}; move the tensors to the CPU or ask for backend="cpu".'
         )
     return backend
+
+
+def best_device() -> torch.device:
+    """Where rendering is fastest: a CUDA device on which a renderer works, else the CPU."""
+    if torch.cuda.is_available() and any(why_unusable(renderer) is None for renderer in ("gsplat", "triton")):
+        return torch.device("cuda")
+    return torch.device("cpu")
 
 
 def why_unusable(renderer: Renderer) -> str | None:

@@ -27,7 +27,9 @@ _OPTIONAL: Final = (
     "blendshapes",
     "crop",
     "neutral_expression",
+    "neutral_rotation",
 )
+_PER_CLIP: Final = ("neutral_expression", "neutral_rotation")
 
 
 def save_track(track: Track, path: str | Path) -> None:
@@ -115,7 +117,7 @@ def _check(track: Track, path: Path) -> None:
     count = len(track)
     per_frame = {name: getattr(track.params, name) for name in _PARAMS if name != "shape"}
     per_frame["confidence"] = track.confidence
-    per_frame.update({name: getattr(track, name) for name in _OPTIONAL if name != "neutral_expression"})
+    per_frame.update({name: getattr(track, name) for name in _OPTIONAL if name not in _PER_CLIP})
     for name, value in per_frame.items():
         if value is not None and len(value) != count:
             raise FormatError(f"The track {path} holds {len(value)} {name} for {count} frames; track the input again.")
