@@ -79,8 +79,7 @@ def first_avatar(track: Track) -> Avatar:
     return default_model().generate(frame_of(track, frame))
 
 
-def judged(track: Track, avatar: Avatar, stride: int) -> Score:
-    judge = Judge(track, avatar)
+def judged(judge: Judge, track: Track, avatar: Avatar, stride: int) -> Score:
     return mean_score([judge.compare(avatar, int(f))[2] for f in split_frames(track, 0.2).held_out[::stride]])
 
 
@@ -98,13 +97,15 @@ def measure(track: Track, avatar: Avatar, config: RefineConfig, stride: int) -> 
     seconds = time.perf_counter() - began
     refined = step.avatar
     aspect = max(screen_aspect(refined, turned(refined.reference, yaw), refined.camera) for yaw in YAWS)
-    scores = judged(track, start, stride), judged(track, refined, stride)
-    return Result(*scores, aspect, seconds, config.iterations, refined)
+    judge = Judge(track, start)
+    scores = [judged(judge, track, one, stride) for one in (start, refined)]
+    return Result(scores[0], scores[1], aspect, seconds, config.iterations, refined)
 
 
 def sheet(track: Track, avatar: Avatar, refined: Avatar) -> np.ndarray:
     """Held-out frames (target, before, after, four times the error), then both avatars turned."""
-    start, judge = on_track(avatar, track, 0), Judge(track, refined)
+    start = on_track(avatar, track, 0)
+    judge = Judge(track, start)
     held = split_frames(track, 0.2).held_out
     rows = []
     for frame in held[torch.linspace(0, len(held) - 1, 4).long()].tolist():

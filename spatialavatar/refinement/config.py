@@ -42,6 +42,11 @@ class RefineConfig:
             the same expectation for a quarter of the time).
         aspect_start: step at which the penalty sets in (paper: 500); at most a tenth of a shorter run.
 
+        shape_share: share of the run, at its start, in which the rest head is refined too, smoothly (ours; 0 is the
+            paper's frozen mesh).
+        shape_rate: its learning rate, metres.
+        shape_smoothness: about the square of the length, in mesh edges, over which it moves as one.
+        shape_pull: weight of the squared displacement, centimetres.
         tune_frames: also refine pose and expression of each training frame (ours).
         tune_prior: weight of the pull to the tracker's values, in units of the deviations below.
         tune_rate: learning rate, in units of the deviations.
@@ -80,6 +85,10 @@ class RefineConfig:
     aspect_share: float = 0.25
     aspect_start: int = 500
 
+    shape_share: float = 0.0
+    shape_rate: float = 1e-4
+    shape_smoothness: float = 30.0
+    shape_pull: float = 1e-3
     tune_frames: bool = False
     tune_prior: float = 1e-3
     tune_rate: float = 2e-2

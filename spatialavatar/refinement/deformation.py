@@ -56,21 +56,32 @@ class Deformer:
         self._corners = head.faces[layout.faces].reshape(-1)
         self._kept: OrderedDict[int, TriangleCarriers] = OrderedDict()
 
-    def frame(self, params: HeadParams, key: int | None = None) -> TriangleCarriers:
-        """Pose one frame; with a ``key`` the result is kept (the least recently used are dropped), without gradient."""
+    def set_rest(self, vertices: Tensor) -> None:
+        """Take another rest head, (V, 3) in head space, from now on."""
+        self._identity = Identity(vertices, self._identity.joints)
+        self._kept.clear()
+
+    def frame(self, params: HeadParams, key: int | None = None, displaced: Tensor | None = None) -> TriangleCarriers:
+        """Pose one frame.
+
+        With a ``key`` the result is kept (the least recently used are dropped) and without gradient. ``displaced``
+        (V, 3) is added to the rest head in this frame only.
+        """
+        if displaced is not None:
+            return self._posed(params, Identity(self._identity.vertices + displaced, self._identity.joints))
         if key is None:
-            return self._posed(params)
+            return self._posed(params, self._identity)
         carriers = self._kept.pop(key, None)
         if carriers is None:
             with torch.no_grad():
-                carriers = self._posed(params)
+                carriers = self._posed(params, self._identity)
             while self._kept and (len(self._kept) + 1) * carriers.nbytes > _CACHE_BYTES:
                 self._kept.popitem(last=False)
         self._kept[key] = carriers
         return carriers
 
-    def _posed(self, params: HeadParams) -> TriangleCarriers:
-        vertices = self._head.pose(self._identity, params)[0]
+    def _posed(self, params: HeadParams, identity: Identity) -> TriangleCarriers:
+        vertices = self._head.pose(identity, params)[0]
         frames = triangle_frames(vertices[self._head.faces])
         return TriangleCarriers(vertices, frames.rotation.flatten(1), frames.quat, frames.scale)
 

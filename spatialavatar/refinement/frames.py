@@ -125,6 +125,11 @@ class FrameSource:
         self._weights: dict[int, Tensor] = {}
         self._boxes: dict[int, tuple[float, float, float, float]] = {}
 
+    def forget_regions(self) -> None:
+        """Judge anew what the head can answer for: its mesh has changed."""
+        self._weights.clear()
+        self._boxes.clear()
+
     def view(self, frame: int, vertices: Tensor, size: int, *, edge_weight: float = 1.0, whole: bool = False) -> View:
         """One frame.
 

@@ -29,6 +29,7 @@ from spatialavatar.refinement.deformation import Deformer
 from spatialavatar.refinement.frames import FrameSource, View, camera_of, check_track, reference_frame, split_frames
 from spatialavatar.refinement.losses import composite, l1_loss, ssim_loss
 from spatialavatar.refinement.parameters import FAMILIES, Attributes
+from spatialavatar.refinement.rest_shape import RestShape
 from spatialavatar.refinement.shape_control import aspect_loss, clamp_scales, projected_axes
 from spatialavatar.refinement.tuning import FrameTuning
 from spatialavatar.render import rasterize, render
@@ -159,6 +160,12 @@ class _Run:
         self._optimiser = torch.optim.Adam(self._attributes.groups(config), eps=config.adam_epsilon, fused=True)
         self._tuning = FrameTuning(track.params, config)
         self._frame_optimiser = torch.optim.SparseAdam(self._tuning.groups()) if self._tuning.tensors else None
+        self._shape = RestShape(avatar.head, config.shape_smoothness) if config.shape_share > 0.0 else None
+        self._shape_optimiser = None
+        if self._shape is not None:
+            group = {"params": [self._shape.tensors["u"]], "lr": config.shape_rate, "base": config.shape_rate}
+            self._shape_optimiser = torch.optim.Adam([group])
+        self._rest = identity.vertices
         self._scale_bounds = self._local_scale_bounds(identity.vertices)
         self._budget = math.inf if minutes is None else 60.0 * minutes
         self.iteration, self.seconds, self.whole = 0, 0.0, True
@@ -207,7 +214,10 @@ class _Run:
         for optimiser in self._optimisers:
             optimiser.step()
         self._constrain()
+        shaping = self.shaping
         self.iteration += 1
+        if shaping and not self.shaping:
+            self._settle_shape()
         self.seconds += time.monotonic() - started
         self.whole = True
         return {name: value.detach() for name, value in terms.items()}
@@ -218,8 +228,20 @@ class _Run:
         return self.iteration < self._config.short_of(self._config.scale_freeze)
 
     @property
+    def shaping(self) -> bool:
+        """Whether the rest head moves."""
+        return self._shape is not None and self.iteration < self._config.shape_share * self._config.iterations
+
+    @torch.no_grad()
+    def _settle_shape(self) -> None:
+        """Freeze the rest head as it is now."""
+        assert self._shape is not None
+        self._deformer.set_rest(self._rest + self._shape.displacement())
+        self._source.forget_regions()
+
+    @property
     def _optimisers(self) -> list[torch.optim.Optimizer]:
-        return [self._optimiser, *([self._frame_optimiser] if self._frame_optimiser is not None else [])]
+        return [optimiser for _, optimiser, _ in self._named_optimisers()]
 
     def _set_rates(self) -> None:
         share = self.cosine()
@@ -233,8 +255,13 @@ class _Run:
         draw = torch.randint(len(self._split.training), (), generator=self._generator)
         frame = int(self._split.training[draw])
         size = config.size // 2 if self.fraction < config.progressive else config.size
+        terms: dict[str, Tensor] = {}
+        displaced = None
+        if self._shape is not None and self.shaping:
+            displaced = self._shape.displacement()
+            terms["shape"] = (100.0 * displaced).square().sum(-1).mean()
         carriers = self._deformer.frame(
-            self._tuning.params(self._track.params, frame), None if self._tuning.moves_heads else frame
+            self._tuning.params(self._track.params, frame), None if self._tuning.moves_heads else frame, displaced
         )
         view = self._source.view(frame, carriers.vertices, size, edge_weight=config.edge_weight)
         world = self._deformer.carry(local, carriers)
@@ -254,7 +281,7 @@ class _Run:
         rendered, target = self._composited(self._tuning.expose(color[0], frame), alpha[0, ..., 0], view)
         # Outside the window both are background: no difference, and a mean over the whole frame all the same.
         share = camera.width * camera.height / size**2
-        terms = {"l1": share * l1_loss(rendered, target), "ssim": share * ssim_loss(rendered, target)}
+        terms |= {"l1": share * l1_loss(rendered, target), "ssim": share * ssim_loss(rendered, target)}
         if config.aspect_weight > 0.0 and self.iteration >= config.short_of(config.aspect_start):
             seen = (info["radii"][0] > 0).all(-1).nonzero().squeeze(-1)
             if config.aspect_share < 1.0:
@@ -290,6 +317,7 @@ class _Run:
             "l1": config.l1_weight,
             "ssim": config.ssim_weight,
             "aspect": config.aspect_weight,
+            "shape": config.shape_pull,
             "prior": 1.0,
         }
         return torch.stack([weights[name] * value for name, value in terms.items()]).sum()
@@ -309,7 +337,17 @@ class _Run:
         gaussians = self._attributes.snapshot()
         gaussians.check()
         refined = {"iterations": self.iteration, "frames": len(self._split.training), "seed": self._seed}
-        return dataclasses.replace(self._start, gaussians=gaussians, info={**self._start.info, "refined": refined})
+        offsets = self._start.vertex_offsets
+        if self._shape is not None:
+            with torch.no_grad():
+                moved = self._shape.displacement()
+            offsets = moved if offsets is None else offsets + moved
+        return dataclasses.replace(
+            self._start,
+            gaussians=gaussians,
+            vertex_offsets=offsets,
+            info={**self._start.info, "refined": refined},
+        )
 
     def describe(self, terms: dict[str, Tensor], preview: bool) -> RefineStep:
         """The step just made."""
@@ -319,7 +357,11 @@ class _Run:
     @torch.no_grad()
     def _preview(self) -> np.ndarray:
         """The reference frame over white."""
-        carriers = self._deformer.frame(self._track.params[self._reference], self._reference)
+        carriers = self._deformer.frame(
+            self._track.params[self._reference],
+            self._reference,
+            self._shape.displacement() if self._shape is not None and self.shaping else None,
+        )
         world = self._deformer.carry(self._attributes.gaussians(), carriers)
         image, _ = render(world, self._camera[self._config.size], (1.0, 1.0, 1.0), self._backend)  # type: ignore[arg-type]
         return (image.clamp(0.0, 1.0) * 255.0).round().byte().cpu().numpy()
@@ -329,6 +371,7 @@ class _Run:
     def save(self, path: Path) -> None:
         """Write the state."""
         tensors = {f"attribute.{name}": value for name, value in self._attributes.tensors.items()}
+        tensors |= {f"shape.{name}": value for name, value in (self._shape.tensors if self._shape else {}).items()}
         tensors |= {f"tuning.{name}": value for name, value in self._tuning.tensors.items()}
         for prefix, optimiser, names in self._named_optimisers():
             tensors |= optimiser_tensors(prefix, optimiser, names)
@@ -339,15 +382,21 @@ class _Run:
         """Go on from what :meth:`save` wrote."""
         tensors, facts = load_checkpoint(path, self._id)
         with torch.no_grad():
-            for prefix, own in (("attribute", self._attributes.tensors), ("tuning", self._tuning.tensors)):
-                for name, value in own.items():
+            own = {"attribute": self._attributes.tensors, "tuning": self._tuning.tensors}
+            own["shape"] = self._shape.tensors if self._shape is not None else {}
+            for prefix, values in own.items():
+                for name, value in values.items():
                     value.copy_(tensors[f"{prefix}.{name}"])
         for prefix, optimiser, names in self._named_optimisers():
             restore_optimiser(prefix, optimiser, names, tensors)
         self._generator.set_state(tensors["generator"])
         self.iteration, self.seconds = int(facts["iteration"]), float(facts["seconds"])
+        if self._shape is not None and not self.shaping:
+            self._settle_shape()
 
     def _named_optimisers(self) -> Iterator[tuple[str, torch.optim.Optimizer, list[str]]]:
         yield "adam", self._optimiser, list(FAMILIES)
         if self._frame_optimiser is not None:
             yield "frames", self._frame_optimiser, list(self._tuning.tensors)
+        if self._shape is not None and self._shape_optimiser is not None:
+            yield "shape", self._shape_optimiser, list(self._shape.tensors)

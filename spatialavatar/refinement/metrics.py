@@ -36,7 +36,7 @@ class Judge:
     """Compares one person's avatars with frames of a track; the pixels that count are the same for all of them."""
 
     def __init__(self, track: Track, avatar: Avatar, size: int = 512) -> None:
-        """Use ``avatar``'s mesh, which refinement does not change, to tell the head's pixels from others."""
+        """Use ``avatar``'s mesh, whichever avatars are compared, to tell the head's pixels from others."""
         self._track, self._size = track, size
         self._source = FrameSource(track, avatar.head)
         self._deformer = Deformer(avatar.head, avatar.layout, avatar.identity())

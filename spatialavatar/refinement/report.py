@@ -74,8 +74,8 @@ def write_report(
     held_out = len(split.held_out) > 0
     frames = _spread(split.held_out if held_out else split.training, limit)
     shown = set(_spread(torch.tensor(frames), _ROWS))
-    judge = Judge(track, after, config.size)
     start = on_track(before, track, frames[0])
+    judge = Judge(track, start, config.size)
     scores: list[tuple[Score, Score]] = []
     rows = []
     for frame in frames:
