@@ -7,10 +7,12 @@ import scipy.sparse as sp
 
 from spatialavatar.generator.config import BaseConfig
 from spatialavatar.generator.hair import Hair
-from spatialavatar.generator.numerics import LUMA, Floats, conjugate_gradients, smoothstep
+from spatialavatar.generator.numerics import LUMA, Floats, Ints, conjugate_gradients, smoothstep
 from spatialavatar.generator.texels import TexelTables
 
 _OFFSET = 0.04
+_FAINT = 1e-5
+"""A pull that changes nothing near the data, but keeps the system positive definite where there is none."""
 
 
 def harmonic(
@@ -18,8 +20,8 @@ def harmonic(
     values: Floats,
     confidence: Floats,
     screening: float,
-    far: Floats | None = None,
-    pull: Floats | float = 1e-6,
+    far: Floats,
+    pull: Floats | float,
 ) -> Floats:
     """Smoothest values (N, C) on the graph that agree with the confident ones.
 
@@ -30,15 +32,14 @@ def harmonic(
         values: (N, C).
         confidence: w (N,) in [0, 1].
         screening: s; large holds the data, small smooths it.
-        far: f (C,), what values tend to far from the data; by default their mean.
+        far: f (C,) or (N, C), what values tend to far from the data; also where the solver starts.
         pull: p (N,) or a number, how strongly.
     """
     data = screening * confidence[:, None] ** 2
-    away = (data * values).sum(0) / max(float(data.sum()), 1e-12) if far is None else far
     towards = np.broadcast_to(pull, confidence.shape)[:, None]
     matrix = (laplacian + sp.diags(data[:, 0] + towards[:, 0])).tocsr()
-    start = np.where(confidence[:, None] > 0.5, values, away)
-    return conjugate_gradients(matrix, data * values + towards * away, start)
+    start = np.where(confidence[:, None] > 0.5, values, far)
+    return conjugate_gradients(matrix, data * values + towards * far, start)
 
 
 def add_mirror(tables: TexelTables, colors: Floats, seen: Floats, config: BaseConfig) -> tuple[Floats, Floats]:
@@ -60,6 +61,14 @@ def add_mirror(tables: TexelTables, colors: Floats, seen: Floats, config: BaseCo
     return share * colors + (1.0 - share) * mirrored, np.maximum(seen, borrowed)
 
 
+def _group_means(groups: Ints, colors: Floats, weight: Floats) -> Floats:
+    """(N, C) for each texel the weighted mean of its group, or of all where nothing of the group has weight."""
+    total = np.bincount(groups, weight)[:, None]
+    sums = np.stack([np.bincount(groups, weight * channel) for channel in colors.T], 1)
+    everywhere = sums.sum(0) / max(float(total.sum()), 1e-12)
+    return np.where(total > 1.0, sums / np.maximum(total, 1e-12), everywhere)[groups]
+
+
 def fill_unseen(
     tables: TexelTables,
     colors: Floats,
@@ -78,8 +87,10 @@ def fill_unseen(
         config: constants.
         hair: what the seen hair is like, for the scalp of a person who has some.
     """
-    pull = 1e-6 if hair is None else np.where(tables.strands != 0, config.hair_pull, 1e-6)
-    far = None if hair is None else hair.color
+    far, pull = _group_means(tables.groups, colors, confidence * trust), np.full(len(colors), _FAINT)
+    if hair is not None:
+        scalp = tables.strands != 0
+        far[scalp], pull[scalp] = hair.color, config.hair_pull
     filled = harmonic(tables.laplacian, colors, confidence * trust, config.screening, far, pull)
     # Lids: what is dark there is lash, crease or eyeball, which would smear over the closed lid; the edge stays dark.
     luma, around = colors @ LUMA, np.maximum(filled @ LUMA, 0.02)
