@@ -234,15 +234,45 @@ def lid_skin(head: HeadModel) -> dict[int, Tensor]:
 
 def test_no_teeth_show_through_closed_lips(head: HeadModel) -> None:
     for shape in identities(head, 4):
-        for name in (None, "mouthSmile", "mouthPucker", "mouthPress", "mouthFrown", "cheekPuff", "mouthDimple"):
+        for name in (
+            None,
+            "mouthSmile",
+            "mouthPucker",
+            "mouthPress",
+            "mouthFrown",
+            "cheekPuff",
+            "mouthDimple",
+            "mouthRollLower",
+            "mouthRollUpper",
+        ):
             vertices = pose(head, shape, **({name: 1.0} if name else {}))
-            assert visible_pixels(head, vertices, "teeth_upper", "teeth_lower") < 30, name
+            for yaw in (0.0, 30.0):
+                assert visible_pixels(head, vertices, "teeth_upper", "teeth_lower", yaw=yaw) < 30, name
 
 
-def test_teeth_show_in_an_open_mouth_and_a_broad_smile(head: HeadModel) -> None:
+def test_upper_incisors_reach_a_little_below_the_seam_and_the_lower_ones_bite_behind_them(head: HeadModel) -> None:
+    lips = head.template[head.part_vertices("lips") & (head.template[:, 0].abs() < 0.002)]
+    edges = {}
+    for part, sign in (("teeth_upper", -1.0), ("teeth_lower", 1.0)):
+        middle = head.template[head.part_vertices(part) & (head.template[:, 0].abs() < 0.003)]
+        edges[part] = middle[(sign * middle[:, 1]).argmax()]
+    upper, lower = edges["teeth_upper"], edges["teeth_lower"]
+    assert 0.002 < float(lips[lips[:, 2].argmin(), 1] - upper[1]) < 0.005
+    assert 0.0 < float(lower[1] - upper[1]) < 0.002
+    assert 0.001 < float(upper[2] - lower[2]) < 0.004
+    assert 0.003 < float(lips[:, 2].max() - upper[2]) < 0.015
+
+
+def test_a_smile_shows_the_upper_teeth_and_a_dropped_jaw_both(head: HeadModel) -> None:
     for shape in identities(head, 3):
-        assert visible_pixels(head, pose(head, shape, jawOpen=0.6), "teeth_lower") > 200
-        assert visible_pixels(head, pose(head, shape, mouthSmile=0.8, mouthUpperUp=0.6), "teeth_upper") > 100
+        smile = pose(head, shape, mouthSmile=0.8, mouthUpperUp=0.5, jawOpen=0.2)
+        upper = visible_pixels(head, smile, "teeth_upper")
+        assert upper > 1000
+        assert visible_pixels(head, smile, "teeth_lower") < 0.1 * upper
+        ajar, wide = pose(head, shape, jawOpen=0.15), pose(head, shape, jawOpen=0.8)
+        assert visible_pixels(head, ajar, "teeth_upper") > 200 > 3 * visible_pixels(head, ajar, "teeth_lower")
+        assert visible_pixels(head, wide, "teeth_upper") > 150
+        assert 400 < visible_pixels(head, wide, "teeth_lower") < 1000
 
 
 def test_random_identities_stay_close_to_the_mean(head: HeadModel) -> None:

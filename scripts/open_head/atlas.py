@@ -8,10 +8,11 @@ The layout on a square of :data:`GRID` texels:
   their own because the texels drop by a factor of six there: wrapped around the face, as in FLAME's layout, they
   would need the face's full circumference and be stretched eight to one;
 * *eyes*: discs in the upper corners, an azimuthal map with the pole in front that magnifies the iris;
-* *mouth* and *tongue*, *teeth*: unrolled into rectangles left and right of the chin.
+* *mouth* and *tongue*, *teeth*: unrolled into rectangles left and right of the chin. The teeth are a grid and stay one:
+  biting edges and the gaps between teeth lie on the borders of texels, so that they come out crisp.
 
-Every island but the eyes is a bijective flattening (:mod:`.sheet`) of half of a mirror-symmetric sheet, with the wanted
-texel density given per triangle; the other half is its mirror image.
+Every other island but the eyes is a bijective flattening (:mod:`.sheet`) of half of a mirror-symmetric sheet, with the
+wanted texel density given per triangle; the other half is its mirror image.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from scipy.spatial import cKDTree
 
 from open_head.flatten import Floats, Ints, boundary_loops
 from open_head.sheet import HalfSheet, smoothed_over_faces
+from open_head.teeth import tooth_grid
 from spatialavatar.render.mesh import rasterize_mesh, vertex_normals
 
 GRID = 256
@@ -50,6 +52,10 @@ _DETAIL = ((1.3, 0.018), (0.8, 0.050))  # boost around lids and lips, and how fa
 _UNSEEN = 0.45  # of the density, deep in folds
 _ROOT_SHARE = 0.25  # of a closed part's length
 _SEAM_FREEDOM = 0.006  # metres that the seam strays from the parts' border for the same cost as twice the length
+# Texels of the 7 teeth of one side, middle incisor first, and of the rows of quads from the gum's front over the biting
+# edge to the gum's back, for incisors and canines and for the teeth that chew.
+_TOOTH_TEXELS = {"teeth_upper": (6, 5, 5, 4, 3, 3, 2), "teeth_lower": (4, 4, 5, 5, 4, 3, 3)}
+_ROW_TEXELS = {"cutting": (2.0, 2.5, 2.5, 1.0, 1.0, 3.0), "chewing": (1.5, 2.0, 2.0, 1.0, 3.0, 2.5)}
 _IMPORTANCE = {"face": 4.0, "lips": 4.0, "ears": 1.0, "scalp": 1.0, "neck": 1.0}
 
 
@@ -103,6 +109,9 @@ def pack_atlas(template: Floats, faces: Ints, face_parts: NDArray[np.integer], p
         if chosen.any():
             texels[chosen] = _eye(template[faces[chosen]], np.array([x, _MARGIN + _EYE_RADIUS]))
     for name, chosen in _sheets(faces, part_of_face):
+        if name in _TOOTH_TEXELS:
+            texels[chosen] = _arch(faces[chosen], name)
+            continue
         chosen = chosen[~_root(template, faces[chosen])]
         texels[chosen] = _sheet(template, faces[chosen], _BOXES[name])
     skin = np.isin(part_of_face, FRONT + BACK)
@@ -184,6 +193,23 @@ def _sheet(template: Floats, faces: Ints, box: _Box) -> Floats:
     path = half.rim_and_underside() if box.slit else half.rim()
     uv = half.both_sides(half.flatten(path, corners, ones, ones), faces)
     return np.stack([box.left + box.width / 2 + uv[..., 0], box.top + box.height - uv[..., 1]], axis=-1)
+
+
+def _arch(faces: Ints, name: str) -> Floats:
+    """Texels (F, 3, 2), v down, of an arch of teeth, seen from the front: the upper gum on top, the lower one below."""
+    box = _BOXES[name]
+    vertices = np.unique(faces)
+    row, column, tooth = tooth_grid(len(vertices))
+    ends = np.concatenate([[0.0], np.cumsum(_TOOTH_TEXELS[name])])
+    across = np.interp(np.abs(column), np.arange(len(ends)), ends) * np.sign(column)
+    cutting, chewing = (np.concatenate([[0.0], np.cumsum(_ROW_TEXELS[k])]) for k in ("cutting", "chewing"))
+    down = np.where(tooth < 3, cutting[row], chewing[row])
+    scale = np.array([box.width / 2 / ends[-1], box.height / cutting[-1]])
+    place = np.stack([across, down - cutting[-1] / 2], 1) * scale
+    if name == "teeth_lower":
+        place[:, 1] *= -1
+    place += [box.left + box.width / 2, box.top + box.height / 2]
+    return place[np.searchsorted(vertices, faces)]
 
 
 def _eye(corners: Floats, place: Floats) -> Floats:

@@ -18,7 +18,6 @@ Ints = NDArray[np.int64]
 SHAPE_COUNT = 100
 _SAMPLES = 900  # drawn heads; each is used with its mirror image
 _SEED = 20
-_LIP_PLANE_BITE = (-0.0008, -0.0048)  # y and z from the closed lips' seam to the upper incisors' edge, metres
 _NECK_IMPORTANCE = 0.15  # of the neck in the principal components, relative to the face
 
 
@@ -84,8 +83,8 @@ def build_geometry(source: Source) -> Head:
     skin.template = 0.5 * (skin.template + skin.template[skin_twin] * [-1, 1, 1])
 
     settle_tongue(skin)
-    bite = lip_seam(base, sets, row_of_base, skin.template) + _LIP_PLANE_BITE
-    arches = [teeth.arch(h, s, bite, count) for h, s in zip(helper_mean, (teeth.UPPER, teeth.LOWER), strict=True)]
+    seam = lip_seam(base, sets, row_of_base, skin.template)
+    arches = [teeth.arch(h, s, seam, count) for h, s in zip(helper_mean, (teeth.UPPER, teeth.LOWER), strict=True)]
     responses = [teeth.helper_response(a.template, h) for a, h in zip(arches, helper_mean, strict=True)]
     balls = [eyes.eye_mesh(c, p, count) for c, p in zip(centres, ("eye_left", "eye_right"), strict=True)]
     mesh = topology.join([skin, *arches, *balls])
@@ -161,8 +160,8 @@ def settle_tongue(skin: Mesh) -> None:
     skin.template[rows] = np.stack([0.9 * x, y - 0.001 - 0.07 * ahead, z.min() + 0.94 * ahead], 1)
 
 
-def lip_seam(base: BaseMesh, sets: QuadSets, row_of_base: Ints, template: Floats) -> Floats:
-    """(2,) y and z of the middle of the closed mouth's opening."""
+def lip_seam(base: BaseMesh, sets: QuadSets, row_of_base: Ints, template: Floats) -> float:
+    """Height (y) of the middle of the closed mouth's opening."""
     seam = row_of_base[np.intersect1d(base.quads[sets.skin], base.quads[sets.mouth])]
     middle = seam[np.abs(template[seam, 0]) < 0.002]
-    return template[middle][:, 1:].mean(0)
+    return float(template[middle, 1].mean())
