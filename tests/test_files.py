@@ -23,10 +23,14 @@ def test_the_file_appears_only_when_the_block_ends(tmp_path):
 def test_an_error_keeps_the_old_file_and_leaves_no_other(tmp_path):
     target = tmp_path / "a.bin"
     target.write_bytes(b"old")
-    writing = atomic_output(target)
-    writing.__enter__().write_bytes(b"half")
+
+    def fail_half_way():
+        with atomic_output(target) as temporary:
+            temporary.write_bytes(b"half")
+            raise KeyError
+
     with pytest.raises(KeyError):
-        writing.__exit__(KeyError, KeyError(), None)
+        fail_half_way()
     assert target.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [target]
 
