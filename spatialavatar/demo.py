@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +16,7 @@ from spatialavatar.files import atomic_output
 from spatialavatar.media import VideoReader, read_image
 from spatialavatar.motion import Motion, load_motion
 from spatialavatar.pipeline import generate
+from spatialavatar.progress import Progress, silent
 from spatialavatar.tracking import track_photo
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
@@ -24,8 +25,6 @@ DEMO_MOTIONS = ("talk", "look_around", "expressions")
 
 _CELL = 256
 _COLUMNS, _ROWS = 6, 3
-
-Progress = Callable[[float, str], None]
 
 
 def run_demo(
@@ -50,7 +49,7 @@ def run_demo(
         MissingAssetError: the examples are not there: the package was installed without its repository.
         OutputError: the folder cannot be written.
     """
-    report = progress or _silent
+    report = progress or silent
     sources = [Path(photo) for photo in photos] if photos else [_example(DEMO_PHOTO)]
     motions = [load_motion(_example(f"motions/{name}.json")) for name in DEMO_MOTIONS]
     folder = Path(folder)
@@ -105,7 +104,3 @@ def _example(name: str) -> Path:
             f"The demo needs {path}, which only a clone of the repository holds; clone it and run 'make demo' there."
         )
     return path
-
-
-def _silent(fraction: float, message: str) -> None:
-    """Progress for callers who asked for none."""

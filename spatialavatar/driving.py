@@ -11,7 +11,7 @@ Two ways to carry a performance over:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,12 +25,11 @@ from spatialavatar.head import HeadModel
 from spatialavatar.head.arkit import ARKIT_52
 from spatialavatar.head.rotations import axis_angle_to_matrix, matrix_to_axis_angle
 from spatialavatar.media import VideoReader, VideoWriter, check_writable
+from spatialavatar.progress import Progress, part, silent
 from spatialavatar.records import Camera, HeadParams, Track
 from spatialavatar.render import best_device, render
 from spatialavatar.threads import one_torch_thread
 from spatialavatar.tracking.smoothing import one_euro, one_euro_rotations
-
-Progress = Callable[[float, str], None]
 
 
 @dataclass(frozen=True)
@@ -179,12 +178,12 @@ def drive(
     config = config or DriveConfig()
     out = Path(out)
     check_writable(out)
-    report = progress or _silent
-    track = motion if isinstance(motion, Track) else motion_track(motion, avatar.head, _part(report, 0.0, 0.5))
+    report = progress or silent
+    track = motion if isinstance(motion, Track) else motion_track(motion, avatar.head, part(report, 0.0, 0.5))
     if audio is None and not isinstance(motion, Track):
         audio = _sound_of(Path(motion))
     start = 0.0 if isinstance(motion, Track) else 0.5
-    rendering = _part(report, start, 1.0)
+    rendering = part(report, start, 1.0)
     frames = drive_frames(avatar.to(device or best_device()), track, config)
     with VideoWriter(out, (config.size, config.size), track.fps, audio_from=audio) as writer:
         for count, frame in enumerate(frames, 1):
@@ -274,12 +273,3 @@ def _sound_of(path: Path) -> Path | None:
     if path.suffix.lower() in (".json", ".csv", ".safetensors"):
         return None
     return path if VideoReader(path).has_audio else None
-
-
-def _part(report: Progress, start: float, end: float) -> Progress:
-    """A progress callback that fills only the stretch from ``start`` to ``end``."""
-    return lambda fraction, message: report(start + (end - start) * fraction, message)
-
-
-def _silent(fraction: float, message: str) -> None:
-    """Progress for callers who asked for none."""

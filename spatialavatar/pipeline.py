@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,14 +12,13 @@ import numpy as np
 from spatialavatar.avatar import Avatar
 from spatialavatar.errors import InputError
 from spatialavatar.media import read_image
+from spatialavatar.progress import Progress, silent
 from spatialavatar.threads import one_torch_thread
 
 if TYPE_CHECKING:
     from spatialavatar.generator import SpatialAvatar
 
 MAX_PHOTOS = 4
-
-Progress = Callable[[float, str], None]
 
 
 def generate(
@@ -45,7 +44,7 @@ def generate(
         photos = [photos]
     if not 1 <= len(photos) <= MAX_PHOTOS:
         raise InputError(f"An avatar is made from 1 to {MAX_PHOTOS} photos of one person; you gave {len(photos)}.")
-    report = progress or _silent
+    report = progress or silent
     report(0.0, "Loading the model")
     model = model or default_model()
     report(0.05, "Reading the photos")
@@ -68,7 +67,3 @@ def default_model() -> SpatialAvatar:
     from spatialavatar.hub import weights_dir
 
     return SpatialAvatar.from_pretrained(weights_dir())
-
-
-def _silent(fraction: float, message: str) -> None:
-    """Progress for callers who asked for none."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,10 +22,9 @@ from spatialavatar.generator.texels import TexelTables, part_mask, texel_tables
 from spatialavatar.generator.visibility import Openings, carve, lash_line, openings, visibility
 from spatialavatar.generator.warping import Warp, sample, warp
 from spatialavatar.head import HeadModel, UVLayout, to_world
+from spatialavatar.progress import Progress, silent
 from spatialavatar.records import Gaussians, Track
 from spatialavatar.render import render
-
-Progress = Callable[[float, str], None]
 
 _INTERIOR = ("mouth", "tongue", "teeth_upper", "teeth_lower")
 """Parts in the dark behind the lips, whose colours are known better than they are seen."""
@@ -73,7 +72,7 @@ def build_base(
         InputError: no photo, more than four, or tracks of another head.
     """
     config = config or BaseConfig()
-    report = progress or _silent
+    report = progress or silent
     sources = source_views(tracks, head)
     tables = texel_tables(head, layout, config)
     shape = sources[0].params.shape
@@ -216,7 +215,3 @@ def _class_trust(head: HeadModel, layout: UVLayout, seen: Floats, hair: Floats) 
         if (shown * wanted).sum() > _ENOUGH * shown.sum():
             trust[region] = smoothstep(wanted[region], 0.3, 0.7)
     return trust
-
-
-def _silent(fraction: float, message: str) -> None:
-    """Progress for callers who asked for none."""

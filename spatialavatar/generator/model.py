@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +19,12 @@ from spatialavatar.generator.card import model_card
 from spatialavatar.generator.config import BaseConfig, GeneratorConfig
 from spatialavatar.generator.sources import SourceView
 from spatialavatar.head import HeadModel, build_layout
+from spatialavatar.progress import Progress
 from spatialavatar.records import Track
 
 CONFIG_FILE = "config.json"
 ENCODERS = ("none",)
 """Encoders this release can run; "none" leaves the base as it is."""
-
-Progress = Callable[[float, str], None]
 
 
 class SpatialAvatar(ModelHubMixin, library_name="spatialavatar"):

@@ -8,7 +8,7 @@ alone.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import cv2
@@ -20,13 +20,12 @@ from spatialavatar.avatar import Avatar
 from spatialavatar.errors import FormatError, InputError
 from spatialavatar.head import HeadModel, UVLayout
 from spatialavatar.head.arkit import ARKIT_INDEX
+from spatialavatar.progress import Progress
 from spatialavatar.records import Gaussians, Track, as_float_image
 from spatialavatar.refinement.deformation import Deformer
 from spatialavatar.refinement.losses import l1_loss, ssim_loss
 from spatialavatar.refinement.shape_control import projected_axes
 from spatialavatar.render import rasterize
-
-Progress = Callable[[float, str], None]
 
 _LID_TRAVEL = 0.0015  # metres; what a blink moves further is lid
 _INSIDE = ("mouth", "tongue", "teeth_upper", "teeth_lower")

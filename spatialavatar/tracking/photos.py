@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -14,14 +14,13 @@ from torch import Tensor
 from spatialavatar.errors import InputError, NoFaceError
 from spatialavatar.head import HeadModel
 from spatialavatar.head.rotations import axis_angle_to_matrix
+from spatialavatar.progress import Progress, silent
 from spatialavatar.records import Track
 from spatialavatar.tracking.fit import Fit, FitConfig, Observations, fit_landmarks
 from spatialavatar.tracking.framing import CROP_SIZE, FOCAL, Crop, crop_around, cut, landmark_box, separate
 from spatialavatar.tracking.landmark_sets import UPPER_LID_LEFT, UPPER_LID_RIGHT
 from spatialavatar.tracking.landmarker import LANDMARK_COUNT, MIN_PRESENCE, FaceLandmarks
 from spatialavatar.tracking.networks import Networks
-
-Progress = Callable[[float, str], None]
 
 MIN_FACE: Final = 64
 """Faces smaller than this, in pixels from chin to forehead, are refused."""
@@ -95,7 +94,7 @@ def track_photos(
     if len(names) != len(images):
         raise InputError(f"There are {len(images)} photos but {len(names)} names.")
     networks = networks or shared_networks()
-    report = progress or _silent
+    report = progress or silent
     steps = 3 * len(images)
     found = []
     for index, (image, name) in enumerate(zip(images, names)):
@@ -219,7 +218,3 @@ def confidence(presence: float, error: float) -> float:
     """How far a frame is to be believed: the network's presence, less where the head does not fit; never quite 0."""
     fitted = 1.0 / (1.0 + (error / _MAX_ERROR) ** 4) if math.isfinite(error) else 0.0
     return max(presence * fitted, 1e-3)
-
-
-def _silent(fraction: float, message: str) -> None:
-    """Progress for callers who asked for none."""

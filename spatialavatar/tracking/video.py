@@ -5,7 +5,7 @@ Pixels are held one frame at a time (unless they are asked for); what stays of a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -17,6 +17,7 @@ from torch import Tensor
 from spatialavatar.errors import InputError, NoFaceError
 from spatialavatar.head import HeadModel
 from spatialavatar.media import VideoReader
+from spatialavatar.progress import Progress, silent
 from spatialavatar.records import HeadParams, Track
 from spatialavatar.tracking.fit import Anchor, Fit, FitConfig, Observations, eye_distance, fit_landmarks
 from spatialavatar.tracking.framing import CROP_SIZE, Crop, crop_around_all, cut, landmark_box, separate
@@ -24,8 +25,6 @@ from spatialavatar.tracking.landmarker import FaceLandmarker, FaceLandmarks
 from spatialavatar.tracking.networks import Networks
 from spatialavatar.tracking.photos import MIN_FACE, confidence, face_yaw, shared_networks
 from spatialavatar.tracking.smoothing import one_euro, one_euro_rotations
-
-Progress = Callable[[float, str], None]
 
 _MAX_SIDE: Final = 1920  # larger frames show the networks nothing more
 _SHAPE_FRAMES: Final = 24
@@ -92,7 +91,7 @@ def track_video(
     path = Path(path)
     networks = networks or shared_networks()
     config = config or FitConfig()
-    report = progress or _silent
+    report = progress or silent
     scan = _scan(path, networks, max_frames, report)
     _check_size(scan, path)
     crop, tight_side = crop_around_all(scan.points[scan.seen])
@@ -310,7 +309,3 @@ def _runs(mask: Tensor) -> list[tuple[int, int]]:
     """Half-open ranges in which ``mask`` (T,) is true."""
     edges = torch.diff(mask.int(), prepend=torch.zeros(1, dtype=torch.int), append=torch.zeros(1, dtype=torch.int))
     return list(zip((edges == 1).nonzero().squeeze(1).tolist(), (edges == -1).nonzero().squeeze(1).tolist()))
-
-
-def _silent(fraction: float, message: str) -> None:
-    """Progress for callers who asked for none."""
