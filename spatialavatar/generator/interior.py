@@ -9,7 +9,7 @@ import numpy as np
 
 from spatialavatar.generator.numerics import LUMA, Floats, smoothstep
 from spatialavatar.generator.sources import SourceView
-from spatialavatar.generator.texels import TexelTables, part_mask
+from spatialavatar.generator.texels import TexelTables, part_mask, surface_normals
 from spatialavatar.generator.visibility import Openings
 from spatialavatar.head import HeadModel, UVLayout
 
@@ -35,8 +35,10 @@ _PRIOR_TEXELS: Final = 0.5
 _UPPER_WIDTHS: Final = (0.0085, 0.0065, 0.0075, 0.0070, 0.0065, 0.0100, 0.0090)
 _LOWER_WIDTHS: Final = (0.0052, 0.0058, 0.0067, 0.0070, 0.0070, 0.0110, 0.0100)
 """Mean widths of human teeth, metres, from the middle outward."""
-_GROOVE: Final = (0.0008, 0.35)
+_GROOVE: Final = (0.00055, 0.35)
 """Half width, metres, and depth of the shade between two teeth."""
+_BACK_OF_TEETH: Final = 0.4
+"""Brightness of the side of a tooth that faces the tongue; little light gets there."""
 _TEETH_PIXELS: Final = 30
 """Pixels of an open mouth that must look like teeth before their colour is believed."""
 
@@ -137,16 +139,29 @@ def complete_mouth(head: HeadModel, layout: UVLayout, colors: Floats, light: Flo
     upper, lower = part_mask(head, layout, "teeth_upper"), part_mask(head, layout, "teeth_lower")
     if teeth is None:
         teeth = (_TEETH * light).clip(0.0, 0.92)
-    for mask, color, darkest, deep in (
-        (upper | lower, teeth, 0.4, 0.055),
-        (part_mask(head, layout, "mouth"), _GUMS_AND_CHEEKS * light, 0.12, 0.030),
-        (part_mask(head, layout, "tongue"), _TONGUE * light, 0.6, 0.060),
+    # Depth behind the lips' front, metres, at which it begins to get dark and at which it is darkest.
+    for mask, color, darkest, start, deep in (
+        (upper | lower, teeth, 0.2, 0.016, 0.055),
+        (part_mask(head, layout, "mouth"), _GUMS_AND_CHEEKS * light, 0.10, 0.008, 0.026),
+        (part_mask(head, layout, "tongue"), _TONGUE * light, 0.35, 0.010, 0.045),
     ):
-        shade = 1.0 - (1.0 - darkest) * smoothstep(depth[mask], 0.010, deep)
+        shade = 1.0 - (1.0 - darkest) * smoothstep(depth[mask], start, deep)
         result[mask] = (color * shade[:, None]).clip(0.0, 0.95)
+    normals = surface_normals(head, layout, head.template.cpu().numpy())
     for mask, widths in ((upper, _UPPER_WIDTHS), (lower, _LOWER_WIDTHS)):
-        result[mask] *= (1.0 - _GROOVE[1] * _grooves(points[mask], widths))[:, None]
+        shade = 1.0 - _GROOVE[1] * _grooves(points[mask], widths)
+        inward = _inward(points[mask], normals[mask])
+        result[mask] *= (shade * (1.0 - (1.0 - _BACK_OF_TEETH) * inward))[:, None]
     return result
+
+
+def _inward(points: Floats, normals: Floats) -> Floats:
+    """(n,) 1 where a dental arch faces the tongue, 0 where it faces lips and cheeks, for points and normals (n, 3)."""
+    if len(points) == 0:
+        return np.zeros(0)
+    outward = np.stack([points[:, 0], points[:, 2] - points[:, 2].min()], 1)
+    outward /= np.linalg.norm(outward, axis=1, keepdims=True).clip(1e-9)
+    return smoothstep(-(normals[:, [0, 2]] * outward).sum(1), 0.0, 0.5)
 
 
 def _grooves(points: Floats, widths: tuple[float, ...]) -> Floats:
