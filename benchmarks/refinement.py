@@ -7,7 +7,8 @@
     python benchmarks/refinement.py CLIPS... --sheets DIR --write     # pictures; rewrites docs/benchmarks.md
 
 The avatar of each clip is made from one of its training frames; the last fifth is held out. PSNR and SSIM are means
-over the held-out frames at 512 pixels over white, torso and clothes left out; "inner" counts the head's pixels only.
+over the held-out frames at 512 pixels over white, torso and clothes left out; "inner" counts the head's pixels only;
+"aligned" is inner PSNR on eight of the frames after the head's pose alone was fitted to each.
 """
 
 from __future__ import annotations
@@ -53,6 +54,8 @@ class Result:
 
     before: Score
     after: Score
+    aligned_before: Score
+    aligned_after: Score
     aspect: float
     seconds: float
     iterations: int
@@ -80,7 +83,16 @@ def first_avatar(track: Track) -> Avatar:
 
 
 def judged(judge: Judge, track: Track, avatar: Avatar, stride: int) -> Score:
-    return mean_score([judge.compare(avatar, int(f))[2] for f in split_frames(track, 0.2).held_out[::stride]])
+    """Means over every ``stride``-th held-out frame."""
+    held = split_frames(track, 0.2).held_out[::stride].tolist()
+    return mean_score([judge.compare(avatar, frame)[2] for frame in held])
+
+
+def aligned(judge: Judge, track: Track, avatar: Avatar, count: int = 8) -> Score:
+    """As :func:`judged` on a few frames, each with the head's pose fitted to it first."""
+    held = split_frames(track, 0.2).held_out
+    few = held[torch.linspace(0, len(held) - 1, count).round().long()].tolist()
+    return mean_score([judge.compare(avatar, frame, judge.aligned(avatar, frame))[2] for frame in few])
 
 
 def turned(params: HeadParams, yaw: float) -> HeadParams:
@@ -99,7 +111,8 @@ def measure(track: Track, avatar: Avatar, config: RefineConfig, stride: int) -> 
     aspect = max(screen_aspect(refined, turned(refined.reference, yaw), refined.camera) for yaw in YAWS)
     judge = Judge(track, start)
     scores = [judged(judge, track, one, stride) for one in (start, refined)]
-    return Result(scores[0], scores[1], aspect, seconds, config.iterations, refined)
+    posed = [aligned(judge, track, one) for one in (start, refined)]
+    return Result(scores[0], scores[1], posed[0], posed[1], aspect, seconds, config.iterations, refined)
 
 
 def sheet(track: Track, avatar: Avatar, refined: Avatar) -> np.ndarray:
@@ -130,6 +143,8 @@ def row(name: str, result: Result) -> list[str]:
         f"{after.psnr:.2f}",
         f"{before.inner_psnr:.2f}",
         f"{after.inner_psnr:.2f}",
+        f"{result.aligned_before.inner_psnr:.2f}",
+        f"{result.aligned_after.inner_psnr:.2f}",
         f"{before.ssim:.3f}",
         f"{after.ssim:.3f}",
         f"{result.aspect:.1f}",
@@ -137,7 +152,19 @@ def row(name: str, result: Result) -> list[str]:
     ]
 
 
-HEADER = ["", "PSNR before", "after", "inner before", "after", "SSIM before", "after", "largest aspect", "steps/s"]
+HEADER = [
+    "",
+    "PSNR before",
+    "after",
+    "inner before",
+    "after",
+    "aligned before",
+    "after",
+    "SSIM before",
+    "after",
+    "largest aspect",
+    "steps/s",
+]
 
 
 def changes(text: str) -> dict[str, object]:

@@ -21,6 +21,8 @@ from spatialavatar.refinement import RefineConfig, refine, write_report
 from spatialavatar.refinement.deformation import Deformer
 from spatialavatar.refinement.frames import FrameSource, reference_frame, split_frames
 from spatialavatar.refinement.losses import composite, ssim, ssim_map
+from spatialavatar.refinement.metrics import Judge
+from spatialavatar.refinement.polish import PolishConfig, polish
 from spatialavatar.refinement.shape_control import (
     aspect_loss,
     clamp_scales,
@@ -411,6 +413,57 @@ def test_tuning_finds_a_pose_that_the_tracker_got_wrong(truth, track):
     found = torch.stack([state._tuning.params(wrong.params, f).translation[0, 0] for f in range(1, 12)])
     error = (found.detach() - track.params.translation[1:12, 0]).abs()
     assert float(error.mean()) < 0.0015
+
+
+def test_the_rest_head_grows_to_a_silhouette_and_is_resumed(grey, truth, track, tmp_path):
+    """The clip shows a ball that is larger than the avatar's."""
+    small = dataclasses.replace(truth, vertex_offsets=-0.08 * truth.head.template)
+    config = RefineConfig(
+        iterations=60,
+        size=SIZE,
+        shape_share=0.5,
+        shape_rate=5e-4,
+        shape_smoothness=3.0,
+        position_rate=0.0,
+        scale_rate=0.0,
+    )
+    path = tmp_path / "run.safetensors"
+    steps = refine(small, track, config, checkpoint=path)
+    for step in steps:
+        if step.iteration == 40:
+            break
+    frozen = step.avatar.vertex_offsets
+    steps.close()
+    *_, last = refine(small, track, config, checkpoint=path)
+    torch.testing.assert_close(last.avatar.vertex_offsets, frozen)
+    radius = [
+        truth.head.identity(truth.shape, o).vertices.norm(dim=1).mean() for o in (small.vertex_offsets, frozen, None)
+    ]
+    assert radius[0] < radius[1]
+    assert abs(radius[1] - radius[2]) < 0.6 * (radius[2] - radius[0])
+
+
+def test_alignment_finds_the_pose_that_the_tracker_missed(truth, track):
+    wrong = track.replace(
+        params=track.params.replace(translation=track.params.translation + torch.tensor([0.004, 0.0, 0.0]))
+    )
+    judge = Judge(wrong, truth, SIZE)
+    off, found = (judge.compare(truth, 14, params)[2] for params in (None, judge.aligned(truth, 14)))
+    assert found.inner_psnr > off.inner_psnr + 1.0
+
+
+def test_polish_brings_what_a_photo_shows_nearer_and_leaves_the_far_side(truth, grey, track):
+    photo = track.replace(
+        params=track.params[7], confidence=torch.ones(1), images=track.images[7:8], mattes=track.mattes[7:8], crop=None
+    )
+    polished = polish(grey, [photo], PolishConfig(iterations=60, color_rate=0.05, rim=1))
+    error = (polished.gaussians.colors - truth.gaussians.colors).abs().mean(1)
+    before = (grey.gaussians.colors - truth.gaussians.colors).abs().mean(1)
+    depth = polished.pose(photo.params).means[:, 2]
+    near, far = depth > depth.max() - 0.02, depth < depth.median()
+    assert float(error[near].mean()) < 0.6 * float(before[near].mean())
+    assert torch.equal(polished.gaussians.colors[far], grey.gaussians.colors[far])
+    assert polish(grey, [photo], PolishConfig(iterations=0)) is grey
 
 
 # -- bad input --------------------------------------------------------------------------------------------------------

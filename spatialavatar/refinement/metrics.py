@@ -16,6 +16,9 @@ from spatialavatar.refinement.losses import composite, ssim_map
 from spatialavatar.refinement.shape_control import largest_aspect, projected_axes
 from spatialavatar.render import rasterize, render
 
+_POSE_SIGMA = {"rotation": 0.02, "neck": 0.02, "translation": 0.003}
+"""What the alignment moves, and its first steps: a tenth of so many radians and metres."""
+
 
 @dataclass(frozen=True)
 class Score:
@@ -43,15 +46,51 @@ class Judge:
 
     def view(self, frame: int) -> View:
         """A frame's pixels."""
-        carriers = self._deformer.frame(self._track.params[frame], frame)
-        return self._source.view(frame, carriers.vertices, self._size, whole=True)
+        return self._source.view(frame, self._vertices(frame), self._size, whole=True)
+
+    def _vertices(self, frame: int) -> Tensor:
+        return self._deformer.frame(self._track.params[frame], frame).vertices
+
+    def aligned(self, avatar: Avatar, frame: int, steps: int = 40) -> HeadParams:
+        """A frame's parameters with the head's and neck's pose fitted to the picture by means of ``avatar``.
+
+        Tells an avatar's errors from the tracker's: compare with and without.
+        """
+        tracked = self._track.params[frame]
+        size = min(self._size, 256)
+        view, camera = self._source.view(frame, self._vertices(frame), size, whole=True), camera_of(self._track, size)
+        white = torch.ones(3, device=view.image.device)
+        target = composite(view.image, view.matte, white, premultiplied=False)
+        off = {name: torch.zeros_like(getattr(tracked, name)).requires_grad_() for name in _POSE_SIGMA}
+        optimiser = torch.optim.Adam(off.values(), lr=0.1)
+        identity = avatar.identity()
+
+        def corrected() -> HeadParams:
+            return tracked.replace(**{n: getattr(tracked, n) + s * off[n] for n, s in _POSE_SIGMA.items()})
+
+        best, least = tracked, math.inf
+        for step in range(steps):
+            params = corrected()
+            image, _ = render(avatar.pose(params, identity), camera, white)
+            loss = ((image - target).abs() * view.weight[..., None]).mean()
+            if float(loss.detach()) < least:
+                best, least = params, float(loss.detach())
+            optimiser.param_groups[0]["lr"] = 0.1 * (1.0 - step / steps)
+            optimiser.zero_grad(set_to_none=True)
+            loss.backward()
+            optimiser.step()
+        return best.replace(**{name: getattr(best, name).detach() for name in _POSE_SIGMA})
 
     @torch.no_grad()
-    def compare(self, avatar: Avatar, frame: int) -> tuple[Tensor, Tensor, Score]:
-        """Render and target (H, W, 3), both over white and equal where the head cannot answer, and the score."""
+    def compare(self, avatar: Avatar, frame: int, params: HeadParams | None = None) -> tuple[Tensor, Tensor, Score]:
+        """Render and target (H, W, 3), both over white and equal where the head cannot answer, and the score.
+
+        The avatar is posed as the tracker says, or by ``params``.
+        """
         view = self.view(frame)
         white = torch.ones(3, device=view.image.device)
-        image, _ = render(avatar.pose(self._track.params[frame]), camera_of(self._track, self._size), white)
+        posed = avatar.pose(self._track.params[frame] if params is None else params)
+        image, _ = render(posed, camera_of(self._track, self._size), white)
         image = image.clamp(0.0, 1.0)
         target = torch.lerp(
             image, composite(view.image, view.matte, white, premultiplied=False), view.weight[..., None]
