@@ -12,7 +12,7 @@ import numpy as np
 from spatialavatar.generator.config import BaseConfig
 from spatialavatar.generator.contours import INNER_LIPS, LEFT_EYE, RIGHT_EYE
 from spatialavatar.generator.numerics import Floats, Pixels, bilinear, blur, smoothstep
-from spatialavatar.generator.sources import CLOTHES, SourceView
+from spatialavatar.generator.sources import CLOTHES, HAIR, SourceView
 from spatialavatar.generator.texels import TexelTables, part_mask
 from spatialavatar.generator.warping import Warp
 from spatialavatar.head import HeadModel, UVLayout
@@ -36,7 +36,7 @@ def visibility(
 ) -> Floats:
     """Weight (N,) in [0, 1] of each texel's sample: 0 where the photo does not show it, 1 where it shows it well."""
     weight = depth_test(head, source, warped, config)
-    weight *= smoothstep(warped.facing, *config.facing)
+    weight *= _facing(source, warped, config)
     weight *= smoothstep(bilinear(blur(source.matte, config.matte_blur), warped.pixels), *config.matte)
     weight *= _inside(source, warped, config.border)
     weight *= _not_clothes(head, layout, source, warped)
@@ -77,6 +77,15 @@ def carve(
         outside = 1.0 - smoothstep(bilinear(grown, warped.pixels), 0.1, 0.5)
         inside += (1.0 - outside * _inside(source, warped, margin)) / len(sources)
     return np.where(part_mask(head, layout, "scalp", "ears", "neck"), smoothstep(inside, 0.0, 0.7), 1.0)
+
+
+def _facing(source: SourceView, warped: Warp, config: BaseConfig) -> Floats:
+    """Weight (N,) by the angle to the viewer; hair may be seen at a more grazing one, since a smear of it is hair."""
+    skin = smoothstep(warped.facing, *config.facing)
+    if source.segments is None:
+        return skin
+    hair = bilinear((source.segments == HAIR).astype(np.float32), warped.pixels)
+    return skin + smoothstep(hair, 0.4, 0.8) * (smoothstep(warped.facing, *config.hair_facing) - skin)
 
 
 def _inside(source: SourceView, warped: Warp, border: float) -> Floats:
