@@ -19,6 +19,7 @@ class BaseConfig:
     grazing_tolerance: float = 0.006
     # cos(angle to the viewer): below the first a sample is a smear, above the second it is as good as frontal.
     facing: tuple[float, float] = (0.12, 0.45)
+    hair_blur: float = 3.5
     hair_facing: tuple[float, float] = (0.0, 0.1)
     # The matte is blurred first, so that a texel next to the rim, whose pixel mixes in background, counts as outside.
     matte_blur: float = 1.5

@@ -80,12 +80,15 @@ def carve(
 
 
 def _facing(source: SourceView, warped: Warp, config: BaseConfig) -> Floats:
-    """Weight (N,) by the angle to the viewer; hair may be seen at a more grazing one, since a smear of it is hair."""
+    """Weight (N,) by the angle to the viewer; hair may be seen at a more grazing one, since a smear of it is hair.
+
+    Not so a loose strand before the cheek: the hair must be some pixels thick.
+    """
     skin = smoothstep(warped.facing, *config.facing)
     if source.segments is None:
         return skin
-    hair = bilinear((source.segments == HAIR).astype(np.float32), warped.pixels)
-    return skin + smoothstep(hair, 0.4, 0.8) * (smoothstep(warped.facing, *config.hair_facing) - skin)
+    hair = bilinear(blur((source.segments == HAIR).astype(np.float32), config.hair_blur), warped.pixels)
+    return skin + smoothstep(hair, 0.5, 0.8) * (smoothstep(warped.facing, *config.hair_facing) - skin)
 
 
 def _inside(source: SourceView, warped: Warp, border: float) -> Floats:
