@@ -20,6 +20,7 @@ from spatialavatar.records import Camera, HeadParams, Track
 from spatialavatar.refinement import RefineConfig, refine, write_report
 from spatialavatar.refinement.deformation import Deformer
 from spatialavatar.refinement.frames import FrameSource, reference_frame, split_frames
+from spatialavatar.refinement.loop import screen_blur
 from spatialavatar.refinement.losses import composite, ssim, ssim_map
 from spatialavatar.refinement.metrics import Judge
 from spatialavatar.refinement.polish import PolishConfig, polish
@@ -30,7 +31,7 @@ from spatialavatar.refinement.shape_control import (
     log_aspect,
     projected_axes,
 )
-from spatialavatar.render import render
+from spatialavatar.render import rasterize, render
 from spatialavatar.tracking import save_track
 
 from .ball_head import make_ball_head
@@ -207,8 +208,6 @@ def test_the_aspect_on_screen_is_that_of_the_covariances_eigenvalues():
 
 
 def test_the_projected_axes_are_those_the_rasteriser_draws(truth):
-    from spatialavatar.render import rasterize
-
     world = truth.pose(truth.reference)
     camera = truth.camera
     _, _, info = rasterize(
@@ -413,6 +412,28 @@ def test_tuning_finds_a_pose_that_the_tracker_got_wrong(truth, track):
     found = torch.stack([state._tuning.params(wrong.params, f).translation[0, 0] for f in range(1, 12)])
     error = (found.detach() - track.params.translation[1:12, 0]).abs()
     assert float(error.mean()) < 0.0015
+
+
+def test_a_small_render_is_the_large_one_scaled_down(truth, track):
+    world, camera = truth.pose(track.params[7]), Camera.frontal(256)
+    views = {}
+    for size, eps2d in ((256, 0.3), (128, screen_blur(0.5))):
+        small = camera.resized(size, size)
+        image, _, _ = rasterize(
+            world.means,
+            world.quats,
+            world.scales,
+            world.opacities,
+            world.colors,
+            small.world_to_camera[None],
+            small.intrinsics[None],
+            size,
+            size,
+            eps2d=eps2d,
+        )
+        views[size] = image[0].movedim(-1, 0)
+    expected = torch.nn.functional.avg_pool2d(views[256], 2)
+    assert float((views[128] - expected).abs().mean()) < 2e-3
 
 
 def test_the_rest_head_grows_to_a_silhouette_and_is_resumed(grey, truth, track, tmp_path):

@@ -38,7 +38,7 @@ class PolishConfig:
     Attributes:
         iterations: steps; 0 is none.
         color_rate: Adam's learning rate of the colours.
-        scale_rate: of the log scales.
+        scale_rate: of the log scales; 0 keeps them, since one view lets them shrink until holes show in others.
         position_rate: of the positions, in units of the Gaussian's own size.
         pull: weight of the squared change, each in the unit of its rate's parameter.
         seen: visibility below which a Gaussian is kept, and from which it is free.
@@ -47,9 +47,9 @@ class PolishConfig:
         l1_weight, ssim_weight: as in refinement.
     """
 
-    iterations: int = 120
-    color_rate: float = 1e-2
-    scale_rate: float = 1e-2
+    iterations: int = 60
+    color_rate: float = 2e-2
+    scale_rate: float = 0.0
     position_rate: float = 0.0
     pull: float = 0.02
     seen: tuple[float, float] = (0.2, 0.6)
