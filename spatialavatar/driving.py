@@ -24,12 +24,14 @@ from spatialavatar.errors import FormatError, InputError
 from spatialavatar.head import HeadModel
 from spatialavatar.head.arkit import ARKIT_52
 from spatialavatar.head.rotations import axis_angle_to_matrix, matrix_to_axis_angle
-from spatialavatar.media import VideoReader, VideoWriter, check_writable
+from spatialavatar.media import VideoWriter, check_writable
 from spatialavatar.progress import Progress, part, silent
 from spatialavatar.records import Camera, HeadParams, Track
 from spatialavatar.render import best_device, render
 from spatialavatar.threads import one_torch_thread
 from spatialavatar.tracking.smoothing import one_euro, one_euro_rotations
+
+_WITHOUT_SOUND = (".json", ".csv", ".safetensors")
 
 
 @dataclass(frozen=True)
@@ -180,8 +182,8 @@ def drive(
     check_writable(out)
     report = progress or silent
     track = motion if isinstance(motion, Track) else motion_track(motion, avatar.head, part(report, 0.0, 0.5))
-    if audio is None and not isinstance(motion, Track):
-        audio = _sound_of(Path(motion))
+    if audio is None and not isinstance(motion, Track) and Path(motion).suffix.lower() not in _WITHOUT_SOUND:
+        audio = motion
     start = 0.0 if isinstance(motion, Track) else 0.5
     rendering = part(report, start, 1.0)
     frames = drive_frames(avatar.to(device or best_device()), track, config)
@@ -266,10 +268,3 @@ def _smoothed(params: HeadParams, fps: float, amount: float) -> HeadParams:
         jaw=one_euro(params.jaw, beta=20.0, **face),
         eyes=one_euro(params.eyes, beta=10.0, **face),
     )
-
-
-def _sound_of(path: Path) -> Path | None:
-    """The path itself where it is a video with sound."""
-    if path.suffix.lower() in (".json", ".csv", ".safetensors"):
-        return None
-    return path if VideoReader(path).has_audio else None

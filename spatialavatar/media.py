@@ -295,9 +295,9 @@ class VideoWriter:
         self.size = (int(size[0]), int(size[1]))
         self.frame_count = 0
         self._partial = self.path.with_name(f".{self.path.stem}.{secrets.token_hex(4)}{self.path.suffix}")
-        sound = [] if audio_from is None else _sound_arguments(_existing_file(audio_from, "sound file"))
+        self._sound = None if audio_from is None else _sound_of(_existing_file(audio_from, "sound file"))
         width, height = self.size
-        rate = Fraction(fps).limit_denominator(1001)
+        self._rate = rate = Fraction(fps).limit_denominator(1001)
         to_yuv = "scale=out_color_matrix=bt709:out_range=tv:flags=bicubic+accurate_rnd+full_chroma_int"
         tags = "setparams=colorspace=bt709:color_primaries=bt709:color_trc=bt709:range=tv"
         # fmt: off
@@ -305,7 +305,6 @@ class VideoWriter:
             _ffmpeg(), "-hide_banner", "-v", "error", "-y",
             "-f", "rawvideo", "-pixel_format", "rgb24", "-video_size", f"{width}x{height}",
             "-framerate", f"{rate.numerator}/{rate.denominator}", "-i", "pipe:0",
-            *sound,
             "-vf", f"pad=ceil(iw/2)*2:ceil(ih/2)*2,{to_yuv},format=yuv420p,{tags}",
             "-c:v", "libx264", "-preset", "veryfast", "-crf", str(int(crf)),
             "-movflags", "+faststart", f"file:{self._partial}",
@@ -350,6 +349,8 @@ class VideoWriter:
         if self._process.wait() != 0:
             reason = self._abort()
             raise OutputError(f"The video {self.path} cannot be written{reason}; check the disk.")
+        if self._sound is not None:
+            self._add_sound(self._sound)
         self._log.close()
         try:
             os.replace(self._partial, self.path)
@@ -358,6 +359,30 @@ class VideoWriter:
             raise OutputError(
                 f"The video {self.path} cannot be written ({error.strerror}); check the folder."
             ) from error
+
+    def _add_sound(self, sound: Path) -> None:
+        """Put the sound beside the finished pictures, padded with silence or cut to their exact length.
+
+        In one pass with the encoding, the length would hang on which stream happens to be ahead when the frames end.
+        """
+        whole = self._partial.with_name(f".{self.path.stem}.{secrets.token_hex(4)}{self.path.suffix}")
+        seconds = float(self.frame_count / self._rate)
+        # fmt: off
+        command = [
+            _ffmpeg(), "-hide_banner", "-v", "error", "-y", "-i", f"file:{self._partial}",
+            "-protocol_whitelist", "file,pipe", "-i", f"file:{sound}", "-map", "0:v", "-map", "1:a:0",
+            "-c:v", "copy", "-c:a", "aac", "-b:a", "160k", "-af", "apad", "-t", f"{seconds:.6f}",
+            "-movflags", "+faststart", f"file:{whole}",
+        ]
+        # fmt: on
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=self._log, check=False
+        )
+        if done.returncode != 0:
+            whole.unlink(missing_ok=True)
+            reason = self._abort()
+            raise OutputError(f"The video {self.path} cannot be given its sound{reason}; check the disk.")
+        os.replace(whole, self._partial)
 
     def __enter__(self) -> VideoWriter:
         return self
@@ -465,17 +490,10 @@ def _input_arguments(path: Path, verbosity: str = "info") -> list[str]:
     # fmt: on
 
 
-def _sound_arguments(path: Path) -> list[str]:
-    """Add a file's sound, padded with silence or cut so that it lasts as long as the frames."""
+def _sound_of(path: Path) -> Path | None:
+    """The path itself where the file has a sound track."""
     probe = subprocess.run(_input_arguments(path), capture_output=True, stdin=subprocess.DEVNULL, check=False)
-    if not _parse_facts(probe.stderr.decode("utf-8", errors="replace")).has_audio:
-        return []
-    # fmt: off
-    return [
-        "-protocol_whitelist", "file,pipe", "-i", f"file:{path}", "-map", "0:v", "-map", "1:a:0",
-        "-c:a", "aac", "-b:a", "160k", "-af", "apad", "-shortest",
-    ]
-    # fmt: on
+    return path if _parse_facts(probe.stderr.decode("utf-8", errors="replace")).has_audio else None
 
 
 _ffmpeg_lock = threading.Lock()

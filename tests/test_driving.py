@@ -12,6 +12,7 @@ from spatialavatar.media import VideoReader
 from spatialavatar.records import Camera, Track
 
 from .test_avatar import make_ball_avatar
+from .test_media import make_video
 
 
 @pytest.fixture(scope="module")
@@ -158,3 +159,10 @@ def test_the_caller_keeps_gradients_and_threads_while_it_holds_a_frame(avatar):
     for _ in drive_frames(avatar, make_track(avatar, 2), STILL):
         assert not torch.is_inference_mode_enabled()
         assert torch.get_num_threads() == threads
+
+
+def test_the_drivers_sound_is_kept(avatar, tmp_path, monkeypatch):
+    talking = make_video(tmp_path / "driver.mp4", seconds=1.0, sound=True)
+    monkeypatch.setattr("spatialavatar.tracking.track_video", lambda *_, **__: make_track(avatar))
+    drive(avatar, talking, tmp_path / "out.mp4", STILL)
+    assert VideoReader(tmp_path / "out.mp4").has_audio

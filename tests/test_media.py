@@ -267,7 +267,7 @@ def test_the_sound_is_kept_and_never_changes_the_length(tmp_path, sound_seconds)
             writer.write(np.zeros((80, 96, 3), dtype=np.uint8))
     reader = VideoReader(tmp_path / "b.mp4")
     assert reader.has_audio
-    assert reader.duration == pytest.approx(1.5, abs=0.15)
+    assert reader.duration == pytest.approx(1.5, abs=0.06)
     assert sum(1 for _ in reader) == 15
 
 
