@@ -42,6 +42,9 @@ class RefineConfig:
             the same expectation for a quarter of the time).
         aspect_start: step at which the penalty sets in (paper: 500); at most a tenth of a shorter run.
 
+        color_gate: cosines of the angle to the viewer between which a colour is freed, at the frame that shows the
+            Gaussian most squarely (ours: what is only ever seen on the rim would learn the background's colour from a
+            matte that is a pixel off); None frees all.
         shape_share: share of the run, at its start, in which the rest head is refined too, smoothly (ours; 0 is the
             paper's frozen mesh).
         shape_rate: its learning rate, metres.
@@ -68,10 +71,10 @@ class RefineConfig:
     ssim_weight: float = 0.2
     random_background: bool = True
 
-    position_rate: float = 2e-3
-    rotation_rate: float = 2e-3
-    scale_rate: float = 5e-3
-    opacity_rate: float = 1e-2
+    position_rate: float = 4e-3
+    rotation_rate: float = 4e-3
+    scale_rate: float = 1e-2
+    opacity_rate: float = 2e-2
     color_rate: float = 5e-3
     final_rate: float = 0.02
     adam_epsilon: float = 1e-8
@@ -85,6 +88,7 @@ class RefineConfig:
     aspect_share: float = 0.25
     aspect_start: int = 500
 
+    color_gate: tuple[float, float] | None = (0.15, 0.4)
     shape_share: float = 0.0
     shape_rate: float = 1e-4
     shape_smoothness: float = 30.0

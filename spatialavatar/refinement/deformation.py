@@ -85,6 +85,10 @@ class Deformer:
         frames = triangle_frames(vertices[self._head.faces])
         return TriangleCarriers(vertices, frames.rotation.flatten(1), frames.quat, frames.scale)
 
+    def normals(self, frame: TriangleCarriers) -> Tensor:
+        """(N, 3) outward unit normals of the triangles under the Gaussians: the second axis of their frames."""
+        return frame.rotation.unflatten(1, (3, 3))[:, :, 1].index_select(0, self._triangle)
+
     def carry(self, local: Gaussians, frame: TriangleCarriers) -> Gaussians:
         """World Gaussians: x = s R x_local + c, q = q_tri q_local, scale = s scale_local (method section 1)."""
         corners = frame.vertices.index_select(0, self._corners).unflatten(0, (-1, 3))

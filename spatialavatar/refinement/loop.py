@@ -32,12 +32,16 @@ from spatialavatar.refinement.parameters import FAMILIES, Attributes
 from spatialavatar.refinement.rest_shape import RestShape
 from spatialavatar.refinement.shape_control import aspect_loss, clamp_scales, projected_axes
 from spatialavatar.refinement.tuning import FrameTuning
+from spatialavatar.refinement.visibility import clearly_seen, solid
 from spatialavatar.render import rasterize, render
 
 PREVIEWS = (0, 100, 300, 500, 1000, 2000, 4000, 6000, 8000)
 """Iterations after which a step carries a preview, as does the last."""
 
 _CHECKPOINT_SECONDS = 15.0
+_GATE_FRAMES = 24
+_GATE_RIM = 3.0  # pixels of 512 inside the matte's edge that do not count as seeing
+_GATE_SHARE = (0.05, 0.3)
 
 
 @dataclass(frozen=True)
@@ -166,7 +170,7 @@ class _Run:
         identity = self._start.identity()
         self._deformer = Deformer(avatar.head, avatar.layout, identity)
         self._source = FrameSource(track, avatar.head)
-        self._attributes = Attributes(avatar.gaussians)
+        self._attributes = Attributes(avatar.gaussians, self._color_gate())
         self._optimiser = torch.optim.Adam(self._attributes.groups(config), eps=config.adam_epsilon, fused=True)
         self._tuning = FrameTuning(track.params, config)
         self._frame_optimiser = torch.optim.SparseAdam(self._tuning.groups()) if self._tuning.tensors else None
@@ -179,6 +183,24 @@ class _Run:
         self._scale_bounds = self._local_scale_bounds(identity.vertices)
         self._budget = math.inf if minutes is None else 60.0 * minutes
         self.iteration, self.seconds, self.whole = 0, 0.0, True
+
+    def _color_gate(self) -> Tensor | None:
+        """(N,) how squarely the best of some training frames shows each Gaussian; None where all are free."""
+        if self._config.color_gate is None:
+            return None
+        training, count = self._split.training, min(_GATE_FRAMES, len(self._split.training))
+        camera = self._camera[self._config.size]
+        gates = []
+        for frame in training[torch.linspace(0, len(training) - 1, count).round().long()].tolist():
+            carriers = self._deformer.frame(self._track.params[frame], frame)
+            view = self._source.view(frame, carriers.vertices, self._config.size, whole=True)
+            inside = solid((view.matte * 255.0).round().byte(), _GATE_RIM * camera.width / 512).to(view.weight)
+            world = self._deformer.carry(self._start.gaussians, carriers)
+            normals = self._deformer.normals(carriers)
+            gates.append(
+                clearly_seen(world, normals, camera, inside * view.weight, _GATE_SHARE, self._config.color_gate)
+            )
+        return torch.stack(gates).amax(0)
 
     def _local_scale_bounds(self, rest: Tensor) -> tuple[Tensor, Tensor]:
         """The range of log scales (N, 1) in each Gaussian's triangle units."""

@@ -24,8 +24,13 @@ class Attributes:
         tensors: by family: (N, 3), (N, 4), (N, 3), (N,), (N, C).
     """
 
-    def __init__(self, gaussians: Gaussians) -> None:
-        """Take over local ``gaussians``; they are not changed."""
+    def __init__(self, gaussians: Gaussians, color_gate: Tensor | None = None) -> None:
+        """Take over local ``gaussians``; they are not changed.
+
+        ``color_gate`` (N,) in [0, 1] is how far the colours may leave those they start with; None is all the way.
+        """
+        self._start_color = gaussians.colors
+        self._color_gate = None if color_gate is None else color_gate[:, None]
         raw = {
             "position": gaussians.means,
             "rotation": gaussians.quats,
@@ -40,7 +45,8 @@ class Attributes:
     def gaussians(self) -> Gaussians:
         """The local Gaussians, differentiable; quaternions of any length (the rasteriser normalises them)."""
         t = self.tensors
-        return Gaussians(t["position"], t["rotation"], t["scale"].exp(), t["opacity"].sigmoid(), t["color"])
+        color = t["color"] if self._color_gate is None else self._start_color.lerp(t["color"], self._color_gate)
+        return Gaussians(t["position"], t["rotation"], t["scale"].exp(), t["opacity"].sigmoid(), color)
 
     def snapshot(self) -> Gaussians:
         """A detached copy with unit quaternions."""

@@ -11,8 +11,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-import cv2
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -24,7 +22,7 @@ from spatialavatar.progress import Progress
 from spatialavatar.records import Gaussians, Track, as_float_image
 from spatialavatar.refinement.deformation import Deformer
 from spatialavatar.refinement.losses import l1_loss, ssim_loss
-from spatialavatar.refinement.shape_control import projected_axes
+from spatialavatar.refinement.visibility import clearly_seen, smoothstep, solid
 from spatialavatar.render import rasterize
 
 _LID_TRAVEL = 0.0015  # metres; what a blink moves further is lid
@@ -94,7 +92,7 @@ def polish(
         return avatar
     sources = [_photo(avatar, track, config) for track in photos]
     deformer = Deformer(avatar.head, avatar.layout, avatar.identity())
-    gate = torch.stack([_clearly_seen(avatar, deformer, i, s, config) for i, s in enumerate(sources)]).amax(0)
+    gate = torch.stack([_seen_by(avatar, deformer, i, s, config) for i, s in enumerate(sources)]).amax(0)
     gate = (gate * _free(avatar.head, avatar.layout))[:, None]
     base = avatar.gaussians
     size = base.scales.amax(-1, keepdim=True)
@@ -141,11 +139,9 @@ def _photo(avatar: Avatar, track: Track, config: PolishConfig) -> _Photo:
         )
     if track.images is None or track.mattes is None:
         raise InputError("The track holds no picture; polishing needs the tracked photos themselves.")
-    width = 2 * round(config.rim * track.camera.width / 512) + 1
-    solid = (track.mattes[0].cpu().numpy() > 242).astype(np.uint8)
-    inside = cv2.erode(solid, np.ones((width, width), np.uint8), borderValue=0) > 0
     device = avatar.gaussians.means.device
-    return _Photo(track, as_float_image(track.images[0]).to(device), torch.from_numpy(inside).to(device))
+    inside = solid(track.mattes[0], config.rim * track.camera.width / 512)
+    return _Photo(track, as_float_image(track.images[0]).to(device), inside.to(device))
 
 
 def _render(local: Gaussians, deformer: Deformer, index: int, track: Track) -> tuple[Tensor, Tensor]:
@@ -166,29 +162,12 @@ def _render(local: Gaussians, deformer: Deformer, index: int, track: Track) -> t
     return image[0], alpha[0, ..., 0]
 
 
-def _clearly_seen(avatar: Avatar, deformer: Deformer, index: int, source: _Photo, config: PolishConfig) -> Tensor:
-    """(N,) in [0, 1]: how clearly a photo shows each Gaussian.
-
-    The share of its own footprint in which it is what the picture shows (its blending weight summed over the pixels
-    that count is the gradient of the picture's sum to its colour), and how squarely it faces the camera.
-    """
-    with torch.enable_grad():
-        brightness = torch.ones(len(avatar.layout), 1, device=source.image.device, requires_grad=True)
-        image, _ = _render(avatar.gaussians.replace(colors=brightness), deformer, index, source.track)
-        (weight,) = torch.autograd.grad((image[..., 0] * source.inside).sum(), brightness)
-    carriers = deformer.frame(source.track.params[0], index)
-    world = deformer.carry(avatar.gaussians, carriers)
-    camera = source.track.camera.to(world.means.device)
-    across, down = projected_axes(world.means, world.quats, world.scales, camera).unbind(1)
-    blur = 0.3  # the rasteriser's, pixels squared
-    xx, xy, yy = (across * across).sum(-1) + blur, (across * down).sum(-1), (down * down).sum(-1) + blur
-    footprint = 2.0 * torch.pi * (xx * yy - xy * xy).clamp_min(1e-12).sqrt() * avatar.gaussians.opacities
-    share = weight[:, 0] / footprint.clamp_min(1e-6)
-    corners = carriers.vertices[avatar.head.faces]
-    normal = torch.linalg.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-    normal = torch.nn.functional.normalize(normal, dim=-1)[avatar.layout.faces]
-    toward = torch.nn.functional.normalize(torch.linalg.inv(camera.world_to_camera)[:3, 3] - world.means, dim=-1)
-    return _smoothstep(share, *config.seen) * _smoothstep((normal * toward).sum(-1), *config.facing)
+def _seen_by(avatar: Avatar, deformer: Deformer, index: int, source: _Photo, config: PolishConfig) -> Tensor:
+    """(N,) in [0, 1]: how clearly a photo shows each Gaussian."""
+    frame = deformer.frame(source.track.params[0], index)
+    world, camera = deformer.carry(avatar.gaussians, frame), source.track.camera.to(source.image.device)
+    normals = deformer.normals(frame)
+    return clearly_seen(world, normals, camera, source.inside.float(), config.seen, config.facing)
 
 
 def _free(head: HeadModel, layout: UVLayout) -> Tensor:
@@ -197,9 +176,4 @@ def _free(head: HeadModel, layout: UVLayout) -> Tensor:
     travel = torch.tensordot(lids, head.expression_basis, 1).norm(dim=-1).amax(0)
     moved = (travel[head.faces[layout.faces]] * layout.bary).sum(-1)
     inside = layout.mask(head, *(part for part in _INSIDE if part in head.parts))
-    return (1.0 - _smoothstep(moved, 0.3 * _LID_TRAVEL, _LID_TRAVEL)) * ~inside
-
-
-def _smoothstep(values: Tensor, low: float, high: float) -> Tensor:
-    t = ((values - low) / (high - low)).clamp(0.0, 1.0)
-    return t * t * (3.0 - 2.0 * t)
+    return (1.0 - smoothstep(moved, 0.3 * _LID_TRAVEL, _LID_TRAVEL)) * ~inside
