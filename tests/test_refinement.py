@@ -414,6 +414,25 @@ def test_tuning_finds_a_pose_that_the_tracker_got_wrong(truth, track):
     assert float(error.mean()) < 0.0015
 
 
+def test_what_no_frame_shows_squarely_keeps_its_colour(grey, track):
+    free = run(grey, track, dataclasses.replace(QUICK, iterations=15, color_gate=None))
+    gated = run(grey, track, dataclasses.replace(QUICK, iterations=15, color_gate=(0.5, 0.7)))
+    params = track.params
+    squarest = torch.stack(
+        [torch.nn.functional.normalize(v, dim=-1)[:, 2] for v in _ball_points(grey, params, range(12))]
+    ).amax(0)
+    rim = squarest < 0.4
+    assert torch.equal(gated.gaussians.colors[rim], grey.gaussians.colors[rim])
+    assert not torch.equal(free.gaussians.colors[rim], grey.gaussians.colors[rim])
+    assert not torch.equal(gated.gaussians.colors[~rim], grey.gaussians.colors[~rim])
+
+
+def _ball_points(avatar: Avatar, params: HeadParams, frames: range) -> list[torch.Tensor]:
+    """The Gaussians' places relative to the ball's centre, which point along its normals."""
+    points = [avatar.pose(params[frame]).means for frame in frames]
+    return [p - params.translation[0] for p in points]
+
+
 def test_a_small_render_is_the_large_one_scaled_down(truth, track):
     world, camera = truth.pose(track.params[7]), Camera.frontal(256)
     views = {}
