@@ -32,7 +32,7 @@ from torch import Tensor
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT)]
 
-from benchmarks.rasterizer import PAPER_COUNT, head_scene  # noqa: E402
+from benchmarks.rasterize import PAPER_COUNT, head_scene  # noqa: E402
 from benchmarks.report import machine, table, write_section  # noqa: E402
 from spatialavatar.render import Renderer, _triton, rasterize, why_unusable  # noqa: E402
 from tests.test_render import NAMES, SCENES, Scene, leaves, loss_weights  # noqa: E402

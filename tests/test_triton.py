@@ -208,7 +208,7 @@ def test_nothing_to_see_is_the_background(count: int):
 @not_interpreted
 @on_device
 def test_a_head_equals_the_cpu_backend():
-    from benchmarks.rasterizer import head_scene
+    from benchmarks.rasterize import head_scene
 
     names = ("means", "quats", "scales", "opacities", "colors", "viewmats", "Ks")
     scene = dict(zip(names, head_scene(58_173, 512, 3)))
