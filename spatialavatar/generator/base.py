@@ -12,7 +12,7 @@ from torch import Tensor
 from spatialavatar.generator.config import BaseConfig
 from spatialavatar.generator.filling import add_mirror, fill_unseen
 from spatialavatar.generator.hair import seen_hair
-from spatialavatar.generator.interior import complete_eyes, complete_mouth, light_of, teeth_color
+from spatialavatar.generator.interior import complete_eyes, complete_mouth, light_of, mouth_light, teeth_color
 from spatialavatar.generator.numerics import Floats, bilinear, smoothstep
 from spatialavatar.generator.pooling import apply_gain, exposure_gains, match_light, mean_pool
 from spatialavatar.generator.silhouette import fit_silhouette
@@ -140,7 +140,7 @@ def complete(
     colors = fill_unseen(tables, colors, confidence, trust, config, strands)
     light = light_of(head, layout, tables, pooled, seen)
     colors = complete_eyes(head, layout, tables, pooled, colors, seen, light)
-    return complete_mouth(head, layout, colors, light, teeth)
+    return complete_mouth(head, layout, colors, mouth_light(head, layout, pooled, seen, light), teeth)
 
 
 def sharpen(

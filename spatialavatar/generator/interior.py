@@ -18,6 +18,7 @@ _EYES: Final = ("eye_left", "eye_right")
 # sRGB in ordinary light, in which the white of the eye is _SCLERA and a mean skin has the brightness _SKIN_LUMA.
 _SCLERA: Final = np.array([0.80, 0.77, 0.75])
 _SKIN_LUMA: Final = 0.58
+_FAIREST_SKIN_LUMA: Final = 0.75
 _TEETH: Final = np.array([0.86, 0.81, 0.73])
 _GUMS_AND_CHEEKS: Final = np.array([0.46, 0.18, 0.17])
 _TONGUE: Final = np.array([0.70, 0.40, 0.39])
@@ -56,6 +57,19 @@ def light_of(head: HeadModel, layout: UVLayout, tables: TexelTables, sampled: Fl
         return np.ones(3)
     brightness = float(np.median(sampled[skin] @ LUMA)) / _SKIN_LUMA
     return np.full(3, np.sqrt(brightness)).clip(*_LIGHT)
+
+
+def mouth_light(head: HeadModel, layout: UVLayout, sampled: Floats, seen: Floats, light: Floats) -> Floats:
+    """Gains (3,) of the light before the mouth: ``light``, but at least what the fairest skin would need.
+
+    Brows and lids shade the eyes: their white tells the colour of the light, and not always how much of it reaches the
+    lower face.
+    """
+    skin = part_mask(head, layout, "face") & (seen > 0.5)
+    if not skin.any():
+        return light
+    least = float(np.median(sampled[skin] @ LUMA)) / _FAIREST_SKIN_LUMA
+    return (light * max(1.0, least / float(light @ LUMA))).clip(*_LIGHT)
 
 
 def _brighter_half(colors: Floats) -> Floats:
@@ -128,7 +142,7 @@ def complete_mouth(head: HeadModel, layout: UVLayout, colors: Floats, light: Flo
         head: the head.
         layout: its layout.
         colors: (N, 3).
-        light: (3,) of :func:`light_of`.
+        light: (3,) of :func:`mouth_light`.
         teeth: (3,) of :func:`teeth_color`, or None.
     """
     result = colors.copy()
