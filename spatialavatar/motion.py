@@ -25,6 +25,7 @@ from spatialavatar.head import HeadModel
 from spatialavatar.head.arkit import ARKIT_52, ARKIT_INDEX
 from spatialavatar.head.rotations import axis_angle_to_matrix, matrix_to_axis_angle
 from spatialavatar.records import Camera, Track
+from spatialavatar.tracking.cues import believed_scores
 
 MOTION_FORMAT = "spatialavatar.motion"
 MOTION_VERSION = 1
@@ -140,8 +141,11 @@ class Motion:
         if track.fps <= 0:
             raise InputError("A photo has no motion; track a video.")
         translation = track.params.translation.detach().cpu().float()
+        weights = track.blendshapes.detach().cpu().float()
+        if track.landmarks is not None:  # scores of the network, which do not rest at zero; not a capture's weights
+            weights = believed_scores(weights)
         return cls(
-            weights=track.blendshapes.detach().cpu().float(),
+            weights=weights,
             rotation=track.params.rotation.detach().cpu().float(),
             translation=translation - translation.median(0).values,
             fps=float(track.fps),
