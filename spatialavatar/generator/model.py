@@ -27,7 +27,8 @@ ENCODERS = ("none",)
 """Encoders this release can run; "none" leaves the base as it is."""
 
 
-class SpatialAvatar(ModelHubMixin, library_name="spatialavatar"):
+# The mixin's __init_subclass__ takes these arguments, which type checkers do not follow through its decorators.
+class SpatialAvatar(ModelHubMixin, library_name="spatialavatar"):  # pyright: ignore[reportGeneralTypeIssues, reportCallIssue]
     """Stage 1: one to four photos of a person to an :class:`Avatar` (method section 2).
 
     The avatar is the base that the photos determine plus what the network's heads add to it; every head starts at zero,

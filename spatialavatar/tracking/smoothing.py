@@ -57,14 +57,15 @@ class OneEuroFilter:
 
     def __call__(self, value: Tensor) -> Tensor:
         """Filter the next value (...,), the same shape every time."""
-        if self._value is None or self._speed is None:
+        last, speed = self._value, self._speed
+        if last is None or speed is None:
             self._value, self._speed = value.clone(), torch.zeros_like(value)
             return value.clone()
-        speed = (value - self._value) * self.fps
-        self._speed = self._speed + self._share(self.settings.derivative_cutoff) * (speed - self._speed)
-        cutoff = self.settings.min_cutoff + self.settings.beta * self._speed.abs()
-        self._value = self._value + self._share(cutoff) * (value - self._value)
-        return self._value.clone()
+        speed = speed + self._share(self.settings.derivative_cutoff) * ((value - last) * self.fps - speed)
+        cutoff = self.settings.min_cutoff + self.settings.beta * speed.abs()
+        smooth = last + self._share(cutoff) * (value - last)
+        self._value, self._speed = smooth, speed
+        return smooth.clone()
 
     def _share(self, cutoff: Tensor | float) -> Tensor | float:
         """The part of a step that a low-pass of ``cutoff`` Hz lets through in one frame."""
