@@ -239,10 +239,10 @@ def main() -> None:
     text = f"""
 ## Rasteriser
 
-`python benchmarks/rasterize.py`, on {machine()}; PyTorch {torch.__version__}.
+`python benchmarks/rasterize.py{" --full" if arguments.full else ""}`, on {machine()}; PyTorch {torch.__version__}.
 The avatar of an example portrait as it is driven, and a head-like ellipsoid of flat Gaussians, about 57 % of the
-picture. Wall times are medians, with
-the best run beside them; "CPU" is the least CPU time of the process, over all its threads, which other load on the
+picture. Wall times are medians, with the best run beside them;
+"CPU" is the least CPU time of the process, over all its threads, which other load on the
 machine disturbs less. Frames per second are those of the median.
 
 {speed_table(arguments.full)}
