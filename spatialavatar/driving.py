@@ -25,13 +25,12 @@ from spatialavatar.head import HeadModel
 from spatialavatar.head.arkit import ARKIT_52
 from spatialavatar.head.rotations import axis_angle_to_matrix, matrix_to_axis_angle
 from spatialavatar.media import VideoWriter, check_writable
+from spatialavatar.motion import is_motion_file, read_motion
 from spatialavatar.progress import Progress, part, silent
 from spatialavatar.records import Camera, HeadParams, Track
 from spatialavatar.render import best_device, render
 from spatialavatar.threads import one_torch_thread
 from spatialavatar.tracking.smoothing import one_euro, one_euro_rotations
-
-_WITHOUT_SOUND = (".json", ".csv", ".safetensors")
 
 
 @dataclass(frozen=True)
@@ -182,7 +181,7 @@ def drive(
     check_writable(out)
     report = progress or silent
     track = motion if isinstance(motion, Track) else motion_track(motion, avatar.head, part(report, 0.0, 0.5))
-    if audio is None and not isinstance(motion, Track) and Path(motion).suffix.lower() not in _WITHOUT_SOUND:
+    if audio is None and not isinstance(motion, Track) and not (is_motion_file(motion) or _is_saved_track(motion)):
         audio = motion
     start = 0.0 if isinstance(motion, Track) else 0.5
     rendering = part(report, start, 1.0)
@@ -198,18 +197,20 @@ def drive(
 def motion_track(path: str | Path, head: HeadModel, progress: Progress | None = None) -> Track:
     """Read motion from a motion file (.json, .csv), a saved track (.safetensors) or, by tracking it, a video."""
     path = Path(path)
-    suffix = path.suffix.lower()
-    if suffix in (".json", ".csv"):
-        from spatialavatar.motion import read_motion
-
+    if is_motion_file(path):
         return read_motion(path, head)
-    if suffix == ".safetensors":
+    if _is_saved_track(path):
         from spatialavatar.tracking import load_track
 
         return load_track(path)
     from spatialavatar.tracking import track_video
 
     return track_video(path, head, progress=progress)
+
+
+def _is_saved_track(path: str | Path) -> bool:
+    """Whether the file's name says that it is a track that was saved."""
+    return Path(path).suffix.lower() == ".safetensors"
 
 
 def _relative_expression(track: Track, params: HeadParams, strength: float) -> tuple[Tensor, Tensor, Tensor]:
