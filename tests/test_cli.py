@@ -16,6 +16,7 @@ import spatialavatar
 from spatialavatar import avatar as avatar_module
 from spatialavatar import cli, driving, pipeline
 from spatialavatar.avatar import Avatar
+from spatialavatar.cli.output import Outcome, ProgressBar
 from spatialavatar.errors import NoFaceError
 from spatialavatar.motion import Motion, load_motion, write_motion
 
@@ -244,11 +245,11 @@ def test_info_works_where_the_weights_are_missing(
     assert "not a folder" in capsys.readouterr().out
 
 
-def test_info_lists_every_licence(capsys: pytest.CaptureFixture[str]) -> None:
+def test_licences_lists_every_file(capsys: pytest.CaptureFixture[str]) -> None:
     from spatialavatar.hub import licences
 
-    assert cli.main(["info", "--licences", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["licences"] == licences()
+    assert cli.main(["licences", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"files": licences()}
 
 
 def test_the_contact_sheet_starts_with_the_photo_and_samples_the_video(
@@ -267,10 +268,45 @@ def test_the_contact_sheet_starts_with_the_photo_and_samples_the_video(
 
 
 def test_the_bar_on_a_terminal_never_runs_backwards(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cli.sys, "stderr", SimpleNamespace(isatty=lambda: True, write=lambda _: 0, flush=lambda: None))
-    with cli._ProgressBar(quiet=False) as progress:
-        bar = progress.__self__._bar
+    monkeypatch.setattr(sys, "stderr", SimpleNamespace(isatty=lambda: True, write=lambda _: 0, flush=lambda: None))
+    with ProgressBar(quiet=False) as progress:
         for fraction in (0.2, 0.1, 0.6, 2.0):
             progress(fraction, "Working")
+            bar = progress.__self__._bar
             assert bar.n <= 1.0
         assert bar.n == 1.0
+
+
+def test_an_outcome_is_one_json_object_without_nulls(capsys: pytest.CaptureFixture[str]) -> None:
+    Outcome(["a.mp4"], {"video": Path("a.mp4"), "fps": None, "parts": [{"held": 0, "why": None}]}).show("json")
+    captured = capsys.readouterr()
+    assert json.loads(captured.out) == {"video": "a.mp4", "parts": [{"held": 0}]}
+    assert "null" not in captured.out
+
+
+def test_quiet_prints_nothing_but_paths(
+    avatar_file: Path, nod: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out.mp4"
+    assert cli.main(["drive", str(avatar_file), "--motion", str(nod), "-o", str(out), "--size", "64", "-q"]) == 0
+    captured = capsys.readouterr()
+    assert (captured.out, captured.err) == (f"{out}\n", "")
+
+
+def test_the_help_page_shows_every_command_in_a_group_with_an_example(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(["--help"])
+    page = capsys.readouterr().out
+    for name in ("generate", "refine", "demo", "drive", "track", "info", "licences"):
+        assert f"\n  {name} " in page
+        assert f"$ spatialavatar {name}" in page
+    assert max(len(line) for line in page.splitlines()) <= 100
+
+
+def test_the_example_of_every_command_is_a_line_that_parses() -> None:
+    commands = cli.declared_commands()
+    for members in commands.groups.values():
+        for name, _, example in members:
+            options = commands.parser.parse_args(example.split())
+            assert callable(options.run), name
+            assert {"json", "quiet", "debug"} <= vars(options).keys()

@@ -1,0 +1,8 @@
+"""``python -m spatialavatar.cli``."""
+
+import sys
+
+from spatialavatar.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,40 @@
+"""Commands that tell what is there: ``info``, ``licences``."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from spatialavatar.cli.commands import Commands
+from spatialavatar.cli.output import Outcome, table
+from spatialavatar.progress import Progress
+
+_GROUP = "Ask"
+
+
+def declare(commands: Commands) -> None:
+    """Add the commands of this module."""
+    command = commands.add(
+        _GROUP, "info", _info, "Say what an avatar is, or what this installation uses", "info me.safetensors"
+    )
+    command.add_argument("avatar", type=Path, nargs="?", metavar="AVATAR")
+
+    commands.add(_GROUP, "licences", _licences, "List every file that ships, its licence and its source", "licences")
+
+
+def _info(options: argparse.Namespace, progress: Progress) -> Outcome:
+    from spatialavatar import diagnostics
+
+    if options.avatar:
+        facts = diagnostics.avatar_facts(options.avatar)
+        return Outcome([options.avatar], facts, table(facts))
+    facts = diagnostics.installation_facts()
+    return Outcome([facts["version"]], facts, table(facts))
+
+
+def _licences(options: argparse.Namespace, progress: Progress) -> Outcome:
+    from spatialavatar.hub import licences
+
+    files = licences()
+    text = "\n\n".join(f"{row['path']}: {row['what']}\n  {row['licence']}; {row['source']}" for row in files)
+    return Outcome([row["path"] for row in files], {"files": files}, text)

@@ -1,0 +1,138 @@
+"""Commands that make avatars: ``generate``, ``refine``, ``demo``."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from spatialavatar.cli.commands import Commands
+from spatialavatar.cli.output import Outcome
+from spatialavatar.errors import InputError
+from spatialavatar.progress import Progress, part
+
+if TYPE_CHECKING:
+    from spatialavatar.records import Track
+
+_GROUP = "Make an avatar"
+_REFINE_FRAMES = 1200  # refinement keeps every picture: about 1.6 MB a frame
+
+
+def declare(commands: Commands) -> None:
+    """Add the commands of this module."""
+    command = commands.add(
+        _GROUP,
+        "generate",
+        _generate,
+        "Make an avatar from one to four photos of one person",
+        "generate front.jpg side.jpg -o me.safetensors",
+    )
+    command.add_argument("photos", nargs="+", type=Path, metavar="PHOTO")
+    command.add_argument("-o", "--output", type=Path, default=Path("avatar.safetensors"), help="default: %(default)s")
+    command.add_argument("--model", metavar="REPO_OR_FOLDER", help="another generator than the one that ships")
+
+    command = commands.add(
+        _GROUP,
+        "refine",
+        _refine,
+        "Make an avatar more like its person, from a video of ten seconds or more",
+        "refine me.safetensors me.mp4 -o better.safetensors",
+    )
+    command.add_argument("avatar", type=Path, metavar="AVATAR", help="what 'generate' wrote")
+    command.add_argument("video", type=Path, metavar="VIDEO", help="a video of the person, or its track with pictures")
+    command.add_argument("-o", "--output", type=Path, default=Path("refined.safetensors"), help="default: %(default)s")
+    command.add_argument("--iterations", type=int, default=10_000, help="default: %(default)s")
+    command.add_argument("--minutes", type=float, help="stop after this time, if the iterations take longer")
+    command.add_argument("--size", type=int, default=512, help="of the pictures compared, default: %(default)s")
+    command.add_argument("--resume", action="store_true", help="go on with a run that was interrupted")
+    command.add_argument(
+        "--holdout", type=float, default=0.2, help="share of the video, at its end, to judge by, default: %(default)s"
+    )
+    command.add_argument("--report", type=Path, metavar="DIR", help="write previews, pictures and figures here")
+
+    command = commands.add(
+        _GROUP, "demo", _demo, "Make an avatar of an example photo; it talks, looks around and makes faces", "demo"
+    )
+    command.add_argument("-o", "--output", type=Path, default=Path("outputs"), help="folder; default: %(default)s")
+    command.add_argument(
+        "--photo", type=Path, action="append", help="your own photo instead (repeat it for up to four)"
+    )
+    command.add_argument("--size", type=int, default=512, help="width and height in pixels, default: %(default)s")
+
+
+def _generate(options: argparse.Namespace, progress: Progress) -> Outcome:
+    from spatialavatar.media import check_writable
+    from spatialavatar.pipeline import generate
+
+    check_writable(options.output)
+    model = None
+    if options.model:
+        from spatialavatar.generator import SpatialAvatar
+
+        model = SpatialAvatar.from_pretrained(options.model)
+    avatar = generate(options.photos, model=model, progress=progress)
+    avatar.save(options.output)
+    facts = {"avatar": options.output, "gaussians": len(avatar.gaussians), "head": avatar.head.id, **avatar.info}
+    return Outcome([options.output], facts, notes=avatar.info.get("warnings", ()))
+
+
+def _refine(options: argparse.Namespace, progress: Progress) -> Outcome:
+    from contextlib import closing
+
+    from spatialavatar.avatar import Avatar
+    from spatialavatar.media import check_writable
+    from spatialavatar.refinement import RefineConfig, refine, write_report
+    from spatialavatar.refinement.report import write_preview
+
+    config = RefineConfig(iterations=options.iterations, size=options.size, holdout=options.holdout)
+    check_writable(options.output)
+    checkpoint = options.output.with_name(f"{options.output.stem}.checkpoint.safetensors")
+    if not options.resume:
+        checkpoint.unlink(missing_ok=True)
+    elif not checkpoint.exists():
+        raise InputError(f"There is no interrupted run at {checkpoint}; leave --resume out to start one.")
+    avatar = Avatar.load(options.avatar)
+    curve = []
+    track = _pictures(options.video, part(progress, 0.0, 0.3))
+    with closing(refine(avatar, track, config, checkpoint=checkpoint, minutes=options.minutes)) as steps:
+        for step in steps:
+            progress(0.3 + 0.7 * step.fraction, f"Refining, step {step.iteration} of {config.iterations}")
+            if step.iteration % 10 == 0:
+                curve.append((step.iteration, step.losses))
+            if options.report and step.preview is not None:
+                write_preview(options.report, step)
+    step.avatar.save(options.output)
+    checkpoint.unlink(missing_ok=True)
+    facts = {"avatar": options.output, "iterations": step.iteration}
+    if not options.report:
+        return Outcome([options.output], facts)
+    report = write_report(options.report, avatar, step.avatar, track, config, curve)
+    kind = "held-out" if report.held_out else "training"
+    sentence = (
+        f"On {kind} frames: PSNR {report.before.psnr:.2f} dB before, {report.after.psnr:.2f} after; "
+        f"SSIM {report.before.ssim:.3f} before, {report.after.ssim:.3f} after."
+    )
+    facts |= {
+        "held_out": report.held_out,
+        "before": {"psnr": report.before.psnr, "ssim": report.before.ssim},
+        "after": {"psnr": report.after.psnr, "ssim": report.after.ssim},
+        "report": report.files,
+    }
+    return Outcome([options.output, *report.files], facts, notes=[sentence])
+
+
+def _pictures(path: Path, progress: Progress) -> Track:
+    """A video, or a saved track of one, with the pictures that refinement compares with."""
+    from spatialavatar.avatar import default_head
+    from spatialavatar.tracking import load_track, track_video
+
+    if path.suffix.lower() == ".safetensors":
+        return load_track(path)
+    return track_video(path, default_head(), with_images=True, max_frames=_REFINE_FRAMES, progress=progress)
+
+
+def _demo(options: argparse.Namespace, progress: Progress) -> Outcome:
+    from spatialavatar.demo import run_demo
+
+    paths = run_demo(options.output, photos=options.photo, size=options.size, progress=progress)
+    return Outcome(paths, dict(zip(("video", "sheet", "avatar"), paths)))

@@ -1,0 +1,116 @@
+"""Commands about motion: ``drive``, ``track``."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from spatialavatar.cli.commands import Commands
+from spatialavatar.cli.output import Outcome
+from spatialavatar.errors import InputError
+from spatialavatar.progress import Progress
+
+_GROUP = "Make it move"
+_MOTION_SUFFIXES = (".json", ".csv")
+
+
+def declare(commands: Commands) -> None:
+    """Add the commands of this module."""
+    command = commands.add(
+        _GROUP,
+        "drive",
+        _drive,
+        "Make an avatar move like a video, a motion file or a track",
+        "drive me.safetensors --motion clip.mp4 -o out.mp4",
+    )
+    command.add_argument("avatar", type=Path, metavar="AVATAR", help="what 'generate' wrote")
+    command.add_argument("--motion", type=Path, required=True, help="a video, a .json or .csv motion, or a saved track")
+    command.add_argument("-o", "--output", type=Path, default=Path("driven.mp4"), help="default: %(default)s")
+    command.add_argument(
+        "--strength", type=float, default=1.0, help="of the expression; 0 freezes the face, default: 1"
+    )
+    command.add_argument("--absolute", action="store_true", help="take pose and expression as they are, not relative")
+    command.add_argument(
+        "--smoothing", type=float, help="0 is none, larger is smoother; default: 1 for videos, 0 for motion files"
+    )
+    command.add_argument("--size", type=int, default=512, help="width and height in pixels, default: %(default)s")
+    command.add_argument("--background", default="white", help="a colour: white, #336699, ...; default: %(default)s")
+    command.add_argument("--audio", type=Path, help="a file whose sound replaces the driver's own")
+
+    command = commands.add(
+        _GROUP, "track", _track, "Track the head in a photo or a video", "track clip.mp4 -o take.json"
+    )
+    command.add_argument("input", type=Path, metavar="INPUT", help="a photo or a video")
+    command.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        default=Path("track.safetensors"),
+        help="a track (.safetensors), or of a video only the motion (.json, .csv); default: %(default)s",
+    )
+
+
+def _drive(options: argparse.Namespace, progress: Progress) -> Outcome:
+    from spatialavatar.avatar import Avatar
+    from spatialavatar.driving import DriveConfig, drive
+
+    smoothing = options.smoothing
+    if smoothing is None:
+        smoothing = 0.0 if options.motion.suffix.lower() in _MOTION_SUFFIXES else 1.0
+    config = DriveConfig(
+        strength=options.strength,
+        relative=not options.absolute,
+        smoothing=smoothing,
+        size=options.size,
+        background=_colour(options.background),
+    )
+    avatar = Avatar.load(options.avatar)
+    report = drive(avatar, options.motion, options.output, config, audio=options.audio, progress=progress)
+    facts = {
+        "video": report.path,
+        "frames": report.frames,
+        "held": report.held,
+        "fps": report.fps,
+        "warnings": report.warnings,
+    }
+    sentence = f"{report.frames} frames, {report.held} held, {report.fps:g} frames per second."
+    return Outcome([report.path], facts, notes=[*report.warnings, sentence])
+
+
+def _track(options: argparse.Namespace, progress: Progress) -> Outcome:
+    from spatialavatar.media import check_writable
+    from spatialavatar.motion import write_motion
+    from spatialavatar.tracking import save_track, track
+
+    suffix = options.output.suffix.lower()
+    if suffix not in (".safetensors", *_MOTION_SUFFIXES):
+        raise InputError(
+            f"{options.output.name} names no format; use .safetensors for a track, .json or .csv for a motion."
+        )
+    check_writable(options.output)
+    tracked = track(options.input, progress=progress)
+    if suffix == ".safetensors":
+        save_track(tracked, options.output)
+    else:
+        write_motion(tracked, options.output)
+    held = int((tracked.confidence <= 0).sum())
+    facts = {
+        "track": options.output,
+        "frames": len(tracked),
+        "held": held,
+        "fps": tracked.fps,
+        "warnings": tracked.warnings,
+    }
+    sentence = f"{len(tracked)} frames, {held} of them without a face."
+    return Outcome([options.output], facts, notes=[*tracked.warnings, sentence])
+
+
+def _colour(text: str) -> tuple[float, float, float]:
+    """A colour's name or hex value as sRGB in [0, 1]."""
+    from PIL import ImageColor
+
+    try:
+        red, green, blue = ImageColor.getrgb(text)[:3]
+    except ValueError:
+        raise InputError(f"{text!r} is no colour; give a name such as white, or a value such as #336699.") from None
+    return red / 255, green / 255, blue / 255

@@ -1,0 +1,108 @@
+"""What a command says, and where: the result on stdout, progress, notes and errors on stderr."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+Form = Literal["text", "json", "quiet"]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The result of a command, said in three ways.
+
+    Attributes:
+        ids: what was made or found: paths, Hub ids, one a line with ``-q``.
+        facts: the same and more for ``--json``: one object, snake_case; null values are left out.
+        text: for people; by default the ids.
+        notes: sentences that go to stderr, but not with ``-q``.
+    """
+
+    ids: Sequence[str | Path]
+    facts: Mapping[str, Any]
+    text: str = ""
+    notes: Sequence[str] = ()
+
+    def show(self, form: Form) -> None:
+        """Print it."""
+        if form != "quiet":
+            for sentence in self.notes:
+                print(sentence, file=sys.stderr)
+        if form == "json":
+            print(json.dumps(_without_nulls(self.facts), indent=2, ensure_ascii=False))
+        elif form == "text" and self.text:
+            print(self.text)
+        else:
+            for item in self.ids:
+                print(item)
+
+
+def _without_nulls(value: Any) -> Any:
+    """The value with paths as text and without the nulls in its objects, however deep."""
+    if isinstance(value, Mapping):
+        return {key: _without_nulls(part) for key, part in value.items() if part is not None}
+    if isinstance(value, (list, tuple)):
+        return [_without_nulls(part) for part in value]
+    return str(value) if isinstance(value, Path) else value
+
+
+def table(facts: Mapping[str, Any], indent: str = "") -> str:
+    """Names and values in two columns; an object inside is a block of its own, indented."""
+    width = max((len(key) for key in facts), default=0)
+    lines = []
+    for key, value in facts.items():
+        if isinstance(value, Mapping):
+            lines += [f"{indent}{key}:", table(value, indent + "  ")]
+        elif value is not None:
+            text = ", ".join(str(part) for part in value) if isinstance(value, (list, tuple)) else value
+            lines.append(f"{indent}{key:<{width}}  {text}")
+    return "\n".join(lines)
+
+
+def fail(sentence: str) -> int:
+    """Print the sentence on stderr, on one line; the exit status."""
+    print(f"spatialavatar: {' '.join(sentence.split())}", file=sys.stderr)
+    return 1
+
+
+class ProgressBar:
+    """Shows (fraction, message) on stderr where that is a terminal; elsewhere only each new stage, one line each."""
+
+    def __init__(self, quiet: bool) -> None:
+        self._quiet = quiet
+        self._terminal = sys.stderr.isatty()
+        self._stage = ""
+        self._bar: Any = None
+
+    def __enter__(self) -> Callable[[float, str], None]:
+        return self._show
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+    def _show(self, fraction: float, message: str) -> None:
+        if self._quiet:
+            return
+        if self._terminal:
+            if self._bar is None:
+                self._bar = _bar()
+            self._bar.set_description_str(message, refresh=False)
+            self._bar.update(max(0.0, min(fraction, 1.0) - self._bar.n))
+            return
+        stage = message.rstrip("0123456789 %/.").removesuffix(" of").rstrip("0123456789 ")
+        if stage != self._stage:
+            self._stage = stage
+            print(message, file=sys.stderr)
+
+
+def _bar() -> Any:
+    from tqdm import tqdm
+
+    layout = "{desc:<36.36}{percentage:4.0f}%|{bar}| {elapsed}"
+    return tqdm(total=1.0, bar_format=layout, leave=False, file=sys.stderr)
