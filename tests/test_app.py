@@ -17,9 +17,11 @@ from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image
 
-import app
 from spatialavatar.errors import NoFaceError
 from spatialavatar.media import VideoReader
+from spatialavatar_app.backend import Backend, DriveRequest, GenerateRequest
+from spatialavatar_app.page import build_demo
+from spatialavatar_app.steps import Report, Step, Steps, steps_of
 
 from .test_avatar import make_ball_avatar
 
@@ -29,20 +31,23 @@ class FakeBackend:
 
     def __init__(self) -> None:
         self.photos: list[str] = []
-        self.request: app.DriveRequest | None = None
+        self.request: DriveRequest | None = None
         self.closed = 0
         self.endless = False
         self.error: Exception | None = None
 
-    def generate(self, photos: list[str], out: str) -> app.Steps:
-        self.photos = photos
-        yield 0.5, "Finding the face"
+    def generate(self, request: GenerateRequest) -> Steps:
+        self.photos = list(request.photos)
+        yield Step(0.5, "Finding the face")
         if self.error:
             raise self.error
-        make_ball_avatar(16).save(out)
-        Image.new("RGB", (8, 8), (0, 200, 0)).save(Path(out).with_suffix(".png"))
+        folder = Path(request.folder)
+        make_ball_avatar(16).save(folder / "avatar.safetensors")
+        Image.new("RGB", (8, 8), (0, 200, 0)).save(folder / "preview.png")
+        files = {"avatar": str(folder / "avatar.safetensors"), "preview": str(folder / "preview.png")}
+        yield Step(1.0, "Done", files)
 
-    def drive(self, request: app.DriveRequest) -> app.Steps:
+    def drive(self, request: DriveRequest) -> Steps:
         import numpy as np
 
         from spatialavatar.media import VideoWriter
@@ -51,11 +56,13 @@ class FakeBackend:
         try:
             while self.endless:
                 time.sleep(0.02)
-                yield 0.1, "Rendering"
-            with VideoWriter(request.out, (request.size, request.size), 25.0) as writer:
+                yield Step(0.1, "Rendering")
+            out = str(Path(request.folder) / "driven.mp4")
+            with VideoWriter(out, (request.size, request.size), 25.0) as writer:
                 for shade in (0, 255):
                     writer.write(np.full((request.size, request.size, 3), shade, np.uint8))
-                    yield 0.5, "Rendering"
+                    yield Step(0.5, "Rendering")
+            yield Step(1.0, "Done", {"video": out})
         except GeneratorExit:
             self.closed += 1
             raise
@@ -66,7 +73,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Client, Fak
     patch = pytest.MonkeyPatch()
     patch.setenv("GRADIO_TEMP_DIR", str(tmp_path_factory.mktemp("gradio")))
     backend = FakeBackend()
-    demo = app.build_demo(app.Backend(backend.generate, backend.drive))
+    demo = build_demo(Backend(backend.generate, backend.drive))
     _, url, _ = demo.launch(prevent_thread_lock=True, quiet=True, run_history=False)
     client = Client(url, verbose=False, download_files=str(tmp_path_factory.mktemp("downloads")))
     yield client, backend
@@ -145,7 +152,7 @@ def test_results_are_not_left_outside_the_cache(page: tuple[Client, FakeBackend]
     client, backend = page
     client.predict(api_name="/drive", **drive_arguments(avatar_path))
     assert backend.request is not None
-    assert not Path(backend.request.out).parent.exists()
+    assert not Path(backend.request.folder).exists()
 
 
 @pytest.mark.parametrize("endpoint", ["/generate", "/drive"])
@@ -156,12 +163,12 @@ def test_missing_input_is_answered_with_a_sentence(page: tuple[Client, FakeBacke
 
 
 def test_an_error_of_the_work_reaches_the_visitor_as_its_sentence() -> None:
-    def work(report: app.Report) -> None:
+    def work(report: Report) -> None:
         report(0.1, "Finding the face")
         raise NoFaceError("There is no face in a.jpg; give a portrait.")
 
     with pytest.raises(gr.Error, match="There is no face in"):
-        list(app.steps_of(work))
+        list(steps_of(work))
 
 
 def test_stopping_closes_the_work(page: tuple[Client, FakeBackend], avatar_path: str) -> None:
@@ -183,13 +190,13 @@ def test_stopping_closes_the_work(page: tuple[Client, FakeBackend], avatar_path:
 def test_closing_the_steps_stops_the_work_at_its_next_report() -> None:
     reached: list[float] = []
 
-    def work(report: app.Report) -> None:
+    def work(report: Report) -> None:
         for count in range(1000):
             report(count / 1000, "Working")
             reached.append(count)
             time.sleep(0.005)
 
-    steps = app.steps_of(work)
+    steps = steps_of(work)
     next(steps)
     steps.close()
     stopped_at = len(reached)

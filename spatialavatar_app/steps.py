@@ -1,0 +1,101 @@
+"""Long work as a stream of steps that a page can show, a client can watch, and both can stop."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Generator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import gradio as gr
+
+from spatialavatar.errors import SpatialAvatarError
+
+_HEARTBEAT = 0.25  # seconds; how late a stop is noticed by a stream that has nothing new to say
+
+
+@dataclass(frozen=True)
+class Step:
+    """How far a piece of work is; plain values, since it crosses a process boundary on ZeroGPU.
+
+    Attributes:
+        fraction: of the work that is done, in [0, 1].
+        message: what is being done, for people.
+        files: files that exist from now on, by role: ``preview``, and at the end ``avatar``, ``video``, ...
+        facts: plain facts by name: ``iteration``, and at the end ``warnings``, ``frames``, ...
+    """
+
+    fraction: float
+    message: str
+    files: Mapping[str, str] = field(default_factory=dict)
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+Steps = Generator[Step, None, None]
+
+
+class Report(Protocol):
+    """What work calls to say how far it is."""
+
+    def __call__(self, fraction: float, message: str, files: Mapping[str, str] | None = None, **facts: Any) -> None:
+        """Pass a step on; raises where nobody waits for the work any more."""
+
+
+class _Cancelled(BaseException):
+    """Raised inside the work when nobody waits for it any more; no handler of errors may swallow it."""
+
+
+def steps_of(work: Callable[[Report], None]) -> Steps:
+    """Run ``work`` in a thread and yield its steps; closing the generator stops the work at its next report.
+
+    While the work has nothing to report, its last step is repeated several times a second: only a generator that
+    yields can be closed.
+
+    Raises:
+        gr.Error: with the sentence of the error that the work raised.
+    """
+    reports: queue.Queue[Step | None] = queue.Queue()
+    cancelled = threading.Event()
+    failure: list[BaseException] = []
+
+    def report(fraction: float, message: str, files: Mapping[str, str] | None = None, **facts: Any) -> None:
+        if cancelled.is_set():
+            raise _Cancelled
+        reports.put(Step(fraction, message, files or {}, facts))
+
+    def run() -> None:
+        try:
+            work(report)
+        except BaseException as error:
+            failure.append(error)
+        finally:
+            reports.put(None)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    last = None
+    try:
+        while True:
+            try:
+                step = reports.get(timeout=_HEARTBEAT)
+            except queue.Empty:
+                if last is not None:
+                    yield last
+                continue
+            if step is None:
+                break
+            yield step
+            last = Step(step.fraction, step.message)
+    finally:
+        cancelled.set()
+        thread.join()
+    if failure:
+        raise for_people(failure[0])
+
+
+def for_people(error: BaseException) -> BaseException:
+    """The error as it may leave the process: only a gr.Error keeps its text across ZeroGPU's boundary and gradio's."""
+    if isinstance(error, SpatialAvatarError):
+        return gr.Error(" ".join(str(error).split()), title="That did not work", print_exception=False)
+    return error
