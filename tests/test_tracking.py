@@ -124,6 +124,23 @@ def test_photos_of_one_person_share_their_shape_in_any_order(lake, head):
 
 
 @pytest.mark.usefixtures("no_mattes")
+def test_photos_of_two_people_are_taken_with_a_warning_on_both(lake, examples, head):
+    street = read_image(examples / "portraits" / "street.jpg")
+    mirrored = np.ascontiguousarray(lake[:, ::-1])
+    tracks = track_photos([lake, mirrored, street], head, names=["lake.jpg", "mirror.jpg", "street.jpg"])
+    (sentence,) = tracks[2].warnings
+    assert "street.jpg look like two different people's" in sentence
+    assert SENTENCE.match(sentence)
+    assert sum(sentence in tracked.warnings for tracked in tracks) == 2
+
+
+@pytest.mark.usefixtures("no_mattes")
+def test_photos_of_one_person_carry_no_such_warning(lake, head):
+    mirrored = np.ascontiguousarray(lake[:, ::-1])
+    assert not any(tracked.warnings for tracked in track_photos([lake, mirrored], head))
+
+
+@pytest.mark.usefixtures("no_mattes")
 def test_the_mirrored_photo_turns_the_other_way(examples, head):
     street = read_image(examples / "portraits" / "street.jpg")
     straight, mirrored = (track_photo(image, head) for image in (street, np.ascontiguousarray(street[:, ::-1])))

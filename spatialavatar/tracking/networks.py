@@ -19,6 +19,7 @@ from spatialavatar import hub
 from spatialavatar.errors import FormatError, MissingAssetError
 
 if TYPE_CHECKING:
+    from spatialavatar.tracking.identity import IdentityEmbedder
     from spatialavatar.tracking.landmarker import FaceLandmarker
     from spatialavatar.tracking.matting import Matting, Segmenter
 
@@ -154,3 +155,10 @@ class Networks:
         from spatialavatar.tracking.matting import Segmenter
 
         return Segmenter(self.weights_dir, threads=self.threads)
+
+    @functools.cached_property
+    def identity(self) -> IdentityEmbedder:
+        """Face embedding."""
+        from spatialavatar.tracking.identity import IdentityEmbedder
+
+        return IdentityEmbedder(self.weights_dir, threads=self.threads)

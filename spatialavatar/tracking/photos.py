@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -18,6 +18,7 @@ from spatialavatar.progress import Progress, silent
 from spatialavatar.records import Track
 from spatialavatar.tracking.fit import Fit, FitConfig, Observations, fit_landmarks
 from spatialavatar.tracking.framing import CROP_SIZE, FOCAL, Crop, crop_around, cut, landmark_box, separate
+from spatialavatar.tracking.identity import SAME_PERSON
 from spatialavatar.tracking.landmark_sets import UPPER_LID_LEFT, UPPER_LID_RIGHT
 from spatialavatar.tracking.landmarker import LANDMARK_COUNT, MIN_PRESENCE, FaceLandmarks
 from spatialavatar.tracking.networks import Networks
@@ -82,7 +83,8 @@ def track_photos(
 
     Returns:
         One Track of one frame per photo, in the given order, with images, mattes, segments, landmarks, blendshapes and
-        crop. Whatever the order, each photo gets the same result.
+        crop. Whatever the order, each photo gets the same result. Two photos that seem to show different people carry
+        a warning that says so.
 
     Raises:
         NoFaceError: a photo shows no face.
@@ -100,6 +102,7 @@ def track_photos(
     for index, (image, name) in enumerate(zip(images, names)):
         report(index / steps, f"Looking for the face in {name}")
         found.append(_find(image, name, networks))
+    found = _warn_of_strangers(images, found, networks)
     report(len(images) / steps, "Fitting the head")
     fit = _fit(head, found, config or _CONFIG)
     tracks = []
@@ -155,6 +158,25 @@ def _find(image: np.ndarray, name: str, networks: Networks) -> _Found:
     if size < _SMALL_FACE:
         warnings.append(f"The face in {name} is only {size:.0f} pixels high, so the avatar will lack detail.")
     return _Found(name, crop_around(face.points), face, tuple(warnings))
+
+
+def _warn_of_strangers(images: Sequence[np.ndarray], found: list[_Found], networks: Networks) -> list[_Found]:
+    """The faces; where two of them are not alike enough to be one person's, the least alike pair carries a warning."""
+    if len(found) < 2 or any(len(face.landmarks.points) != LANDMARK_COUNT for face in found):
+        return found
+    faces = np.stack([networks.identity.embed(image, face.landmarks.points) for image, face in zip(images, found)])
+    cosines = faces @ faces.T
+    pair = sorted(int(index) for index in np.unravel_index(cosines.argmin(), cosines.shape))
+    if cosines[pair[0], pair[1]] >= SAME_PERSON:
+        return found
+    sentence = (
+        f"The faces in {found[pair[0]].name} and {found[pair[1]].name} look like two different people's; an avatar "
+        "needs photos of one person."
+    )
+    return [
+        replace(face, warnings=(*face.warnings, sentence)) if index in pair else face
+        for index, face in enumerate(found)
+    ]
 
 
 def _fit(head: HeadModel, found: list[_Found], config: FitConfig) -> Fit:
