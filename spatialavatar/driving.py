@@ -151,6 +151,17 @@ def drive_frames(avatar: Avatar, track: Track, config: DriveConfig | None = None
         yield frame
 
 
+def drive_still(avatar: Avatar, track: Track, config: DriveConfig | None = None) -> np.ndarray:
+    """The first frame of ``track`` as (H, W, 4) uint8 with straight alpha, to lie on a page of any colour."""
+    config = config or DriveConfig()
+    with torch.inference_mode(), one_torch_thread():
+        params, camera = retarget(track, avatar, config)
+        image, alpha = render(avatar.pose(params[0]), camera)
+        straight = image / alpha[..., None].clamp_min(1e-3)
+        still = torch.cat([straight, alpha[..., None]], -1)
+        return (still.clamp(0.0, 1.0) * 255.0 + 0.5).to(torch.uint8).cpu().numpy()
+
+
 def drive(
     avatar: Avatar,
     motion: Track | str | Path,

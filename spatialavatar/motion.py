@@ -10,7 +10,7 @@ import csv
 import json
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ MOTION_VERSION = 1
 MOTION_SUFFIXES = (".json", ".csv")
 
 _CSV_DEFAULT_FPS = 60.0
+_HELD_FPS = 25.0  # of a single frame, where any rate would do
 _LARGEST_WEIGHT = 2.0  # exaggerated captures go a little over 1; percent and degrees go far over
 _HEAD_HEIGHT_IN_VIEW = 0.62  # share of the picture's height that the resting head takes
 _CSV_ANGLES = ("HeadYaw", "HeadPitch", "HeadRoll")
@@ -127,6 +128,33 @@ class Motion:
             fps=parts[0].fps,
             title=title,
             valid=torch.cat(valid),
+        )
+
+    @classmethod
+    def held(
+        cls, units: Mapping[str, float], yaw: float = 0.0, pitch: float = 0.0, roll: float = 0.0, title: str = ""
+    ) -> Motion:
+        """One frame: ARKit units by name, the others at rest, and the head's pose.
+
+        Args:
+            units: weights, 0 to 1.
+            yaw: degrees about the head's y axis; positive turns to the subject's left.
+            pitch: degrees about x; positive looks down.
+            roll: degrees about z, applied first; positive leans to the subject's right.
+            title: what it shows, for people.
+
+        Raises:
+            InputError: there is no unit of a name, or a value is not finite or far out of range.
+        """
+        if unknown := sorted(set(units) - set(ARKIT_52)):
+            raise InputError(f"{unknown[0]!r} is no ARKit unit; docs/motion.md lists all 52.")
+        angles = torch.tensor([[yaw, pitch, roll]], dtype=torch.float64).deg2rad()
+        return cls(
+            weights=torch.tensor([[float(units.get(name, 0.0)) for name in ARKIT_52]]),
+            rotation=_yaw_pitch_roll_to_axis_angle(angles).float(),
+            translation=torch.zeros(1, 3),
+            fps=_HELD_FPS,
+            title=title,
         )
 
     @classmethod

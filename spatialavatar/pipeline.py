@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +17,7 @@ from spatialavatar.threads import one_torch_thread
 
 if TYPE_CHECKING:
     from spatialavatar.generator import SpatialAvatar
+    from spatialavatar.records import Track
 
 MAX_PHOTOS = 4
 
@@ -26,6 +27,7 @@ def generate(
     *,
     model: SpatialAvatar | None = None,
     progress: Progress | None = None,
+    tracked: Callable[[Sequence[Track]], None] | None = None,
 ) -> Avatar:
     """One to four photos of one person to an avatar (method section 2, K = 1..4); their order does not matter.
 
@@ -33,6 +35,7 @@ def generate(
         photos: paths, or (H, W, 3) uint8 sRGB pictures.
         model: the generator; by default the one that ships with the package, loaded once per process.
         progress: called with (fraction, message).
+        tracked: called with the photos' tracks, in the photos' order, once the faces are found: to show what was seen.
 
     Raises:
         InputError: a photo cannot be read or used, or there are none or more than four.
@@ -57,6 +60,8 @@ def generate(
         tracks = track_photos(
             images, model.head, names=names, progress=lambda fraction, message: report(0.1 + 0.4 * fraction, message)
         )
+        if tracked is not None:
+            tracked(tracks)
         return model.generate(tracks, progress=lambda fraction, message: report(0.5 + 0.5 * fraction, message))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from spatialavatar.driving import DriveConfig, drive, drive_frames, portrait_view, retarget
+from spatialavatar.driving import DriveConfig, drive, drive_frames, drive_still, portrait_view, retarget
 from spatialavatar.errors import FormatError, InputError, OutputError
 from spatialavatar.head.rotations import axis_angle_to_matrix
 from spatialavatar.media import VideoReader
@@ -166,3 +166,13 @@ def test_the_drivers_sound_is_kept(avatar, tmp_path, monkeypatch):
     monkeypatch.setattr("spatialavatar.tracking.track_video", lambda *_, **__: make_track(avatar))
     drive(avatar, talking, tmp_path / "out.mp4", STILL)
     assert VideoReader(tmp_path / "out.mp4").has_audio
+
+
+def test_a_still_over_white_is_the_frame_of_the_video(avatar):
+    track = make_track(avatar)
+    still = drive_still(avatar, track, STILL).astype(float)
+    over_white = still[..., :3] * still[..., 3:] / 255.0 + (255.0 - still[..., 3:])
+    frame = next(drive_frames(avatar, track, STILL)).astype(float)
+    assert still.shape == (64, 64, 4)
+    assert still[0, 0, 3] == 0 and still[32, 32, 3] == 255
+    assert abs(over_white - frame).max() <= 2.0

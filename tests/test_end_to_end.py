@@ -86,3 +86,15 @@ def test_torch_gets_its_threads_back() -> None:
     with one_torch_thread():
         assert torch.get_num_threads() == 1
     assert torch.get_num_threads() == before
+
+
+def test_what_was_seen_on_the_photos_is_shown_before_the_avatar_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    from types import SimpleNamespace
+
+    from spatialavatar import pipeline, tracking
+
+    happened: list[object] = []
+    monkeypatch.setattr(tracking, "track_photos", lambda images, *_, **__: [f"track of {len(images)}"])
+    model = SimpleNamespace(head=None, generate=lambda *_, **__: happened.append("made"))
+    pipeline.generate(np.zeros((8, 8, 3), np.uint8), model=model, tracked=happened.extend)  # type: ignore[arg-type]
+    assert happened == ["track of 1", "made"]

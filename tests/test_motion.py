@@ -283,3 +283,24 @@ def test_the_motion_script_writes_the_files_that_ship(repository: Path, tmp_path
 def test_all_units_are_documented(repository: Path) -> None:
     words = set(re.findall(r"[A-Za-z]+", (repository / "docs" / "motion.md").read_text()))
     assert set(ARKIT_52) <= words
+
+
+def test_a_held_face_has_the_units_and_the_pose_that_it_was_told() -> None:
+    motion = Motion.held({"jawOpen": 0.5, "eyeBlinkLeft": 1.0}, yaw=90.0)
+    assert len(motion) == 1
+    assert motion.weights[0, ARKIT_INDEX["jawOpen"]] == 0.5
+    assert float(motion.weights.sum()) == 1.5
+    facing = axis_angle_to_matrix(motion.rotation)[0, :, 2]  # +x is the subject's left
+    torch.testing.assert_close(facing, torch.tensor([1.0, 0.0, 0.0]), atol=1e-6, rtol=0)
+
+
+def test_a_positive_pitch_looks_down_and_a_positive_roll_leans_to_the_right() -> None:
+    down = axis_angle_to_matrix(Motion.held({}, pitch=30.0).rotation)[0]
+    assert down[1, 2] < 0
+    lean = axis_angle_to_matrix(Motion.held({}, roll=30.0).rotation)[0]
+    assert lean[0, 1] < 0
+
+
+def test_a_held_face_of_an_unknown_unit_is_refused() -> None:
+    with pytest.raises(InputError, match="jawopen"):
+        Motion.held({"jawopen": 1.0})
