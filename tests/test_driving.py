@@ -174,5 +174,6 @@ def test_a_still_over_white_is_the_frame_of_the_video(avatar):
     over_white = still[..., :3] * still[..., 3:] / 255.0 + (255.0 - still[..., 3:])
     frame = next(drive_frames(avatar, track, STILL)).astype(float)
     assert still.shape == (64, 64, 4)
-    assert still[0, 0, 3] == 0 and still[32, 32, 3] == 255
+    assert still[0, 0, 3] == 0
+    assert still[32, 32, 3] == 255
     assert abs(over_white - frame).max() <= 2.0
