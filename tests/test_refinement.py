@@ -21,11 +21,12 @@ from spatialavatar.refinement import RefineConfig, refine, write_report
 from spatialavatar.refinement.deformation import Deformer
 from spatialavatar.refinement.frames import FrameSource, reference_frame, split_frames
 from spatialavatar.refinement.loop import screen_blur
-from spatialavatar.refinement.losses import composite, ssim, ssim_map
+from spatialavatar.refinement.losses import compare, composite, l1_loss, ssim, ssim_loss, ssim_map
 from spatialavatar.refinement.metrics import Judge
 from spatialavatar.refinement.polish import PolishConfig, polish
 from spatialavatar.refinement.shape_control import (
     aspect_loss,
+    aspect_penalty,
     clamp_scales,
     largest_aspect,
     log_aspect,
@@ -178,6 +179,28 @@ def test_both_sides_agree_over_any_background_where_alpha_is_the_matte():
         torch.testing.assert_close(ours, composite(photo, matte, background, premultiplied=False))
 
 
+def test_the_compiled_comparison_and_its_gradients_are_those_of_the_parts():
+    generator = torch.Generator().manual_seed(3)
+    height, width = 41, 27  # no multiples of eight, and more rows than one task takes
+    image, color = (torch.rand(height, width, 3, generator=generator) for _ in range(2))
+    matte, alpha, weight = (torch.rand(height, width, generator=generator) for _ in range(3))
+    background = torch.tensor([0.2, 0.7, 0.4])
+    results = []
+    for compiled in (True, False):
+        leaves = color.clone().requires_grad_(), alpha.clone().requires_grad_()
+        if compiled:
+            l1, dissimilarity = compare(*leaves, image, matte, weight, background)
+        else:
+            rendered = composite(*leaves, background, premultiplied=True)
+            target = composite(image, matte, background, premultiplied=False)
+            target = torch.lerp(rendered.detach(), target, weight[..., None])
+            rendered = torch.lerp(rendered.detach(), rendered, weight[..., None])
+            l1, dissimilarity = l1_loss(rendered, target), ssim_loss(rendered, target)
+        (0.3 * l1 + 0.9 * dissimilarity).backward()
+        results.append((l1.detach(), dissimilarity.detach(), *(leaf.grad for leaf in leaves)))
+    torch.testing.assert_close(*results, rtol=1e-3, atol=1e-7)
+
+
 # -- needles ----------------------------------------------------------------------------------------------------------
 
 
@@ -246,6 +269,27 @@ def test_the_penalty_is_nothing_for_round_gaussians_and_shortens_needles():
 # -- frames -----------------------------------------------------------------------------------------------------------
 
 
+def test_the_compiled_penalty_and_its_gradients_are_those_of_the_formula(truth):
+    generator = torch.Generator().manual_seed(4)
+    world = truth.pose(truth.reference.replace(translation=torch.tensor([[0.0, 0.0, -0.6]])))
+    count = len(world)
+    scales = 0.01 * torch.randn(count, 3, generator=generator).exp()
+    quats = torch.randn(count, 4, generator=generator)
+    chosen = torch.arange(0, count, 3)
+    camera = Camera.frontal(SIZE)
+    results = []
+    for compiled in (True, False):
+        leaves = quats.clone().requires_grad_(), scales.clone().requires_grad_()
+        if compiled:
+            penalty = aspect_penalty(world.means, *leaves, chosen, camera, 0.7)
+        else:
+            penalty = aspect_loss(projected_axes(world.means[chosen], *(t[chosen] for t in leaves), camera), 0.7)
+        (3.0 * penalty).backward()
+        results.append((penalty.detach(), *(leaf.grad for leaf in leaves)))
+    assert float(results[0][0]) > 0.1
+    torch.testing.assert_close(*results, rtol=2e-3, atol=1e-4)
+
+
 def test_the_reference_is_the_first_frame_of_the_most_closed_jaw():
     jaw = torch.tensor([[0.3, 0, 0], [0.1, 0, 0], [-0.05, 0.05, 0], [0.2, 0, 0]])
     assert reference_frame(jaw, torch.Generator()) == 1
@@ -301,6 +345,18 @@ def test_the_quick_deformation_is_the_avatars(truth, track):
     theirs = to_world(truth.gaussians, truth.head, truth.layout, truth.head.pose(truth.identity(), track.params[3])[0])
     for name in ("means", "quats", "scales"):
         torch.testing.assert_close(getattr(ours, name), getattr(theirs, name), atol=1e-6, rtol=1e-5)
+
+
+def test_the_compiled_deformation_has_the_gradients_of_the_plain_one(truth, track):
+    deformer = Deformer(truth.head, truth.layout, truth.identity())
+    results = []
+    for params in (track.params[3], track.params[3].replace(jaw=torch.zeros(1, 3).requires_grad_())):
+        names = ("means", "quats", "scales")
+        leaves = [getattr(truth.gaussians, name).clone().requires_grad_() for name in names]
+        world = deformer.carry(truth.gaussians.replace(**dict(zip(names, leaves))), deformer.frame(params))
+        sum((i * getattr(world, name).square()).sum() for i, name in enumerate(names, 1)).backward()
+        results.append([leaf.grad for leaf in leaves])
+    torch.testing.assert_close(*results, rtol=1e-4, atol=1e-6)
 
 
 # -- the loop ---------------------------------------------------------------------------------------------------------

@@ -124,11 +124,12 @@ class FrameSource:
         self._faces = head.faces.cpu().numpy().astype(np.int32)
         self._weights: dict[int, Tensor] = {}
         self._boxes: dict[int, tuple[float, float, float, float]] = {}
+        self._small: dict[tuple[int, int], tuple[Tensor, Tensor, Tensor]] = {}
 
     def forget_regions(self) -> None:
         """Judge anew what the head can answer for: its mesh has changed."""
-        self._weights.clear()
-        self._boxes.clear()
+        for kept in (self._weights, self._boxes, self._small):
+            kept.clear()
 
     def view(self, frame: int, vertices: Tensor, size: int, *, edge_weight: float = 1.0, whole: bool = False) -> View:
         """One frame.
@@ -148,21 +149,27 @@ class FrameSource:
             self._weights[frame] = weight.to(track.images.device)
         x0, y0, x1, y1 = (0.0, 0.0, 1.0, 1.0) if whole else self._boxes[frame]
         box = (int(x0 * size), int(y0 * size), math.ceil(x1 * size), math.ceil(y1 * size))
-        parts = (track.images[frame], track.mattes[frame][..., None], self._weights[frame][..., None])
-        picture, matte, weight = (self._cut(part, box, size) for part in parts)
-        matte, weight = matte[..., 0], weight[..., 0]
+        x0, y0, x1, y1 = box
+        parts = self._scaled(frame, size)
+        picture, matte, weight = (part[y0:y1, x0:x1].contiguous() / 255.0 for part in parts)
         if edge_weight != 1.0:
             weight = weight * torch.where((matte > 0.05) & (matte < 0.95), edge_weight, 1.0)
         return View(box, picture, matte, weight)
 
-    @staticmethod
-    def _cut(pixels: Tensor, box: tuple[int, int, int, int], size: int) -> Tensor:
-        """A window of (H, W, C) uint8 pixels, scaled to ``size`` first, as float in [0, 1]."""
-        if size != pixels.shape[0]:
-            planes = pixels.movedim(-1, 0)[None].float()
-            pixels = torch.nn.functional.interpolate(planes, (size, size), mode="area")[0].movedim(0, -1)
-        x0, y0, x1, y1 = box
-        return pixels[y0:y1, x0:x1].contiguous() / 255.0
+    def _scaled(self, frame: int, size: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Picture (H, W, 3), matte and weight (H, W) of a frame, uint8; kept where the size is not the track's."""
+        track = self._track
+        assert track.images is not None
+        assert track.mattes is not None
+        parts = track.images[frame], track.mattes[frame], self._weights[frame]
+        if size == len(parts[0]):
+            return parts
+        if (frame, size) not in self._small:
+            planes = torch.cat([parts[0], parts[1][..., None], parts[2][..., None]], -1).movedim(-1, 0)[None]
+            planes = torch.nn.functional.interpolate(planes.float(), (size, size), mode="area")[0]
+            pixels = planes.round().byte()
+            self._small[frame, size] = pixels[:3].movedim(0, -1).contiguous(), pixels[3], pixels[4]
+        return self._small[frame, size]
 
     def _answerable(self, frame: int, vertices: Tensor) -> tuple[Tensor, tuple[float, float, float, float]]:
         """Where a render of the head can be held to the picture: (H, W) uint8, 255 or 0, and a box around the head.

@@ -26,11 +26,11 @@ from spatialavatar.refinement.checkpoint import (
 )
 from spatialavatar.refinement.config import RefineConfig
 from spatialavatar.refinement.deformation import Deformer
-from spatialavatar.refinement.frames import FrameSource, View, camera_of, check_track, reference_frame, split_frames
-from spatialavatar.refinement.losses import composite, l1_loss, ssim_loss
+from spatialavatar.refinement.frames import FrameSource, camera_of, check_track, reference_frame, split_frames
+from spatialavatar.refinement.losses import compare
 from spatialavatar.refinement.parameters import FAMILIES, Attributes
 from spatialavatar.refinement.rest_shape import RestShape
-from spatialavatar.refinement.shape_control import aspect_loss, clamp_scales, projected_axes
+from spatialavatar.refinement.shape_control import aspect_penalty, clamp_scales
 from spatialavatar.refinement.tuning import FrameTuning
 from spatialavatar.refinement.visibility import clearly_seen, solid
 from spatialavatar.render import rasterize, render
@@ -311,38 +311,29 @@ class _Run:
             eps2d=screen_blur(size / self._track.camera.width),
             backend=self._backend,  # type: ignore[arg-type]
         )
-        rendered, target = self._composited(self._tuning.expose(color[0], frame), alpha[0, ..., 0], view)
+        exposed = self._tuning.expose(color[0], frame)
+        l1, ssim = compare(exposed, alpha[0, ..., 0], view.image, view.matte, view.weight, self._background())
         # Outside the window both are background: no difference, and a mean over the whole frame all the same.
         share = camera.width * camera.height / size**2
-        terms |= {"l1": share * l1_loss(rendered, target), "ssim": share * ssim_loss(rendered, target)}
+        terms |= {"l1": share * l1, "ssim": share * ssim}
         if config.aspect_weight > 0.0 and self.iteration >= config.short_of(config.aspect_start):
             seen = (info["radii"][0] > 0).all(-1).nonzero().squeeze(-1)
             if config.aspect_share < 1.0:
                 start = torch.randint(round(1.0 / config.aspect_share), (), generator=self._generator)
                 seen = seen[int(start) :: round(1.0 / config.aspect_share)]
-            # Positions are not to be moved for a Gaussian's shape, so they are constants here.
-            means, quats, scales = (t.index_select(0, seen) for t in (world.means.detach(), world.quats, world.scales))
-            axes = projected_axes(means, quats, scales, camera)
-            terms["aspect"] = aspect_loss(axes, config.aspect_limit)
+            shapes = world.means, world.quats, world.scales
+            terms["aspect"] = aspect_penalty(*shapes, seen, camera, config.aspect_limit)
         prior = self._tuning.prior(frame)
         if prior is not None:
             terms["prior"] = prior
         return terms
 
-    def _composited(self, color: Tensor, alpha: Tensor, view: View) -> tuple[Tensor, Tensor]:
-        """Render and target over one random background; by splat alpha on the one side, by matte on the other.
-
-        Where the head cannot answer for the picture, both are the render as it is.
-        """
-        if self._config.random_background:
-            background = torch.rand(3, generator=self._generator).to(color.device)
-        else:
-            background = torch.full((3,), 0.5, device=color.device)
-        rendered = composite(color, alpha, background, premultiplied=True)
-        target = composite(view.image, view.matte, background, premultiplied=False)
-        # Where both sides are the same constant, windows that reach across the border pass on no gradient.
-        constant, weight = rendered.detach(), view.weight[..., None]
-        return torch.lerp(constant, rendered, weight), torch.lerp(constant, target, weight)
+    def _background(self) -> Tensor:
+        """One random colour (3,), which both sides are laid over."""
+        device = self._attributes.tensors["color"].device
+        if not self._config.random_background:
+            return torch.full((3,), 0.5, device=device)
+        return torch.rand(3, generator=self._generator).to(device)
 
     def _total(self, terms: dict[str, Tensor]) -> Tensor:
         config = self._config

@@ -568,11 +568,15 @@ def project_backward(
         if slot_offsets[n] == slot_offsets[n + 1]:
             continue
         sums[:] = 0.0
+        reached = False
         for slot in range(slot_offsets[n], slot_offsets[n + 1]):
             for i in range(MOMENTS):
                 sums[i] += slot_grads[slot, i]
+                reached |= slot_grads[slot, i] != 0.0
             for channel in range(channels):
                 colors_grad[n, channel] += slot_grads[slot, MOMENTS + channel]
+        if not reached:  # hidden behind others, as half of a closed surface is
+            continue
 
         x, y, z = _view(means[n], viewmat)
         j00, j02, j11, j12, free_x, free_y = _jacobian(x, y, z, K, width, height)

@@ -46,6 +46,11 @@ def run(task: Callable[[int], None], count: int, threads: int | None = None) -> 
             helper.result()
 
 
+def run_ranges(task: Callable[[int, int], None], count: int, step: int) -> None:
+    """Call ``task(first, last)`` on runs of at most ``step`` of ``count`` things, as :func:`run` does."""
+    run(lambda index: task(index * step, min((index + 1) * step, count)), -(-count // step))
+
+
 def _pool(size: int) -> ThreadPoolExecutor:
     """The process's executor, replaced by a larger one when ``size`` asks for it."""
     global _executor, _executor_size
