@@ -9,7 +9,7 @@ import pytest
 from PIL import Image, ImageCms
 
 from spatialavatar.errors import InputError, OutputError
-from spatialavatar.media import VideoReader, VideoWriter, check_writable, is_image, read_image
+from spatialavatar.media import PictureSequence, VideoReader, VideoWriter, check_writable, is_image, read_image
 
 
 @pytest.fixture
@@ -319,3 +319,26 @@ def _swapped_red_and_blue_profile() -> bytes:
     red, blue = data.index(b"rXYZ"), data.index(b"bXYZ")
     data[red : red + 4], data[blue : blue + 4] = b"bXYZ", b"rXYZ"
     return bytes(data)
+
+
+def test_a_sequence_of_pictures_repeats_the_last_good_one_for_a_damaged_one(tmp_path):
+    paths = [tmp_path / f"{index}.png" for index in range(4)]
+    for index, path in enumerate(paths):
+        Image.new("RGB", (80 + 16 * index, 64), (60 * index, 0, 0)).save(path)
+    paths[0].write_bytes(b"")
+    paths[2].unlink()
+    sequence = PictureSequence(paths, fps=30.0)
+    frames = list(sequence)
+    assert {frame.shape for frame in frames} == {(64, 96, 3)}
+    assert [int(frame[32, 40, 0]) for frame in frames] == [60, 60, 60, 180]
+    assert sequence.damaged == {0, 2}
+    assert len(list(sequence)) == 4
+    assert len(sequence.warnings) == 2
+
+
+def test_pictures_none_of_which_can_be_read_are_refused(tmp_path):
+    (tmp_path / "0.png").write_bytes(b"")
+    with pytest.raises(InputError, match="None of the 1 pictures"):
+        PictureSequence([tmp_path / "0.png"])
+    with pytest.raises(InputError, match="no pictures"):
+        PictureSequence([])

@@ -14,7 +14,7 @@ from spatialavatar import hub
 from spatialavatar.errors import FormatError, InputError, NoFaceError, OutputError
 from spatialavatar.head import HeadModel, load_head
 from spatialavatar.head.arkit import ARKIT_INDEX
-from spatialavatar.media import VideoReader, VideoWriter, read_image
+from spatialavatar.media import PictureSequence, VideoReader, VideoWriter, read_image
 from spatialavatar.records import Camera, Track
 from spatialavatar.tracking import load_track, save_track, track, track_photo, track_photos, track_video
 from spatialavatar.tracking.framing import CROP_SIZE, Crop, crop_around_all, cut
@@ -292,6 +292,18 @@ def test_images_come_where_they_are_asked_for(clip, clip_track, head, tmp_path):
     tracked = track(path, head, with_images=True)
     assert tracked.images.shape == (3, CROP_SIZE, CROP_SIZE, 3)
     assert tracked.mattes.shape == (3, CROP_SIZE, CROP_SIZE)
+
+
+def test_pictures_are_tracked_as_the_video_they_make_up(clip, clip_track, head, tmp_path):
+    paths = [tmp_path / f"{index:03d}.png" for index in range(8)]
+    for path, frame in zip(paths, clip):
+        cv2.imwrite(str(path), cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))
+    paths[3].write_bytes(b"no picture")
+    pictures = PictureSequence(paths, fps=25.0)
+    tracked = track_video(pictures, head, shape=clip_track.params.shape)
+    assert (len(tracked), tracked.fps, pictures.damaged) == (8, 25.0, {3})
+    torch.testing.assert_close(tracked.params.shape, clip_track.params.shape, atol=0, rtol=0)
+    assert any("003.png is not a photo" in warning for warning in tracked.warnings)
 
 
 def test_a_video_without_a_face_is_refused(head, tmp_path):

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from spatialavatar.errors import InputError, NoFaceError
 from spatialavatar.head import HeadModel
-from spatialavatar.media import VideoReader
+from spatialavatar.media import PictureSequence, VideoReader
 from spatialavatar.progress import Progress, silent
 from spatialavatar.records import HeadParams, Track
 from spatialavatar.tracking.fit import Anchor, Fit, FitConfig, Observations, eye_distance, fit_landmarks
@@ -59,9 +59,10 @@ class _Scan:
 
 
 def track_video(
-    path: str | Path,
+    path: str | Path | PictureSequence,
     head: HeadModel,
     *,
+    shape: Tensor | None = None,
     with_images: bool = False,
     max_frames: int | None = None,
     networks: Networks | None = None,
@@ -75,8 +76,9 @@ def track_video(
     the frame before (the first frames those of the first face); a warning tells how many and where.
 
     Args:
-        path: the video.
+        path: the video, or pictures in its place.
         head: the head model.
+        shape: (S,) identity of the person, where it is known, for instance an avatar's; by default it is fitted.
         with_images: keep crops, mattes and classes of all frames (about 1.3 MB a frame); otherwise memory hardly grows
             with length.
         max_frames: stop after this many frames.
@@ -88,12 +90,12 @@ def track_video(
         InputError: the video cannot be read, or the face is too small throughout.
         NoFaceError: no frame shows a face.
     """
-    path = Path(path)
+    reader = path if isinstance(path, PictureSequence) else VideoReader(path, max_side=_MAX_SIDE)
     networks = networks or shared_networks()
     config = config or FitConfig()
     report = progress or silent
-    scan = _scan(path, networks, max_frames, report)
-    _check_size(scan, path)
+    scan = _scan(reader, networks, max_frames, report)
+    _check_size(scan, reader.path)
     crop, tight_side = crop_around_all(scan.points[scan.seen])
     camera = crop.camera(tight_side)
     observed = Observations(
@@ -103,7 +105,7 @@ def track_video(
         focal=torch.full((int(scan.seen.sum()),), float(camera.intrinsics[0, 0])),
     )
     report(_SCAN, "Fitting the head")
-    fit = _fit_clip(head, observed, torch.from_numpy(scan.seen), scan.fps, config, report)
+    fit = _fit_clip(head, observed, shape, torch.from_numpy(scan.seen), scan.fps, config, report)
     trust = torch.zeros(len(scan.presence))
     errors = fit.error.tolist()
     trust[torch.from_numpy(scan.seen)] = torch.tensor(
@@ -122,10 +124,10 @@ def track_video(
         blendshapes=torch.from_numpy(scan.scores).float(),
         crop=torch.tensor([crop.box]).expand(len(trust), 4).clone(),
         neutral_expression=neutral_of(params, trust),
-        warnings=(*scan.warnings, *_warnings(path.name, params, trust, scan.fps)),
+        warnings=(*scan.warnings, *_warnings(reader.path.name, params, trust, scan.fps)),
     )
     if with_images:
-        track = track.replace(**_pixels(path, crop, len(trust), networks, report))
+        track = track.replace(**_pixels(reader, crop, len(trust), networks, report))
     report(1.0, "Tracked")
     return track
 
@@ -133,9 +135,8 @@ def track_video(
 # -- looking ----------------------------------------------------------------------------------------------------------
 
 
-def _scan(path: Path, networks: Networks, max_frames: int | None, report: Progress) -> _Scan:
+def _scan(reader: VideoReader | PictureSequence, networks: Networks, max_frames: int | None, report: Progress) -> _Scan:
     """Run the landmark network over the video."""
-    reader = VideoReader(path, max_side=_MAX_SIDE)
     landmarker = networks.landmarker
     expected = min(reader.frame_count_estimate, max_frames or reader.frame_count_estimate)
     seen: dict[int, FaceLandmarks] = {}
@@ -145,11 +146,11 @@ def _scan(path: Path, networks: Networks, max_frames: int | None, report: Progre
         found = landmarker.track(frame, seen.get(count - 2))
         if found is not None:
             if not seen:
-                warnings += _company(frame, found, landmarker, path.name)
+                warnings += _company(frame, found, landmarker, reader.path.name)
             seen[count - 1] = found
         report(_SCAN * min(1.0, count / expected), f"Looking at frame {count} of {max(count, expected)}")
     if not seen:
-        raise NoFaceError(f"No face was found in {path.name}; give a video in which one face is seen well.")
+        raise NoFaceError(f"No face was found in {reader.path.name}; give a video in which one face is seen well.")
     length = len(next(iter(seen.values())).points)
     points = np.zeros((count, length, 2), dtype=np.float32)
     scores, presence = np.zeros((count, 52), dtype=np.float32), np.zeros(count)
@@ -165,7 +166,7 @@ def _company(frame: np.ndarray, found: FaceLandmarks, landmarker: FaceLandmarker
     return [f"There are {faces} faces in {name}; the largest one is followed."] if faces > 1 else []
 
 
-def _first(reader: VideoReader, count: int | None) -> Iterator[np.ndarray]:
+def _first(reader: VideoReader | PictureSequence, count: int | None) -> Iterator[np.ndarray]:
     for index, frame in enumerate(reader):
         if count is not None and index >= count:
             return
@@ -181,12 +182,14 @@ def _check_size(scan: _Scan, path: Path) -> None:
         )
 
 
-def _pixels(path: Path, crop: Crop, count: int, networks: Networks, report: Progress) -> dict[str, Tensor]:
+def _pixels(
+    reader: VideoReader | PictureSequence, crop: Crop, count: int, networks: Networks, report: Progress
+) -> dict[str, Tensor]:
     """Crops, mattes and classes of all frames: a second reading of the file, now that the crop is known."""
     images = np.empty((count, CROP_SIZE, CROP_SIZE, 3), dtype=np.uint8)
     mattes = np.empty((count, CROP_SIZE, CROP_SIZE), dtype=np.uint8)
     segments = np.empty_like(mattes)
-    for index, frame in enumerate(_first(VideoReader(path, max_side=_MAX_SIDE), count)):
+    for index, frame in enumerate(_first(reader, count)):
         images[index] = cut(frame, crop)
         mattes[index], segments[index] = separate(frame, crop, networks)
         report(_FIT + (1.0 - _FIT) * (index + 1) / count, f"Cutting out frame {index + 1} of {count}")
@@ -201,11 +204,17 @@ def _pixels(path: Path, crop: Crop, count: int, networks: Networks, report: Prog
 
 
 def _fit_clip(
-    head: HeadModel, observed: Observations, seen: Tensor, fps: float, config: FitConfig, report: Progress
+    head: HeadModel,
+    observed: Observations,
+    shape: Tensor | None,
+    seen: Tensor,
+    fps: float,
+    config: FitConfig,
+    report: Progress,
 ) -> Fit:
-    """One shape from diverse frames, then every frame, then every frame again with its neighbours' advice."""
-    chosen = _diverse(observed)
-    shape = fit_landmarks(head, observed[chosen], config=config).params.shape
+    """One shape, unless it is given, then every frame, then every frame again with its neighbours' advice."""
+    if shape is None:
+        shape = fit_landmarks(head, observed[_diverse(observed)], config=config).params.shape
     report(_SCAN + 0.05, "Fitting every frame")
     rough = fit_landmarks(head, observed, shape=shape, config=replace(config, iterations=_ROUGH_ITERATIONS))
     report(_SCAN + 0.15, "Smoothing")
