@@ -18,7 +18,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 WEIGHTS = ROOT / "weights"
 MANIFEST = WEIGHTS / "MANIFEST.json"
-WRITTEN_BY_HAND = ("licence", "licence_text", "source", "upstream", "what", "script")
+WRITTEN_BY_HAND = ("licence", "licence_text", "source", "upstream", "what", "script", "trained_on")
 
 
 def listed_files() -> list[Path]:

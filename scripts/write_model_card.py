@@ -13,8 +13,8 @@ from spatialavatar.generator import SpatialAvatar  # noqa: E402
 
 def main() -> None:
     folder = Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "weights"
-    card = SpatialAvatar.from_pretrained(folder).generate_model_card()
-    (folder / "README.md").write_text(str(card), encoding="utf-8")
+    card = SpatialAvatar.from_pretrained(folder).card()
+    (folder / "README.md").write_text(card, encoding="utf-8")
 
 
 if __name__ == "__main__":

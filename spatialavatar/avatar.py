@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from PIL import Image
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from spatialavatar.errors import FormatError, InputError, MissingAssetError, OutputError
+from spatialavatar.errors import FormatError, InputError, MissingAssetError
 from spatialavatar.files import atomic_output
 from spatialavatar.head import HeadModel, Identity, UVLayout, build_layout, load_head, to_world
+from spatialavatar.hub.cards import PREVIEW_FILE, avatar_card
+from spatialavatar.hub.pretrained import CONFIG_FILE, Pretrained, write_text
 from spatialavatar.records import Camera, Gaussians, HeadParams
 from spatialavatar.render import Backend, render
 
@@ -24,12 +27,14 @@ AVATAR_FORMAT = "spatialavatar.avatar"
 AVATAR_VERSION = 1
 AVATAR_FILE = "avatar.safetensors"
 
+_MAX_RESOLUTION = 1024  # texels a side: what a file may ask this process to lay out
+_MAX_SIDE = 1 << 14
 _GAUSSIAN_TENSORS = ("means", "quats", "scales", "opacities", "colors")
 _REFERENCE_TENSORS = tuple(f.name for f in fields(HeadParams) if f.name != "shape")
 
 
 @dataclass(frozen=True)
-class Avatar:
+class Avatar(Pretrained):
     """One person, animatable. Stage 1 emits it, stage 2 returns a better one of the same layout, drive renders it.
 
     Attributes:
@@ -42,6 +47,9 @@ class Avatar:
         vertex_offsets: (V, 3) metres in head space, what the shape space cannot say (hair); or None.
         info: plain facts about how the avatar was made.
     """
+
+    _files = (AVATAR_FILE, CONFIG_FILE)
+    _private = True  # a face is its owner's to publish
 
     head: HeadModel
     layout: UVLayout
@@ -120,7 +128,17 @@ class Avatar:
         tensors["camera.world_to_camera"] = self.camera.world_to_camera
         if self.vertex_offsets is not None:
             tensors["vertex_offsets"] = self.vertex_offsets
-        header = {
+        stored = {name: tensor.detach().to("cpu", torch.float32).contiguous() for name, tensor in tensors.items()}
+        with atomic_output(path) as temporary:
+            try:
+                save_file(stored, temporary, {"spatialavatar": json.dumps(self._header())})
+            except SafetensorError as error:  # the library's name for a full disk
+                raise OSError(str(error)) from error
+        return path
+
+    def _header(self) -> dict[str, Any]:
+        """What the tensors do not say."""
+        return {
             "format": AVATAR_FORMAT,
             "version": AVATAR_VERSION,
             "head": self.head.id,
@@ -129,13 +147,6 @@ class Avatar:
             "camera_size": [self.camera.width, self.camera.height],
             "info": dict(self.info),
         }
-        stored = {name: tensor.detach().to("cpu", torch.float32).contiguous() for name, tensor in tensors.items()}
-        with atomic_output(path) as temporary:
-            try:
-                save_file(stored, temporary, {"spatialavatar": json.dumps(header)})
-            except SafetensorError as error:  # the library's name for a full disk
-                raise OSError(str(error)) from error
-        return path
 
     @classmethod
     def load(cls, path: str | Path, head: HeadModel | None = None) -> Avatar:
@@ -158,7 +169,7 @@ class Avatar:
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
         except (SafetensorError, ValueError, OSError) as error:
             raise FormatError(f"{path.name} is not an avatar file or is damaged; make it again.") from error
-        if header.get("format") != AVATAR_FORMAT:
+        if not isinstance(header, dict) or header.get("format") != AVATAR_FORMAT:
             raise FormatError(f"{path.name} is a safetensors file but not an avatar; give one that 'generate' wrote.")
         if header.get("version") != AVATAR_VERSION:
             raise FormatError(
@@ -174,66 +185,77 @@ class Avatar:
                 f"{name} was made with the head model {header.get('head')!r}, not {head.id!r}; load that head model "
                 "and pass it along."
             )
-        layout = build_layout(head, int(header.get("resolution", 256)))
+        try:
+            resolution, (width, height) = int(header["resolution"]), map(int, header["camera_size"])
+            info = dict(header["info"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise FormatError(f"{name} has a damaged header; make the avatar again.") from error
+        if not (1 <= resolution <= _MAX_RESOLUTION and 1 <= min(width, height) <= max(width, height) <= _MAX_SIDE):
+            raise FormatError(f"{name} has a header whose sizes cannot be; make the avatar again.")
+        layout = build_layout(head, resolution)
         if header.get("layout") != layout.id:
             raise FormatError(f"{name} was made with another UV layout of the head {head.id}; make the avatar again.")
-        wanted = {*_GAUSSIAN_TENSORS, "shape", "camera.intrinsics", "camera.world_to_camera"}
-        wanted |= {f"reference.{field_name}" for field_name in _REFERENCE_TENSORS}
-        if missing := sorted(wanted - set(tensors)):
-            raise FormatError(f"{name} lacks {', '.join(missing)}; the file is damaged, make the avatar again.")
+        _check_tensors(name, tensors, head)
         gaussians = Gaussians(**{field_name: tensors[field_name] for field_name in _GAUSSIAN_TENSORS}, space="local")
         gaussians.check()
         reference = {field_name: tensors[f"reference.{field_name}"] for field_name in _REFERENCE_TENSORS}
-        width, height = header["camera_size"]
         return cls(
             head=head,
             layout=layout,
             shape=tensors["shape"],
             gaussians=gaussians,
             reference=HeadParams(shape=tensors["shape"], **reference),
-            camera=Camera(tensors["camera.intrinsics"], tensors["camera.world_to_camera"], int(width), int(height)),
+            camera=Camera(tensors["camera.intrinsics"], tensors["camera.world_to_camera"], width, height),
             vertex_offsets=tensors.get("vertex_offsets"),
-            info=header.get("info", {}),
+            info=info,
         )
 
-    def save_pretrained(self, folder: str | Path) -> Path:
-        """Write the avatar into ``folder`` the way :meth:`from_pretrained` reads it."""
-        folder = Path(folder)
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise OutputError(f"The folder {folder} cannot be made; choose another place.") from error
-        self.save(folder / AVATAR_FILE)
-        return folder
+    def card(self, repo_id: str | None = None) -> str:
+        """The card of the avatar as a repository."""
+        return avatar_card(self, AVATAR_FILE, repo_id)
+
+    def preview(self, size: int = 512) -> np.ndarray:
+        """The view of the first photo on white: (size, size, 3) uint8 sRGB."""
+        with torch.inference_mode():
+            image, _ = self.render(camera=self.camera.resized(size, size), background=self.shape.new_ones(3))
+        return (image.clamp(0.0, 1.0) * 255.0).round().byte().cpu().numpy()
 
     @classmethod
-    def from_pretrained(
-        cls,
-        repo_or_folder: str | Path,
-        *,
-        revision: str | None = None,
-        token: str | bool | None = None,
-        head: HeadModel | None = None,
-    ) -> Avatar:
-        """Load an avatar from a folder, an avatar file, or a Hub repository."""
-        path = Path(repo_or_folder)
-        if path.is_dir():
-            return cls.load(path / AVATAR_FILE, head)
-        if path.is_file():
-            return cls.load(path, head)
-        from spatialavatar.hub import download
+    def from_pretrained(cls, repo_or_folder: str | Path, **options: Any) -> Avatar:
+        """Load an avatar from a folder, an avatar file, or the Hub; the options are those of :class:`Pretrained`."""
+        if Path(repo_or_folder).is_file():
+            return cls.load(repo_or_folder, options.get("head"))
+        return super().from_pretrained(repo_or_folder, **options)
 
-        return cls.load(download(str(repo_or_folder), AVATAR_FILE, revision=revision, token=token), head)
+    def _write_folder(self, folder: Path) -> None:
+        self.save(folder / AVATAR_FILE)
+        write_text(folder / CONFIG_FILE, json.dumps(self._header(), indent=2, ensure_ascii=False) + "\n")
+        with atomic_output(folder / PREVIEW_FILE) as temporary:
+            Image.fromarray(self.preview()).save(temporary)
 
-    def push_to_hub(self, repo_id: str, *, private: bool = True, token: str | bool | None = None) -> str:
-        """Upload the avatar to a model repository, private unless asked otherwise; returns the commit's address."""
-        from huggingface_hub import HfApi
+    @classmethod
+    def _read_folder(cls, folder: Path, head: HeadModel | None) -> Avatar:
+        return cls.load(folder / AVATAR_FILE, head)
 
-        api = HfApi(token=token)
-        api.create_repo(repo_id, private=private, exist_ok=True)
-        with tempfile.TemporaryDirectory() as folder:
-            self.save_pretrained(folder)
-            return str(api.upload_folder(repo_id=repo_id, folder_path=folder, commit_message="Upload an avatar"))
+
+def _check_tensors(name: str, tensors: Mapping[str, Tensor], head: HeadModel) -> None:
+    """Hold the file's tensors against what an avatar of this head has; the Gaussians check themselves.
+
+    Raises:
+        FormatError: a tensor is missing, unknown, of another shape, or not finite.
+    """
+    neutral = head.neutral()
+    shapes = {f"reference.{part}": tuple(getattr(neutral, part).shape) for part in _REFERENCE_TENSORS}
+    shapes |= {"shape": (head.shape_count,), "camera.intrinsics": (3, 3), "camera.world_to_camera": (4, 4)}
+    optional = {"vertex_offsets": tuple(head.template.shape)}
+    faults = [f"lacks {key}" for key in sorted({*shapes, *_GAUSSIAN_TENSORS} - set(tensors))]
+    faults += [f"has the unknown {key}" for key in sorted(set(tensors) - {*shapes, *_GAUSSIAN_TENSORS, *optional})]
+    for key, shape in (shapes | optional).items():
+        tensor = tensors.get(key)
+        if tensor is not None and (tuple(tensor.shape) != shape or not bool(torch.isfinite(tensor).all())):
+            faults.append(f"has {key} of shape {tuple(tensor.shape)} instead of finite values of {shape}")
+    if faults:
+        raise FormatError(f"{name} {', '.join(faults)}; the file is damaged, make the avatar again.")
 
 
 def default_head() -> HeadModel:

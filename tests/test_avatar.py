@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import save_file
 
 from spatialavatar.avatar import Avatar
@@ -105,6 +107,38 @@ def test_a_missing_file_is_named(tmp_path):
         Avatar.load(tmp_path / "none.safetensors", make_ball_head())
 
 
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda t: t.pop("quats"), "lacks quats"),
+        (lambda t: t.update(extra=torch.zeros(1)), "has the unknown extra"),
+        (lambda t: t.update(shape=torch.zeros(7)), r"has shape of shape \(7,\)"),
+        (lambda t: t.update({"camera.intrinsics": torch.full((3, 3), torch.nan)}), "instead of finite values"),
+    ],
+)
+def test_a_tensor_too_few_too_many_or_of_another_kind_is_an_error(avatar, tmp_path, change, words):
+    path = avatar.save(tmp_path / "a.safetensors")
+    with safe_open(path, "pt") as file:
+        metadata, tensors = file.metadata(), {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    change(tensors)
+    save_file(tensors, path, metadata)
+    with pytest.raises(FormatError, match=words):
+        Avatar.load(path, avatar.head)
+
+
+@pytest.mark.parametrize(
+    "change", [{"resolution": 10**9}, {"resolution": "x"}, {"camera_size": [0, 96]}, {"camera_size": None}, {"info": 3}]
+)
+def test_a_header_that_cannot_be_is_refused(avatar, tmp_path, change):
+    path = avatar.save(tmp_path / "a.safetensors")
+    with safe_open(path, "pt") as file:
+        metadata, tensors = file.metadata(), {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    metadata["spatialavatar"] = json.dumps(json.loads(metadata["spatialavatar"]) | change)
+    save_file(tensors, path, metadata)
+    with pytest.raises(FormatError, match="header"):
+        Avatar.load(path, avatar.head)
+
+
 def test_nan_in_a_file_is_refused(avatar, tmp_path):
     colors = avatar.gaussians.colors.clone()
     colors[7, 1] = torch.nan
@@ -131,5 +165,5 @@ def test_a_truncated_file_is_refused(avatar, tmp_path):
 
 def test_a_repository_that_cannot_be_fetched_is_named(monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    with pytest.raises(MissingAssetError, match="nobody/nothing is neither a folder nor a Hub repository"):
+    with pytest.raises(MissingAssetError, match="nobody/nothing is neither a folder nor whole in the cache"):
         Avatar.from_pretrained("nobody/nothing")

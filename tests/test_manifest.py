@@ -77,33 +77,3 @@ def test_a_damaged_manifest_is_refused(monkeypatch, tmp_path):
     monkeypatch.setenv(hub.WEIGHTS_VARIABLE, str(tmp_path))
     with pytest.raises(FormatError, match="damaged"):
         hub.manifest()
-
-
-def test_without_weights_on_disk_the_pinned_revision_is_fetched(monkeypatch, tmp_path):
-    asked = []
-
-    def snapshot(model_id: str, revision: str) -> str:
-        asked.append((model_id, revision))
-        (tmp_path / hub.MANIFEST_NAME).write_text('{"files": []}')
-        return str(tmp_path)
-
-    monkeypatch.delenv(hub.WEIGHTS_VARIABLE, raising=False)
-    monkeypatch.setattr(hub, "_PACKAGE", tmp_path / "nowhere" / "spatialavatar")
-    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot)
-    monkeypatch.setenv("MODEL_ID", "someone/avatars")
-    monkeypatch.setenv("MODEL_REVISION", "abc123")
-    hub._snapshot.cache_clear()
-    assert hub.weights_dir() == tmp_path
-    assert asked == [("someone/avatars", "abc123")]
-
-
-def test_with_the_hub_out_of_reach_the_error_says_what_to_do(monkeypatch, tmp_path):
-    def snapshot(model_id: str, revision: str) -> str:
-        raise ConnectionError("no network")
-
-    monkeypatch.delenv(hub.WEIGHTS_VARIABLE, raising=False)
-    monkeypatch.setattr(hub, "_PACKAGE", tmp_path / "spatialavatar")
-    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot)
-    hub._snapshot.cache_clear()
-    with pytest.raises(MissingAssetError, match="cannot be fetched; clone the repository"):
-        hub.weights_dir()

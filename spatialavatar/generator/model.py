@@ -7,28 +7,29 @@ import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
-from huggingface_hub import ModelCard, ModelHubMixin, snapshot_download
 
 from spatialavatar.avatar import Avatar
-from spatialavatar.errors import FormatError, InputError, MissingAssetError
+from spatialavatar.errors import FormatError, InputError, MissingAssetError, OutputError
 from spatialavatar.generator.base import build_base
-from spatialavatar.generator.card import model_card
 from spatialavatar.generator.config import BaseConfig, GeneratorConfig
 from spatialavatar.generator.sources import SourceView
 from spatialavatar.head import HeadModel, build_layout
+from spatialavatar.hub.cards import model_card
+from spatialavatar.hub.pretrained import CARD_FILE, CONFIG_FILE, Pretrained, write_text
 from spatialavatar.progress import Progress
 from spatialavatar.records import Track
 
-CONFIG_FILE = "config.json"
+_Config = TypeVar("_Config", BaseConfig, GeneratorConfig)
+MODEL_FORMAT = "spatialavatar.generator"
+MODEL_VERSION = 1
 ENCODERS = ("none",)
 """Encoders this release can run; "none" leaves the base as it is."""
 
 
-# The mixin's __init_subclass__ takes these arguments, which type checkers do not follow through its decorators.
-class SpatialAvatar(ModelHubMixin, library_name="spatialavatar"):  # pyright: ignore[reportGeneralTypeIssues, reportCallIssue]
+class SpatialAvatar(Pretrained):
     """Stage 1: one to four photos of a person to an :class:`Avatar` (method section 2).
 
     The avatar is the base that the photos determine plus what the network's heads add to it; every head starts at zero,
@@ -101,67 +102,69 @@ class SpatialAvatar(ModelHubMixin, library_name="spatialavatar"):  # pyright: ig
             },
         )
 
-    def _save_pretrained(self, save_directory: Path) -> None:
-        if self._folder is not None and self._folder.resolve() != Path(save_directory).resolve():
-            shutil.copytree(
-                self._folder, save_directory, dirs_exist_ok=True, ignore=shutil.ignore_patterns(CONFIG_FILE, ".*")
-            )
-        elif self._folder is None:
-            self.head.save(Path(save_directory) / self.config.head)
-        text = json.dumps(dataclasses.asdict(self.config), indent=2)
-        (Path(save_directory) / CONFIG_FILE).write_text(text + "\n", encoding="utf-8")
+    def card(self, repo_id: str | None = None) -> str:
+        """The card of this model, with the licences of the files it was loaded with."""
+        return model_card(self.config, self.head, len(self.layout), self._folder, repo_id)
+
+    def _write_folder(self, folder: Path) -> None:
+        if self._folder is None:
+            self.head.save(folder / self.config.head)
+        elif self._folder.resolve() != folder.resolve():
+            others = shutil.ignore_patterns(CONFIG_FILE, CARD_FILE, ".*")
+            try:
+                shutil.copytree(self._folder, folder, dirs_exist_ok=True, ignore=others)
+            except OSError as error:
+                raise OutputError(
+                    f"The model cannot be written to {folder} ({error}); choose another place."
+                ) from error
+        config = {"format": MODEL_FORMAT, "version": MODEL_VERSION, **dataclasses.asdict(self.config)}
+        write_text(folder / CONFIG_FILE, json.dumps(config, indent=2) + "\n")
 
     @classmethod
-    def _from_pretrained(
-        cls,
-        *,
-        model_id: str,
-        revision: str | None,
-        cache_dir: str | Path | None,
-        force_download: bool,
-        local_files_only: bool,
-        token: str | bool | None,
-        **model_kwargs: Any,
-    ) -> SpatialAvatar:
-        folder = Path(model_id)
-        if not folder.is_dir():
-            folder = Path(
-                snapshot_download(
-                    model_id,
-                    revision=revision,
-                    cache_dir=cache_dir,
-                    force_download=force_download,
-                    local_files_only=local_files_only,
-                    token=token,
-                )
-            )
+    def _read_folder(cls, folder: Path, head: HeadModel | None) -> SpatialAvatar:
         config = read_config(folder / CONFIG_FILE)
-        # The mixin forwards the configuration's entries, the name of the head's folder among them.
-        given = model_kwargs.get("head")
-        head = given if isinstance(given, HeadModel) else HeadModel.load(folder / config.head)
-        return cls(config, head, folder)
-
-    def generate_model_card(self, *args: Any, **kwargs: Any) -> ModelCard:
-        """The card of this model, with the licences of the files it was loaded with."""
-        return ModelCard(model_card(self.config, self.head, len(self.layout), self._folder))
+        unread = sorted(path.name for path in folder.glob("*.safetensors"))
+        if unread and config.encoder == "none":
+            raise FormatError(
+                f"The model in {folder} has weights that it does not use: {', '.join(unread)}; remove them."
+            )
+        return cls(config, head or HeadModel.load(folder / config.head), folder)
 
 
 def read_config(path: Path) -> GeneratorConfig:
-    """Read a model's configuration, strictly: a key that this release does not know means that it is not ours to run.
+    """Read a model's configuration, strictly: a key too few or too many means that it is not ours to run.
 
     Raises:
         MissingAssetError: there is no such file.
-        FormatError: it cannot be read, or holds unknown keys.
+        FormatError: it cannot be read, or lacks a key, or holds an unknown one.
     """
     if not path.is_file():
         raise MissingAssetError(f"There is no model at {path.parent}: point to a folder that holds {path.name}.")
     try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
-        base = raw.pop("base", {})
-        pairs: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in base.items()}
-        return GeneratorConfig(**raw, base=BaseConfig(**pairs))
-    except (ValueError, TypeError, AttributeError) as error:
-        raise FormatError(f"{path.name} does not fit this release ({error}); update the package.") from error
+        raw: dict[str, Any] = dict(json.loads(path.read_text(encoding="utf-8")))
+        kind, version = raw.pop("format", None), raw.pop("version", None)
+    except (ValueError, TypeError) as error:
+        raise FormatError(f"{path} is no configuration of a model or is damaged; fetch it again.") from error
+    if kind != MODEL_FORMAT:
+        raise FormatError(f"{path} is not the configuration of a SpatialAvatar model; give the folder of one.")
+    if version != MODEL_VERSION:
+        raise FormatError(
+            f"{path} is of version {version}, this release reads version {MODEL_VERSION}; update the package."
+        )
+    base = _strictly(BaseConfig, raw.pop("base", None), f"base of {path}")
+    return _strictly(GeneratorConfig, {**raw, "base": base}, str(path))
+
+
+def _strictly(kind: type[_Config], values: Any, where: str) -> _Config:
+    """A configuration from exactly its own keys."""
+    known = {field.name for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    given = set(values) if isinstance(values, dict) else set()
+    faults = [f"lacks {name}" for name in sorted(known - given)]
+    faults += [f"has the unknown key {name}" for name in sorted(given - known)]
+    if faults:
+        raise FormatError(f"The {where} {', '.join(faults)}; take the release of the package that it was made with.")
+    pairs: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
+    return kind(**pairs)
 
 
 def _restlessness(source: SourceView) -> float:

@@ -1,0 +1,173 @@
+"""The cards of the model and of an avatar, from the templates beside this file and from facts; no figure is typed.
+
+Only the model's card names the paper's arXiv id: it is how the Hub lists paper, model and Space on each other's page.
+An avatar's card names the model it was made with instead, so that no person's avatar turns up on the paper's page.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from string import Template
+from typing import TYPE_CHECKING, Any
+
+from spatialavatar import __version__
+from spatialavatar.errors import FormatError
+from spatialavatar.hub.papers import LIBRARY
+from spatialavatar.hub.weights import DEFAULT_MODEL_ID, DEFAULT_REVISION, MANIFEST_NAME, read_manifest
+
+if TYPE_CHECKING:
+    from spatialavatar.avatar import Avatar
+    from spatialavatar.generator.config import GeneratorConfig
+    from spatialavatar.head import HeadModel
+
+RESULTS_FILE = "results.json"
+PREVIEW_FILE = "preview.png"
+_TASK = "image-to-3d"
+
+
+def model_card(
+    config: GeneratorConfig, head: HeadModel, gaussians: int, folder: Path | None, repo_id: str | None = None
+) -> str:
+    """The text of a model's card, front matter included.
+
+    Args:
+        config: of the model.
+        head: its head model.
+        gaussians: N of its layout.
+        folder: the model's folder, whose MANIFEST.json lists files and licences and whose results.json, if it is there,
+            holds what an evaluation measured; None for a model that has neither.
+        repo_id: what the card's example loads; by default the model of this project.
+
+    Raises:
+        FormatError: the manifest or the results cannot be read.
+    """
+    from huggingface_hub import ModelCardData
+
+    results = _results(folder)
+    data = ModelCardData(
+        license="apache-2.0",
+        library_name=LIBRARY,
+        pipeline_tag=_TASK,
+        tags=["3d-gaussian-splatting", "head-avatar", "talking-head", "arxiv:2606.15659"],
+        model_name="SpatialAvatar-0" if results else None,
+        eval_results=_evaluations(results) or None,
+    )
+    fields = {
+        "model_id": repo_id or DEFAULT_MODEL_ID,
+        "revision": DEFAULT_REVISION if repo_id in (None, DEFAULT_MODEL_ID) else "main",
+        "head": head.id,
+        "vertices": f"{len(head.template):,}",
+        "shapes": str(head.shape_count),
+        "expressions": str(head.expression_count),
+        "gaussians": f"{gaussians:,}",
+        "resolution": str(config.resolution),
+        "encoder": config.encoder,
+        "metrics": _metrics(results),
+        "files": _files(folder),
+    }
+    return _card(data, "model_card.md", fields)
+
+
+def avatar_card(avatar: Avatar, file: str, repo_id: str | None = None) -> str:
+    """The text of an avatar's card, front matter included.
+
+    Args:
+        avatar: what the card is about.
+        file: name of the avatar file beside the card.
+        repo_id: what the card's example loads.
+    """
+    from huggingface_hub import ModelCardData
+
+    data = ModelCardData(
+        license="other",
+        license_name="terms-of-the-person-shown",
+        library_name=LIBRARY,
+        pipeline_tag=_TASK,
+        base_model=DEFAULT_MODEL_ID,
+        tags=["3d-gaussian-splatting", "head-avatar", "avatar", "synthetic"],
+        inference=False,
+    )
+    count = avatar.info.get("photos")
+    fields = {
+        "title": (repo_id or "Avatar").rpartition("/")[2],
+        "preview": PREVIEW_FILE,
+        "repo_id": repo_id or "you/your-avatar",
+        "file": file,
+        "model_url": f"https://huggingface.co/{DEFAULT_MODEL_ID}",
+        "version": __version__,
+        "photos": "photos" if count is None else "one photo" if count == 1 else f"{count} photos",
+        "steps": "generated, then refined on a video" if "refined" in avatar.info else "generated",
+        "head": avatar.head.id,
+        "gaussians": f"{len(avatar.gaussians):,}",
+        "resolution": str(avatar.layout.resolution),
+    }
+    return _card(data, "avatar_card.md", fields)
+
+
+def _card(data: Any, template: str, fields: Mapping[str, str]) -> str:
+    text = Path(__file__).with_name(template).read_text(encoding="utf-8")
+    return f"---\n{data.to_yaml()}\n---\n\n{Template(text).substitute(fields)}"
+
+
+def _files(folder: Path | None) -> str:
+    """A table of the shipped files: licence, origin, what they were trained on."""
+    if folder is None or not (folder / MANIFEST_NAME).is_file():
+        return "This model comes without a manifest; ask whoever made it for the origin of its files."
+    rows = ["| file | what | trained on | licence | from |", "|---|---|---|---|---|"]
+    for entry in read_manifest(folder / MANIFEST_NAME):
+        name = str(entry.get("path", "")).removeprefix("weights/")
+        cells = [entry.get(key) or "not known" for key in ("what", "trained_on", "licence", "source")]
+        rows.append(f"| `{name}` | {' | '.join(cells)} |")
+    return "\n".join(rows)
+
+
+def _results(folder: Path | None) -> dict[str, Any]:
+    """What an evaluation wrote: ``source`` (name, url), ``command``, and ``results``: dataset, protocol, metrics."""
+    if folder is None or not (folder / RESULTS_FILE).is_file():
+        return {}
+    try:
+        results = json.loads((folder / RESULTS_FILE).read_text(encoding="utf-8"))
+        for row in results["results"]:
+            row["dataset"], row["protocol"], row["metrics"] = (
+                str(row["dataset"]),
+                str(row["protocol"]),
+                dict(row["metrics"]),
+            )
+    except (ValueError, KeyError, TypeError) as error:
+        raise FormatError(f"{RESULTS_FILE} is no evaluation's result ({error!r}); run the evaluation again.") from error
+    return results
+
+
+def _evaluations(results: Mapping[str, Any]) -> list[Any]:
+    from huggingface_hub import EvalResult
+
+    source = results.get("source", {})
+    return [
+        EvalResult(
+            task_type=_TASK,
+            task_name=row["protocol"],
+            dataset_type=row["dataset"],
+            dataset_name=row.get("dataset_name", row["dataset"]),
+            metric_type=metric,
+            metric_name=metric,
+            metric_value=value,
+            source_name=source.get("name"),
+            source_url=source.get("url"),
+        )
+        for row in results.get("results", ())
+        for metric, value in row["metrics"].items()
+    ]
+
+
+def _metrics(results: Mapping[str, Any]) -> str:
+    if not results:
+        return "Not evaluated yet: a table stands here once an evaluation has written its results beside this card."
+    names = list(dict.fromkeys(name for row in results["results"] for name in row["metrics"]))
+    rows = [f"| data | protocol | {' | '.join(names)} |", f"|---|---|{'---:|' * len(names)}"]
+    for row in results["results"]:
+        values = " | ".join(str(row["metrics"].get(name, "")) for name in names)
+        rows.append(f"| {row.get('dataset_name', row['dataset'])} | {row['protocol']} | {values} |")
+    command = results.get("command")
+    return "\n".join(rows) + (f"\n\nMeasured with `{command}`." if command else "")

@@ -1,0 +1,93 @@
+"""From a paper to what the Hub links with it: models, Spaces, datasets; and on to a loaded model."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from spatialavatar.errors import InputError, MissingAssetError
+from spatialavatar.hub.transfer import Token, fetch, hub_api, status_of
+
+PAPER_ID = "2606.15659"
+"""The paper that this package follows: SpatialAvatar-0."""
+LIBRARY = "spatialavatar"
+
+
+def paper_facts(paper_id: str = PAPER_ID, token: Token = None) -> dict[str, Any]:
+    """What the Hub knows of a paper; JSON-ready, without nulls.
+
+    Args:
+        paper_id: of arXiv, or an address that ends in one.
+        token: to see one's own private models among the linked ones.
+
+    Raises:
+        MissingAssetError: the Hub does not know the paper or is out of reach.
+    """
+    paper = _paper(paper_id, token)
+    published = getattr(paper, "published_at", None)
+    facts = {
+        "id": paper.id,
+        "title": paper.title,
+        "authors": [author.name for author in paper.authors or ()],
+        "published_at": published.date().isoformat() if published else None,
+        "summary": " ".join(paper.summary.split()) if paper.summary else None,
+        "upvotes": paper.upvotes,
+        "url": f"https://arxiv.org/abs/{paper.id}",
+        "linked_models": [_linked(model) for model in _links(paper, "models")],
+        "linked_spaces": [_linked(space) for space in _links(paper, "spaces")],
+        "linked_datasets": [_linked(dataset) for dataset in _links(paper, "datasets")],
+    }
+    return {key: value for key, value in facts.items() if value is not None}
+
+
+def fetch_model_of(paper_id: str = PAPER_ID, *, token: Token = None) -> tuple[str, Path]:
+    """The first model linked to the paper that this package can load: its Hub id, and the folder it was fetched to.
+
+    Raises:
+        MissingAssetError: the paper is not known, no linked model is ours, or it cannot be fetched.
+        FormatError: a file of the model is damaged.
+    """
+    from spatialavatar.generator.model import MODEL_FORMAT
+
+    paper = _paper(paper_id, token)
+    for model in _links(paper, "models"):
+        if LIBRARY not in (getattr(model, "library_name", None), *(model.tags or ())):
+            continue
+        config = fetch(model.id, token=token, files=["config.json"]) / "config.json"
+        if config.is_file() and _format(config) == MODEL_FORMAT:  # avatars are of this library too
+            return model.id, fetch(model.id, token=token)
+    raise MissingAssetError(
+        f"No model linked to the paper {paper.id} is one of {LIBRARY}; see 'spatialavatar papers info {paper.id}'."
+    )
+
+
+def _paper(paper_id: str, token: Token) -> Any:
+    name = paper_id.rstrip("/").rpartition("/")[2].removeprefix("arXiv:")
+    if not name or not all(part.isdigit() for part in name.partition("v")[0].split(".")):
+        raise InputError(f"{paper_id!r} is no arXiv id; give one such as {PAPER_ID}.")
+    try:
+        return hub_api(token).paper_info(name.partition("v")[0])
+    except (OSError, ValueError) as error:
+        if status_of(error) == 404:
+            raise MissingAssetError(f"The Hub has no paper {name}; check the id.") from error
+        raise MissingAssetError(
+            f"The paper {name} cannot be looked up; the Hub is out of reach, try again later."
+        ) from error
+
+
+def _links(paper: Any, kind: str) -> list[Any]:
+    return list(getattr(paper, f"linked_{kind}", None) or ())
+
+
+def _linked(repo: Any) -> dict[str, Any]:
+    names = ("id", "library_name", "pipeline_tag", "sdk", "downloads", "likes", "private")
+    facts = {name: getattr(repo, name, None) for name in names}
+    return {name: value for name, value in facts.items() if value is not None}
+
+
+def _format(config: Path) -> str:
+    try:
+        return str(json.loads(config.read_text(encoding="utf-8")).get("format", ""))
+    except (ValueError, AttributeError):
+        return ""

@@ -1,0 +1,134 @@
+"""``from_pretrained``, ``save_pretrained`` and ``push_to_hub``, the same for the model and for an avatar."""
+
+from __future__ import annotations
+
+import tempfile
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, TypeVar
+
+from spatialavatar.errors import OutputError
+from spatialavatar.files import atomic_output
+from spatialavatar.hub.transfer import Token, fetch, push
+
+if TYPE_CHECKING:
+    from spatialavatar.head import HeadModel
+
+_T = TypeVar("_T", bound="Pretrained")
+CARD_FILE = "README.md"
+CONFIG_FILE = "config.json"
+
+
+class Pretrained(ABC):
+    """What is one folder on disk and one repository on the Hub, with a card that says what it is.
+
+    Loading is strict: a key too few or too many in a file is an error, not a warning.
+    """
+
+    _files: ClassVar[Sequence[str] | None] = None
+    """Patterns of the files that loading needs; None for all."""
+    _private: ClassVar[bool | None] = None
+    """Whether a new repository is private; None leaves it to the account's setting."""
+
+    @classmethod
+    def from_pretrained(
+        cls: type[_T],
+        repo_or_folder: str | Path,
+        *,
+        revision: str | None = None,
+        token: Token = None,
+        local_files_only: bool = False,
+        cache_dir: str | Path | None = None,
+        force_download: bool = False,
+        head: HeadModel | None = None,
+    ) -> _T:
+        """Load from a folder or from the Hub.
+
+        Args:
+            repo_or_folder: the path of a folder, for which nothing is fetched; or ``org/name`` on the Hub.
+            revision: branch, tag or commit; pin it, and what runs today runs tomorrow.
+            token: for private and gated repositories; by default the one that ``hf auth login`` stored.
+            local_files_only: take it from the cache or fail.
+            cache_dir: another cache than the usual one.
+            force_download: fetch again what the cache holds.
+            head: a head model to use instead of the one that the files name.
+
+        Raises:
+            MissingAssetError: there is nothing by that name, or it cannot be fetched.
+            FormatError: a file is damaged, of another version, or not what the repository's manifest lists.
+        """
+        folder = fetch(
+            repo_or_folder,
+            revision=revision,
+            token=token,
+            local_files_only=local_files_only,
+            cache_dir=cache_dir,
+            force_download=force_download,
+            files=cls._files,
+        )
+        return cls._read_folder(folder, head)
+
+    def save_pretrained(self, folder: str | Path, *, repo_id: str | None = None) -> Path:
+        """Write what :meth:`from_pretrained` reads into ``folder``; a card that lies there already is kept.
+
+        Args:
+            folder: made where it is missing.
+            repo_id: where it is going to be, for the card's example.
+
+        Raises:
+            OutputError: the folder cannot be written.
+        """
+        folder = Path(folder)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError(f"The folder {folder} cannot be made; choose another place.") from error
+        self._write_folder(folder)
+        if not (folder / CARD_FILE).is_file():
+            write_text(folder / CARD_FILE, self.card(repo_id))
+        return folder
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        private: bool | None = None,
+        token: Token = None,
+        message: str = "Upload with SpatialAvatar",
+    ) -> str:
+        """Upload it to a model repository, which is made where it is not there yet.
+
+        Args:
+            repo_id: ``org/name``, or ``name`` under the token's own account.
+            private: by default an avatar goes to a private repository only, a model to what the account has set.
+            token: one that may write; by default the one that ``hf auth login`` stored.
+            message: of the commit.
+
+        Returns:
+            The address of the commit.
+
+        Raises:
+            OutputError: it cannot be pushed; the sentence says why.
+        """
+        with tempfile.TemporaryDirectory() as folder:
+            self.save_pretrained(folder, repo_id=repo_id)
+            private = self._private if private is None else private
+            return push(Path(folder), repo_id, private=private, token=token, message=message)
+
+    @abstractmethod
+    def card(self, repo_id: str | None = None) -> str:
+        """The text of the card, front matter included; its example loads ``repo_id``."""
+
+    @classmethod
+    @abstractmethod
+    def _read_folder(cls: type[_T], folder: Path, head: HeadModel | None) -> _T: ...
+
+    @abstractmethod
+    def _write_folder(self, folder: Path) -> None: ...
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file that appears whole or not at all."""
+    with atomic_output(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")

@@ -1,0 +1,200 @@
+"""Folders to and from the Hub: one sentence for each way in which that can fail.
+
+``huggingface_hub`` does the transfer and keeps the cache; its switches (``HF_ENDPOINT``, ``HF_HUB_OFFLINE``,
+``HF_HOME``, ``HF_TOKEN``) work as everywhere else.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
+
+from spatialavatar import __version__
+from spatialavatar.errors import FormatError, MissingAssetError, OutputError
+from spatialavatar.hub.weights import MANIFEST_NAME, read_manifest
+
+if TYPE_CHECKING:
+    from huggingface_hub import HfApi
+
+Token = str | bool | None
+"""A Hub token; True takes the one that ``hf auth login`` stored, None takes it where there is one, False takes none."""
+
+
+def hub_api(token: Token = None) -> HfApi:
+    """A client of the Hub that ``HF_ENDPOINT`` names, huggingface.co by default."""
+    from huggingface_hub import HfApi
+
+    return HfApi(
+        endpoint=os.environ.get("HF_ENDPOINT"),
+        token=token,
+        library_name="spatialavatar",
+        library_version=__version__,
+    )
+
+
+def fetch(
+    repo_or_folder: str | Path,
+    *,
+    revision: str | None = None,
+    token: Token = None,
+    local_files_only: bool = False,
+    cache_dir: str | Path | None = None,
+    force_download: bool = False,
+    files: Sequence[str] | None = None,
+) -> Path:
+    """A folder as it is, or a repository's snapshot from the cache or the Hub, checked against its manifest.
+
+    Args:
+        repo_or_folder: the path of a folder, or ``org/name``.
+        revision: a branch, a tag, or better a commit: what runs today then runs tomorrow. Ignored for a folder.
+        token: for private and gated repositories.
+        local_files_only: take it from the cache or fail; nothing is sent.
+        cache_dir: the cache to use instead of the usual one.
+        force_download: fetch again what the cache holds.
+        files: patterns of the files that are needed; all by default.
+
+    Raises:
+        MissingAssetError: it is neither a folder nor fetchable: the sentence says why and what to do.
+        FormatError: a file is not the one that the repository's manifest lists.
+    """
+    folder = Path(repo_or_folder)
+    if folder.is_dir():
+        return folder
+    repo_id = str(repo_or_folder)
+    try:
+        api = hub_api(token)
+        folder = Path(
+            api.snapshot_download(
+                repo_id,
+                revision=revision,
+                cache_dir=cache_dir,
+                local_files_only=local_files_only,
+                force_download=force_download,
+                allow_patterns=None if files is None else list(files),
+            )
+        )
+    except ImportError as error:
+        raise MissingAssetError(
+            f"{repo_id} is no folder, and to fetch it huggingface_hub must be installed."
+        ) from error
+    except (OSError, ValueError) as error:  # the Hub's HTTP errors are OSErrors, a malformed id is a ValueError
+        raise MissingAssetError(_why_not_fetched(error, repo_id, revision)) from error
+    if files is None:  # a manifest lists the whole repository
+        verify(folder, repo_id)
+    return folder
+
+
+def verify(folder: Path, name: str) -> None:
+    """Compare every file that the folder's manifest lists with its size and SHA-256; without a manifest, do nothing.
+
+    Args:
+        folder: holds the files and perhaps a MANIFEST.json.
+        name: what to call the folder in an error.
+
+    Raises:
+        FormatError: a listed file is missing or is another one, or the manifest cannot be read.
+    """
+    if not (folder / MANIFEST_NAME).is_file():
+        return
+    again = "fetch it again with force_download=True, or tell whoever published it."
+    for entry in read_manifest(folder / MANIFEST_NAME):
+        listed = PurePosixPath(str(entry.get("path", "")).removeprefix("weights/"))
+        if listed.is_absolute() or ".." in listed.parts:
+            raise FormatError(f"The manifest of {name} lists {listed}, which lies outside of it; do not use it.")
+        path = folder / listed
+        if not path.is_file():
+            raise FormatError(f"{name} lacks {listed}, which its manifest lists; {again}")
+        if path.stat().st_size != entry.get("bytes") or _sha256(path) != entry.get("sha256"):
+            raise FormatError(f"{listed} of {name} is not the file that its manifest lists (size or SHA-256); {again}")
+
+
+def push(
+    folder: Path, repo_id: str, *, private: bool | None = None, token: Token = None, message: str = "Upload"
+) -> str:
+    """Make the model repository where it is not there yet and commit the folder's files to it.
+
+    Args:
+        folder: what to upload.
+        repo_id: ``org/name`` or ``name`` (then under the token's own account).
+        private: True: only to a private repository; None leaves it to the account's setting.
+        token: one that may write; by default the stored one.
+        message: of the commit.
+
+    Returns:
+        The address of the commit.
+
+    Raises:
+        OutputError: it cannot be pushed: the sentence says why and what to do.
+    """
+    try:
+        api = hub_api(token)
+        full_id = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
+        if private and not api.model_info(full_id).private:
+            raise OutputError(f"{full_id} is there already and is public; pass private=False if that is meant.")
+        commit = api.upload_folder(repo_id=full_id, folder_path=folder, commit_message=message)
+    except ImportError as error:
+        raise OutputError("To push to the Hub, huggingface_hub must be installed.") from error
+    except OutputError:
+        raise
+    except (OSError, ValueError) as error:
+        raise OutputError(_why_not_pushed(error, repo_id)) from error
+    return commit.commit_url
+
+
+def status_of(error: BaseException) -> int | None:
+    """The HTTP status behind an error of the Hub, if there is one."""
+    return getattr(getattr(error, "response", None), "status_code", None)
+
+
+def _why_not_fetched(error: Exception, repo_id: str, revision: str | None) -> str:
+    from huggingface_hub import errors
+
+    if isinstance(error, errors.HFValidationError):
+        return f"{repo_id} is neither a folder nor a Hub id of the form org/name; correct it."
+    if isinstance(error, errors.GatedRepoError):
+        return f"{repo_id} is gated; ask for access on its page on the Hub, then run 'hf auth login' or pass token=."
+    if isinstance(error, errors.RevisionNotFoundError):
+        return f"{repo_id} has no revision {revision}; look up its branches, tags and commits on the Hub."
+    if isinstance(error, errors.RepositoryNotFoundError):
+        return (
+            f"There is no folder and no Hub repository called {repo_id}, or it is private; check the name, or log in "
+            "with 'hf auth login' or pass token=."
+        )
+    if isinstance(error, (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled)):
+        at = f" at {revision}" if revision else ""
+        return (
+            f"{repo_id} is neither a folder nor whole in the cache{at}, and the Hub is out of reach or switched off; "
+            f"fetch it once while online with 'hf download {repo_id}'."
+        )
+    if "Consistency check failed" in str(error):
+        return f"A file of {repo_id} arrived cut short; try again, the parts that did arrive are kept."
+    status = status_of(error)
+    reason = f"the Hub answers {status}" if status else " ".join(str(error).split()) or type(error).__name__
+    return f"{repo_id} cannot be fetched ({reason}); check the connection and try again."
+
+
+def _why_not_pushed(error: Exception, repo_id: str) -> str:
+    from huggingface_hub import errors
+
+    if isinstance(error, errors.HFValidationError):
+        return f"{repo_id} is no Hub id of the form org/name; correct it."
+    if isinstance(error, errors.OfflineModeIsEnabled):
+        return f"{repo_id} cannot be pushed while HF_HUB_OFFLINE is set; unset it."
+    status = status_of(error)
+    if status == 401 or isinstance(error, errors.LocalTokenNotFoundError):
+        return f"To push to {repo_id} you must be logged in; run 'hf auth login' or pass token=."
+    if status == 403:
+        return f"Your token may not write to {repo_id}; take one with write access to it."
+    reason = f"the Hub answers {status}" if status else " ".join(str(error).split()) or type(error).__name__
+    return f"{repo_id} cannot be pushed ({reason}); check the connection and try again."
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

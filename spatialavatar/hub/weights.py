@@ -1,0 +1,129 @@
+"""Where the weights lie, and under which licences they come.
+
+A weights folder is looked for in this order; nothing is fetched as long as it is found on disk:
+
+1. the folder that the environment variable ``SPATIALAVATAR_WEIGHTS`` names;
+2. the Hub repository that ``MODEL_ID`` names, at ``MODEL_REVISION``: for who wants other weights than the shipped ones.
+   Where it cannot be fetched, the next ones do, with a warning;
+3. ``weights/`` beside the package (a clone of the repository);
+4. ``_weights/`` inside the package (an installed wheel that carries them);
+5. the Hub: the default model at the revision that belongs to this release.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import warnings
+from pathlib import Path
+from typing import Any, Final
+
+from spatialavatar.errors import FormatError, MissingAssetError
+
+WEIGHTS_VARIABLE: Final = "SPATIALAVATAR_WEIGHTS"
+MANIFEST_NAME: Final = "MANIFEST.json"
+DEFAULT_MODEL_ID: Final = "SpatialAvatar/SpatialAvatar-0"
+DEFAULT_REVISION: Final = "v0.1.0"
+
+_PACKAGE: Final = Path(__file__).resolve().parents[1]
+
+
+def weights_dir() -> Path:
+    """The folder that holds the default model, its head, its networks and their manifest.
+
+    Raises:
+        MissingAssetError: where the named folder is not there, or nothing is on disk and the Hub is out of reach.
+        FormatError: where what was fetched is not what its manifest lists.
+    """
+    named = os.environ.get(WEIGHTS_VARIABLE)
+    if named:
+        folder = Path(named).expanduser()
+        if not folder.is_dir():
+            raise MissingAssetError(f"{WEIGHTS_VARIABLE} names {folder}, which is not a folder; correct or unset it.")
+        return folder
+    shipped = _shipped()
+    model_id = os.environ.get("MODEL_ID")
+    if model_id:
+        try:
+            return _snapshot(model_id, os.environ.get("MODEL_REVISION"))
+        except (MissingAssetError, FormatError) as error:
+            if shipped is None:
+                raise
+            warnings.warn(f"{error} The weights in {shipped} are used instead.", stacklevel=2)
+    try:
+        return shipped or _snapshot(DEFAULT_MODEL_ID, DEFAULT_REVISION)
+    except MissingAssetError as error:
+        raise MissingAssetError(
+            f"No weights are on disk and {DEFAULT_MODEL_ID} cannot be fetched; clone the repository with its weights "
+            f"folder, or set {WEIGHTS_VARIABLE} to one."
+        ) from error
+
+
+def asset(name: str) -> Path:
+    """The path of one weight file.
+
+    Args:
+        name: path inside the weights folder, with forward slashes, for instance ``networks/modnet.onnx``.
+
+    Raises:
+        MissingAssetError: where the file is not there.
+    """
+    folder = weights_dir()
+    path = folder / name
+    if not path.exists():
+        raise MissingAssetError(
+            f"The weight file {name} is missing from {folder}; clone the repository again or point "
+            f"{WEIGHTS_VARIABLE} to a complete weights folder."
+        )
+    return path
+
+
+def manifest() -> list[dict[str, Any]]:
+    """The entries of the manifest: one dict per shipped file, with path, SHA-256, bytes, licence and source.
+
+    Raises:
+        MissingAssetError: where there is no manifest.
+        FormatError: where it is not readable as one.
+    """
+    return read_manifest(asset(MANIFEST_NAME))
+
+
+def read_manifest(path: Path) -> list[dict[str, Any]]:
+    """The entries of the manifest at ``path``.
+
+    Raises:
+        FormatError: where it is not readable as one.
+    """
+    try:
+        return [dict(entry) for entry in json.loads(path.read_text(encoding="utf-8"))["files"]]
+    except (ValueError, KeyError, TypeError) as error:
+        raise FormatError(f"The manifest {path} is damaged; fetch the weights folder again.") from error
+
+
+def licences() -> list[dict[str, str]]:
+    """What a person must know of each shipped file: path, what it is, licence, source and where the text lies."""
+    keys = ("path", "what", "licence", "licence_text", "source")
+    return [{key: str(entry.get(key, "")) for key in keys} for entry in manifest()]
+
+
+def _shipped() -> Path | None:
+    """The weights beside or inside the package."""
+    for folder in (_PACKAGE.parent / "weights", _PACKAGE / "_weights"):
+        if (folder / MANIFEST_NAME).is_file():
+            return folder
+    return None
+
+
+@functools.lru_cache(maxsize=4)
+def _snapshot(model_id: str, revision: str | None) -> Path:
+    """Fetch (or find in the cache) the weights of one revision from the Hub; once per process."""
+    from spatialavatar.hub.transfer import fetch
+
+    folder = fetch(model_id, revision=revision)
+    if not (folder / MANIFEST_NAME).is_file():
+        raise MissingAssetError(
+            f"{model_id} has no {MANIFEST_NAME}, so it is no weights repository; give MODEL_ID another one, or set "
+            f"{WEIGHTS_VARIABLE} to a folder."
+        )
+    return folder
