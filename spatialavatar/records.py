@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Literal, TypeVar
+from typing import Final, Literal, TypeVar
 
 import numpy as np
 import torch
@@ -23,6 +23,9 @@ from torch import Tensor
 from spatialavatar.errors import InputError
 
 _T = TypeVar("_T", bound="_Record")
+
+FRAME_STATES: Final = ("ok", "profile", "held", "lost", "dark", "other_person")
+"""What a video's frame can be; of the last four the parameters are held from another frame."""
 
 
 class _Record:
@@ -184,6 +187,36 @@ class Gaussians(_Record):
 
 
 @dataclass(frozen=True)
+class FrameQuality(_Record):
+    """How well each of T frames was tracked; :mod:`spatialavatar.tracking.quality` sums it up.
+
+    Attributes:
+        state: (T,) uint8, index into ``FRAME_STATES``.
+        error: (T,) mean distance of the fitted landmarks to the detected ones, as a share of the distance of the outer
+            eye corners; NaN where nothing was fitted.
+        presence: (T,) how sure the landmark network is of its face, in [0, 1]; 0 where it saw none.
+        yaw: (T,) degrees, positive to the subject's left; NaN where nothing was fitted.
+        luma: (T,) mean luma of the face in [0, 1]; of the whole picture where there is none.
+        shot: (T,) int32, number of the shot, from 0.
+        jitter: (2,) of the fitted head and of the detected landmarks on the stillest frames, same unit as ``error``;
+            NaN where the clip is too short.
+    """
+
+    state: Tensor
+    error: Tensor
+    presence: Tensor
+    yaw: Tensor
+    luma: Tensor
+    shot: Tensor
+    jitter: Tensor
+
+    @property
+    def tracked(self) -> Tensor:
+        """(T,) bool: frames whose parameters are their own."""
+        return self.state <= FRAME_STATES.index("profile")
+
+
+@dataclass(frozen=True)
 class Track(_Record):
     """T frames of one person: what the tracker emits and everything after it eats.
 
@@ -205,6 +238,7 @@ class Track(_Record):
         neutral_expression: (E + 9,) the clip's own neutral: expression, jaw (3), eyes (6); or None.
         neutral_rotation: (3,) head rotation that counts as facing the viewer, axis-angle; or None for the clip's mean.
         warnings: plain sentences about this input, for people.
+        quality: how well each frame of a video was tracked, or None.
     """
 
     params: HeadParams
@@ -221,6 +255,7 @@ class Track(_Record):
     neutral_expression: Tensor | None = None
     neutral_rotation: Tensor | None = None
     warnings: tuple[str, ...] = ()
+    quality: FrameQuality | None = None
 
     def __len__(self) -> int:
         return len(self.params)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from spatialavatar.errors import FormatError, InputError
 from spatialavatar.files import atomic_output
-from spatialavatar.records import Camera, HeadParams, Track
+from spatialavatar.records import Camera, FrameQuality, HeadParams, Track
 
 TRACK_FORMAT: Final = "spatialavatar.track"
 TRACK_VERSION: Final = 1
@@ -30,6 +30,7 @@ _OPTIONAL: Final = (
     "neutral_rotation",
 )
 _PER_CLIP: Final = ("neutral_expression", "neutral_rotation")
+_QUALITY: Final = tuple(field.name for field in fields(FrameQuality))
 
 
 def save_track(track: Track, path: str | Path) -> None:
@@ -46,6 +47,8 @@ def save_track(track: Track, path: str | Path) -> None:
         value = getattr(track, name)
         if value is not None:
             tensors[name] = value
+    if track.quality is not None:
+        tensors |= {f"quality.{name}": getattr(track.quality, name) for name in _QUALITY}
     description = {
         "fps": track.fps,
         "head_id": track.head_id,
@@ -108,8 +111,16 @@ def _assembled(tensors: dict[str, Tensor], description: dict[str, Any]) -> Track
         head_id=str(description["head_id"]),
         confidence=tensors["confidence"],
         warnings=tuple(str(warning) for warning in description["warnings"]),
+        quality=_quality(tensors),
         **{name: tensors.get(name) for name in _OPTIONAL},
     )
+
+
+def _quality(tensors: dict[str, Tensor]) -> FrameQuality | None:
+    """The quality record; None in tracks without one."""
+    if "quality.state" not in tensors:
+        return None
+    return FrameQuality(**{name: tensors[f"quality.{name}"] for name in _QUALITY})
 
 
 def _check(track: Track, path: Path) -> None:
@@ -118,6 +129,8 @@ def _check(track: Track, path: Path) -> None:
     per_frame = {name: getattr(track.params, name) for name in _PARAMS if name != "shape"}
     per_frame["confidence"] = track.confidence
     per_frame.update({name: getattr(track, name) for name in _OPTIONAL if name not in _PER_CLIP})
+    if track.quality is not None:
+        per_frame.update({f"quality.{name}": getattr(track.quality, name) for name in _QUALITY if name != "jitter"})
     for name, value in per_frame.items():
         if value is not None and len(value) != count:
             raise FormatError(f"The track {path} holds {len(value)} {name} for {count} frames; track the input again.")

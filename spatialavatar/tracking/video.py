@@ -18,12 +18,14 @@ from spatialavatar.errors import InputError, NoFaceError
 from spatialavatar.head import HeadModel
 from spatialavatar.media import PictureSequence, VideoReader
 from spatialavatar.progress import Progress, silent
-from spatialavatar.records import HeadParams, Track
+from spatialavatar.records import FRAME_STATES, Camera, FrameQuality, HeadParams, Track
+from spatialavatar.threads import one_torch_thread
 from spatialavatar.tracking.fit import Anchor, Fit, FitConfig, Observations, eye_distance, fit_landmarks
 from spatialavatar.tracking.framing import CROP_SIZE, Crop, crop_around_all, cut, landmark_box, separate
 from spatialavatar.tracking.landmarker import FaceLandmarker, FaceLandmarks
 from spatialavatar.tracking.networks import Networks
 from spatialavatar.tracking.photos import MIN_FACE, confidence, face_yaw, shared_networks
+from spatialavatar.tracking.quality import DARK, PROFILE_YAW, STEADY, jitter_of, runs
 from spatialavatar.tracking.smoothing import one_euro, one_euro_rotations
 
 _MAX_SIDE: Final = 1920  # larger frames show the networks nothing more
@@ -31,6 +33,7 @@ _SHAPE_FRAMES: Final = 24
 _ROUGH_ITERATIONS: Final = 6
 _MAX_YAW: Final = 75.0  # beyond it a frame's expression is guessed from one half of the face
 _MAX_ERROR: Final = 0.12  # mean landmark error, part of the eye distance, at which a frame counts as lost
+_BLOCK: Final = 32  # frames whose vertices are held at once
 _SCAN, _FIT = 0.7, 0.95  # shares of the progress bar
 
 
@@ -42,6 +45,7 @@ class _Scan:
         points: (T, L, 2) landmarks, pixels of the frames; 0 where nothing was seen.
         scores: (T, 52) blendshape scores.
         presence: (T,) 0 where nothing was seen.
+        luma: (T,) mean of the face in [0, 1], of the whole picture where no face was seen.
         fps: frames per second.
         warnings: what was wrong with the file.
     """
@@ -49,6 +53,7 @@ class _Scan:
     points: np.ndarray
     scores: np.ndarray
     presence: np.ndarray
+    luma: np.ndarray
     fps: float
     warnings: tuple[str, ...]
 
@@ -90,10 +95,29 @@ def track_video(
         InputError: the video cannot be read, or the face is too small throughout.
         NoFaceError: no frame shows a face.
     """
-    reader = path if isinstance(path, PictureSequence) else VideoReader(path, max_side=_MAX_SIDE)
-    networks = networks or shared_networks()
-    config = config or FitConfig()
-    report = progress or silent
+    with one_torch_thread():
+        return _track_video(
+            path if isinstance(path, PictureSequence) else VideoReader(path, max_side=_MAX_SIDE),
+            head,
+            shape,
+            with_images,
+            max_frames,
+            networks or shared_networks(),
+            config or FitConfig(),
+            progress or silent,
+        )
+
+
+def _track_video(
+    reader: VideoReader | PictureSequence,
+    head: HeadModel,
+    shape: Tensor | None,
+    with_images: bool,
+    max_frames: int | None,
+    networks: Networks,
+    config: FitConfig,
+    report: Progress,
+) -> Track:
     scan = _scan(reader, networks, max_frames, report)
     _check_size(scan, reader.path)
     crop, tight_side = crop_around_all(scan.points[scan.seen])
@@ -126,6 +150,7 @@ def track_video(
         neutral_expression=neutral_of(params, trust),
         warnings=(*scan.warnings, *_warnings(reader.path.name, params, trust, scan.fps)),
     )
+    track = track.replace(quality=_judged(track, scan, head))
     if with_images:
         track = track.replace(**_pixels(reader, crop, len(trust), networks, report))
     report(1.0, "Tracked")
@@ -141,6 +166,7 @@ def _scan(reader: VideoReader | PictureSequence, networks: Networks, max_frames:
     expected = min(reader.frame_count_estimate, max_frames or reader.frame_count_estimate)
     seen: dict[int, FaceLandmarks] = {}
     warnings: list[str] = []
+    lumas: list[float] = []
     count = 0
     for count, frame in enumerate(_first(reader, max_frames), 1):
         found = landmarker.track(frame, seen.get(count - 2))
@@ -148,6 +174,7 @@ def _scan(reader: VideoReader | PictureSequence, networks: Networks, max_frames:
             if not seen:
                 warnings += _company(frame, found, landmarker, reader.path.name)
             seen[count - 1] = found
+        lumas.append(_luma(frame, found))
         report(_SCAN * min(1.0, count / expected), f"Looking at frame {count} of {max(count, expected)}")
     if not seen:
         raise NoFaceError(f"No face was found in {reader.path.name}; give a video in which one face is seen well.")
@@ -156,7 +183,18 @@ def _scan(reader: VideoReader | PictureSequence, networks: Networks, max_frames:
     scores, presence = np.zeros((count, 52), dtype=np.float32), np.zeros(count)
     for index, found in seen.items():
         points[index], scores[index], presence[index] = found.points[:, :2], found.blendshapes, found.presence
-    return _Scan(points, scores, presence, reader.fps, (*reader.warnings, *warnings))
+    return _Scan(points, scores, presence, np.array(lumas), reader.fps, (*reader.warnings, *warnings))
+
+
+def _luma(frame: np.ndarray, found: FaceLandmarks | None) -> float:
+    """Mean luma (Rec. 601) of the face's box, or of the whole picture, from a sparse grid of its pixels."""
+    part = frame
+    if found is not None:
+        low, high = found.points[:, :2].min(0).astype(int), np.ceil(found.points[:, :2].max(0)).astype(int)
+        inside = frame[max(low[1], 0) : max(high[1], 0), max(low[0], 0) : max(high[0], 0)]
+        part = inside if inside.size else frame
+    step = max(1, min(part.shape[:2]) // 48)
+    return float(part[::step, ::step].reshape(-1, 3).mean(0) @ np.array([0.299, 0.587, 0.114]) / 255.0)
 
 
 def _company(frame: np.ndarray, found: FaceLandmarks, landmarker: FaceLandmarker, name: str) -> list[str]:
@@ -282,6 +320,54 @@ def _held(params: HeadParams, seen: Tensor, trust: Tensor) -> HeadParams:
     return params[torch.where(source < 0, first, source)]
 
 
+# -- judging ----------------------------------------------------------------------------------------------------------
+
+
+def _judged(track: Track, scan: _Scan, head: HeadModel) -> FrameQuality:
+    """The quality record of a track: errors are those of the final, smoothed parameters."""
+    seen, lost = torch.from_numpy(scan.seen), track.confidence <= 0
+    landmarks = track.landmarks
+    assert landmarks is not None
+    error, steady = _errors(track.params, track.camera, landmarks, head)
+    yaw = face_yaw(track.params.rotation)
+    luma = torch.from_numpy(scan.luma).float()
+    state = torch.zeros(len(track), dtype=torch.uint8)
+    for name, mask in (
+        ("profile", yaw.abs() > PROFILE_YAW),
+        ("held", lost),
+        ("lost", ~seen),
+        ("dark", ~seen & (luma < DARK)),
+    ):
+        state[mask] = FRAME_STATES.index(name)
+    nothing = torch.full_like(yaw, float("nan"))
+    longest = max(runs(~lost), key=lambda run: run[1] - run[0], default=(0, 0))
+    still = slice(*longest)
+    unit = eye_distance(landmarks[still]).median() if longest[1] > longest[0] else torch.ones(())
+    return FrameQuality(
+        state=state,
+        error=torch.where(seen, error, nothing),
+        presence=torch.from_numpy(scan.presence).float(),
+        yaw=torch.where(seen, yaw, nothing),
+        luma=luma,
+        shot=torch.zeros(len(track), dtype=torch.int32),
+        jitter=torch.tensor(jitter_of(steady[still], landmarks[still][:, list(STEADY)], unit)),
+    )
+
+
+def _errors(params: HeadParams, camera: Camera, landmarks: Tensor, head: HeadModel) -> tuple[Tensor, Tensor]:
+    """(T,) mean distance of the head's landmarks to ``landmarks``, share of the eye distance, and its steady points."""
+    count = int(landmarks.shape[1])
+    steady = [index for index in STEADY if index < count]
+    errors, kept = [], []
+    for first in range(0, len(params), _BLOCK):
+        block = slice(first, first + _BLOCK)
+        fitted = camera.project(head.landmarks(head.vertices(params[block]), count))
+        distance = (fitted - landmarks[block]).norm(dim=-1).mean(-1)
+        errors.append(distance / eye_distance(landmarks[block]).clamp_min(1e-6))
+        kept.append(fitted[:, steady].clone())
+    return torch.cat(errors), torch.cat(kept)
+
+
 # -- what people are told ---------------------------------------------------------------------------------------------
 
 
@@ -303,8 +389,7 @@ def _warnings(name: str, params: HeadParams, trust: Tensor, fps: float) -> Itera
     lost = trust <= 0
     count = int(lost.sum())
     if count:
-        runs = _runs(lost)
-        longest = max(runs, key=lambda run: run[1] - run[0])
+        longest = max(runs(lost), key=lambda run: run[1] - run[0])
         yield (
             f"No face was found in {count} of the {len(trust)} frames of {name}, the longest time from "
             f"{longest[0] / fps:.1f} to {longest[1] / fps:.1f} seconds; the motion is held there."
@@ -312,9 +397,3 @@ def _warnings(name: str, params: HeadParams, trust: Tensor, fps: float) -> Itera
     turned = int(((face_yaw(params.rotation).abs() > _MAX_YAW) & ~lost).sum())
     if turned:
         yield f"In {turned} frames of {name} the face is seen from the side, so its expression there is a guess."
-
-
-def _runs(mask: Tensor) -> list[tuple[int, int]]:
-    """Half-open ranges in which ``mask`` (T,) is true."""
-    edges = torch.diff(mask.int(), prepend=torch.zeros(1, dtype=torch.int), append=torch.zeros(1, dtype=torch.int))
-    return list(zip((edges == 1).nonzero().squeeze(1).tolist(), (edges == -1).nonzero().squeeze(1).tolist()))
