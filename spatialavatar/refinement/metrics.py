@@ -95,12 +95,11 @@ class Judge:
         target = torch.lerp(
             image, composite(view.image, view.matte, white, premultiplied=False), view.weight[..., None]
         )
-        error = (image - target).square().mean(-1)
         similarity = ssim_map(image, target).mean(-1)
         inner = view.weight * view.matte
         score = Score(
-            psnr=_psnr(error, view.weight),
-            inner_psnr=_psnr(error, inner),
+            psnr=psnr(image, target, view.weight),
+            inner_psnr=psnr(image, target, inner),
             ssim=float((similarity * view.weight).sum() / view.weight.sum().clamp_min(1.0)),
         )
         return image, target, score
@@ -122,6 +121,11 @@ def mean_score(scores: list[Score]) -> Score:
     return Score(*(sum(getattr(s, name) for s in scores) / len(scores) for name in ("psnr", "inner_psnr", "ssim")))
 
 
-def _psnr(error: Tensor, weight: Tensor) -> float:
-    mean = float((error * weight).sum() / weight.sum().clamp_min(1.0))
+def psnr(image: Tensor, target: Tensor, weight: Tensor | None = None) -> float:
+    """Peak signal-to-noise ratio of two pictures (H, W, C) in [0, 1], dB, at most 100.
+
+    ``weight`` (H, W) says how much each pixel counts.
+    """
+    error = (image - target).square().mean(-1)
+    mean = float(error.mean() if weight is None else (error * weight).sum() / weight.sum().clamp_min(1e-6))
     return -10.0 * math.log10(max(mean, 1e-10))

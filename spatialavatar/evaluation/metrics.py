@@ -1,0 +1,149 @@
+"""The figures that pictures, faces and motions are judged by, each with its source.
+
+Pictures are (H, W, 3) float32 sRGB in [0, 1]. A weight (H, W) in [0, 1] says which pixels count. Where a paper's
+network may not be shipped, the metric's title names the one that stands in for it.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from spatialavatar.errors import MissingAssetError
+from spatialavatar.evaluation.lpips import shared_lpips
+from spatialavatar.head.rotations import axis_angle_to_matrix
+from spatialavatar.records import HeadParams
+from spatialavatar.refinement.losses import WINDOW, ssim_map
+from spatialavatar.refinement.metrics import psnr, screen_aspect
+
+__all__ = [
+    "LEAST_SIDE",
+    "METRICS",
+    "Metric",
+    "csim",
+    "expression_distance",
+    "jitter",
+    "keypoint_distance",
+    "lpips",
+    "ms_ssim",
+    "pose_distance",
+    "psnr",
+    "screen_aspect",
+    "ssim",
+]
+
+_SCALES: Final = 5  # of MS-SSIM
+LEAST_SIDE: Final = WINDOW * 2 ** (_SCALES - 1)
+"""Pictures with a shorter side than this have no MS-SSIM."""
+
+
+@dataclass(frozen=True)
+class Metric:
+    """How a figure is written down.
+
+    Attributes:
+        title: as it stands in a table, with the network's name where there is one.
+        unit: or "".
+        better: "higher", "lower", or "" where neither is.
+        digits: after the point.
+        source: where it is defined.
+    """
+
+    title: str
+    unit: str
+    better: str
+    digits: int
+    source: str
+
+
+METRICS: Final[dict[str, Metric]] = {
+    "psnr": Metric("PSNR", "dB", "higher", 2, "-10 log10 of the mean squared error over the region"),
+    "psnr_person": Metric("PSNR, person", "dB", "higher", 2, "as PSNR, weighted by the matte: no background"),
+    "ssim": Metric("SSIM", "", "higher", 4, "Wang et al. 2004, window 11, sigma 1.5, mean over the region"),
+    "ms_ssim": Metric("MS-SSIM", "", "higher", 4, "Wang et al. 2003, five scales; torchmetrics"),
+    "lpips": Metric("LPIPS (AlexNet)", "", "lower", 4, "Zhang et al. 2018, heads v0.1"),
+    "csim": Metric("CSIM (SFace)", "", "higher", 4, "cosine of SFace embeddings, Zhong et al. 2021"),
+    "aed": Metric("AED (our tracker)", "", "lower", 3, "length of the difference of expression and jaw codes"),
+    "apd": Metric("APD (our tracker)", "deg", "lower", 2, "angle between the head rotations"),
+    "akd": Metric("AKD (478 points)", "px", "lower", 2, "mean distance of the detected landmarks, of 512 px"),
+    "jitter": Metric("jitter", "px", "lower", 3, "mean second difference of the projected landmarks, of 512 px"),
+    "aspect": Metric("largest aspect", "", "lower", 1, "longest over shortest axis on screen of any Gaussian seen"),
+    "avatar_seconds": Metric("avatar", "s", "lower", 1, "wall time from source pictures to the avatar"),
+    "render_ms": Metric("render", "ms", "lower", 1, "median wall time of posing and rendering a frame"),
+    "memory_gb": Metric("memory", "GB", "lower", 2, "largest resident memory of the process so far"),
+}
+
+
+def ssim(image: Tensor, target: Tensor, weight: Tensor | None = None) -> float:
+    """Structural similarity; windows that reach over the border are left out (as scikit-image does)."""
+    inside = slice(WINDOW // 2, -(WINDOW // 2))
+    similarity = ssim_map(image, target).mean(-1)[inside, inside]
+    if weight is None:
+        return float(similarity.mean())
+    weight = weight[inside, inside]
+    return float((similarity * weight).sum() / weight.sum().clamp_min(1e-6))
+
+
+def ms_ssim(image: Tensor, target: Tensor) -> float:
+    """Multi-scale structural similarity of two pictures of at least 176 pixels a side.
+
+    Raises:
+        MissingAssetError: torchmetrics is not installed.
+    """
+    first, second = (picture.movedim(-1, 0)[None] for picture in (image, target))
+    return float(_multiscale()(first, second, data_range=1.0))
+
+
+@functools.lru_cache(maxsize=1)
+def _multiscale() -> Callable[..., Tensor]:
+    try:
+        from torchmetrics.functional.image import multiscale_structural_similarity_index_measure
+    except ImportError as error:
+        raise MissingAssetError(
+            "MS-SSIM needs the package torchmetrics; run pip install 'spatialavatar[eval]'."
+        ) from error
+    return multiscale_structural_similarity_index_measure
+
+
+def lpips(image: Tensor, target: Tensor) -> float:
+    """Learned perceptual distance on AlexNet; 0 for equal pictures."""
+    return shared_lpips()(image, target)
+
+
+def csim(first: np.ndarray, second: np.ndarray) -> float:
+    """Cosine of two identity embeddings of length 1."""
+    return float(first @ second)
+
+
+def expression_distance(first: HeadParams, second: HeadParams) -> Tensor:
+    """AED: (T,) length of the difference of expression coefficients and jaw angles of frames of one head model."""
+    codes = [torch.cat([params.expression, params.jaw], 1) for params in (first, second)]
+    return (codes[0] - codes[1]).norm(dim=1)
+
+
+def pose_distance(first: HeadParams, second: HeadParams) -> Tensor:
+    """APD: (T,) angle in degrees between the rotations of the skull (torso and neck together)."""
+    turns = [axis_angle_to_matrix(p.rotation) @ axis_angle_to_matrix(p.neck) for p in (first, second)]
+    # The angle by its sine and cosine: the inverse cosine alone loses small angles to rounding.
+    relative = (turns[0].transpose(-1, -2) @ turns[1]).double()
+    axis = torch.stack([relative[:, i, j] - relative[:, j, i] for i, j in ((2, 1), (0, 2), (1, 0))], -1).norm(dim=-1)
+    trace = relative.diagonal(dim1=-2, dim2=-1).sum(-1)
+    return torch.rad2deg(torch.atan2(axis, trace - 1.0)).float()
+
+
+def keypoint_distance(first: np.ndarray, second: np.ndarray) -> float:
+    """AKD: mean distance of two sets of landmarks (L, 2 or more), pixels; the first two coordinates count."""
+    return float(np.linalg.norm(first[:, :2] - second[:, :2], axis=1).mean())
+
+
+def jitter(points: Tensor) -> float:
+    """Mean length of the second difference over time of points (T, L, 2), pixels; 0 for fewer than three frames."""
+    if len(points) < 3:
+        return 0.0
+    return float((points[2:] - 2.0 * points[1:-1] + points[:-2]).norm(dim=-1).mean())
