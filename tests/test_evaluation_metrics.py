@@ -87,7 +87,7 @@ def test_ssim_agrees_with_scikit_image(face):
 def test_ms_ssim_agrees_with_the_paper_written_out(face):
     """Contrast and structure at five scales, luminance at the last: Wang et al. 2003, equation 7."""
     other = blurred(face, 1.0)
-    assert metrics.ms_ssim(other, face) == pytest.approx(written_out_ms_ssim(face.numpy(), other.numpy()), abs=2e-3)
+    assert metrics.ms_ssim(other, face) == pytest.approx(written_out_ms_ssim(face.numpy(), other.numpy()), abs=5e-4)
 
 
 def written_out_ms_ssim(x: np.ndarray, y: np.ndarray) -> float:

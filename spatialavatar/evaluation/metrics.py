@@ -86,8 +86,8 @@ def ssim(image: Tensor, target: Tensor, weight: Tensor | None = None) -> float:
     similarity = ssim_map(image, target).mean(-1)[inside, inside]
     if weight is None:
         return float(similarity.mean())
-    weight = weight[inside, inside]
-    return float((similarity * weight).sum() / weight.sum().clamp_min(1e-6))
+    counted = weight[inside, inside]
+    return float((similarity * counted).sum() / counted.sum().clamp_min(1e-6))
 
 
 def ms_ssim(image: Tensor, target: Tensor) -> float:

@@ -64,7 +64,7 @@ class _Scan:
 
 
 def track_video(
-    path: str | Path | PictureSequence,
+    path: str | Path | VideoReader | PictureSequence,
     head: HeadModel,
     *,
     shape: Tensor | None = None,
@@ -81,7 +81,7 @@ def track_video(
     the frame before (the first frames those of the first face); a warning tells how many and where.
 
     Args:
-        path: the video, or pictures in its place.
+        path: the video, or what reads one.
         head: the head model.
         shape: (S,) identity of the person, where it is known, for instance an avatar's; by default it is fitted.
         with_images: keep crops, mattes and classes of all frames (about 1.3 MB a frame); otherwise memory hardly grows
@@ -97,7 +97,7 @@ def track_video(
     """
     with one_torch_thread():
         return _track_video(
-            path if isinstance(path, PictureSequence) else VideoReader(path, max_side=_MAX_SIDE),
+            VideoReader(path, max_side=_MAX_SIDE) if isinstance(path, (str, Path)) else path,
             head,
             shape,
             with_images,

@@ -1,0 +1,179 @@
+"""The readers find their way in small folders laid out like the published sets."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from spatialavatar.errors import InputError
+from spatialavatar.evaluation.datasets import read_clips
+
+
+def picture(path: Path, grey: int = 128, size: int = 64) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (size, size), (grey, grey, grey)).save(path)
+    return path
+
+
+def write_json(path: Path, content: object) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content))
+
+
+def gaussian_avatars(root: Path) -> None:
+    """Three cameras, six time steps: 0 to 3 train, camera 2 held out (val), steps 4 and 5 test."""
+    parts: dict[str, list[dict]] = {"train": [], "val": [], "test": []}
+    for step in range(6):
+        for camera in range(3):
+            name = f"images/{step:05d}_{camera:02d}.png"
+            picture(root / name)
+            picture(root / name.replace("images", "fg_masks"))
+            turn = np.deg2rad((-40.0, 0.0, 30.0)[camera])
+            pose = np.eye(4)
+            pose[:3, :3] = [[np.cos(turn), 0, np.sin(turn)], [0, 1, 0], [-np.sin(turn), 0, np.cos(turn)]]
+            pose[:3, 3] = pose[:3, 2]  # one metre from the origin, which it looks at along its own -z
+            part = "test" if step > 3 else "val" if camera == 2 else "train"
+            parts[part].append(
+                {
+                    "timestep_index": step,
+                    "camera_index": camera,
+                    "file_path": name,
+                    "fg_mask_path": name.replace("images", "fg_masks"),
+                    "transform_matrix": pose.tolist(),
+                    "fl_x": 100.0,
+                    "fl_y": 100.0,
+                    "cx": 32.0,
+                    "cy": 32.0,
+                    "w": 64,
+                    "h": 64,
+                }
+            )
+    for part, frames in parts.items():
+        write_json(root / f"transforms_{part}.json", {"frames": frames})
+
+
+def test_gaussian_avatars_cameras_steps_and_masks(tmp_path):
+    gaussian_avatars(tmp_path / "306")
+    (clip,) = read_clips(tmp_path)
+    assert (clip.name, clip.held_out_from, clip.held_out_cameras, clip.notes) == ("306", 4, ("2",), ())
+    front = clip.recordings[0]
+    assert (front.name, len(clip.pictures)) == ("1", 6)
+    assert front.mattes[0].parent.name == "fg_masks"
+    # OpenCV axes: the origin, one metre off, lies in front of every camera.
+    for recording in clip.recordings:
+        np.testing.assert_allclose(recording.calibration.world_to_camera @ [0, 0, 0, 1], [0, 0, 1, 1], atol=1e-9)
+
+
+def test_a_listed_picture_that_is_missing_is_noted_and_left_out(tmp_path):
+    gaussian_avatars(tmp_path / "306")
+    (tmp_path / "306" / "images" / "00002_01.png").unlink()
+    (clip,) = read_clips(tmp_path)
+    assert clip.notes == ("The picture images/00002_01.png is listed but is not there.",)
+    assert len(clip.pictures) == 5
+
+
+def test_a_damaged_list_spoils_its_own_subject_only(tmp_path):
+    gaussian_avatars(tmp_path / "306")
+    gaussian_avatars(tmp_path / "304")
+    (tmp_path / "304" / "transforms_train.json").write_text("{")
+    broken, whole = read_clips(tmp_path)
+    assert broken.recordings == ()
+    assert "not a readable JSON" in broken.notes[0]
+    assert len(whole.recordings) == 3
+
+
+@pytest.mark.parametrize("single", [False, True], ids=["a camera each", "one of all"])
+def test_nersemble_benchmark(tmp_path, single):
+    person = tmp_path / "nvs" / "388"
+    serials = ("222200037", "222200038", "222200046")
+    intrinsics = np.diag([1000.0, 1000.0, 1.0]).tolist()
+    poses = {serial: np.eye(4).tolist() for serial in serials}
+    calibration = {"world_2_cam": poses, "intrinsics": intrinsics if single else dict.fromkeys(serials, intrinsics)}
+    write_json(person / "calibration" / "camera_params.json", calibration)
+    for serial in serials:
+        for kind in ("images", "alpha_maps"):
+            path = person / "sequences" / "GLASSES" / kind / f"cam_{serial}.mp4"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+    (clip,) = read_clips(tmp_path)
+    assert clip.name == "388_GLASSES"
+    assert clip.recordings[0].name == "222200037"
+    assert "222200046" in clip.held_out_cameras
+    assert clip.recordings[1].mattes.parent.name == "alpha_maps"
+    assert clip.recordings[1].calibration.intrinsics[0, 0] == 1000.0
+
+
+def test_insta_and_splatting_avatar_hold_out_the_last_350(tmp_path):
+    for index in range(1, 721):
+        (tmp_path / "bala" / "images").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "bala" / "images" / f"{index}.png").touch()
+    write_json(tmp_path / "bala" / "flame_params.json", {"frames": []})
+    (clip,) = read_clips(tmp_path)
+    assert (clip.name, clip.held_out_from) == ("bala", 370)
+    assert [path.stem for path in clip.pictures[8:11]] == ["9", "10", "11"]
+
+
+def test_insta_takes_the_sets_own_test_frames(tmp_path):
+    for index in range(10):
+        picture(tmp_path / "images" / f"{index:05d}.png")
+        picture(tmp_path / "mask" / f"{index:05d}.png")
+    write_json(tmp_path / "transforms_train.json", {"frames": [{"file_path": "images/00000.png"}]})
+    write_json(tmp_path / "transforms_test.json", {"frames": [{"file_path": "images/00007.png"}]})
+    (clip,) = read_clips(tmp_path)
+    assert clip.held_out_from == 7
+    assert len(clip.recordings[0].mattes) == 10
+
+
+def test_imavatar_has_a_clip_in_each_subfolder(tmp_path):
+    for name in ("MVI_1810", "MVI_1814"):
+        picture(tmp_path / "yufeng" / name / "image" / "1.png")
+        write_json(tmp_path / "yufeng" / name / "flame_params.json", {"frames": []})
+    assert [clip.name for clip in read_clips(tmp_path)] == ["MVI_1810", "MVI_1814"]
+
+
+def test_vfhq_frames_and_a_gap_in_their_numbers(tmp_path):
+    folder = tmp_path / "GT" / "Interval1_512x512_LANCZOS4" / "Clip+abc+P0+C1+F10-20"
+    for index in (0, 1, 2, 5, 6):
+        picture(folder / f"{index:08d}.png")
+    (clip,) = read_clips(tmp_path)
+    assert clip.name == "Clip+abc+P0+C1+F10-20"
+    assert len(clip.pictures) == 5
+    assert clip.notes == ("Of the frames in Clip+abc+P0+C1+F10-20 2 are missing (from 3).",)
+
+
+def test_videos_of_one_name_are_told_apart_by_their_folders(tmp_path):
+    for name in ("a/clip.mp4", "b/clip.mp4", "WDA_X_000.mp4"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    assert [clip.name for clip in read_clips(tmp_path)] == ["WDA_X_000", "a_clip", "b_clip"]
+
+
+def test_flat_photos_are_grouped_by_person(tmp_path):
+    for name in ("london_001_neutral", "london_001_smiling", "london_002_neutral", "london_002_smiling"):
+        picture(tmp_path / f"{name}.jpg")
+    for index in range(20):  # twenty people, not one
+        picture(tmp_path / f"canada_{index:03d}f.jpg")
+    assert [clip.name for clip in read_clips(tmp_path)] == ["london_001", "london_002"]
+
+
+def test_a_folder_of_another_layout_among_others_is_named(tmp_path):
+    picture(tmp_path / "one" / "0.png")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "readme.txt").write_text("")
+    one, other = read_clips(tmp_path)
+    assert len(one.recordings) == 1
+    assert other.notes == ("The folder other is laid out in no known way.",)
+
+
+def test_an_unknown_layout_is_refused_with_the_known_ones(tmp_path):
+    (tmp_path / "notes.txt").write_text("")
+    with pytest.raises(InputError, match=r"in no known way \(nersemble, gaussian-avatars, insta"):
+        read_clips(tmp_path)
+    with pytest.raises(InputError, match="no layout 'colmap'"):
+        read_clips(tmp_path, "colmap")
+    with pytest.raises(InputError, match="no folder"):
+        read_clips(tmp_path / "none")
