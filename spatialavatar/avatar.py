@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -20,6 +19,7 @@ from spatialavatar.files import atomic_output
 from spatialavatar.head import HeadModel, Identity, UVLayout, build_layout, load_head, to_world
 from spatialavatar.hub.cards import PREVIEW_FILE, avatar_card
 from spatialavatar.hub.pretrained import CONFIG_FILE, Pretrained, write_text
+from spatialavatar.provenance import safetensors_metadata, save_png
 from spatialavatar.records import Camera, Gaussians, HeadParams
 from spatialavatar.render import Backend, render
 
@@ -131,7 +131,7 @@ class Avatar(Pretrained):
         stored = {name: tensor.detach().to("cpu", torch.float32).contiguous() for name, tensor in tensors.items()}
         with atomic_output(path) as temporary:
             try:
-                save_file(stored, temporary, {"spatialavatar": json.dumps(self._header())})
+                save_file(stored, temporary, {"spatialavatar": json.dumps(self._header()), **safetensors_metadata()})
             except SafetensorError as error:  # the library's name for a full disk
                 raise OSError(str(error)) from error
         return path
@@ -230,8 +230,7 @@ class Avatar(Pretrained):
     def _write_folder(self, folder: Path) -> None:
         self.save(folder / AVATAR_FILE)
         write_text(folder / CONFIG_FILE, json.dumps(self._header(), indent=2, ensure_ascii=False) + "\n")
-        with atomic_output(folder / PREVIEW_FILE) as temporary:
-            Image.fromarray(self.preview()).save(temporary)
+        save_png(folder / PREVIEW_FILE, self.preview())
 
     @classmethod
     def _read_folder(cls, folder: Path, head: HeadModel | None) -> Avatar:

@@ -12,11 +12,11 @@ from PIL import Image, ImageOps
 from spatialavatar.avatar import Avatar
 from spatialavatar.driving import DriveConfig, drive
 from spatialavatar.errors import MissingAssetError, OutputError
-from spatialavatar.files import atomic_output
 from spatialavatar.media import VideoReader, read_image
 from spatialavatar.motion import Motion, load_motion
 from spatialavatar.pipeline import generate
 from spatialavatar.progress import Progress, silent
+from spatialavatar.provenance import save_png
 from spatialavatar.tracking import track_photo
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
@@ -70,8 +70,7 @@ def run_demo(
     report(0.98, "Making the contact sheet")
     crop = track_photo(read_image(sources[0]), avatar.head, name=sources[0].name).images
     picture = contact_sheet(read_image(sources[0]) if crop is None else crop[0].numpy(), avatar, video)
-    with atomic_output(sheet) as temporary:
-        Image.fromarray(picture).save(temporary)
+    save_png(sheet, picture)
     report(1.0, "Done")
     return video, sheet, avatar_path
 

@@ -27,6 +27,7 @@ from spatialavatar.head.rotations import axis_angle_to_matrix, matrix_to_axis_an
 from spatialavatar.media import VideoWriter, check_writable
 from spatialavatar.motion import is_motion_file, read_motion
 from spatialavatar.progress import Progress, part, silent
+from spatialavatar.provenance import marked
 from spatialavatar.records import Camera, HeadParams, Track
 from spatialavatar.render import best_device, render
 from spatialavatar.threads import one_torch_thread
@@ -46,6 +47,7 @@ class DriveConfig:
         neck_share: part of a relative head turn that the neck joint takes; the torso takes the rest.
         framing: height of the head as a part of the picture's height.
         max_shift: limit on relative head translation, metres, so that a driver who walks does not leave the picture.
+        mark: write "AI-generated" into a corner of the video; its metadata say so in any case.
     """
 
     strength: float = 1.0
@@ -56,6 +58,7 @@ class DriveConfig:
     neck_share: float = 0.7
     framing: float = 0.62
     max_shift: float = 0.08
+    mark: bool = False
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.strength <= 3.0:
@@ -197,9 +200,9 @@ def drive(
     start = 0.0 if isinstance(motion, Track) else 0.5
     rendering = part(report, start, 1.0)
     frames = drive_frames(avatar.to(device or best_device()), track, config)
-    with VideoWriter(out, (config.size, config.size), track.fps, audio_from=audio) as writer:
+    with VideoWriter(out, (config.size, config.size), track.fps, audio_from=audio, synthetic=True) as writer:
         for count, frame in enumerate(frames, 1):
-            writer.write(frame)
+            writer.write(marked(frame) if config.mark else frame)
             rendering(count / len(track), f"Rendering frame {count} of {len(track)}")
     held = int((track.confidence <= 0).sum())
     return DriveReport(out, len(track), track.fps, held, track.warnings)

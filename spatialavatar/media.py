@@ -26,6 +26,7 @@ from typing import IO, Final
 import numpy as np
 from PIL import Image, ImageCms, ImageFile, ImageOps, JpegImagePlugin, UnidentifiedImageError
 
+from spatialavatar import provenance
 from spatialavatar.errors import InputError, OutputError
 
 MIN_SIDE: Final = 64
@@ -328,6 +329,7 @@ class VideoWriter:
         fps: float,
         audio_from: _PathLike | None = None,
         crf: int = 18,
+        synthetic: bool = False,
     ) -> None:
         """Start writing.
 
@@ -337,6 +339,7 @@ class VideoWriter:
             fps: frames per second.
             audio_from: a file whose sound track (if it has one) is kept, from its start, as long as there are frames.
             crf: x264's constant rate factor: 0 is lossless, 18 looks like it, 28 is small.
+            synthetic: the frames are renderings of a person, and the file's metadata say so.
 
         Raises:
             OutputError: where the file cannot be written there.
@@ -363,9 +366,11 @@ class VideoWriter:
             "-framerate", f"{rate.numerator}/{rate.denominator}", "-i", "pipe:0",
             "-vf", f"pad=ceil(iw/2)*2:ceil(ih/2)*2,{to_yuv},format=yuv420p,{tags}",
             "-c:v", "libx264", "-preset", "veryfast", "-crf", str(int(crf)),
+            *(provenance.ffmpeg_arguments() if synthetic else ()),
             "-movflags", "+faststart", f"file:{self._partial}",
         ]
         # fmt: on
+        self._synthetic = synthetic
         self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed by close() and _abort()
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=self._log)
 
@@ -409,6 +414,8 @@ class VideoWriter:
             self._add_sound(self._sound)
         self._log.close()
         try:
+            if self._synthetic:
+                provenance.add_xmp(self._partial)
             os.replace(self._partial, self.path)
         except OSError as error:
             self._partial.unlink(missing_ok=True)
@@ -427,6 +434,7 @@ class VideoWriter:
         command = [
             _ffmpeg(), "-hide_banner", "-v", "error", "-y", "-i", f"file:{self._partial}",
             "-protocol_whitelist", "file,pipe", "-i", f"file:{sound}", "-map", "0:v", "-map", "1:a:0",
+            "-map_metadata", "0",
             "-c:v", "copy", "-c:a", "aac", "-b:a", "160k", "-af", "apad", "-t", f"{seconds:.6f}",
             "-movflags", "+faststart", f"file:{whole}",
         ]

@@ -153,10 +153,38 @@ def test_an_unwritable_output_is_refused_before_any_work(
 @pytest.mark.parametrize(
     ("extra", "expected"),
     [
-        ([], {"strength": 1.0, "relative": True, "smoothing": 0.0, "size": 512, "background": (1.0, 1.0, 1.0)}),
         (
-            ["--strength", "0.5", "--absolute", "--smoothing", "2", "--size", "256", "--background", "#ff0000"],
-            {"strength": 0.5, "relative": False, "smoothing": 2.0, "size": 256, "background": (1.0, 0.0, 0.0)},
+            [],
+            {
+                "strength": 1.0,
+                "relative": True,
+                "smoothing": 0.0,
+                "size": 512,
+                "background": (1.0, 1.0, 1.0),
+                "mark": False,
+            },
+        ),
+        (
+            [
+                "--strength",
+                "0.5",
+                "--absolute",
+                "--smoothing",
+                "2",
+                "--size",
+                "256",
+                "--background",
+                "#ff0000",
+                "--mark",
+            ],
+            {
+                "strength": 0.5,
+                "relative": False,
+                "smoothing": 2.0,
+                "size": 256,
+                "background": (1.0, 0.0, 0.0),
+                "mark": True,
+            },
         ),
     ],
 )

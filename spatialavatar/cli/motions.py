@@ -36,6 +36,7 @@ def declare(commands: Commands) -> None:
     command.add_argument("--size", type=int, default=512, help="width and height in pixels, default: %(default)s")
     command.add_argument("--background", default="white", help="a colour: white, #336699, ...; default: %(default)s")
     command.add_argument("--audio", type=Path, help="a file whose sound replaces the driver's own")
+    command.add_argument("--mark", action="store_true", help="write 'AI-generated' into a corner of the picture")
 
     command = commands.add(
         _GROUP, "track", _track, "Track the head in a photo or a video", "track clip.mp4 -o take.json"
@@ -63,6 +64,7 @@ def _drive(options: argparse.Namespace, progress: Progress) -> Outcome:
         smoothing=smoothing,
         size=options.size,
         background=_colour(options.background),
+        mark=options.mark,
     )
     avatar = Avatar.load(options.avatar)
     report = drive(avatar, options.motion, options.output, config, audio=options.audio, progress=progress)
