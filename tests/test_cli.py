@@ -325,7 +325,18 @@ def test_the_help_page_shows_every_command_in_a_group_with_an_example(capsys: py
     with pytest.raises(SystemExit):
         cli.main(["--help"])
     page = capsys.readouterr().out
-    for name in ("generate", "refine", "demo", "drive", "track", "info", "licences"):
+    for name in (
+        "generate",
+        "refine",
+        "demo",
+        "drive",
+        "track",
+        "papers info",
+        "papers load",
+        "push",
+        "info",
+        "licences",
+    ):
         assert f"\n  {name} " in page
         assert f"$ spatialavatar {name}" in page
     assert max(len(line) for line in page.splitlines()) <= 100

@@ -14,7 +14,7 @@ import pytest
 import torch
 import yaml
 
-from spatialavatar import hub
+from spatialavatar import cli, hub
 from spatialavatar.avatar import AVATAR_FILE, Avatar
 from spatialavatar.errors import FormatError, MissingAssetError, OutputError
 from spatialavatar.generator import GeneratorConfig, SpatialAvatar
@@ -198,6 +198,14 @@ def test_a_hub_that_is_down_is_told_apart_from_a_wrong_name(fake: FakeHub, monke
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     with pytest.raises(MissingAssetError, match="the Hub is out of reach"):
         Avatar.from_pretrained("owner/ann")
+    with pytest.raises(MissingAssetError, match="the Hub is out of reach"):
+        paper_facts()
+
+
+def test_a_push_to_a_hub_that_is_down_says_so(avatar: Avatar, fake: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    with pytest.raises(OutputError, match=r"owner/ann cannot be pushed .*check the connection"):
+        avatar.push_to_hub("owner/ann", token=OWNER_TOKEN)
 
 
 def test_the_shipped_weights_load_in_a_process_that_has_no_sockets() -> None:
@@ -478,3 +486,53 @@ def test_a_paper_without_a_model_of_ours_says_so(paper: FakeHub) -> None:
 def test_an_unknown_paper_is_named(fake: FakeHub) -> None:
     with pytest.raises(MissingAssetError, match=r"no paper 1234\.56789"):
         paper_facts("1234.56789")
+
+
+# The command line
+
+
+def test_papers_info_is_one_object_without_nulls(paper: FakeHub, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["papers", "info", "--json"]) == 0
+    out = capsys.readouterr().out
+    assert json.loads(out) == paper_facts(PAPER_ID)
+    assert "null" not in out
+
+
+def test_papers_info_reads_like_a_page(paper: FakeHub, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["papers", "info", PAPER_ID]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:4] == ["SpatialAvatar-0", "A. Author", "2026-06-14", f"https://arxiv.org/abs/{PAPER_ID}"]
+    assert "  owner/model   7 downloads, 3 likes" in lines
+    assert "No linked datasets." in lines
+
+
+def test_papers_info_of_an_unknown_paper_fails_with_a_sentence(
+    fake: FakeHub, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["papers", "info", "1234.56789", "-q"]) == 1
+    assert capsys.readouterr() == ("", "spatialavatar: The Hub has no paper 1234.56789; check the id.\n")
+
+
+def test_papers_load_prints_where_the_loaded_model_is(paper: FakeHub, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["papers", "load", PAPER_ID, "-q"]) == 0
+    folder = Path(capsys.readouterr().out.strip())
+    assert SpatialAvatar.from_pretrained(folder).config == CONFIG
+    assert cli.main(["papers", "load", PAPER_ID, "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert (facts["model"], facts["folder"], facts["head"]) == (MODEL, str(folder), "ball")
+
+
+@pytest.mark.parametrize("flags", [[], ["--public"]])
+def test_push_uploads_privately_unless_told_otherwise(
+    fake: FakeHub,
+    avatar: Avatar,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    flags: list[str],
+) -> None:
+    monkeypatch.setattr("spatialavatar.avatar.default_head", lambda: avatar.head)
+    path = str(avatar.save(tmp_path / "a.safetensors"))
+    assert cli.main(["push", path, "owner/ann", "--token", OWNER_TOKEN, "-q", *flags]) == 0
+    assert capsys.readouterr().out.startswith(f"{fake.url}/owner/ann/commit/")
+    assert fake.repos["owner/ann"].private == (not flags)

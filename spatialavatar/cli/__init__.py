@@ -14,7 +14,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from spatialavatar.cli import about, avatars, motions
+from spatialavatar.cli import about, avatars, hub, motions
 from spatialavatar.cli.commands import Commands
 from spatialavatar.cli.output import ProgressBar, fail
 from spatialavatar.errors import SpatialAvatarError
@@ -36,6 +36,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if arguments is None and not options.debug:
         _mute_native_libraries()
+    if options.quiet or not sys.stderr.isatty():
+        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     try:
         with ProgressBar(options.quiet) as progress:
             outcome = options.run(options, progress)
@@ -53,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def declared_commands() -> Commands:
     """Every command of the program; the order of the modules is that of the help page."""
     commands = Commands()
-    for group in (avatars, motions, about):
+    for group in (avatars, motions, hub, about):
         group.declare(commands)
     return commands
 

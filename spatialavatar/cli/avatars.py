@@ -30,6 +30,7 @@ def declare(commands: Commands) -> None:
     command.add_argument("photos", nargs="+", type=Path, metavar="PHOTO")
     command.add_argument("-o", "--output", type=Path, default=Path("avatar.safetensors"), help="default: %(default)s")
     command.add_argument("--model", metavar="REPO_OR_FOLDER", help="another generator than the one that ships")
+    command.add_argument("--revision", help="of the model on the Hub: a branch, a tag, or better a commit")
 
     command = commands.add(
         _GROUP,
@@ -69,7 +70,7 @@ def _generate(options: argparse.Namespace, progress: Progress) -> Outcome:
     if options.model:
         from spatialavatar.generator import SpatialAvatar
 
-        model = SpatialAvatar.from_pretrained(options.model)
+        model = SpatialAvatar.from_pretrained(options.model, revision=options.revision)
     avatar = generate(options.photos, model=model, progress=progress)
     avatar.save(options.output)
     facts = {"avatar": options.output, "gaussians": len(avatar.gaussians), "head": avatar.head.id, **avatar.info}

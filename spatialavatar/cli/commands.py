@@ -78,8 +78,8 @@ class _Page(argparse.ArgumentParser):
         for group, members in self._page_of.groups.items():
             lines = [f"{group}:"]
             for name, summary, example in members:
-                lines += textwrap.wrap(f"{name:<12}{summary}", 96, initial_indent="  ", subsequent_indent=" " * 14)
-                lines.append(f"{'':14}{_PROMPT}{example}")
+                lines += textwrap.wrap(f"{name:<13}{summary}", 96, initial_indent="  ", subsequent_indent=" " * 15)
+                lines.append(f"{'':15}{_PROMPT}{example}")
             parts.append("\n".join(lines))
         parts.append(
             "Every command takes:\n"

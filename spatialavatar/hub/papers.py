@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from spatialavatar.errors import InputError, MissingAssetError
-from spatialavatar.hub.transfer import Token, fetch, hub_api, status_of
+from spatialavatar.hub.transfer import Token, fetch, hub_api, hub_errors, status_of
 
 PAPER_ID = "2606.15659"
 """The paper that this package follows: SpatialAvatar-0."""
@@ -68,7 +68,7 @@ def _paper(paper_id: str, token: Token) -> Any:
         raise InputError(f"{paper_id!r} is no arXiv id; give one such as {PAPER_ID}.")
     try:
         return hub_api(token).paper_info(name.partition("v")[0])
-    except (OSError, ValueError) as error:
+    except hub_errors() as error:
         if status_of(error) == 404:
             raise MissingAssetError(f"The Hub has no paper {name}; check the id.") from error
         raise MissingAssetError(

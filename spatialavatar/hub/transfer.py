@@ -35,6 +35,13 @@ def hub_api(token: Token = None) -> HfApi:
     )
 
 
+def hub_errors() -> tuple[type[Exception], ...]:
+    """What ``huggingface_hub`` raises: OSErrors of its own, a ValueError for a malformed id, and its HTTP client's."""
+    from huggingface_hub import errors
+
+    return OSError, ValueError, errors.HTTPError
+
+
 def fetch(
     repo_or_folder: str | Path,
     *,
@@ -80,7 +87,7 @@ def fetch(
         raise MissingAssetError(
             f"{repo_id} is no folder, and to fetch it huggingface_hub must be installed."
         ) from error
-    except (OSError, ValueError) as error:  # the Hub's HTTP errors are OSErrors, a malformed id is a ValueError
+    except hub_errors() as error:
         raise MissingAssetError(_why_not_fetched(error, repo_id, revision)) from error
     if files is None:  # a manifest lists the whole repository
         verify(folder, repo_id)
@@ -139,7 +146,7 @@ def push(
         raise OutputError("To push to the Hub, huggingface_hub must be installed.") from error
     except OutputError:
         raise
-    except (OSError, ValueError) as error:
+    except hub_errors() as error:
         raise OutputError(_why_not_pushed(error, repo_id)) from error
     return commit.commit_url
 

@@ -1,0 +1,101 @@
+"""Commands that talk to the Hub: ``papers info``, ``papers load``, ``push``."""
+
+from __future__ import annotations
+
+import argparse
+import textwrap
+from pathlib import Path
+from typing import Any
+
+from spatialavatar.cli.commands import Commands
+from spatialavatar.cli.output import Outcome
+from spatialavatar.hub.papers import PAPER_ID
+from spatialavatar.progress import Progress
+
+_GROUP = "On the Hub"
+
+
+def declare(commands: Commands) -> None:
+    """Add the commands of this module."""
+    command = commands.add(
+        _GROUP,
+        "papers info",
+        _papers_info,
+        "Tell of a paper, and of the models, Spaces and datasets that are linked to it",
+        "papers info",
+    )
+    command.add_argument("paper", nargs="?", default=PAPER_ID, metavar="ID", help="of arXiv, default: %(default)s")
+    command.add_argument("--token", help="of your account; default: the one that 'hf auth login' stored")
+
+    command = commands.add(
+        _GROUP,
+        "papers load",
+        _papers_load,
+        "Load the first model linked to a paper that this program can run",
+        f"papers load {PAPER_ID}",
+    )
+    command.add_argument("paper", nargs="?", default=PAPER_ID, metavar="ID", help="of arXiv, default: %(default)s")
+    command.add_argument("--token", help="of your account; default: the one that 'hf auth login' stored")
+
+    command = commands.add(
+        _GROUP,
+        "push",
+        _push,
+        "Upload an avatar to a repository of yours, private unless told otherwise",
+        "push me.safetensors you/your-avatar",
+    )
+    command.add_argument("avatar", type=Path, metavar="AVATAR", help="what 'generate' or 'refine' wrote")
+    command.add_argument("repo_id", metavar="REPO_ID", help="you/name")
+    command.add_argument("--public", action="store_true", help="for everybody; ask the person shown first")
+    command.add_argument("--token", help="one that may write; default: the one that 'hf auth login' stored")
+
+
+def _papers_info(options: argparse.Namespace, progress: Progress) -> Outcome:
+    from spatialavatar.hub.papers import paper_facts
+
+    progress(0.0, f"Looking up {options.paper}")
+    facts = paper_facts(options.paper, options.token)
+    return Outcome([facts["id"]], facts, _told(facts))
+
+
+def _papers_load(options: argparse.Namespace, progress: Progress) -> Outcome:
+    from spatialavatar.generator import SpatialAvatar
+    from spatialavatar.hub.papers import fetch_model_of
+
+    progress(0.0, f"Fetching a model of {options.paper}")
+    model_id, folder = fetch_model_of(options.paper, token=options.token)
+    model = SpatialAvatar.from_pretrained(folder)
+    facts = {
+        "model": model_id,
+        "folder": folder,
+        "head": model.head.id,
+        "gaussians": len(model.layout),
+        "encoder": model.config.encoder,
+    }
+    use = f"Make an avatar with it: spatialavatar generate me.jpg --model {model_id}"
+    return Outcome([folder], facts, f"{model_id}\n{folder}", notes=[use])
+
+
+def _push(options: argparse.Namespace, progress: Progress) -> Outcome:
+    from spatialavatar.avatar import Avatar
+
+    avatar = Avatar.load(options.avatar)
+    progress(0.0, f"Uploading to {options.repo_id}")
+    address = avatar.push_to_hub(options.repo_id, private=not options.public, token=options.token)
+    return Outcome([address], {"repo_id": options.repo_id, "commit": address, "private": not options.public})
+
+
+def _told(facts: dict[str, Any]) -> str:
+    """A paper for a person to read."""
+    by = [", ".join(facts["authors"]), facts.get("published_at"), facts["url"]]
+    lines = [facts.get("title") or facts["id"], *(part for part in by if part)]
+    if "summary" in facts:
+        lines += ["", textwrap.fill(facts["summary"], 96)]
+    for kind in ("models", "Spaces", "datasets"):
+        repos = facts[f"linked_{kind.lower()}"]
+        lines += ["", f"Linked {kind}:" if repos else f"No linked {kind}."]
+        width = max((len(repo["id"]) for repo in repos), default=0)
+        for repo in repos:
+            counts = [f"{repo[key]:,} {key}" for key in ("downloads", "likes") if key in repo]
+            lines.append(f"  {repo['id']:<{width}}  {', '.join(counts)}".rstrip())
+    return "\n".join(lines)
