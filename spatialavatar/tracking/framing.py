@@ -45,6 +45,10 @@ class Crop:
         whole = max(8, 8 * round(side / 8))
         return cls(round(float(centre[0]) - whole / 2), round(float(centre[1]) - whole / 2), whole)
 
+    def resized(self, side: float) -> Crop:
+        """The crop of about ``side`` pixels about the same centre."""
+        return Crop.around(np.array([self.x0 + self.side / 2, self.y0 + self.side / 2]), side)
+
     @property
     def box(self) -> tuple[float, float, float, float]:
         """x0, y0, x1, y1, source pixels."""

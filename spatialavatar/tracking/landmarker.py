@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -202,15 +203,22 @@ class FaceLandmarker:
         The face is looked for where it was; where it is not there any more (or ``previous`` is None) it is detected
         anew. None means that the frame shows no face.
         """
-        if previous is not None and self._backend == "mediapipe":
-            found = self.landmarks(image, Roi.from_landmarks(previous.points))
-            if found.presence >= MIN_PRESENCE:
-                return found
-        for detection in self.detect(image, thorough=False):
+        found = None if previous is None else self.follow(image, previous)
+        return found or next(self.faces(image), None)
+
+    def follow(self, image: np.ndarray, previous: FaceLandmarks) -> FaceLandmarks | None:
+        """The face that was at ``previous`` in the frame before; None where it is not there any more."""
+        if self._backend != "mediapipe":  # the other backend starts from a detection
+            return None
+        found = self.landmarks(image, Roi.from_landmarks(previous.points))
+        return found if found.presence >= MIN_PRESENCE else None
+
+    def faces(self, image: np.ndarray, limit: int | None = None) -> Iterator[FaceLandmarks]:
+        """The faces of a video frame that the landmark network confirms, the largest first, of ``limit`` detections."""
+        for detection in self.detect(image, thorough=False)[:limit]:
             found = self.landmarks(image, detection, passes=2)
             if found.presence >= MIN_PRESENCE:
-                return found
-        return None
+                yield found
 
     def _run(self, image: np.ndarray, roi: Roi) -> tuple[np.ndarray, float]:
         """(478, 3) float32 points in image pixels, and the presence."""

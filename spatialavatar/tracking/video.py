@@ -1,12 +1,13 @@
 """Videos to Tracks: one shape for the clip, every frame fitted with it, jitter taken out without lag.
 
-Pixels are held one frame at a time (unless they are asked for); what stays of a frame are 478 landmarks and 52 scores.
+The file is decoded once (twice where pixels are asked for), one frame at a time; what stays of a frame are 478
+landmarks and 52 scores. With the shape known the frames are fitted in blocks, so that memory hardly grows with length.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -14,53 +15,26 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from spatialavatar.errors import InputError, NoFaceError
+from spatialavatar.errors import InputError
 from spatialavatar.head import HeadModel
 from spatialavatar.media import PictureSequence, VideoReader
 from spatialavatar.progress import Progress, silent
 from spatialavatar.records import FRAME_STATES, Camera, FrameQuality, HeadParams, Track
 from spatialavatar.threads import one_torch_thread
 from spatialavatar.tracking.fit import Anchor, Fit, FitConfig, Observations, eye_distance, fit_landmarks
-from spatialavatar.tracking.framing import CROP_SIZE, Crop, crop_around_all, cut, landmark_box, separate
-from spatialavatar.tracking.landmarker import FaceLandmarker, FaceLandmarks
+from spatialavatar.tracking.framing import CROP_SIZE, FOCAL, Crop, crop_around_all, cut, landmark_box, separate
 from spatialavatar.tracking.networks import Networks
 from spatialavatar.tracking.photos import MIN_FACE, confidence, face_yaw, shared_networks
 from spatialavatar.tracking.quality import DARK, PROFILE_YAW, STEADY, jitter_of, runs
+from spatialavatar.tracking.scan import Reader, Scan, first_frames, scan_video
 from spatialavatar.tracking.smoothing import one_euro, one_euro_rotations
 
 _MAX_SIDE: Final = 1920  # larger frames show the networks nothing more
 _SHAPE_FRAMES: Final = 24
 _ROUGH_ITERATIONS: Final = 6
-_MAX_YAW: Final = 75.0  # beyond it a frame's expression is guessed from one half of the face
 _MAX_ERROR: Final = 0.12  # mean landmark error, part of the eye distance, at which a frame counts as lost
 _BLOCK: Final = 32  # frames whose vertices are held at once
 _SCAN, _FIT = 0.7, 0.95  # shares of the progress bar
-
-
-@dataclass(frozen=True)
-class _Scan:
-    """What the networks saw in T frames.
-
-    Attributes:
-        points: (T, L, 2) landmarks, pixels of the frames; 0 where nothing was seen.
-        scores: (T, 52) blendshape scores.
-        presence: (T,) 0 where nothing was seen.
-        luma: (T,) mean of the face in [0, 1], of the whole picture where no face was seen.
-        fps: frames per second.
-        warnings: what was wrong with the file.
-    """
-
-    points: np.ndarray
-    scores: np.ndarray
-    presence: np.ndarray
-    luma: np.ndarray
-    fps: float
-    warnings: tuple[str, ...]
-
-    @property
-    def seen(self) -> np.ndarray:
-        """(T,) bool."""
-        return self.presence > 0
 
 
 def track_video(
@@ -76,9 +50,10 @@ def track_video(
 ) -> Track:
     """Track the person in a video.
 
-    The crop stands still for the whole clip; where the file is larger than 1920 pixels, it is in pixels of the picture
-    scaled down to that. Frames in which no face is found have confidence 0 and the parameters of
-    the frame before (the first frames those of the first face); a warning tells how many and where.
+    Hard cuts split the clip into shots. Each shot has a crop of its own that stands still through it; where the file
+    is larger than 1920 pixels, it is in pixels of the picture scaled down to that. The person who is seen for the most
+    frames is followed. Frames that do not show that person have confidence 0 and the parameters of the frame before
+    (at the start of a shot those of the next one); ``Track.quality`` tells which and why, and a warning how many.
 
     Args:
         path: the video, or what reads one.
@@ -109,7 +84,7 @@ def track_video(
 
 
 def _track_video(
-    reader: VideoReader | PictureSequence,
+    reader: Reader,
     head: HeadModel,
     shape: Tensor | None,
     with_images: bool,
@@ -118,26 +93,30 @@ def _track_video(
     config: FitConfig,
     report: Progress,
 ) -> Track:
-    scan = _scan(reader, networks, max_frames, report)
+    scan = scan_video(reader, networks, max_frames, lambda share, message: report(_SCAN * share, message))
     _check_size(scan, reader.path)
-    crop, tight_side = crop_around_all(scan.points[scan.seen])
-    camera = crop.camera(tight_side)
-    observed = Observations(
-        points=torch.from_numpy(crop.to_crop(scan.points[scan.seen])),
-        blendshapes=torch.from_numpy(scan.scores[scan.seen]),
-        principal_point=torch.full((2,), CROP_SIZE / 2),
-        focal=torch.full((int(scan.seen.sum()),), float(camera.intrinsics[0, 0])),
-    )
     report(_SCAN, "Fitting the head")
-    fit = _fit_clip(head, observed, shape, torch.from_numpy(scan.seen), scan.fps, config, report)
-    trust = torch.zeros(len(scan.presence))
-    errors = fit.error.tolist()
-    trust[torch.from_numpy(scan.seen)] = torch.tensor(
-        [confidence(float(p), e) if e < _MAX_ERROR else 0.0 for p, e in zip(scan.presence[scan.seen], errors)]
+    seen, shot = torch.from_numpy(scan.seen), torch.from_numpy(scan.shot)
+    crops, camera = _crops(scan)
+    landmarks = np.zeros_like(scan.points)
+    for number, crop in crops.items():
+        mine = scan.seen & (scan.shot == number)
+        landmarks[mine] = crop.to_crop(scan.points[mine])
+    observed = Observations(
+        points=torch.from_numpy(landmarks)[seen],
+        blendshapes=torch.from_numpy(scan.scores)[seen],
+        principal_point=torch.full((2,), CROP_SIZE / 2),
+        focal=torch.full((int(seen.sum()),), float(camera.intrinsics[0, 0])),
     )
-    params = _held(fit.params, torch.from_numpy(scan.seen), trust)
-    landmarks = np.zeros((len(trust), *scan.points.shape[1:]), dtype=np.float32)
-    landmarks[scan.seen] = crop.to_crop(scan.points[scan.seen])
+    fit = _fit_clip(head, observed, shape, unbroken(seen, shot), scan.fps, config, report)
+    trust = torch.zeros(len(seen))
+    trust[seen] = torch.tensor(
+        [
+            confidence(presence, error) if error < _MAX_ERROR else 0.0
+            for presence, error in zip(scan.presence[scan.seen].tolist(), fit.error.tolist())
+        ]
+    )
+    params = _held(fit.params, seen, trust, shot)
     track = Track(
         params=params,
         camera=camera,
@@ -145,73 +124,23 @@ def _track_video(
         head_id=head.id,
         confidence=trust,
         landmarks=torch.from_numpy(landmarks),
-        blendshapes=torch.from_numpy(scan.scores).float(),
-        crop=torch.tensor([crop.box]).expand(len(trust), 4).clone(),
+        blendshapes=torch.from_numpy(np.where(scan.seen[:, None], scan.scores, np.float32(0.0))),
+        crop=torch.tensor([crops[number].box for number in scan.shot.tolist()]),
         neutral_expression=neutral_of(params, trust),
-        warnings=(*scan.warnings, *_warnings(reader.path.name, params, trust, scan.fps)),
+        warnings=scan.warnings,
     )
     track = track.replace(quality=_judged(track, scan, head))
+    track = track.replace(warnings=(*scan.warnings, *_warnings(reader.path.name, track)))
     if with_images:
-        track = track.replace(**_pixels(reader, crop, len(trust), networks, report))
+        track = track.replace(**_pixels(reader, [crops[number] for number in scan.shot.tolist()], networks, report))
     report(1.0, "Tracked")
     return track
 
 
-# -- looking ----------------------------------------------------------------------------------------------------------
+# -- framing ----------------------------------------------------------------------------------------------------------
 
 
-def _scan(reader: VideoReader | PictureSequence, networks: Networks, max_frames: int | None, report: Progress) -> _Scan:
-    """Run the landmark network over the video."""
-    landmarker = networks.landmarker
-    expected = min(reader.frame_count_estimate, max_frames or reader.frame_count_estimate)
-    seen: dict[int, FaceLandmarks] = {}
-    warnings: list[str] = []
-    lumas: list[float] = []
-    count = 0
-    for count, frame in enumerate(_first(reader, max_frames), 1):
-        found = landmarker.track(frame, seen.get(count - 2))
-        if found is not None:
-            if not seen:
-                warnings += _company(frame, found, landmarker, reader.path.name)
-            seen[count - 1] = found
-        lumas.append(_luma(frame, found))
-        report(_SCAN * min(1.0, count / expected), f"Looking at frame {count} of {max(count, expected)}")
-    if not seen:
-        raise NoFaceError(f"No face was found in {reader.path.name}; give a video in which one face is seen well.")
-    length = len(next(iter(seen.values())).points)
-    points = np.zeros((count, length, 2), dtype=np.float32)
-    scores, presence = np.zeros((count, 52), dtype=np.float32), np.zeros(count)
-    for index, found in seen.items():
-        points[index], scores[index], presence[index] = found.points[:, :2], found.blendshapes, found.presence
-    return _Scan(points, scores, presence, np.array(lumas), reader.fps, (*reader.warnings, *warnings))
-
-
-def _luma(frame: np.ndarray, found: FaceLandmarks | None) -> float:
-    """Mean luma (Rec. 601) of the face's box, or of the whole picture, from a sparse grid of its pixels."""
-    part = frame
-    if found is not None:
-        low, high = found.points[:, :2].min(0).astype(int), np.ceil(found.points[:, :2].max(0)).astype(int)
-        inside = frame[max(low[1], 0) : max(high[1], 0), max(low[0], 0) : max(high[0], 0)]
-        part = inside if inside.size else frame
-    step = max(1, min(part.shape[:2]) // 48)
-    return float(part[::step, ::step].reshape(-1, 3).mean(0) @ np.array([0.299, 0.587, 0.114]) / 255.0)
-
-
-def _company(frame: np.ndarray, found: FaceLandmarks, landmarker: FaceLandmarker, name: str) -> list[str]:
-    """A sentence where the first frame with a face shows other faces of a like size."""
-    size = landmark_box(found.points)[1]
-    faces = sum(detection.size > 0.3 * size for detection in landmarker.detect(frame))
-    return [f"There are {faces} faces in {name}; the largest one is followed."] if faces > 1 else []
-
-
-def _first(reader: VideoReader | PictureSequence, count: int | None) -> Iterator[np.ndarray]:
-    for index, frame in enumerate(reader):
-        if count is not None and index >= count:
-            return
-        yield frame
-
-
-def _check_size(scan: _Scan, path: Path) -> None:
+def _check_size(scan: Scan, path: Path) -> None:
     sizes = [landmark_box(points)[1] for points in scan.points[scan.seen]]
     size = float(np.median(sizes))
     if size < MIN_FACE:
@@ -220,16 +149,33 @@ def _check_size(scan: _Scan, path: Path) -> None:
         )
 
 
-def _pixels(
-    reader: VideoReader | PictureSequence, crop: Crop, count: int, networks: Networks, report: Progress
-) -> dict[str, Tensor]:
-    """Crops, mattes and classes of all frames: a second reading of the file, now that the crop is known."""
+def _crops(scan: Scan) -> tuple[dict[int, Crop], Camera]:
+    """The crop of each shot, which stands still through it, and the one camera of all crops.
+
+    One camera means one focal length in pixels of the crop, so that a face that fills the crop alike is equally far
+    away in every shot: a cut changes lens or distance, and nothing in the picture tells which. What a shot needs around
+    the face, for its head wanders, all shots get.
+    """
+    found: dict[int, tuple[Crop, float]] = {}
+    for number in np.unique(scan.shot[scan.seen]).tolist():
+        found[number] = crop_around_all(scan.points[scan.seen & (scan.shot == number)])
+    room = max(crop.side / tight for crop, tight in found.values())
+    crops = {number: crop.resized(room * tight) for number, (crop, tight) in found.items()}
+    last = next(iter(crops.values()))
+    for number in range(int(scan.shot.max()) + 1):  # a shot without the person is cut as the one before it
+        last = crops.setdefault(number, last)
+    return crops, Camera.frontal(CROP_SIZE, FOCAL / room)
+
+
+def _pixels(reader: Reader, crops: list[Crop], networks: Networks, report: Progress) -> dict[str, Tensor]:
+    """Crops, mattes and classes of all frames: a second reading of the file, now that the crops are known."""
+    count = len(crops)
     images = np.empty((count, CROP_SIZE, CROP_SIZE, 3), dtype=np.uint8)
     mattes = np.empty((count, CROP_SIZE, CROP_SIZE), dtype=np.uint8)
     segments = np.empty_like(mattes)
-    for index, frame in enumerate(_first(reader, count)):
-        images[index] = cut(frame, crop)
-        mattes[index], segments[index] = separate(frame, crop, networks)
+    for index, frame in enumerate(first_frames(reader, count)):
+        images[index] = cut(frame, crops[index])
+        mattes[index], segments[index] = separate(frame, crops[index], networks)
         report(_FIT + (1.0 - _FIT) * (index + 1) / count, f"Cutting out frame {index + 1} of {count}")
     return {
         "images": torch.from_numpy(images),
@@ -245,7 +191,7 @@ def _fit_clip(
     head: HeadModel,
     observed: Observations,
     shape: Tensor | None,
-    seen: Tensor,
+    stretches: list[Tensor],
     fps: float,
     config: FitConfig,
     report: Progress,
@@ -256,11 +202,11 @@ def _fit_clip(
     report(_SCAN + 0.05, "Fitting every frame")
     rough = fit_landmarks(head, observed, shape=shape, config=replace(config, iterations=_ROUGH_ITERATIONS))
     report(_SCAN + 0.15, "Smoothing")
-    expected = _smoothed(rough.params, seen, fps)
+    expected = smoothed(rough.params, stretches, fps)
     anchor = Anchor(expected, rotation_sigma=0.004, translation_sigma=0.001, expression_sigma=0.06, angle_sigma=0.015)
     fit = fit_landmarks(head, observed, shape=shape, start=rough.params, anchor=anchor, config=config)
     report(_FIT, "Fitted")
-    return Fit(_smoothed(fit.params, seen, fps), fit.focal, fit.error)
+    return Fit(smoothed(fit.params, stretches, fps), fit.focal, fit.error)
 
 
 def _diverse(observed: Observations) -> Tensor:
@@ -283,15 +229,20 @@ def _diverse(observed: Observations) -> Tensor:
     return usual[torch.tensor(sorted(chosen))]
 
 
-def _smoothed(params: HeadParams, seen: Tensor, fps: float) -> HeadParams:
-    """Zero-phase one-euro filtering of every unbroken run of frames with a face."""
+def unbroken(seen: Tensor, shot: Tensor) -> list[Tensor]:
+    """The seen frames, counted from 0, in runs without a gap or a cut between them."""
+    numbers = seen.nonzero().squeeze(1)
+    breaks = (numbers.diff() > 1) | (shot[numbers].diff() != 0)
+    return list(torch.tensor_split(torch.arange(len(numbers)), breaks.nonzero().squeeze(1) + 1))
+
+
+def smoothed(params: HeadParams, stretches: list[Tensor], fps: float) -> HeadParams:
+    """Zero-phase one-euro filtering of every unbroken stretch of frames with the face."""
     if fps <= 0:
         return params
     parts = []
-    frame_numbers = seen.nonzero().squeeze(1)
-    breaks = (frame_numbers.diff() > 1).nonzero().squeeze(1) + 1
-    for run in torch.tensor_split(torch.arange(len(params)), breaks):
-        part = params[run]
+    for stretch in stretches:
+        part = params[stretch]
         parts.append(
             part.replace(
                 expression=one_euro(part.expression, fps, 3.0, 6.0, zero_phase=True),
@@ -304,52 +255,64 @@ def _smoothed(params: HeadParams, seen: Tensor, fps: float) -> HeadParams:
     return HeadParams.cat(parts)
 
 
-def _held(params: HeadParams, seen: Tensor, trust: Tensor) -> HeadParams:
-    """Parameters for all T frames: those of frames without a trusted face are held from the one before."""
-    source = torch.full((len(seen),), -1, dtype=torch.long)
-    source[seen] = torch.arange(len(params))
-    trusted = trust > 0
-    if not bool(trusted.any()):
-        trusted = seen
-    last = -1
-    for index in range(len(seen)):
+def _held(params: HeadParams, seen: Tensor, trust: Tensor, shot: Tensor) -> HeadParams:
+    """Parameters for all T frames: those of frames without a trusted face are held from the one before in their shot.
+
+    Before the first trusted frame of a shot they are that one's; a shot without any holds the one before it.
+    """
+    own = torch.full((len(seen),), -1, dtype=torch.long)
+    own[seen] = torch.arange(len(params))
+    trusted = (trust > 0) if bool((trust > 0).any()) else seen
+    source = [-1] * len(seen)
+    last, last_shot = -1, -1
+    for index, (mine, good, number) in enumerate(zip(own.tolist(), trusted.tolist(), shot.tolist())):
+        if good:
+            last, last_shot = mine, number
+        source[index] = last if last_shot == number else -1
+    following, following_shot, before = -1, -1, -1
+    for index in reversed(range(len(source))):
         if trusted[index]:
-            last = int(source[index])
-        source[index] = last
-    first = source[source >= 0][0]
-    return params[torch.where(source < 0, first, source)]
+            following, following_shot = int(own[index]), int(shot[index])
+        elif source[index] < 0 and following_shot == int(shot[index]):
+            source[index] = following
+    first = int(own[trusted][0])
+    for index, value in enumerate(source):  # shots without a trusted frame
+        before = value if value >= 0 else before
+        source[index] = value if value >= 0 else max(before, first)
+    return params[torch.tensor(source)]
 
 
 # -- judging ----------------------------------------------------------------------------------------------------------
 
 
-def _judged(track: Track, scan: _Scan, head: HeadModel) -> FrameQuality:
+def _judged(track: Track, scan: Scan, head: HeadModel) -> FrameQuality:
     """The quality record of a track: errors are those of the final, smoothed parameters."""
     seen, lost = torch.from_numpy(scan.seen), track.confidence <= 0
     landmarks = track.landmarks
     assert landmarks is not None
     error, steady = _errors(track.params, track.camera, landmarks, head)
     yaw = face_yaw(track.params.rotation)
-    luma = torch.from_numpy(scan.luma).float()
+    luma, shot = torch.from_numpy(scan.luma), torch.from_numpy(scan.shot)
     state = torch.zeros(len(track), dtype=torch.uint8)
     for name, mask in (
         ("profile", yaw.abs() > PROFILE_YAW),
         ("held", lost),
         ("lost", ~seen),
         ("dark", ~seen & (luma < DARK)),
+        ("other_person", torch.from_numpy(scan.other)),
     ):
         state[mask] = FRAME_STATES.index(name)
     nothing = torch.full_like(yaw, float("nan"))
-    longest = max(runs(~lost), key=lambda run: run[1] - run[0], default=(0, 0))
-    still = slice(*longest)
-    unit = eye_distance(landmarks[still]).median() if longest[1] > longest[0] else torch.ones(())
+    longest = max(unbroken(~lost, shot), key=len)
+    still = (~lost).nonzero().squeeze(1)[longest]
+    unit = eye_distance(landmarks[still]).median() if len(still) else torch.ones(())
     return FrameQuality(
         state=state,
         error=torch.where(seen, error, nothing),
-        presence=torch.from_numpy(scan.presence).float(),
+        presence=torch.from_numpy(scan.presence),
         yaw=torch.where(seen, yaw, nothing),
         luma=luma,
-        shot=torch.zeros(len(track), dtype=torch.int32),
+        shot=shot,
         jitter=torch.tensor(jitter_of(steady[still], landmarks[still][:, list(STEADY)], unit)),
     )
 
@@ -384,16 +347,24 @@ def neutral_of(params: HeadParams, trust: Tensor) -> Tensor:
     return torch.cat([resting, jaw[calm].median(0).values, eyes.median(0).values])
 
 
-def _warnings(name: str, params: HeadParams, trust: Tensor, fps: float) -> Iterator[str]:
+def _warnings(name: str, track: Track) -> Iterator[str]:
     """Sentences about frames that could not be used."""
-    lost = trust <= 0
-    count = int(lost.sum())
-    if count:
-        longest = max(runs(lost), key=lambda run: run[1] - run[0])
+    assert track.quality is not None
+    state = track.quality.state
+    count = len(track)
+    strangers = state == FRAME_STATES.index("other_person")
+    if bool(strangers.any()):
         yield (
-            f"No face was found in {count} of the {len(trust)} frames of {name}, the longest time from "
-            f"{longest[0] / fps:.1f} to {longest[1] / fps:.1f} seconds; the motion is held there."
+            f"{int(strangers.sum())} of the {count} frames of {name} show another person; the one who is seen most is "
+            "followed and the motion is held there."
         )
-    turned = int(((face_yaw(params.rotation).abs() > _MAX_YAW) & ~lost).sum())
+    lost = (track.confidence <= 0) & ~strangers
+    if bool(lost.any()):
+        first, last = max(runs(lost), key=lambda run: run[1] - run[0])
+        yield (
+            f"No face was found in {int(lost.sum())} of the {count} frames of {name}, the longest time from "
+            f"{first / track.fps:.1f} to {last / track.fps:.1f} seconds; the motion is held there."
+        )
+    turned = int((state == FRAME_STATES.index("profile")).sum())
     if turned:
         yield f"In {turned} frames of {name} the face is seen from the side, so its expression there is a guess."
