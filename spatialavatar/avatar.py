@@ -223,7 +223,8 @@ class Avatar(Pretrained):
     @classmethod
     def from_pretrained(cls, repo_or_folder: str | Path, **options: Any) -> Avatar:
         """Load an avatar from a folder, an avatar file, or the Hub; the options are those of :class:`Pretrained`."""
-        if Path(repo_or_folder).is_file():
+        path = Path(repo_or_folder)
+        if path.is_file() or path.suffix == Path(AVATAR_FILE).suffix:
             return cls.load(repo_or_folder, options.get("head"))
         return super().from_pretrained(repo_or_folder, **options)
 

@@ -312,13 +312,15 @@ def test_an_outcome_is_one_json_object_without_nulls(capsys: pytest.CaptureFixtu
     assert "null" not in captured.out
 
 
-def test_quiet_prints_nothing_but_paths(
-    avatar_file: Path, nod: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("flags", [["-q"], ["-q", "--json"]])
+def test_quiet_prints_nothing_but_the_result(
+    avatar_file: Path, nod: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], flags: list[str]
 ) -> None:
     out = tmp_path / "out.mp4"
-    assert cli.main(["drive", str(avatar_file), "--motion", str(nod), "-o", str(out), "--size", "64", "-q"]) == 0
+    assert cli.main(["drive", str(avatar_file), "--motion", str(nod), "-o", str(out), "--size", "64", *flags]) == 0
     captured = capsys.readouterr()
-    assert (captured.out, captured.err) == (f"{out}\n", "")
+    assert captured.err == ""
+    assert (json.loads(captured.out)["video"] if "--json" in flags else captured.out.strip()) == str(out)
 
 
 def test_the_help_page_shows_every_command_in_a_group_with_an_example(capsys: pytest.CaptureFixture[str]) -> None:

@@ -491,6 +491,27 @@ def test_an_unknown_paper_is_named(fake: FakeHub) -> None:
 # The command line
 
 
+def test_drive_takes_an_avatar_of_the_hub(
+    fake: FakeHub, avatar: Avatar, avatar_files: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from spatialavatar.motion import Motion, write_motion
+
+    fake.add("owner/ann", avatar_files)
+    monkeypatch.setattr("spatialavatar.avatar.default_head", lambda: avatar.head)
+    motion, out = tmp_path / "still.json", tmp_path / "out.mp4"
+    write_motion(Motion(torch.zeros(2, 52), torch.zeros(2, 3), torch.zeros(2, 3), 25.0), motion)
+    assert cli.main(["drive", "owner/ann", "--motion", str(motion), "-o", str(out), "--size", "64", "-q"]) == 0
+    assert out.is_file()
+
+
+def test_a_file_that_is_not_there_is_not_looked_for_on_the_hub(
+    fake: FakeHub, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["drive", "ann/me.safetensors", "--motion", "m.json", "-q"]) == 1
+    assert "There is no avatar at ann/me.safetensors" in capsys.readouterr().err
+    assert fake.requests == []
+
+
 def test_papers_info_is_one_object_without_nulls(paper: FakeHub, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["papers", "info", "--json"]) == 0
     out = capsys.readouterr().out

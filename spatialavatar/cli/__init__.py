@@ -41,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with ProgressBar(options.quiet) as progress:
             outcome = options.run(options, progress)
-        outcome.show("json" if options.json else "quiet" if options.quiet else "text")
+        outcome.show("json" if options.json else "quiet" if options.quiet else "text", notes=not options.quiet)
     except KeyboardInterrupt:
         print("spatialavatar: interrupted", file=sys.stderr)
         return 130

@@ -39,7 +39,7 @@ def declare(commands: Commands) -> None:
         "Make an avatar more like its person, from a video of ten seconds or more",
         "refine me.safetensors me.mp4 -o better.safetensors",
     )
-    command.add_argument("avatar", type=Path, metavar="AVATAR", help="what 'generate' wrote")
+    command.add_argument("avatar", type=Path, metavar="AVATAR", help="what 'generate' wrote, or you/name on the Hub")
     command.add_argument("video", type=Path, metavar="VIDEO", help="a video of the person, or its track with pictures")
     command.add_argument("-o", "--output", type=Path, default=Path("refined.safetensors"), help="default: %(default)s")
     command.add_argument("--iterations", type=int, default=10_000, help="default: %(default)s")
@@ -92,7 +92,7 @@ def _refine(options: argparse.Namespace, progress: Progress) -> Outcome:
         checkpoint.unlink(missing_ok=True)
     elif not checkpoint.exists():
         raise InputError(f"There is no interrupted run at {checkpoint}; leave --resume out to start one.")
-    avatar = Avatar.load(options.avatar)
+    avatar = Avatar.from_pretrained(options.avatar)
     curve = []
     track = _pictures(options.video, part(progress, 0.0, 0.3))
     with closing(refine(avatar, track, config, checkpoint=checkpoint, minutes=options.minutes)) as steps:

@@ -23,7 +23,7 @@ def declare(commands: Commands) -> None:
         "Make an avatar move like a video, a motion file or a track",
         "drive me.safetensors --motion clip.mp4 -o out.mp4",
     )
-    command.add_argument("avatar", type=Path, metavar="AVATAR", help="what 'generate' wrote")
+    command.add_argument("avatar", type=Path, metavar="AVATAR", help="what 'generate' wrote, or you/name on the Hub")
     command.add_argument("--motion", type=Path, required=True, help="a video, a .json or .csv motion, or a saved track")
     command.add_argument("-o", "--output", type=Path, default=Path("driven.mp4"), help="default: %(default)s")
     command.add_argument(
@@ -66,7 +66,7 @@ def _drive(options: argparse.Namespace, progress: Progress) -> Outcome:
         background=_colour(options.background),
         mark=options.mark,
     )
-    avatar = Avatar.load(options.avatar)
+    avatar = Avatar.from_pretrained(options.avatar)
     report = drive(avatar, options.motion, options.output, config, audio=options.audio, progress=progress)
     facts = {
         "video": report.path,

@@ -20,7 +20,7 @@ class Outcome:
         ids: what was made or found: paths, Hub ids, one a line with ``-q``.
         facts: the same and more for ``--json``: one object, snake_case; null values are left out.
         text: for people; by default the ids.
-        notes: sentences that go to stderr, but not with ``-q``.
+        notes: sentences for stderr.
     """
 
     ids: Sequence[str | Path]
@@ -28,9 +28,9 @@ class Outcome:
     text: str = ""
     notes: Sequence[str] = ()
 
-    def show(self, form: Form) -> None:
-        """Print it."""
-        if form != "quiet":
+    def show(self, form: Form, notes: bool = True) -> None:
+        """Print it, with or without the notes."""
+        if notes:
             for sentence in self.notes:
                 print(sentence, file=sys.stderr)
         if form == "json":

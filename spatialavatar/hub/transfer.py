@@ -70,7 +70,7 @@ def fetch(
     folder = Path(repo_or_folder)
     if folder.is_dir():
         return folder
-    repo_id = str(repo_or_folder)
+    repo_id = folder.as_posix()
     try:
         api = hub_api(token)
         folder = Path(
