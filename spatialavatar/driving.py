@@ -22,8 +22,7 @@ from torch import Tensor
 from spatialavatar.avatar import Avatar
 from spatialavatar.errors import FormatError, InputError
 from spatialavatar.head import HeadModel
-from spatialavatar.head.arkit import ARKIT_52
-from spatialavatar.head.rotations import axis_angle_to_matrix, matrix_to_axis_angle
+from spatialavatar.head.rotations import axis_angle_to_matrix, matrix_to_axis_angle, mean_rotation
 from spatialavatar.media import VideoWriter, check_writable
 from spatialavatar.motion import is_motion_file, read_motion
 from spatialavatar.progress import Progress, part, silent
@@ -179,7 +178,7 @@ def drive(
 
     Args:
         avatar: who moves.
-        motion: a Track, a motion file (JSON or CSV), a saved track, or a video; a video's sound is kept.
+        motion: a Track, a motion file (docs/motion.md), a saved track, or a video; a video's sound is kept.
         out: the mp4 to write; it appears whole or not at all.
         config: how the performance is carried over.
         audio: a file whose sound goes into the video; overrides the driver's own.
@@ -209,7 +208,7 @@ def drive(
 
 
 def motion_track(path: str | Path, head: HeadModel, progress: Progress | None = None) -> Track:
-    """Read motion from a motion file (.json, .csv), a saved track (.safetensors) or, by tracking it, a video."""
+    """Read motion from a motion file (docs/motion.md), a saved track (.safetensors) or, by tracking it, a video."""
     path = Path(path)
     if is_motion_file(path):
         return read_motion(path, head)
@@ -245,7 +244,7 @@ def _relative_pose(track: Track, params: HeadParams, config: DriveConfig) -> tup
         seen = torch.ones_like(seen)
     matrices = axis_angle_to_matrix(params.rotation) @ axis_angle_to_matrix(params.neck)
     rest = track.neutral_rotation
-    home = _mean_rotation(matrices[seen]) if rest is None else axis_angle_to_matrix(rest)
+    home = mean_rotation(matrices[seen]) if rest is None else axis_angle_to_matrix(rest)
     turn = matrix_to_axis_angle(matrices @ home.T)
     torso = axis_angle_to_matrix((1.0 - config.neck_share) * turn)
     neck = matrix_to_axis_angle(torso.transpose(-1, -2) @ axis_angle_to_matrix(turn))
@@ -253,17 +252,9 @@ def _relative_pose(track: Track, params: HeadParams, config: DriveConfig) -> tup
     return matrix_to_axis_angle(torso), neck, shift.clamp(-config.max_shift, config.max_shift)
 
 
-def _mean_rotation(matrices: Tensor) -> Tensor:
-    """The rotation (3, 3) nearest to the mean of matrices (T, 3, 3)."""
-    u, _, vh = torch.linalg.svd(matrices.mean(0))
-    flip = torch.ones(3, dtype=u.dtype, device=u.device)
-    flip[2] = torch.linalg.det(u @ vh)
-    return u @ torch.diag(flip) @ vh
-
-
 def _limited(expression: Tensor, head: HeadModel) -> Tensor:
     """Keep named expression units within what they were sculpted for; unnamed (statistical) ones are left alone."""
-    if not set(head.expressions) <= set(ARKIT_52):
+    if not head.has_named_units:
         return expression
     return expression.clamp(-0.25, 1.25)
 

@@ -244,9 +244,8 @@ def test_a_wrong_option_says_which(
 def test_track_writes_a_motion_where_the_name_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import spatialavatar.tracking
 
-    head = make_ball_avatar().head
     motion = Motion(torch.rand(5, 52), torch.zeros(5, 3), torch.zeros(5, 3), 30.0)
-    monkeypatch.setattr(spatialavatar.tracking, "track", lambda path, *, progress=None: motion.to_track(head))
+    monkeypatch.setattr(spatialavatar.tracking, "track", lambda path, head, *, progress=None: motion.to_track(head))
     out = tmp_path / "take.csv"
     assert cli.main(["track", "clip.mp4", "-o", str(out)]) == 0
     torch.testing.assert_close(load_motion(out).weights, motion.weights, atol=1e-5, rtol=0)

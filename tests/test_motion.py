@@ -304,3 +304,111 @@ def test_a_positive_pitch_looks_down_and_a_positive_roll_leans_to_the_right() ->
 def test_a_held_face_of_an_unknown_unit_is_refused() -> None:
     with pytest.raises(InputError, match="jawopen"):
         Motion.held({"jawopen": 1.0})
+
+
+# -- LAM --------------------------------------------------------------------------------------------------------------
+
+
+def lam_json(folder: Path, **changes: object) -> Path:
+    names = ["_neutral", "jawOpen", "eyeBlinkLeft"]
+    frames = [{"weights": [0.9, 0.1 * index, 0.5], "time": index / 30, "rotation": []} for index in range(3)]
+    data = {"names": names, "metadata": {"fps": 30.0, "frame_count": 3, "blendshape_names": names}, "frames": frames}
+    path = folder / "speech.json"
+    path.write_text(json.dumps({key: value for key, value in (data | changes).items() if value is not None}))
+    return path
+
+
+def test_the_json_of_lams_speech_network_is_read(tmp_path: Path) -> None:
+    motion = load_motion(lam_json(tmp_path))
+    assert motion.fps == 30.0
+    torch.testing.assert_close(motion.weights[:, ARKIT_INDEX["jawOpen"]], torch.tensor([0.0, 0.1, 0.2]))
+    assert float(motion.weights.sum(1)[0]) == pytest.approx(0.5)
+    assert motion.warnings == ()
+
+
+def test_a_rotation_of_unknown_axes_is_left_out_and_said(tmp_path: Path) -> None:
+    frames = [{"weights": [0, 0, 0], "rotation": [0.1, 0.2, 0.3]}]
+    motion = load_motion(lam_json(tmp_path, frames=frames))
+    assert not motion.rotation.any()
+    assert len(motion.warnings) == 1
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"names": None, "metadata": {"fps": 30}},
+        {"metadata": {}},
+        {"frames": []},
+        {"frames": [1, 2]},
+        {"frames": [{"weights": [0.0]}]},
+        {"frames": [{"time": 0.0}]},
+        {"names": ["a", "b", "c"]},
+    ],
+)
+def test_a_wrong_lam_json_is_refused(tmp_path: Path, changes: dict[str, object]) -> None:
+    with pytest.raises(SpatialAvatarError):
+        load_motion(lam_json(tmp_path, **changes))
+
+
+def test_a_motion_survives_lams_format_without_its_pose(motion: Motion, tmp_path: Path) -> None:
+    write_motion(motion, tmp_path / "bsData.json")
+    data = json.loads((tmp_path / "bsData.json").read_text())
+    assert set(data) == {"names", "metadata", "frames"}
+    assert set(data["frames"][0]) == {"weights", "time", "rotation"}
+    torch.testing.assert_close(load_motion(tmp_path / "bsData.json").weights, motion.weights, atol=6e-5, rtol=0)
+
+
+# -- the neutral ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def smirk() -> tuple[Motion, torch.Tensor]:
+    """A face that rests at a smile and looks to its left, and opens its jaw for some frames."""
+    rest = torch.zeros(52)
+    rest[ARKIT_INDEX["mouthSmileLeft"]] = 0.4
+    weights = rest.repeat(20, 1)
+    weights[8:12, ARKIT_INDEX["jawOpen"]] = 0.8
+    rotation = torch.tensor([[0.0, 0.3, 0.0]]).repeat(20, 1)
+    facing = torch.tensor([0.0, 0.3, 0.0])
+    return Motion(weights, rotation, torch.zeros(20, 3), 25.0, neutral=rest, neutral_rotation=facing), rest
+
+
+def test_the_neutral_is_kept_in_json(smirk: tuple[Motion, torch.Tensor], tmp_path: Path) -> None:
+    motion, rest = smirk
+    write_motion(motion, tmp_path / "take.json")
+    again = load_motion(tmp_path / "take.json")
+    torch.testing.assert_close(again.neutral, rest, atol=6e-5, rtol=0)
+    torch.testing.assert_close(again.neutral_rotation, torch.tensor([0.0, 0.3, 0.0]), atol=6e-5, rtol=0)
+    torch.testing.assert_close(again.weights, motion.weights, atol=6e-5, rtol=0)
+
+
+@pytest.mark.parametrize("name", ["take.csv", "bsData.json"])
+def test_formats_without_a_neutral_rest_at_zero(smirk: tuple[Motion, torch.Tensor], tmp_path: Path, name: str) -> None:
+    write_motion(smirk[0], tmp_path / name)
+    again = load_motion(tmp_path / name)
+    assert float(again.weights[0].abs().max()) < 1e-4
+    assert float(again.weights[9, ARKIT_INDEX["jawOpen"]]) == pytest.approx(0.8, abs=1e-3)
+    assert float(again.rotation.abs().max()) < 1e-5
+
+
+@pytest.mark.parametrize("name", ["take.json", "take.csv", "bsData.json"])
+def test_a_face_that_rests_at_a_smile_leaves_the_avatar_at_rest(tmp_path: Path, name: str) -> None:
+    from spatialavatar.driving import DriveConfig, retarget
+
+    from .test_avatar import make_ball_avatar
+
+    avatar = make_ball_avatar()
+    tensors = avatar.head.tensors()
+    tensors["arkit_to_expression"][ARKIT_INDEX["mouthSmileLeft"], 0] = 1.0
+    head = HeadModel(tensors, avatar.head.info)
+    scores = torch.zeros(30, 52)
+    scores[:, ARKIT_INDEX["mouthSmileLeft"]] = 0.4
+    scores[10:14, ARKIT_INDEX["cheekPuff"]] = 0.9
+    performed = Motion(scores, torch.full((30, 3), 0.1), torch.zeros(30, 3), 25.0).to_track(head)
+    video = {"landmarks": torch.zeros(30, 478, 2), "neutral_expression": None, "neutral_rotation": None}
+    track = performed.replace(**video)
+    write_motion(track, tmp_path / name)
+    again = read_motion(tmp_path / name, head)
+    params, _ = retarget(again, avatar, DriveConfig(smoothing=0.0))
+    torch.testing.assert_close(params.expression[0], torch.zeros(2), atol=2e-4, rtol=0)
+    torch.testing.assert_close(params.rotation + params.neck, torch.zeros(30, 3), atol=2e-4, rtol=0)

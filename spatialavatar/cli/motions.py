@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from spatialavatar.cli.commands import Commands
 from spatialavatar.cli.output import Outcome
 from spatialavatar.errors import InputError
 from spatialavatar.progress import Progress
 
+if TYPE_CHECKING:
+    from spatialavatar.head import HeadModel
+
 _GROUP = "Make it move"
-_MOTION_SUFFIXES = (".json", ".csv")
 
 
 def declare(commands: Commands) -> None:
@@ -24,7 +27,9 @@ def declare(commands: Commands) -> None:
         "drive me.safetensors --motion clip.mp4 -o out.mp4",
     )
     command.add_argument("avatar", type=Path, metavar="AVATAR", help="what 'generate' wrote, or you/name on the Hub")
-    command.add_argument("--motion", type=Path, required=True, help="a video, a .json or .csv motion, or a saved track")
+    command.add_argument(
+        "--motion", type=Path, required=True, help="a video, a motion file (docs/motion.md), or a saved track"
+    )
     command.add_argument("-o", "--output", type=Path, default=Path("driven.mp4"), help="default: %(default)s")
     command.add_argument(
         "--strength", type=float, default=1.0, help="of the expression; 0 freezes the face, default: 1"
@@ -37,27 +42,52 @@ def declare(commands: Commands) -> None:
     command.add_argument("--background", default="white", help="a colour: white, #336699, ...; default: %(default)s")
     command.add_argument("--audio", type=Path, help="a file whose sound replaces the driver's own")
     command.add_argument("--mark", action="store_true", help="write 'AI-generated' into a corner of the picture")
+    command.add_argument("--fps", type=float, help="of FLAME parameters, whose files do not say it; default: 25")
+    _add_head(command)
 
     command = commands.add(
-        _GROUP, "track", _track, "Track the head in a photo or a video", "track clip.mp4 -o take.json"
+        _GROUP,
+        "track",
+        _track,
+        "Track the head in a photo or a video, and write its motion",
+        "track clip.mp4 -o take.json",
     )
-    command.add_argument("input", type=Path, metavar="INPUT", help="a photo or a video")
+    command.add_argument(
+        "input", type=Path, metavar="INPUT", help="a photo, a video, or a saved track to write in another format"
+    )
     command.add_argument(
         "-o",
         "--output",
         type=Path,
         default=Path("track.safetensors"),
-        help="a track (.safetensors), or of a video only the motion (.json, .csv); default: %(default)s",
+        help="a track (.safetensors), or of a video only the motion: .json, .csv, bsData.json (LAM), and with a FLAME "
+        "head .npz (VHAP), .npy (ARTalk); default: %(default)s",
     )
+    _add_head(command)
+
+
+def _add_head(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--head", type=Path, metavar="FOLDER", help="a head of your own, such as FLAME (docs/heads.md)"
+    )
+
+
+def _head(options: argparse.Namespace) -> HeadModel:
+    from spatialavatar.avatar import default_head
+    from spatialavatar.head import load_head
+
+    return load_head(options.head) if options.head else default_head()
 
 
 def _drive(options: argparse.Namespace, progress: Progress) -> Outcome:
     from spatialavatar.avatar import Avatar
     from spatialavatar.driving import DriveConfig, drive
+    from spatialavatar.motion import is_motion_file, read_motion
 
+    is_file = is_motion_file(options.motion)
     smoothing = options.smoothing
     if smoothing is None:
-        smoothing = 0.0 if options.motion.suffix.lower() in _MOTION_SUFFIXES else 1.0
+        smoothing = 0.0 if is_file else 1.0
     config = DriveConfig(
         strength=options.strength,
         relative=not options.absolute,
@@ -66,8 +96,11 @@ def _drive(options: argparse.Namespace, progress: Progress) -> Outcome:
         background=_colour(options.background),
         mark=options.mark,
     )
-    avatar = Avatar.from_pretrained(options.avatar)
-    report = drive(avatar, options.motion, options.output, config, audio=options.audio, progress=progress)
+    avatar = Avatar.from_pretrained(options.avatar, head=_head(options))
+    motion = options.motion
+    if is_file and options.fps is not None:
+        motion = read_motion(motion, avatar.head, options.fps)
+    report = drive(avatar, motion, options.output, config, audio=options.audio, progress=progress)
     facts = {
         "video": report.path,
         "frames": report.frames,
@@ -81,20 +114,27 @@ def _drive(options: argparse.Namespace, progress: Progress) -> Outcome:
 
 def _track(options: argparse.Namespace, progress: Progress) -> Outcome:
     from spatialavatar.media import check_writable
-    from spatialavatar.motion import write_motion
-    from spatialavatar.tracking import save_track, track
+    from spatialavatar.motion import check_flame, write_motion
+    from spatialavatar.tracking import load_track, save_track, track
 
     suffix = options.output.suffix.lower()
-    if suffix not in (".safetensors", *_MOTION_SUFFIXES):
+    if suffix not in (".safetensors", ".json", ".csv", ".npz", ".npy"):
         raise InputError(
-            f"{options.output.name} names no format; use .safetensors for a track, .json or .csv for a motion."
+            f"{options.output.name} names no format; use .safetensors for a track, .json, .csv, .npz or .npy for a "
+            "motion."
         )
     check_writable(options.output)
-    tracked = track(options.input, progress=progress)
+    head = _head(options)
+    if suffix in (".npz", ".npy"):
+        check_flame(head.id, head.is_flame, options.output)
+    if options.input.suffix.lower() == ".safetensors":
+        tracked = load_track(options.input)
+    else:
+        tracked = track(options.input, head, progress=progress)
     if suffix == ".safetensors":
         save_track(tracked, options.output)
     else:
-        write_motion(tracked, options.output)
+        write_motion(tracked, options.output, head)
     held = int((tracked.confidence <= 0).sum())
     facts = {
         "track": options.output,

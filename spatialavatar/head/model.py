@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from spatialavatar.errors import FormatError, InputError, MissingAssetError
+from spatialavatar.head.arkit import ARKIT_52
 from spatialavatar.head.rotations import axis_angle_to_matrix
 from spatialavatar.records import HeadParams
 
@@ -190,6 +191,16 @@ class HeadModel:
     def expression_count(self) -> int:
         """E, the number of expression coefficients."""
         return int(self.expression_basis.shape[0])
+
+    @property
+    def has_named_units(self) -> bool:
+        """Whether every expression is an ARKit unit, which rests at 0 and goes to 1, and not a statistical one."""
+        return set(self.expressions) <= set(ARKIT_52)
+
+    @property
+    def is_flame(self) -> bool:
+        """Whether the expressions are FLAME's own, in FLAME's order."""
+        return all(name == f"flame_{index:03d}" for index, name in enumerate(self.expressions))
 
     @property
     def device(self) -> torch.device:

@@ -93,3 +93,11 @@ def matrix_to_axis_angle(matrices: Tensor) -> Tensor:
     sine = quats[..., 1:].norm(dim=-1, keepdim=True)
     angle = 2.0 * torch.atan2(sine, quats[..., :1])
     return quats[..., 1:] * torch.where(sine > 1e-8, angle / sine.clamp_min(1e-8), torch.full_like(sine, 2.0))
+
+
+def mean_rotation(matrices: Tensor) -> Tensor:
+    """The rotation (3, 3) nearest to the mean of rotation matrices (T, 3, 3)."""
+    u, _, vh = torch.linalg.svd(matrices.mean(0))
+    flip = torch.ones(3, dtype=u.dtype, device=u.device)
+    flip[2] = torch.linalg.det(u @ vh)
+    return u @ torch.diag(flip) @ vh

@@ -24,6 +24,7 @@ from spatialavatar.threads import one_torch_thread
 from spatialavatar.tracking.fit import Anchor, Fit, FitConfig, Observations, eye_distance, fit_landmarks
 from spatialavatar.tracking.framing import CROP_SIZE, FOCAL, Crop, crop_around_all, cut, landmark_box, separate
 from spatialavatar.tracking.networks import Networks
+from spatialavatar.tracking.neutral import neutral_of
 from spatialavatar.tracking.photos import MIN_FACE, confidence, face_yaw, shared_networks
 from spatialavatar.tracking.quality import DARK, PROFILE_YAW, STEADY, jitter_of, runs
 from spatialavatar.tracking.scan import Reader, Scan, first_frames, scan_video
@@ -126,7 +127,7 @@ def _track_video(
         landmarks=torch.from_numpy(landmarks),
         blendshapes=torch.from_numpy(np.where(scan.seen[:, None], scan.scores, np.float32(0.0))),
         crop=torch.tensor([crops[number].box for number in scan.shot.tolist()]),
-        neutral_expression=neutral_of(params, trust),
+        neutral_expression=neutral_of(params, trust, head.has_named_units),
         warnings=scan.warnings,
     )
     track = track.replace(quality=_judged(track, scan, head))
@@ -332,19 +333,6 @@ def _errors(params: HeadParams, camera: Camera, landmarks: Tensor, head: HeadMod
 
 
 # -- what people are told ---------------------------------------------------------------------------------------------
-
-
-def neutral_of(params: HeadParams, trust: Tensor) -> Tensor:
-    """The clip's own neutral (E + 9,): expression, jaw, eyes of its calmest frames; the gaze is the usual one.
-
-    Lids are judged apart: a blink must not keep a calm frame out, nor a drowsy look set the neutral.
-    """
-    good = trust >= 0.5 * trust.max()
-    expression, jaw, eyes = params.expression[good], params.jaw[good], params.eyes[good]
-    effort = expression.abs().sum(1) + 6.0 * jaw.norm(dim=1)
-    calm = effort <= torch.quantile(effort, 0.1) + 1e-6
-    resting = torch.minimum(expression[calm].median(0).values, torch.quantile(expression, 0.5, 0))
-    return torch.cat([resting, jaw[calm].median(0).values, eyes.median(0).values])
 
 
 def _warnings(name: str, track: Track) -> Iterator[str]:
