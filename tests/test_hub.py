@@ -368,7 +368,13 @@ def test_the_cards_of_model_and_paper_find_each_other(repository: Path) -> None:
 
 def test_the_shipped_card_is_the_one_that_the_code_writes(repository: Path) -> None:
     card = SpatialAvatar.from_pretrained(repository / "weights").card()
-    assert (repository / "weights" / "README.md").read_text(encoding="utf-8") == card
+    written = (repository / "weights" / "README.md").read_text(encoding="utf-8")
+    assert written == card, "run python scripts/write_model_card.py"
+
+
+def test_the_shipped_configuration_is_this_releases(repository: Path) -> None:
+    config = SpatialAvatar.from_pretrained(repository / "weights").config
+    assert config == GeneratorConfig(), "run python scripts/write_model_card.py"
 
 
 def test_an_avatars_card_names_the_model_and_not_the_paper(avatar_files: dict[str, bytes]) -> None:
