@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -229,8 +229,10 @@ class Avatar(Pretrained):
         return super().from_pretrained(repo_or_folder, **options)
 
     def _write_folder(self, folder: Path) -> None:
-        self.save(folder / AVATAR_FILE)
-        write_text(folder / CONFIG_FILE, json.dumps(self._header(), indent=2, ensure_ascii=False) + "\n")
+        # Warnings name the photos' files, which say more about a person than a repository should.
+        told = replace(self, info={key: value for key, value in self.info.items() if key != "warnings"})
+        told.save(folder / AVATAR_FILE)
+        write_text(folder / CONFIG_FILE, json.dumps(told._header(), indent=2, ensure_ascii=False) + "\n")
         save_png(folder / PREVIEW_FILE, self.preview())
 
     @classmethod

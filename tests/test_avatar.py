@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+from dataclasses import replace
 
 import pytest
 import torch
@@ -63,6 +64,13 @@ def test_save_pretrained_is_what_from_pretrained_reads(avatar, tmp_path):
     again = Avatar.from_pretrained(avatar.save_pretrained(tmp_path / "repo"), head=avatar.head)
     torch.testing.assert_close(again.gaussians.means, avatar.gaussians.means)
     torch.testing.assert_close(again.vertex_offsets, avatar.vertex_offsets)
+
+
+def test_the_names_of_the_photos_stay_out_of_a_repository(avatar, tmp_path):
+    named = replace(avatar, info={"photos": 1, "warnings": ["passport of ann.jpg is dark; give a lighter photo."]})
+    named.save_pretrained(tmp_path)
+    assert not [path for path in tmp_path.iterdir() if b"passport" in path.read_bytes()]
+    assert Avatar.load(tmp_path / "avatar.safetensors", avatar.head).info == {"photos": 1}
 
 
 def test_the_background_fills_where_alpha_is_nothing(avatar):

@@ -358,9 +358,11 @@ def code_of(text: str) -> str:
     return "\n".join(re.findall(r"```python\n(.*?)```", text, re.DOTALL))
 
 
-def test_the_cards_of_model_and_paper_find_each_other(repository: Path) -> None:
+def test_paper_model_and_space_find_each_other(repository: Path) -> None:
     for path in ("weights/README.md", "README.md"):
         assert f"https://arxiv.org/abs/{PAPER_ID}" in (repository / path).read_text(encoding="utf-8")
+    space, _ = card_of({"README.md": (repository / "README.md").read_bytes()})
+    assert hub.DEFAULT_MODEL_ID in space["models"]
     data, _ = card_of(read_folder(repository / "weights"))
     assert data["library_name"] == "spatialavatar"
     assert data["pipeline_tag"] == "image-to-3d"
