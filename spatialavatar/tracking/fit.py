@@ -222,16 +222,15 @@ def fit_landmarks(
         raise InputError("There is no frame with a face to fit.")
     config = config or FitConfig()
     reduced = reduced_head(head, int(observed.points.shape[1]))
-    observed = observed.double()
     if shape is None:
-        return _Solver(reduced, observed, config, start=start, anchor=anchor).solve()
+        return _Solver(reduced, observed.double(), config, start=start, anchor=anchor).solve()
     parts = []
     for first in range(0, len(observed), _BATCH):
         frames = slice(first, first + _BATCH)
         parts.append(
             _Solver(
                 reduced,
-                observed[frames],
+                observed[frames].double(),
                 config,
                 shape=shape.double().cpu(),
                 start=None if start is None else start[frames],

@@ -22,7 +22,9 @@ from spatialavatar.progress import Progress, silent
 from spatialavatar.records import FRAME_STATES, Camera, FrameQuality, HeadParams, Track
 from spatialavatar.threads import one_torch_thread
 from spatialavatar.tracking.fit import Anchor, Fit, FitConfig, Observations, eye_distance, fit_landmarks
-from spatialavatar.tracking.framing import CROP_SIZE, FOCAL, Crop, crop_around_all, cut, landmark_box, separate
+from spatialavatar.tracking.framing import CROP_SIZE, FOCAL, Crop, crop_around_all, cut, separate
+from spatialavatar.tracking.landmarker import LANDMARK_COUNT
+from spatialavatar.tracking.lids import shut_by_network, with_shut_lids
 from spatialavatar.tracking.networks import Networks
 from spatialavatar.tracking.neutral import neutral_of
 from spatialavatar.tracking.photos import MIN_FACE, confidence, face_yaw, shared_networks
@@ -32,6 +34,7 @@ from spatialavatar.tracking.smoothing import one_euro, one_euro_rotations
 
 _MAX_SIDE: Final = 1920  # larger frames show the networks nothing more
 _SHAPE_FRAMES: Final = 24
+_CANDIDATES: Final = 2000  # frames, spread over the clip, that they are chosen from
 _ROUGH_ITERATIONS: Final = 6
 _MAX_ERROR: Final = 0.12  # mean landmark error, part of the eye distance, at which a frame counts as lost
 _BLOCK: Final = 32  # frames whose vertices are held at once
@@ -95,17 +98,17 @@ def _track_video(
     report: Progress,
 ) -> Track:
     scan = scan_video(reader, networks, max_frames, lambda share, message: report(_SCAN * share, message))
-    _check_size(scan, reader.path)
+    boxes = np.stack([scan.points.min(axis=1), scan.points.max(axis=1)], axis=1)
+    _check_size(boxes[scan.seen], reader.path)
     report(_SCAN, "Fitting the head")
     seen, shot = torch.from_numpy(scan.seen), torch.from_numpy(scan.shot)
-    crops, camera = _crops(scan)
-    landmarks = np.zeros_like(scan.points)
-    for number, crop in crops.items():
-        mine = scan.seen & (scan.shot == number)
-        landmarks[mine] = crop.to_crop(scan.points[mine])
+    crops, camera = _crops(boxes, scan.seen, scan.shot)
+    _into_crops(scan, crops)
+    landmarks, blendshapes = torch.from_numpy(scan.points), torch.from_numpy(scan.scores)
+    always = bool(seen.all())  # then nothing has to be picked out, which would copy it
     observed = Observations(
-        points=torch.from_numpy(landmarks)[seen],
-        blendshapes=torch.from_numpy(scan.scores)[seen],
+        points=landmarks if always else landmarks[seen],
+        blendshapes=blendshapes if always else blendshapes[seen],
         principal_point=torch.full((2,), CROP_SIZE / 2),
         focal=torch.full((int(seen.sum()),), float(camera.intrinsics[0, 0])),
     )
@@ -117,15 +120,18 @@ def _track_video(
             for presence, error in zip(scan.presence[scan.seen].tolist(), fit.error.tolist())
         ]
     )
-    params = _held(fit.params, seen, trust, shot)
+    moved = fit.params
+    if observed.points.shape[1] == LANDMARK_COUNT:
+        moved = with_shut_lids(head, moved, shut_by_network(observed.points, observed.blendshapes))
+    params = _held(moved, seen, trust, shot)
     track = Track(
         params=params,
         camera=camera,
         fps=scan.fps,
         head_id=head.id,
         confidence=trust,
-        landmarks=torch.from_numpy(landmarks),
-        blendshapes=torch.from_numpy(np.where(scan.seen[:, None], scan.scores, np.float32(0.0))),
+        landmarks=landmarks,
+        blendshapes=blendshapes,
         crop=torch.tensor([crops[number].box for number in scan.shot.tolist()]),
         neutral_expression=neutral_of(params, trust, head.has_named_units),
         warnings=scan.warnings,
@@ -141,16 +147,15 @@ def _track_video(
 # -- framing ----------------------------------------------------------------------------------------------------------
 
 
-def _check_size(scan: Scan, path: Path) -> None:
-    sizes = [landmark_box(points)[1] for points in scan.points[scan.seen]]
-    size = float(np.median(sizes))
+def _check_size(boxes: np.ndarray, path: Path) -> None:
+    size = float(np.median((boxes[:, 1] - boxes[:, 0]).max(axis=1)))
     if size < MIN_FACE:
         raise InputError(
             f"The face in {path.name} is only {size:.0f} pixels high; give a video in which it has at least 100 pixels."
         )
 
 
-def _crops(scan: Scan) -> tuple[dict[int, Crop], Camera]:
+def _crops(boxes: np.ndarray, seen: np.ndarray, shot: np.ndarray) -> tuple[dict[int, Crop], Camera]:
     """The crop of each shot, which stands still through it, and the one camera of all crops.
 
     One camera means one focal length in pixels of the crop, so that a face that fills the crop alike is equally far
@@ -158,14 +163,22 @@ def _crops(scan: Scan) -> tuple[dict[int, Crop], Camera]:
     the face, for its head wanders, all shots get.
     """
     found: dict[int, tuple[Crop, float]] = {}
-    for number in np.unique(scan.shot[scan.seen]).tolist():
-        found[number] = crop_around_all(scan.points[scan.seen & (scan.shot == number)])
+    for number in np.unique(shot[seen]).tolist():
+        found[number] = crop_around_all(boxes[seen & (shot == number)])
     room = max(crop.side / tight for crop, tight in found.values())
     crops = {number: crop.resized(room * tight) for number, (crop, tight) in found.items()}
     last = next(iter(crops.values()))
-    for number in range(int(scan.shot.max()) + 1):  # a shot without the person is cut as the one before it
+    for number in range(int(shot.max()) + 1):  # a shot without the person is cut as the one before it
         last = crops.setdefault(number, last)
     return crops, Camera.frontal(CROP_SIZE, FOCAL / room)
+
+
+def _into_crops(scan: Scan, crops: dict[int, Crop]) -> None:
+    """Turn the scan's landmarks into pixels of the crops, in place; what is not the person's becomes 0."""
+    for index, (number, seen) in enumerate(zip(scan.shot.tolist(), scan.seen.tolist())):
+        scan.points[index] = crops[number].to_crop(scan.points[index]) if seen else 0.0
+        if not seen:
+            scan.scores[index] = 0.0
 
 
 def _pixels(reader: Reader, crops: list[Crop], networks: Networks, report: Progress) -> dict[str, Tensor]:
@@ -212,13 +225,11 @@ def _fit_clip(
 
 def _diverse(observed: Observations) -> Tensor:
     """Indices of frames that differ most in pose and expression: farthest-point sampling, outliers left out."""
-    count = len(observed)
-    if count <= _SHAPE_FRAMES:
-        return torch.arange(count)
-    points = observed.points.double()
-    features = (points - points.mean(1, keepdim=True)) / eye_distance(points.median(0, keepdim=True).values)[
-        :, None, None
-    ]
+    if len(observed) <= _SHAPE_FRAMES:
+        return torch.arange(len(observed))
+    candidates = torch.arange(0, len(observed), -(-len(observed) // _CANDIDATES))
+    points = observed.points[candidates]
+    features = (points - points.mean(1, keepdim=True)) / eye_distance(points).median()
     features = features.flatten(1)
     typical = (features - features.median(0).values).norm(dim=1)
     usual = (typical <= torch.quantile(typical, 0.95)).nonzero().squeeze(1)
@@ -227,7 +238,7 @@ def _diverse(observed: Observations) -> Tensor:
     while len(chosen) < _SHAPE_FRAMES and float(distance.max()) > 0:
         chosen.append(int(distance.argmax()))
         distance = torch.minimum(distance, (features - features[chosen[-1]]).norm(dim=1))
-    return usual[torch.tensor(sorted(chosen))]
+    return candidates[usual[torch.tensor(sorted(chosen))]]
 
 
 def unbroken(seen: Tensor, shot: Tensor) -> list[Tensor]:

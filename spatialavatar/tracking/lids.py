@@ -1,0 +1,92 @@
+"""Lids that close on a blink.
+
+Landmarks and smoothing both leave an eye ajar: the network's lids of a shut eye do not meet, and a blink of three
+frames loses its middle to any low-pass. So the lids of frames in which an eye is shut are brought together last, by the
+one unit that does it. The gap between the lids is linear in the expression, so how much of it is needed is no search.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import torch
+from torch import Tensor
+
+from spatialavatar.head import HeadModel
+from spatialavatar.head.arkit import ARKIT_INDEX
+from spatialavatar.records import HeadParams
+from spatialavatar.tracking.cues import shut_eyes
+from spatialavatar.tracking.landmark_sets import (
+    LOWER_LID_LEFT,
+    LOWER_LID_RIGHT,
+    UPPER_LID_LEFT,
+    UPPER_LID_RIGHT,
+)
+
+CLOSED_GAP: Final = 0.005
+"""Gap between the lids over the width of the eye at and below which nothing is seen of the eyeball."""
+
+_SHUT_GAP: Final = -0.015  # what shut lids are brought to: over each other, so that no corner stays open
+_SCORES: Final = (0.42, 0.50)  # blink score at and below which nothing is closed, and from which all is
+_SHAPES: Final = (0.05, 0.25)  # the same for what the lids' landmarks say: they veto what only looks down
+_MOST: Final = 1.3  # weight of the unit that is never exceeded
+_UNITS: Final = ("eyeBlinkRight", "eyeBlinkLeft")
+_LIDS: Final = ((UPPER_LID_RIGHT, LOWER_LID_RIGHT), (UPPER_LID_LEFT, LOWER_LID_LEFT))
+
+
+def shut_by_network(points: Tensor, scores: Tensor) -> Tensor:
+    """How far the network's readings say that the right and the left eye are shut, (T, 2) in [0, 1].
+
+    Args:
+        points: (T, 478, 2) landmarks.
+        scores: (T, 52) blendshape scores.
+    """
+    own = scores[:, [ARKIT_INDEX[unit] for unit in _UNITS]]
+    # People blink with both eyes: an eye's own score counts as much as what both say, which still lets it wink.
+    by_score = _ramp(0.5 * (own + own.mean(1, keepdim=True)), *_SCORES)
+    return by_score * _ramp(shut_eyes(points).mean(1, keepdim=True), *_SHAPES)
+
+
+def lid_gaps(head: HeadModel, params: HeadParams) -> Tensor:
+    """(T, 2) mean gap between the lids of the right and the left eye over its width; negative where they overlap.
+
+    It is the upright distance between the inner landmarks of both lids, in the head's own frame, eyes looking ahead.
+    """
+    rest, basis = _gap_basis(head, params.shape)
+    return rest + params.expression @ basis
+
+
+def with_shut_lids(head: HeadModel, params: HeadParams, shut: Tensor) -> HeadParams:
+    """Parameters whose lids are closed by the part ``shut`` (T, 2) of their gap; lids are never opened.
+
+    A head that has no blink units of these names is left as it is.
+    """
+    if not all(unit in head.expressions for unit in _UNITS):
+        return params
+    _, basis = _gap_basis(head, params.shape)
+    gaps = lid_gaps(head, params)
+    expression = params.expression.clone()
+    for side, unit in enumerate(_UNITS):
+        index = head.expressions.index(unit)
+        closing = -basis[index, side].clamp_max(-1e-6)
+        missing = (shut[:, side] * (gaps[:, side] - _SHUT_GAP)).clamp_min(0.0) / closing
+        now = expression[:, index]
+        expression[:, index] = torch.maximum(now, (now + missing).clamp_max(_MOST))
+    return params.replace(expression=expression)
+
+
+def _gap_basis(head: HeadModel, shape: Tensor) -> tuple[Tensor, Tensor]:
+    """The gaps of the neutral face (2,) and how each unit changes them (E, 2), both over the eyes' width."""
+    neutral = head.landmarks(head.identity(shape).vertices)
+    units = head.landmarks(head.expression_basis)
+    rest, basis = [], []
+    for upper, lower in _LIDS:
+        width = (neutral[upper[0]] - neutral[upper[-1]]).norm()
+        above, below = list(upper[1:-1]), list(lower[1:-1])
+        rest.append((neutral[above, 1] - neutral[below, 1]).mean() / width)
+        basis.append((units[:, above, 1] - units[:, below, 1]).mean(1) / width)
+    return torch.stack(rest), torch.stack(basis, -1)
+
+
+def _ramp(values: Tensor, low: float, high: float) -> Tensor:
+    return ((values - low) / (high - low)).clamp(0.0, 1.0)

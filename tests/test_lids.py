@@ -1,0 +1,75 @@
+"""Shut lids of the shipped head: nothing of the eyeball is seen, and open eyes stay as they are."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from spatialavatar import hub
+from spatialavatar.head import HeadModel, load_head
+from spatialavatar.records import Camera, HeadParams
+from spatialavatar.render.mesh import rasterize_mesh
+from spatialavatar.tracking.lids import CLOSED_GAP, lid_gaps, with_shut_lids
+
+
+@pytest.fixture(scope="module")
+def head() -> HeadModel:
+    return load_head(hub.weights_dir() / "head")
+
+
+def faces(head: HeadModel, count: int = 3) -> HeadParams:
+    """Some people's head with half-closed, squinting and wide-open eyes."""
+    generator = torch.Generator().manual_seed(0)
+    params = head.neutral(count).replace(shape=torch.randn(head.shape_count, generator=generator))
+    for frame, unit in enumerate(("eyeBlink", "eyeSquint", "eyeWide")):
+        for side in ("Left", "Right"):
+            params.expression[frame, head.expressions.index(unit + side)] = 0.5
+    return params
+
+
+def eyeball_pixels(head: HeadModel, params: HeadParams) -> list[int]:
+    """How many pixels of each frame show an eyeball, seen from the front."""
+    camera = Camera.frontal(256, 900.0)
+    eyes = head.part_faces("eye_left", "eye_right").numpy()
+    found = []
+    for vertices in head.vertices(params):
+        away = camera.to_camera(vertices - vertices[head.part_vertices("eye_left")].mean(0) - torch.tensor([0, 0, 0.7]))
+        seen = rasterize_mesh(away.numpy(), head.faces.numpy(), camera.intrinsics.numpy(), 256, 256).face
+        found.append(int(eyes[seen[seen >= 0]].sum()))
+    return found
+
+
+def test_shut_lids_hide_the_eyes(head):
+    params = faces(head)
+    assert min(eyeball_pixels(head, params)) > 30
+    shut = with_shut_lids(head, params, torch.ones(3, 2))
+    assert max(eyeball_pixels(head, shut)) <= 2
+    assert (lid_gaps(head, shut) <= CLOSED_GAP).all()
+
+
+def test_a_wink_shuts_one_eye(head):
+    before, after = (
+        lid_gaps(head, faces(head)),
+        lid_gaps(head, with_shut_lids(head, faces(head), torch.eye(2)[[0, 0, 0]])),
+    )
+    assert (after[:, 0] <= CLOSED_GAP).all()
+    torch.testing.assert_close(after[:, 1], before[:, 1], atol=1e-3, rtol=0)
+
+
+def test_open_eyes_are_left_alone(head):
+    params = faces(head)
+    assert torch.equal(with_shut_lids(head, params, torch.zeros(3, 2)).expression, params.expression)
+
+
+def test_lids_that_are_shut_already_are_never_opened(head):
+    params = faces(head)
+    params.expression[:, head.expressions.index("eyeBlinkLeft")] = 1.1
+    after = with_shut_lids(head, params, torch.full((3, 2), 0.5))
+    assert (after.expression >= params.expression - 1e-6).all()
+
+
+def test_the_gap_is_what_the_mesh_shows(head):
+    params = faces(head)
+    points = head.landmarks(head.vertices(params))
+    measured = (points[:, 159, 1] - points[:, 145, 1]) / (points[:, 33] - points[:, 133]).norm(dim=-1)
+    assert torch.argsort(measured).tolist() == torch.argsort(lid_gaps(head, params)[:, 0]).tolist()
