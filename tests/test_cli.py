@@ -305,7 +305,7 @@ def test_the_bar_on_a_terminal_never_runs_backwards(monkeypatch: pytest.MonkeyPa
 
 
 def test_an_outcome_is_one_json_object_without_nulls(capsys: pytest.CaptureFixture[str]) -> None:
-    Outcome(["a.mp4"], {"video": Path("a.mp4"), "fps": None, "parts": [{"held": 0, "why": None}]}).show("json")
+    Outcome(["a.mp4"], {"video": Path("a.mp4"), "fps": None, "parts": [{"held": 0, "psnr": float("inf")}]}).show("json")
     captured = capsys.readouterr()
     assert json.loads(captured.out) == {"video": "a.mp4", "parts": [{"held": 0}]}
     assert "null" not in captured.out

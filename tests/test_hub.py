@@ -549,6 +549,7 @@ def test_papers_load_prints_where_the_loaded_model_is(paper: FakeHub, capsys: py
     assert cli.main(["papers", "load", PAPER_ID, "--json"]) == 0
     facts = json.loads(capsys.readouterr().out)
     assert (facts["model"], facts["folder"], facts["head"]) == (MODEL, str(folder), "ball")
+    assert facts["revision"] == paper.repos[MODEL].refs["main"]
 
 
 @pytest.mark.parametrize("flags", [[], ["--public"]])

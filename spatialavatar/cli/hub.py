@@ -67,12 +67,13 @@ def _papers_load(options: argparse.Namespace, progress: Progress) -> Outcome:
     model = SpatialAvatar.from_pretrained(folder)
     facts = {
         "model": model_id,
+        "revision": folder.name,  # the Hub's cache names a snapshot by its commit
         "folder": folder,
         "head": model.head.id,
         "gaussians": len(model.layout),
         "encoder": model.config.encoder,
     }
-    use = f"Make an avatar with it: spatialavatar generate me.jpg --model {model_id}"
+    use = f"Make an avatar with it: spatialavatar generate me.jpg --model {model_id} --revision {folder.name}"
     return Outcome([folder], facts, f"{model_id}\n{folder}", notes=[use])
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -43,12 +44,16 @@ class Outcome:
 
 
 def _without_nulls(value: Any) -> Any:
-    """The value with paths as text and without the nulls in its objects, however deep."""
+    """The value with paths as text, and without the nulls and non-numbers in its objects, however deep."""
     if isinstance(value, Mapping):
-        return {key: _without_nulls(part) for key, part in value.items() if part is not None}
+        return {key: _without_nulls(part) for key, part in value.items() if not _is_nothing(part)}
     if isinstance(value, (list, tuple)):
         return [_without_nulls(part) for part in value]
     return str(value) if isinstance(value, Path) else value
+
+
+def _is_nothing(value: Any) -> bool:
+    return value is None or (isinstance(value, float) and not math.isfinite(value))  # JSON has neither NaN nor infinity
 
 
 def table(facts: Mapping[str, Any], indent: str = "") -> str:
