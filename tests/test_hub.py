@@ -423,6 +423,33 @@ def test_the_code_of_an_avatars_card_runs(
     assert (tmp_path / "out.mp4").stat().st_size > 0
 
 
+def test_the_code_of_the_documentation_runs(
+    fake: FakeHub,
+    avatar: Avatar,
+    model_files: dict[str, bytes],
+    repository: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    avatar.push_to_hub("owner/your-avatar", token=OWNER_TOKEN)
+    model = fake.add(hub.DEFAULT_MODEL_ID, model_files)
+    model.refs["v0.1.0"] = model.refs["main"]
+    commit = fake.repos["owner/your-avatar"].refs["main"]
+    text = (repository / "docs" / "hub.md").read_text(encoding="utf-8")
+    for name, real in {"you/": "owner/", "org/": "owner/", "1f3c...": commit, "hf_...": OWNER_TOKEN}.items():
+        text = text.replace(name, real)
+    calls = r"^    (?:from spatialavatar import|model|avatar)\b.*"
+    code = "\n".join(line.strip() for line in re.findall(calls, text, re.MULTILINE))
+    assert code.count("push_to_hub") == 3
+    SpatialAvatar(CONFIG, make_ball_head()).save_pretrained(tmp_path / "weights")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HF_TOKEN", OWNER_TOKEN)
+    monkeypatch.setattr("spatialavatar.avatar.default_head", lambda: avatar.head)
+    exec(code, {})
+    pushed = fake.repos["owner/model"]
+    assert "head/head.safetensors" in pushed.commits[pushed.refs["main"]]
+
+
 def test_measured_results_become_the_cards_model_index(tmp_path: Path) -> None:
     folder = SpatialAvatar(CONFIG, make_ball_head()).save_pretrained(tmp_path / "model")
     results = [{"dataset": "five-clips", "protocol": "self, K = 1", "metrics": {"psnr": 23.75, "lpips": 0.1}}]
