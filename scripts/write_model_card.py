@@ -1,7 +1,7 @@
 """Write ``config.json`` and the card (``README.md``) of the default model in ``weights/``.
 
-The configuration is this tree's constants, the card comes from the template, the manifest and, if it is there,
-``results.json``. Run it after a change to any of these, then ``scripts/update_manifest.py``.
+The configuration is this tree's constants, the card comes from the template, the manifest and, where there are
+some, the evaluations' ``results*.json``. Run it after a change to any of these, then ``scripts/update_manifest.py``.
 """
 
 from __future__ import annotations

@@ -19,7 +19,6 @@ from spatialavatar.avatar import AVATAR_FILE, Avatar
 from spatialavatar.errors import FormatError, MissingAssetError, OutputError
 from spatialavatar.generator import GeneratorConfig, SpatialAvatar
 from spatialavatar.hub import weights
-from spatialavatar.hub.cards import RESULTS_FILE
 from spatialavatar.hub.papers import PAPER_ID, fetch_model_of, paper_facts
 
 from .ball_head import make_ball_head
@@ -453,12 +452,27 @@ def test_the_code_of_the_documentation_runs(
 def test_measured_results_become_the_cards_model_index(tmp_path: Path) -> None:
     folder = SpatialAvatar(CONFIG, make_ball_head()).save_pretrained(tmp_path / "model")
     results = [{"dataset": "five-clips", "protocol": "self, K = 1", "metrics": {"psnr": 23.75, "lpips": 0.1}}]
-    (folder / RESULTS_FILE).write_text(json.dumps({"results": results, "command": "spatialavatar bench self clips"}))
+    (folder / "results.json").write_text(json.dumps({"results": results, "command": "spatialavatar bench self clips"}))
+    other = [{"dataset": "five-clips", "protocol": "refined", "metrics": {"psnr": 27.5}}]
+    (folder / "results-refined.json").write_text(json.dumps({"results": other}))
     data, text = card_of({"README.md": SpatialAvatar.from_pretrained(folder).card().encode()})
-    (entry,) = data["model-index"][0]["results"]
-    assert {metric["type"]: metric["value"] for metric in entry["metrics"]} == {"psnr": 23.75, "lpips": 0.1}
+    figures = {
+        (entry["task"]["name"], metric["type"]): metric["value"]
+        for entry in data["model-index"][0]["results"]
+        for metric in entry["metrics"]
+    }
+    assert figures == {("self, K = 1", "psnr"): 23.75, ("self, K = 1", "lpips"): 0.1, ("refined", "psnr"): 27.5}
     assert "| five-clips | self, K = 1 | 23.75 | 0.1 |" in text
-    assert "`spatialavatar bench self clips`" in text
+    assert "| five-clips | refined | 27.5 |  |" in text
+    assert "* `spatialavatar bench self clips`" in text
+
+
+@pytest.mark.parametrize("content", ["[]", "{}", '{"results": [{"dataset": "x"}]}', '{"results": 3}', "{"])
+def test_results_that_are_none_are_refused(tmp_path: Path, content: str) -> None:
+    folder = SpatialAvatar(CONFIG, make_ball_head()).save_pretrained(tmp_path / "model")
+    (folder / "results.json").write_text(content)
+    with pytest.raises(FormatError, match=r"results\.json is no evaluation's result"):
+        SpatialAvatar.from_pretrained(folder).card()
 
 
 def test_without_results_the_card_has_no_figures(model_files: dict[str, bytes]) -> None:

@@ -7,7 +7,7 @@ An avatar's card names the model it was made with instead, so that no person's a
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from string import Template
 from typing import TYPE_CHECKING, Any
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from spatialavatar.generator.config import GeneratorConfig
     from spatialavatar.head import HeadModel
 
-RESULTS_FILE = "results.json"
+RESULTS_FILES = "results*.json"
 PREVIEW_FILE = "preview.png"
 _TASK = "image-to-3d"
 
@@ -36,8 +36,8 @@ def model_card(
         config: of the model.
         head: its head model.
         gaussians: N of its layout.
-        folder: the model's folder, whose MANIFEST.json lists files and licences and whose results.json, if it is there,
-            holds what an evaluation measured; None for a model that has neither.
+        folder: the model's folder, whose MANIFEST.json lists files and licences and whose results*.json hold what
+            evaluations measured; None for a model that has neither.
         repo_id: what the card's example loads; by default the model of this project.
 
     Raises:
@@ -123,51 +123,58 @@ def _files(folder: Path | None) -> str:
     return "\n".join(rows)
 
 
-def _results(folder: Path | None) -> dict[str, Any]:
-    """What an evaluation wrote: ``source`` (name, url), ``command``, and ``results``: dataset, protocol, metrics."""
-    if folder is None or not (folder / RESULTS_FILE).is_file():
-        return {}
-    try:
-        results = json.loads((folder / RESULTS_FILE).read_text(encoding="utf-8"))
-        for row in results["results"]:
-            row["dataset"], row["protocol"], row["metrics"] = (
-                str(row["dataset"]),
-                str(row["protocol"]),
-                dict(row["metrics"]),
-            )
-    except (ValueError, KeyError, TypeError) as error:
-        raise FormatError(f"{RESULTS_FILE} is no evaluation's result ({error!r}); run the evaluation again.") from error
-    return results
+def _results(folder: Path | None) -> list[dict[str, Any]]:
+    """What evaluations wrote: one dict per dataset and protocol, with its metrics, command and source."""
+    rows = []
+    for path in sorted(folder.glob(RESULTS_FILES)) if folder else ():
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            told = {"command": content.get("command"), "source": content.get("source", {})}
+            for row in content["results"]:
+                dataset, metrics = str(row["dataset"]), {str(name): float(x) for name, x in row["metrics"].items()}
+                name = str(row.get("dataset_name", dataset))
+                rows.append(
+                    {**told, "dataset": dataset, "name": name, "protocol": str(row["protocol"]), "metrics": metrics}
+                )
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise FormatError(
+                f"{path.name} is no evaluation's result ({error!r}); run the evaluation again."
+            ) from error
+    return rows
 
 
-def _evaluations(results: Mapping[str, Any]) -> list[Any]:
+def _evaluations(results: Sequence[Mapping[str, Any]]) -> list[Any]:
+    """The results as the Hub's ``model-index`` has them."""
     from huggingface_hub import EvalResult
 
-    source = results.get("source", {})
     return [
         EvalResult(
             task_type=_TASK,
             task_name=row["protocol"],
             dataset_type=row["dataset"],
-            dataset_name=row.get("dataset_name", row["dataset"]),
+            dataset_name=row["name"],
+            dataset_config=row["protocol"],  # what tells two results on one dataset apart
             metric_type=metric,
             metric_name=metric,
             metric_value=value,
-            source_name=source.get("name"),
-            source_url=source.get("url"),
+            source_name=row["source"].get("name") if row["source"].get("url") else None,
+            source_url=row["source"].get("url"),
         )
-        for row in results.get("results", ())
+        for row in results
         for metric, value in row["metrics"].items()
     ]
 
 
-def _metrics(results: Mapping[str, Any]) -> str:
+def _metrics(results: Sequence[Mapping[str, Any]]) -> str:
+    """The results as a table for people, and the commands that made them."""
     if not results:
         return "Not evaluated yet: a table stands here once an evaluation has written its results beside this card."
-    names = list(dict.fromkeys(name for row in results["results"] for name in row["metrics"]))
-    rows = [f"| data | protocol | {' | '.join(names)} |", f"|---|---|{'---:|' * len(names)}"]
-    for row in results["results"]:
-        values = " | ".join(str(row["metrics"].get(name, "")) for name in names)
-        rows.append(f"| {row.get('dataset_name', row['dataset'])} | {row['protocol']} | {values} |")
-    command = results.get("command")
-    return "\n".join(rows) + (f"\n\nMeasured with `{command}`." if command else "")
+    names = list(dict.fromkeys(name for row in results for name in row["metrics"]))
+    lines = [f"| data | protocol | {' | '.join(names)} |", f"|---|---|{'---:|' * len(names)}"]
+    for row in results:
+        values = " | ".join(f"{row['metrics'][name]:g}" if name in row["metrics"] else "" for name in names)
+        lines.append(f"| {row['name']} | {row['protocol']} | {values} |")
+    commands = dict.fromkeys(row["command"] for row in results if row["command"])
+    return "\n".join(
+        lines + (["", "Measured with:", ""] if commands else []) + [f"* `{command}`" for command in commands]
+    )
