@@ -39,9 +39,15 @@ def fake(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[FakeHub]:
         monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_XET", True)
         for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "MODEL_ID", "MODEL_REVISION", weights.WEIGHTS_VARIABLE):
             monkeypatch.delenv(name, raising=False)
-        weights._snapshot.cache_clear()
+        forget_weights()
         yield running
+    forget_weights()
+
+
+def forget_weights() -> None:
+    """What a process fetches once it fetches again."""
     weights._snapshot.cache_clear()
+    weights._snapshot_or.cache_clear()
 
 
 @pytest.fixture(scope="module")
@@ -242,6 +248,9 @@ def test_with_the_hub_out_of_reach_the_shipped_weights_do(fake: FakeHub, monkeyp
     monkeypatch.setenv("MODEL_ID", "owner/nothing")
     with pytest.warns(UserWarning, match=r"owner/nothing.* are used instead"):
         assert (hub.weights_dir() / "head" / "head.json").is_file()
+    asked = len(fake.requests)
+    assert hub.weights_dir().name == "weights"
+    assert len(fake.requests) == asked  # once a process is often enough
 
 
 def test_without_weights_on_disk_the_revision_of_this_release_is_fetched(
@@ -607,3 +616,13 @@ def test_push_uploads_privately_unless_told_otherwise(
     assert cli.main(["push", path, "owner/ann", "--token", OWNER_TOKEN, "-q", *flags]) == 0
     assert capsys.readouterr().out.startswith(f"{fake.url}/owner/ann/commit/")
     assert fake.repos["owner/ann"].private == (not flags)
+
+
+def test_the_command_line_says_in_one_line_that_the_shipped_weights_are_used(
+    fake: FakeHub, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MODEL_ID", "owner/nothing")
+    assert cli.main(["licences", "-q"]) == 0
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("note: ")
+    assert line.endswith("are used instead.")

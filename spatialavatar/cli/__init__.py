@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 
 from spatialavatar.cli import about, avatars, hub, motions
@@ -39,7 +40,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.quiet or not sys.stderr.isatty():
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     try:
-        with ProgressBar(options.quiet) as progress:
+        with warnings.catch_warnings(), ProgressBar(options.quiet) as progress:
+            warnings.showwarning = lambda message, *_, **__: print(f"note: {message}", file=sys.stderr)
             outcome = options.run(options, progress)
         outcome.show("json" if options.json else "quiet" if options.quiet else "text", notes=not options.quiet)
     except KeyboardInterrupt:

@@ -45,12 +45,7 @@ def weights_dir() -> Path:
     shipped = _shipped()
     model_id = os.environ.get("MODEL_ID")
     if model_id:
-        try:
-            return _snapshot(model_id, os.environ.get("MODEL_REVISION"))
-        except (MissingAssetError, FormatError) as error:
-            if shipped is None:
-                raise
-            warnings.warn(f"{error} The weights in {shipped} are used instead.", stacklevel=2)
+        return _snapshot_or(shipped, model_id, os.environ.get("MODEL_REVISION"))
     try:
         return shipped or _snapshot(DEFAULT_MODEL_ID, DEFAULT_REVISION)
     except MissingAssetError as error:
@@ -113,6 +108,18 @@ def _shipped() -> Path | None:
         if (folder / MANIFEST_NAME).is_file():
             return folder
     return None
+
+
+@functools.lru_cache(maxsize=4)
+def _snapshot_or(shipped: Path | None, model_id: str, revision: str | None) -> Path:
+    """The weights of the Hub, or else the shipped ones for as long as this process lives."""
+    try:
+        return _snapshot(model_id, revision)
+    except (MissingAssetError, FormatError) as error:
+        if shipped is None:
+            raise
+        warnings.warn(f"{error} The weights in {shipped} are used instead.", stacklevel=3)
+        return shipped
 
 
 @functools.lru_cache(maxsize=4)
