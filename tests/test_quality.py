@@ -123,7 +123,7 @@ def test_jitter_is_what_trembles_not_what_moves():
     noise = torch.randn(200, 8, 2, generator=generator)
     fitted, detected = jitter_of(path, path + noise, torch.tensor(100.0))
     assert fitted < 0.1 * detected
-    assert detected == pytest.approx(2**0.5 / 100, rel=0.15)
+    assert detected == pytest.approx(2**0.5 / 100, rel=0.2)
 
 
 def test_jitter_of_a_few_frames_is_unknown():

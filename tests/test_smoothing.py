@@ -9,7 +9,7 @@ import torch
 
 from spatialavatar.errors import InputError
 from spatialavatar.head.rotations import axis_angle_to_matrix
-from spatialavatar.tracking.smoothing import OneEuroFilter, one_euro, one_euro_rotations
+from spatialavatar.tracking.smoothing import OneEuroFilter, low_pass, low_pass_rotations, one_euro, one_euro_rotations
 
 FPS = 30.0
 
@@ -94,3 +94,29 @@ def test_one_frame_and_none_pass_through():
 def test_a_frame_rate_of_zero_is_refused():
     with pytest.raises(InputError, match="positive rate"):
         one_euro(torch.ones(5, 1), 0.0)
+
+
+@pytest.mark.parametrize(("hertz", "share"), [(1.0, 1.0), (5.0, 0.5), (12.0, 0.01)])
+def test_the_low_pass_keeps_what_is_slow_and_halves_its_cutoff(hertz, share):
+    wave = torch.sin(2 * math.pi * hertz * torch.arange(300) / FPS)
+    middle = slice(60, 240)
+    passed = (low_pass(wave, FPS, 5.0)[middle] * wave[middle]).sum() / wave[middle].square().sum()
+    assert float(passed) == pytest.approx(share, abs=0.02)
+
+
+def test_the_low_pass_lets_a_steady_turn_through_to_its_ends():
+    line = torch.linspace(-3, 5, 40)[:, None] ** 2
+    torch.testing.assert_close(low_pass(line, FPS, 5.0), line, atol=1e-4, rtol=1e-4)
+
+
+def test_the_low_pass_turns_through_half_a_circle_without_a_jump():
+    angles = torch.linspace(0.8 * math.pi, 1.2 * math.pi, 60)
+    rotations = torch.zeros(60, 3)
+    rotations[:, 1] = torch.where(angles > math.pi, angles - 2 * math.pi, angles)
+    smooth = axis_angle_to_matrix(low_pass_rotations(rotations, FPS, 5.0))
+    torch.testing.assert_close(smooth, axis_angle_to_matrix(rotations), atol=2e-3, rtol=0)
+
+
+@pytest.mark.parametrize("frames", [1, 2, 3, 4, 5])
+def test_the_low_pass_takes_clips_of_any_length(frames):
+    assert low_pass(torch.ones(frames, 2), FPS, 5.0).shape == (frames, 2)

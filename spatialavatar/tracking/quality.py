@@ -132,8 +132,8 @@ def as_json(track: Track) -> dict[str, Any]:
 def jitter_of(fitted: Tensor, detected: Tensor, unit: Tensor) -> tuple[float, float]:
     """How much points tremble while the head is still.
 
-    What is left of the path of the points between the features after a Gaussian of three frames, root mean square over
-    the stillest third of the frames (by the detector's own slow path).
+    The second difference from frame to frame, root mean square over the stillest tenth of the frames (by the detector's
+    own path after a Gaussian of three frames), scaled so that it is the noise's deviation where all of it is noise.
 
     Args:
         fitted: (T, 8, 2) the head's :data:`STEADY` landmarks, one shot without gaps.
@@ -145,10 +145,10 @@ def jitter_of(fitted: Tensor, detected: Tensor, unit: Tensor) -> tuple[float, fl
     """
     if len(detected) < 8 or detected.shape[1] < len(STEADY):
         return math.nan, math.nan
-    slow, quick = zip(*(_slow_and_quick(points / unit) for points in (fitted, detected)))
-    speed = torch.gradient(slow[1], dim=0)[0].norm(dim=-1).mean(1)
-    still = speed <= torch.quantile(speed, 1 / 3)
-    of_fitted, of_detected = (float(rest[still].square().sum(-1).mean().sqrt()) for rest in quick)
+    speed = torch.gradient(_slow(detected / unit), dim=0)[0].norm(dim=-1).mean(1)[1:-1]
+    still = speed <= torch.quantile(speed, 0.1)
+    trembling = (points.diff(n=2, dim=0)[still] / unit for points in (fitted, detected))
+    of_fitted, of_detected = (float((rest.square().sum(-1).mean() / 6.0).sqrt()) for rest in trembling)
     return of_fitted, of_detected
 
 
@@ -164,14 +164,12 @@ def _quality_of(track: Track) -> FrameQuality:
     return track.quality
 
 
-def _slow_and_quick(path: Tensor) -> tuple[Tensor, Tensor]:
-    """A path (T, N, 2) after a Gaussian of three frames, and what that leaves of it."""
+def _slow(path: Tensor) -> Tensor:
+    """A path (T, N, 2) after a Gaussian of three frames."""
     reach = torch.arange(-12, 13, dtype=path.dtype)
     kernel = torch.exp(-0.5 * (reach / 3.0) ** 2)
-    flat = path.flatten(1).T[:, None]
-    padded = torch.nn.functional.pad(flat, (12, 12), mode="replicate")
-    slow = torch.nn.functional.conv1d(padded, (kernel / kernel.sum())[None, None])[:, 0].T.reshape(path.shape)
-    return slow, path - slow
+    padded = torch.nn.functional.pad(path.flatten(1).T[:, None], (12, 12), mode="replicate")
+    return torch.nn.functional.conv1d(padded, (kernel / kernel.sum())[None, None])[:, 0].T.reshape(path.shape)
 
 
 def _blinks(track: Track) -> Iterator[tuple[int, int]]:

@@ -1,7 +1,11 @@
-"""Smoothing of motion: the one-euro filter, causal for live frames and zero-phase for whole clips.
+"""Smoothing of motion: the one-euro filter, causal for live frames and zero-phase for clips, and a sharp low-pass.
 
-Source: Casiez, Roussel and Vogel, "1 Euro Filter", CHI 2012. A first-order low-pass whose cut-off rises with the speed
-of the signal: slow drift loses its jitter, fast motion keeps its edge. Here every channel has a cut-off of its own.
+One-euro: Casiez, Roussel and Vogel, "1 Euro Filter", CHI 2012. A first-order low-pass whose cut-off rises with the
+speed of the signal: slow drift loses its jitter, fast motion keeps its edge. Every channel has a cut-off of its own.
+
+The low-pass is the Whittaker-Henderson smoother (Eilers, "A Perfect Smoother", Analytical Chemistry 2003): the signal
+whose third differences are smallest for its distance to the given one. It takes out what no head can do, however fast
+the head moves, and needs the whole clip.
 """
 
 from __future__ import annotations
@@ -9,11 +13,15 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from scipy.linalg import solveh_banded
 from torch import Tensor
 
 from spatialavatar.errors import InputError
 from spatialavatar.head.rotations import axis_angle_to_matrix, matrix_to_axis_angle, matrix_to_quat, quat_to_matrix
+
+_ORDER = 3  # of the differences that the low-pass keeps small
 
 
 @dataclass(frozen=True)
@@ -120,6 +128,38 @@ def one_euro_rotations(
     quats = _continuous(matrix_to_quat(axis_angle_to_matrix(rotations)))
     smooth = 0.5 * one_euro(2.0 * quats, fps, min_cutoff, beta, derivative_cutoff, zero_phase)
     return matrix_to_axis_angle(quat_to_matrix(smooth))
+
+
+def low_pass(values: Tensor, fps: float, cutoff: float) -> Tensor:
+    """Take the motion above ``cutoff`` Hz out of a signal (T, ...), without lag; half of it passes at the cut-off.
+
+    A constant, a straight line and a parabola pass unchanged, up to the ends of the clip.
+
+    Raises:
+        InputError: the frame rate is not positive.
+    """
+    if not fps > 0:
+        raise InputError(f"A signal at {fps} frames per second cannot be smoothed; give a positive rate.")
+    count = len(values)
+    if count <= _ORDER or cutoff >= 0.5 * fps:
+        return values.clone()
+    stiffness = (2.0 * math.sin(math.pi * cutoff / fps)) ** (-2 * _ORDER)
+    difference = np.poly1d([1.0, -1.0]) ** _ORDER
+    # Lower bands of I + stiffness D'D, D the matrix of third differences.
+    bands = np.zeros((_ORDER + 1, count))
+    bands[0] = 1.0
+    for band in range(_ORDER + 1):
+        products = difference.c[: _ORDER + 1 - band] * difference.c[band:]
+        for shift, product in enumerate(products):
+            bands[band, shift : shift + count - _ORDER] += stiffness * product
+    flat = values.detach().double().reshape(count, -1).numpy()
+    return torch.from_numpy(solveh_banded(bands, flat, lower=True)).to(values.dtype).reshape(values.shape)
+
+
+def low_pass_rotations(rotations: Tensor, fps: float, cutoff: float) -> Tensor:
+    """The same for axis-angle vectors (T, 3) as rotations."""
+    quats = low_pass(_continuous(matrix_to_quat(axis_angle_to_matrix(rotations))), fps, cutoff)
+    return matrix_to_axis_angle(quat_to_matrix(torch.nn.functional.normalize(quats, dim=-1)))
 
 
 def _filtered(values: Tensor, fps: float, settings: OneEuro) -> Tensor:

@@ -30,13 +30,14 @@ from spatialavatar.tracking.neutral import neutral_of
 from spatialavatar.tracking.photos import MIN_FACE, confidence, face_yaw, shared_networks
 from spatialavatar.tracking.quality import DARK, PROFILE_YAW, STEADY, jitter_of, runs
 from spatialavatar.tracking.scan import Reader, Scan, first_frames, scan_video
-from spatialavatar.tracking.smoothing import one_euro, one_euro_rotations
+from spatialavatar.tracking.smoothing import low_pass, low_pass_rotations, one_euro, one_euro_rotations
 
 _MAX_SIDE: Final = 1920  # larger frames show the networks nothing more
 _SHAPE_FRAMES: Final = 24
 _CANDIDATES: Final = 2000  # frames, spread over the clip, that they are chosen from
 _ROUGH_ITERATIONS: Final = 6
 _MAX_ERROR: Final = 0.12  # mean landmark error, part of the eye distance, at which a frame counts as lost
+_SHAKE: Final = 5.0  # Hz; a head that nods or shakes goes to and fro three times a second at most
 _BLOCK: Final = 32  # frames whose vertices are held at once
 _SCAN, _FIT = 0.7, 0.95  # shares of the progress bar
 
@@ -249,17 +250,24 @@ def unbroken(seen: Tensor, shot: Tensor) -> list[Tensor]:
 
 
 def smoothed(params: HeadParams, stretches: list[Tensor], fps: float) -> HeadParams:
-    """Zero-phase one-euro filtering of every unbroken stretch of frames with the face."""
+    """Zero-phase filtering of every unbroken stretch of frames with the face.
+
+    Of the head's pose what is quicker than a head can shake is taken out; the rest, and the face, are steadied the more
+    the slower they move.
+    """
     if fps <= 0:
         return params
+    shake = min(_SHAKE, 0.3 * fps)
     parts = []
     for stretch in stretches:
         part = params[stretch]
         parts.append(
             part.replace(
                 expression=one_euro(part.expression, fps, 3.0, 6.0, zero_phase=True),
-                rotation=one_euro_rotations(part.rotation, fps, 1.0, 12.0, zero_phase=True),
-                translation=one_euro(part.translation, fps, 1.0, 60.0, zero_phase=True),
+                rotation=one_euro_rotations(
+                    low_pass_rotations(part.rotation, fps, shake), fps, 1.0, 16.0, zero_phase=True
+                ),
+                translation=one_euro(low_pass(part.translation, fps, shake), fps, 1.0, 80.0, zero_phase=True),
                 jaw=one_euro(part.jaw, fps, 3.0, 30.0, zero_phase=True),
                 eyes=one_euro(part.eyes, fps, 3.0, 20.0, zero_phase=True),
             )
