@@ -2,6 +2,17 @@
 
 from spatialavatar.refinement.config import RefineConfig
 from spatialavatar.refinement.loop import RefineStep, refine
+from spatialavatar.refinement.photometric import Alignment, PhotometricConfig, align, photometric_pass
 from spatialavatar.refinement.report import RefineReport, write_report
 
-__all__ = ["RefineConfig", "RefineReport", "RefineStep", "refine", "write_report"]
+__all__ = [
+    "Alignment",
+    "PhotometricConfig",
+    "RefineConfig",
+    "RefineReport",
+    "RefineStep",
+    "align",
+    "photometric_pass",
+    "refine",
+    "write_report",
+]

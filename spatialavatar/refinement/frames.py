@@ -20,7 +20,9 @@ MIN_FRAMES = 8
 
 _LOOSE_JAW = 1e-3  # below this the jaw is at rest in many frames, and the first of them is no better than the others
 _MARGIN = 4 / 512  # part of the picture's width around clothes that is not asked for
-_BODY_SKIN, _CLOTHES = 2, 4  # classes of Track.segments
+BODY_SKIN, CLOTHES = 2, 4
+"""Classes of Track.segments that are not of the head."""
+
 _REACH = 16 / 512  # part of the picture's width that hair may stand off the mesh
 _REPEAT_TOLERANCE, _CUT_STEP = 2, 24  # grey levels
 _DARK = 4.0  # grey level under which a person's pixels show nothing
@@ -197,8 +199,8 @@ class FrameSource:
             beside = cv2.dilate(surface, np.ones((1, reach), np.uint8)) > 0
             # Half a clothed pixel is a clothed one, and classes end a little inside what they are of.
             margin = 2 * round(_MARGIN * camera.width) + 1
-            clothes = cv2.dilate((classes == _CLOTHES).astype(np.uint8), np.ones((margin, margin), np.uint8)) > 0
-            head = np.where(classes == _BODY_SKIN, beside, head) & ~clothes
+            clothes = cv2.dilate((classes == CLOTHES).astype(np.uint8), np.ones((margin, margin), np.uint8)) > 0
+            head = np.where(classes == BODY_SKIN, beside, head) & ~clothes
         background = track.mattes[frame].cpu().numpy() < 8
         answerable = (head | background) & ~self._beyond
         x, y, width, height = cv2.boundingRect(((answerable & ~background) | (surface > 0)).astype(np.uint8))

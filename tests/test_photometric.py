@@ -1,0 +1,183 @@
+"""The photometric pass on a puppet whose true pose is known."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import pytest
+import torch
+
+from spatialavatar.avatar import Avatar
+from spatialavatar.errors import FormatError, InputError
+from spatialavatar.head import build_layout
+from spatialavatar.head.rotations import axis_angle_to_matrix
+from spatialavatar.records import Camera, Gaussians, HeadParams, Track
+from spatialavatar.refinement.photometric import PhotometricConfig, align, drawn_together, photometric_pass
+from spatialavatar.render import render
+
+from .puppet_head import make_puppet_head
+
+SIZE = 96
+FREE = PhotometricConfig(sizes=(48, 96, 96, 96), landmark_evidence=0.0)
+"""The landmark fit is wrong on purpose here, by more than real landmarks are, so it must not hold the head."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread():
+    """Tensors this small are done before a second thread has woken up."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def avatar() -> Avatar:
+    """The puppet in a smooth pattern of opaque flat Gaussians."""
+    head = make_puppet_head()
+    layout = build_layout(head, 72)
+    surface = layout.surface(head, head.template)
+    count = len(layout)
+    gaussians = Gaussians(
+        means=torch.zeros(count, 3),
+        quats=torch.tensor([1.0, 0.0, 0.0, 0.0]).expand(count, 4).clone(),
+        scales=torch.tensor([0.6, 0.1, 0.6]).expand(count, 3).clone(),
+        opacities=torch.full((count,), 0.95),
+        colors=0.5 + 0.3 * torch.sin(90.0 * surface + torch.tensor([0.0, 2.0, 4.0])),
+    )
+    reference = HeadParams.cat([head.neutral()]).replace(
+        rotation=torch.tensor([[0.05, 0.2, 0.0]]), translation=torch.tensor([[0.0, 0.0, -0.6]])
+    )
+    return Avatar(head, layout, torch.zeros(head.shape_count), gaussians, reference, Camera.frontal(SIZE))
+
+
+def filmed(avatar: Avatar, frames: int = 1) -> Track:
+    """The avatar in its reference pose, over white, as a track that knows the truth."""
+    image, alpha = render(avatar.pose(avatar.reference), avatar.camera, (1.0, 1.0, 1.0))
+    return Track(
+        params=HeadParams.cat([avatar.reference] * frames),
+        camera=avatar.camera,
+        fps=25.0,
+        head_id=avatar.head.id,
+        confidence=torch.ones(frames),
+        images=(image.clamp(0, 1) * 255).round().byte()[None].repeat(frames, 1, 1, 1),
+        mattes=(alpha * 255).round().byte()[None].repeat(frames, 1, 1),
+    )
+
+
+def off(track: Track) -> Track:
+    """The track, wrong by three degrees, six millimetres and some of a smile."""
+    params, expression = track.params, track.params.expression.clone()
+    expression[:, 0] += 0.3
+    moved = params.replace(
+        rotation=params.rotation + torch.tensor([0.03, -0.04, 0.02]),
+        translation=params.translation + torch.tensor([0.005, -0.003, 0.002]),
+        expression=expression,
+    )
+    return track.replace(params=moved)
+
+
+def degrees_between(a: HeadParams, b: HeadParams) -> float:
+    turn = axis_angle_to_matrix(a.rotation) @ axis_angle_to_matrix(b.rotation).mT
+    return float(torch.rad2deg((0.5 * (turn.diagonal(dim1=1, dim2=2).sum(1) - 1)).clamp(-1, 1).acos()).max())
+
+
+def test_a_head_that_is_off_is_put_back(avatar):
+    truth = filmed(avatar)
+    found = align(avatar, off(truth), FREE)
+    assert degrees_between(off(truth).params, truth.params) > 2.5
+    assert degrees_between(found.track.params, truth.params) < 0.3
+    away = (found.track.params.translation - truth.params.translation)[0]
+    assert float(away[:2].norm()) < 5e-4
+    assert float(away.norm()) < 2e-3
+    assert abs(float((found.track.params.expression - truth.params.expression)[0, 0])) < 0.1
+    assert float(found.after) < 0.3 * float(found.before)
+
+
+def test_a_head_in_its_place_stays_there(avatar):
+    truth = filmed(avatar)
+    found = align(avatar, truth).track.params
+    assert degrees_between(found, truth.params) < 0.05
+    assert float((found.translation - truth.params.translation).norm()) < 2e-4
+
+
+def test_light_that_changes_does_not_move_the_head(avatar):
+    truth = filmed(avatar)
+    dim = truth.replace(images=(truth.images.float() * torch.tensor([0.8, 0.7, 0.6])).byte())
+    found = align(avatar, dim, FREE).track.params
+    assert degrees_between(found, truth.params) < 0.1
+    assert float((found.translation - truth.params.translation)[0, :2].norm()) < 2e-4
+
+
+def test_what_may_not_be_seen_has_no_say(avatar):
+    track = off(filmed(avatar))
+    seen = (torch.arange(SIZE)[:, None] // 16 + torch.arange(SIZE) // 16) % 2 == 0
+    noisy = torch.randint(0, 256, track.images.shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(3))
+    spoilt = track.replace(images=torch.where(seen[None, ..., None], track.images, noisy))
+    one, other = (align(avatar, t, FREE, seen=seen).track.params for t in (track, spoilt))
+    assert torch.equal(one.rotation, other.rotation)
+    assert torch.equal(one.translation, other.translation)
+    assert not torch.equal(one.rotation, track.params.rotation)
+
+
+def test_a_lost_frame_stays_as_it_is(avatar):
+    track = off(filmed(avatar, frames=3)).replace(confidence=torch.tensor([1.0, 0.0, 1.0]))
+    found = align(avatar, track, FREE)
+    assert torch.equal(found.track.params.rotation[1], track.params.rotation[1])
+    assert torch.equal(found.track.params.expression[1], track.params.expression[1])
+    assert torch.isnan(found.before).tolist() == [False, True, False]
+    assert not torch.equal(found.track.params.rotation[2], track.params.rotation[2])
+
+
+def test_where_no_pixel_is_the_persons_the_landmark_fit_stays(avatar):
+    track = off(filmed(avatar))
+    track = track.replace(mattes=torch.zeros_like(track.mattes))
+    found = align(avatar, track)
+    assert torch.allclose(found.track.params.rotation, track.params.rotation, atol=1e-5)
+    assert math.isnan(float(found.before))
+
+
+def test_neighbours_are_drawn_together_but_not_across_a_cut():
+    changes = torch.tensor([[0.0], [1.0], [5.0]], dtype=torch.float64)
+    information = torch.ones(3, 1, 1, dtype=torch.float64)
+    found = drawn_together(changes, information, torch.tensor([1e6], dtype=torch.float64), [False, True, False])
+    assert found[:, 0].tolist() == pytest.approx([0.5, 0.5, 5.0], abs=1e-4)
+
+
+def test_the_surer_frame_moves_less():
+    changes = torch.tensor([[0.0, 0.0], [1.0, 1.0]], dtype=torch.float64)
+    sure = torch.diag(torch.tensor([99.0, 1.0], dtype=torch.float64))
+    information = torch.stack([sure, torch.eye(2, dtype=torch.float64)])
+    found = drawn_together(changes, information, torch.tensor([1e6, 0.0], dtype=torch.float64), [False, True])
+    assert found[:, 0].tolist() == pytest.approx([0.01, 0.01], abs=1e-3)
+    assert found[:, 1].tolist() == pytest.approx([0.0, 1.0])
+
+
+def test_another_head_model_is_refused_in_a_sentence(avatar):
+    with pytest.raises(FormatError, match="tracked with the head model 'other'"):
+        align(avatar, filmed(avatar).replace(head_id="other"))
+
+
+def test_a_track_without_pictures_is_refused_in_a_sentence(avatar):
+    with pytest.raises(InputError, match="holds no pictures"):
+        align(avatar, filmed(avatar).replace(images=None))
+
+
+def test_the_clips_neutral_moves_with_the_corrections(avatar):
+    wrong = off(filmed(avatar))
+    neutral = torch.cat([wrong.params.expression, wrong.params.jaw, wrong.params.eyes], 1)[0]
+    found = align(avatar, wrong.replace(neutral_expression=neutral), FREE).track
+    moved = torch.cat([found.params.expression, found.params.jaw, found.params.eyes], 1)[0]
+    assert torch.allclose(found.neutral_expression, moved, atol=1e-6)
+
+
+def test_an_avatar_of_other_colours_is_fitted_to_the_clip_before_it_judges(avatar):
+    dull = dataclasses.replace(
+        avatar, gaussians=avatar.gaussians.replace(colors=0.3 + 0.2 * avatar.gaussians.colors.flip(-1))
+    )
+    track = off(filmed(avatar, frames=9))
+    plain = align(dull, track)
+    fitted = photometric_pass(dull, track, steps=15)
+    assert float(fitted.after.mean()) < 0.9 * float(plain.after.mean())
+    assert "9 of 9 frames were aligned" in str(fitted)
