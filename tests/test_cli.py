@@ -251,6 +251,39 @@ def test_track_writes_a_motion_where_the_name_says_so(tmp_path: Path, monkeypatc
     torch.testing.assert_close(load_motion(out).weights, motion.weights, atol=1e-5, rtol=0)
 
 
+def test_track_with_an_avatar_moves_the_heads_onto_the_pictures_and_drops_these(
+    avatar_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import spatialavatar.media
+    import spatialavatar.refinement
+    import spatialavatar.tracking
+
+    head = make_ball_avatar().head
+    tracked = Motion(torch.rand(5, 52), torch.zeros(5, 3), torch.zeros(5, 3), 30.0).to_track(head)
+    tracked = tracked.replace(images=torch.zeros(5, 8, 8, 3, dtype=torch.uint8))
+    moved = tracked.replace(params=tracked.params.replace(translation=torch.ones(5, 3)))
+    alignment = spatialavatar.refinement.Alignment(moved, torch.full((5,), 0.03), torch.full((5,), 0.02))
+    monkeypatch.setattr(spatialavatar.media, "VideoReader", lambda path: SimpleNamespace(frame_count_estimate=5))
+    monkeypatch.setattr(spatialavatar.tracking, "track_video", lambda path, head, **options: tracked)
+    monkeypatch.setattr(spatialavatar.refinement, "photometric_pass", lambda avatar, track, **options: alignment)
+    out = tmp_path / "take.safetensors"
+    assert cli.main(["track", "clip.mp4", "--photometric", str(avatar_file), "-o", str(out)]) == 0
+    saved = spatialavatar.tracking.load_track(out)
+    assert saved.images is None
+    assert float(saved.params.translation.min()) == 1.0
+    assert "2.00 % of full scale, 3.00 % before" in capsys.readouterr().err
+
+
+def test_a_video_too_long_for_its_pictures_is_refused_before_it_is_tracked(
+    avatar_file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import spatialavatar.media
+
+    monkeypatch.setattr(spatialavatar.media, "VideoReader", lambda path: SimpleNamespace(frame_count_estimate=90_000))
+    assert cli.main(["track", "clip.mp4", "--photometric", str(avatar_file)]) == 1
+    assert "cut the video" in capsys.readouterr().err
+
+
 def test_track_refuses_an_unknown_format(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["track", "clip.mp4", "-o", "track.bvh"]) == 1
     assert ".safetensors" in capsys.readouterr().err

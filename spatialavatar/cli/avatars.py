@@ -50,6 +50,9 @@ def declare(commands: Commands) -> None:
         "--holdout", type=float, default=0.2, help="share of the video, at its end, to judge by, default: %(default)s"
     )
     command.add_argument("--report", type=Path, metavar="DIR", help="write previews, pictures and figures here")
+    command.add_argument(
+        "--photometric", action="store_true", help="first move the tracked heads onto the pictures, pixel by pixel"
+    )
 
     command = commands.add(
         _GROUP, "demo", _demo, "Make an avatar of an example photo; it talks, looks around and makes faces", "demo"
@@ -82,7 +85,7 @@ def _refine(options: argparse.Namespace, progress: Progress) -> Outcome:
 
     from spatialavatar.avatar import Avatar
     from spatialavatar.media import check_writable
-    from spatialavatar.refinement import RefineConfig, refine, write_report
+    from spatialavatar.refinement import RefineConfig, photometric_pass, refine, write_report
     from spatialavatar.refinement.report import write_preview
 
     config = RefineConfig(iterations=options.iterations, size=options.size, holdout=options.holdout)
@@ -93,8 +96,11 @@ def _refine(options: argparse.Namespace, progress: Progress) -> Outcome:
     elif not checkpoint.exists():
         raise InputError(f"There is no interrupted run at {checkpoint}; leave --resume out to start one.")
     avatar = Avatar.from_pretrained(options.avatar)
-    curve = []
-    track = _pictures(options.video, part(progress, 0.0, 0.3))
+    curve, notes = [], []
+    track = _pictures(options.video, part(progress, 0.0, 0.2 if options.photometric else 0.3))
+    if options.photometric:
+        aligned = photometric_pass(avatar, track, holdout=options.holdout, progress=part(progress, 0.2, 0.3))
+        track, notes = aligned.track, [str(aligned)]
     with closing(refine(avatar, track, config, checkpoint=checkpoint, minutes=options.minutes)) as steps:
         for step in steps:
             progress(0.3 + 0.7 * step.fraction, f"Refining, step {step.iteration} of {config.iterations}")
@@ -106,7 +112,7 @@ def _refine(options: argparse.Namespace, progress: Progress) -> Outcome:
     checkpoint.unlink(missing_ok=True)
     facts = {"avatar": options.output, "iterations": step.iteration}
     if not options.report:
-        return Outcome([options.output], facts)
+        return Outcome([options.output], facts, notes=notes)
     report = write_report(options.report, avatar, step.avatar, track, config, curve)
     kind = "held-out" if report.held_out else "training"
     sentence = (
@@ -119,7 +125,7 @@ def _refine(options: argparse.Namespace, progress: Progress) -> Outcome:
         "after": {"psnr": report.after.psnr, "ssim": report.after.ssim},
         "report": report.files,
     }
-    return Outcome([options.output, *report.files], facts, notes=[sentence])
+    return Outcome([options.output, *report.files], facts, notes=[*notes, sentence])
 
 
 def _pictures(path: Path, progress: Progress) -> Track:

@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING
 from spatialavatar.cli.commands import Commands
 from spatialavatar.cli.output import Outcome
 from spatialavatar.errors import InputError
-from spatialavatar.progress import Progress
+from spatialavatar.progress import Progress, part
 
 if TYPE_CHECKING:
     from spatialavatar.head import HeadModel
+    from spatialavatar.records import Track
 
 _GROUP = "Make it move"
+_PHOTOMETRIC_FRAMES = 1800  # the pass keeps every picture: about 1.3 MB a frame
 
 
 def declare(commands: Commands) -> None:
@@ -62,6 +64,11 @@ def declare(commands: Commands) -> None:
         default=Path("track.safetensors"),
         help="a track (.safetensors), or of a video only the motion: .json, .csv, bsData.json (LAM), and with a FLAME "
         "head .npz (VHAP), .npy (ARTalk); default: %(default)s",
+    )
+    command.add_argument(
+        "--photometric",
+        metavar="AVATAR",
+        help="move the heads onto the pictures by this avatar of the person",
     )
     _add_head(command)
 
@@ -127,7 +134,11 @@ def _track(options: argparse.Namespace, progress: Progress) -> Outcome:
     head = _head(options)
     if suffix in (".npz", ".npy"):
         check_flame(head.id, head.is_flame, options.output)
-    if options.input.suffix.lower() == ".safetensors":
+    notes = []
+    if options.photometric:
+        tracked, sentence = _aligned(options.input, options.photometric, head, progress)
+        notes.append(sentence)
+    elif options.input.suffix.lower() == ".safetensors":
         tracked = load_track(options.input)
     else:
         tracked = track(options.input, head, progress=progress)
@@ -144,7 +155,29 @@ def _track(options: argparse.Namespace, progress: Progress) -> Outcome:
         "warnings": tracked.warnings,
     }
     sentence = f"{len(tracked)} frames, {held} of them without a face."
-    return Outcome([options.output], facts, notes=[*tracked.warnings, sentence])
+    return Outcome([options.output], facts, notes=[*tracked.warnings, sentence, *notes])
+
+
+def _aligned(path: Path, avatar: str, head: HeadModel, progress: Progress) -> tuple[Track, str]:
+    """The track of a video, or a saved one with pictures, after the photometric pass, and a sentence about the pass."""
+    from spatialavatar.avatar import Avatar
+    from spatialavatar.media import VideoReader
+    from spatialavatar.refinement import photometric_pass
+    from spatialavatar.tracking import load_track, track_video
+
+    person = Avatar.from_pretrained(avatar, head=head)
+    if path.suffix.lower() == ".safetensors":
+        alignment = photometric_pass(person, load_track(path), progress=progress)
+        return alignment.track, str(alignment)
+    count = VideoReader(path).frame_count_estimate
+    if count > _PHOTOMETRIC_FRAMES:
+        raise InputError(
+            f"{path.name} has about {count} frames, and --photometric keeps the pictures of at most "
+            f"{_PHOTOMETRIC_FRAMES}; cut the video, or leave --photometric out."
+        )
+    tracked = track_video(path, head, with_images=True, progress=part(progress, 0.0, 0.5))
+    alignment = photometric_pass(person, tracked, progress=part(progress, 0.5, 1.0))
+    return alignment.track.replace(images=None, mattes=None, segments=None), str(alignment)
 
 
 def _colour(text: str) -> tuple[float, float, float]:
