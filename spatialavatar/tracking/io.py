@@ -7,6 +7,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any, Final
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -80,7 +81,7 @@ def load_track(path: str | Path) -> Track:
         with safe_open(path, framework="pt") as file:
             metadata: dict[str, str] = file.metadata() or {}
             if metadata.get("format") != TRACK_FORMAT:
-                raise FormatError(f"{path} is not a saved track; make one with the track command.")
+                raise FormatError(f"{path.name} is not a saved track; make one with the track command.")
             if metadata.get("version") != str(TRACK_VERSION):
                 raise FormatError(
                     f"{path} is a track of version {metadata.get('version')}; this release reads version "
@@ -91,7 +92,7 @@ def load_track(path: str | Path) -> Track:
     except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
         if isinstance(error, FormatError):
             raise
-        raise FormatError(f"The track {path} is damaged ({error}); track the input again.") from error
+        raise FormatError(f"The track {path.name} is damaged ({error}); track the input again.") from error
     _check(track, path)
     return track
 
@@ -133,4 +134,8 @@ def _check(track: Track, path: Path) -> None:
         per_frame.update({f"quality.{name}": getattr(track.quality, name) for name in _QUALITY if name != "jitter"})
     for name, value in per_frame.items():
         if value is not None and len(value) != count:
-            raise FormatError(f"The track {path} holds {len(value)} {name} for {count} frames; track the input again.")
+            raise FormatError(
+                f"The track {path.name} holds {len(value)} {name} for {count} frames; track the input again."
+            )
+        if value is not None and value.is_floating_point() and not bool(torch.isfinite(value).all()):
+            raise FormatError(f"The track {path.name} holds {name} that are not finite; track the input again.")
