@@ -10,8 +10,10 @@ os.environ.setdefault("NUMBA_DISABLE_CUDA", "1")
 
 import spaces  # noqa: F401 - before torch, which it prepares for ZeroGPU
 
+from spatialavatar_app.backend import load_models
+from spatialavatar_app.endpoints import launch_arguments
 from spatialavatar_app.page import build_demo
 
 if __name__ == "__main__":
-    # run_history would keep visitors' faces in their browser.
-    build_demo().launch(run_history=False, max_file_size="200mb", theme="soft")
+    load_models()
+    build_demo().launch(**launch_arguments(), theme="soft")

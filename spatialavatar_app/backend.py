@@ -1,20 +1,56 @@
 """The work behind the page and the endpoints, as module-level functions on plain values.
 
 On ZeroGPU a decorated function runs in a forked process with a GPU: what it takes and gives is pickled, and the time
-asked for is paid from the visitor's quota. So only what uses a GPU is decorated, and for as long as its work takes.
+asked for is paid from the visitor's quota. So only what uses a GPU is decorated, and it asks for as long as its work
+takes; photos and videos are looked at before, in the main process, and what was found crosses as a file.
 """
 
 from __future__ import annotations
 
+import math
+import os
+import warnings
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import spaces
-from PIL import Image
 
-from spatialavatar import Avatar, DriveConfig, drive, generate
+from spatialavatar.avatar import Avatar
+from spatialavatar.diagnostics import avatar_facts
+from spatialavatar.driving import DriveConfig, drive
+from spatialavatar.errors import InputError
+from spatialavatar.export import save_ply
+from spatialavatar.hub import weights_dir
+from spatialavatar.motion import is_motion_file, read_motion, write_motion
+from spatialavatar.pipeline import default_model, generate
+from spatialavatar.progress import part
+from spatialavatar.provenance import save_png
+from spatialavatar.refinement import RefineConfig, refine
+from spatialavatar.refinement.report import write_preview
+from spatialavatar.render import best_device, warmup
+from spatialavatar.tracking import load_track, save_track, track, track_video
+from spatialavatar_app.checks import MAX_REFINE_FRAMES, MAX_VIDEO_SECONDS
 from spatialavatar_app.steps import Report, Steps, steps_of
+
+EXPORTS = {
+    "avatar": "avatar.safetensors",
+    "ply": "avatar.ply",
+    "view": "view.ply",
+    "png": "avatar.png",
+    "card": "README.md",
+}
+"""What an avatar can be saved as: the avatar file, Gaussians in metres, Gaussians for gradio's 3D view, a picture, the
+text that goes with it."""
+
+_AVATAR = EXPORTS["avatar"]
+_MOST_FRAMES = round(60 * MAX_VIDEO_SECONDS)
+_GPU_START = 15.0  # seconds to fork, to reach the GPU and to compile its kernels
+_GPU_FRAME = 0.02  # seconds to render and encode a picture of 512 x 512
+_GPU_ITERATION = 0.04  # seconds of a refinement's step at 512 x 512
+_GPU_LONGEST = 120.0  # a visitor who is not signed in has two minutes a day
 
 
 @dataclass(frozen=True)
@@ -28,6 +64,31 @@ class GenerateRequest:
 
     photos: tuple[str, ...]
     folder: str
+
+
+@dataclass(frozen=True)
+class RefineRequest:
+    """An avatar and a video of the person to a better avatar.
+
+    Attributes:
+        avatar: an avatar file.
+        video: a video of the same person.
+        folder: where to write ``avatar.safetensors`` and ``preview.png``, and on the way ``preview_NNNNN.png``.
+        iterations: steps.
+        size: width and height of the pictures compared.
+        frames: of the video, at most.
+        minutes: for the steps, at most; None is no limit.
+        checkpoint: a file that a stopped run leaves, and goes on from where it exists; None leaves nothing.
+    """
+
+    avatar: str
+    video: str
+    folder: str
+    iterations: int = 300
+    size: int = 256
+    frames: int = MAX_REFINE_FRAMES
+    minutes: float | None = None
+    checkpoint: str | None = None
 
 
 @dataclass(frozen=True)
@@ -51,45 +112,252 @@ class DriveRequest:
 
 
 @dataclass(frozen=True)
+class TrackRequest:
+    """A photo or a video to its motion.
+
+    Attributes:
+        source: the photo or video.
+        folder: where to write ``motion.json``, ``.csv`` or ``.safetensors``.
+        form: which of the three.
+    """
+
+    source: str
+    folder: str
+    form: str = "json"
+
+
+@dataclass(frozen=True)
+class ExportRequest:
+    """An avatar to files for other programs.
+
+    Attributes:
+        avatar: an avatar file.
+        folder: where to write them.
+        forms: keys of ``EXPORTS``.
+    """
+
+    avatar: str
+    folder: str
+    forms: tuple[str, ...] = ("ply",)
+
+
+@dataclass(frozen=True)
 class Backend:
     """The pieces of work; each yields steps, the last of which names the files that it wrote."""
 
     generate: Callable[[GenerateRequest], Steps]
+    refine: Callable[[RefineRequest], Steps]
     drive: Callable[[DriveRequest], Steps]
+    track: Callable[[TrackRequest], Steps]
+    export: Callable[[ExportRequest], Steps]
+    avatar_facts: Callable[[str], dict[str, Any]] = avatar_facts
 
 
-@spaces.GPU(duration=60)
+def default_backend() -> Backend:
+    """This package's own."""
+    return Backend(generate_steps, refine_steps, drive_steps, track_steps, export_steps)
+
+
+def load_models() -> str | None:
+    """Load what every call needs, before the first visitor comes and before ZeroGPU packs and forks the process.
+
+    The environment variables ``MODEL_ID`` and ``MODEL_REVISION`` choose other weights than those that ship.
+
+    Returns:
+        What a person should know where those could not be fetched and the ones that ship are used; otherwise None.
+    """
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        weights_dir()
+    notice = " ".join(str(warning.message) for warning in caught) or None
+    if notice:
+        os.environ.pop("MODEL_ID")  # or every call would try again
+    default_model()
+    warmup()
+    return notice
+
+
+# -- in the main process ----------------------------------------------------------------------------------------------
+
+
 def generate_steps(request: GenerateRequest) -> Steps:
-    """Photos to an avatar file and its preview."""
+    """Photos to an ``avatar`` file and its ``preview``."""
 
     def work(report: Report) -> None:
         avatar = generate(list(request.photos), progress=report)
-        image, _ = avatar.render(background=avatar.shape.new_ones(3))
-        preview = Path(request.folder) / "preview.png"
-        Image.fromarray((image.clamp(0, 1) * 255).byte().cpu().numpy()).save(preview)
-        path = avatar.save(Path(request.folder) / "avatar.safetensors")
-        files = {"avatar": str(path), "preview": str(preview)}
-        report(1.0, "Done", files, warnings=list(avatar.info.get("warnings", ())))
+        report(1.0, "Done", _results(avatar, request.folder), warnings=list(avatar.info.get("warnings", ())))
 
     yield from steps_of(work)
 
 
-@spaces.GPU(duration=120)
+def track_steps(request: TrackRequest) -> Steps:
+    """A photo or a video to its ``motion``."""
+
+    def work(report: Report) -> None:
+        found = track(request.source, default_model().head, progress=report)
+        path = Path(request.folder) / f"motion.{request.form}"
+        if request.form == "safetensors":
+            save_track(found.replace(images=None, mattes=None, segments=None), path)
+        else:
+            write_motion(found, path)
+        held = int((found.confidence <= 0).sum())
+        facts = {"frames": len(found), "fps": found.fps, "held": held, "warnings": list(found.warnings)}
+        report(1.0, "Done", {"motion": str(path)}, **facts)
+
+    yield from steps_of(work)
+
+
+def export_steps(request: ExportRequest) -> Steps:
+    """An avatar to files, each named by its form."""
+
+    def work(report: Report) -> None:
+        report(0.0, "Reading the avatar")
+        avatar = Avatar.load(request.avatar)
+        files = {}
+        for index, form in enumerate(request.forms):
+            report(0.5 + 0.5 * index / len(request.forms), "Writing the file")
+            path = Path(request.folder) / EXPORTS[form]
+            if form == "png":
+                save_png(path, avatar.preview())
+            elif form == "avatar":
+                avatar.save(path)
+            elif form == "card":
+                path.write_text(avatar.card(), encoding="utf-8")
+            else:
+                save_ply(avatar, path, for_viewer=form == "view")
+            files[form] = str(path)
+        report(1.0, "Done", files, gaussians=len(avatar.gaussians))
+
+    yield from steps_of(work)
+
+
 def drive_steps(request: DriveRequest) -> Steps:
-    """An avatar file and a motion to a video."""
+    """An avatar file and a motion to a ``video``: the motion is read here, the pictures are made where a GPU is."""
+    is_file = is_motion_file(request.motion)
+    is_track = not is_file and Path(request.motion).suffix.lower() == ".safetensors"
+    share = 0.05 if is_file or is_track else 0.5
+    tracked = Path(request.folder) / "motion.safetensors"
+
+    def read(report: Report) -> None:
+        head = Avatar.load(request.avatar).head
+        looking = part(report, 0.0, share)
+        if is_file:
+            motion = read_motion(request.motion, head)
+        elif is_track:
+            motion = load_track(request.motion)
+        else:
+            motion = track_video(request.motion, head, max_frames=_MOST_FRAMES, progress=looking)
+        if len(motion) > _MOST_FRAMES:
+            raise InputError(f"The motion has {len(motion)} frames; give one of at most {_MOST_FRAMES}.")
+        save_track(motion.replace(images=None, mattes=None, segments=None), tracked)
+        report(share, "Rendering", frames=len(motion))
+
+    frames = 0
+    for step in steps_of(read):
+        frames = step.facts.get("frames", frames)
+        yield step
+    sound = None if is_file or is_track else request.motion
+    yield from render_steps(request, str(tracked), sound, frames, share)
+
+
+def refine_steps(request: RefineRequest) -> Steps:
+    """An avatar and a video of the person to a better ``avatar`` and its ``preview``."""
+    tracked = Path(request.folder) / "pictures.safetensors"
+    share = 0.3
+
+    def look(report: Report) -> None:
+        head = Avatar.load(request.avatar).head
+        looking = part(report, 0.0, share)
+        found = track_video(request.video, head, with_images=True, max_frames=request.frames, progress=looking)
+        save_track(found, tracked)
+
+    yield from steps_of(look)
+    yield from optimise_steps(request, str(tracked), share)
+
+
+# -- where a GPU is ---------------------------------------------------------------------------------------------------
+
+
+def render_seconds(request: DriveRequest, tracked: str, sound: str | None, frames: int, start: float) -> int:
+    """How long a GPU is needed for :func:`render_steps`."""
+    return _gpu_seconds(frames * _GPU_FRAME * max(0.5, (request.size / 512) ** 2))
+
+
+def optimise_seconds(request: RefineRequest, tracked: str, start: float) -> int:
+    """How long a GPU is needed for :func:`optimise_steps`."""
+    return _gpu_seconds(request.iterations * _GPU_ITERATION * max(0.5, (request.size / 512) ** 2))
+
+
+def _gpu_seconds(work: float) -> int:
+    return math.ceil(min(_GPU_START + work, _GPU_LONGEST))
+
+
+@spaces.GPU(duration=render_seconds)
+def render_steps(request: DriveRequest, tracked: str, sound: str | None, frames: int, start: float) -> Steps:
+    """Render the ``video`` of a drive.
+
+    Args:
+        request: the drive.
+        tracked: the saved track to follow.
+        sound: a file whose sound is kept.
+        frames: in the track.
+        start: share of the work that is done already.
+    """
 
     def work(report: Report) -> None:
         config = DriveConfig(
             strength=request.strength, relative=request.relative, smoothing=request.smoothing, size=request.size
         )
         out = Path(request.folder) / "driven.mp4"
-        done = drive(Avatar.load(request.avatar), request.motion, out, config, progress=report)
+        motion = load_track(tracked)
+        Path(tracked).unlink()
+        done = drive(Avatar.load(request.avatar), motion, out, config, audio=sound, progress=part(report, start, 1.0))
         facts = {"frames": done.frames, "fps": done.fps, "held": done.held, "warnings": list(done.warnings)}
         report(1.0, "Done", {"video": str(done.path)}, **facts)
 
     yield from steps_of(work)
 
 
-def default_backend() -> Backend:
-    """This package's own."""
-    return Backend(generate_steps, drive_steps)
+@spaces.GPU(duration=optimise_seconds)
+def optimise_steps(request: RefineRequest, tracked: str, start: float) -> Steps:
+    """Refine an avatar on a tracked video.
+
+    Args:
+        request: the refinement.
+        tracked: the saved track with its pictures.
+        start: share of the work that is done already.
+    """
+
+    def work(report: Report) -> None:
+        folder = Path(request.folder)
+        device = best_device()
+        avatar, found = Avatar.load(request.avatar), load_track(tracked)
+        config = RefineConfig(iterations=request.iterations, size=request.size, holdout=0.0)
+        minutes = request.minutes
+        if device.type == "cuda":  # a borrowed GPU is taken away when its time is up, so the run ends before
+            borrowed = 0.8 * optimise_seconds(request, tracked, start) / 60.0
+            minutes = borrowed if minutes is None else min(minutes, borrowed)
+        steps = refine(avatar.to(device), found.to(device), config, checkpoint=request.checkpoint, minutes=minutes)
+        with closing(steps):
+            for step in steps:
+                files, facts = {}, {}
+                if step.preview is not None:
+                    better = step.avatar.to("cpu")
+                    files = {"preview": str(write_preview(folder, step)), "avatar": str(better.save(folder / _AVATAR))}
+                if step.iteration % 10 == 0 or files:
+                    facts = {"iteration": step.iteration, "losses": step.losses}
+                fraction = min(start + (1.0 - start) * step.fraction, 0.99)
+                report(fraction, f"Refining, step {step.iteration} of {config.iterations}", files, **facts)
+            better = step.avatar.to("cpu")
+        if request.checkpoint is not None:
+            Path(request.checkpoint).unlink(missing_ok=True)
+        facts = {"iterations": step.iteration, "frames": len(found), "warnings": list(found.warnings)}
+        report(1.0, "Done", _results(better, folder), **facts)
+
+    yield from steps_of(work)
+
+
+def _results(avatar: Avatar, folder: str | Path) -> dict[str, str]:
+    """Write what the page and the endpoints give of a new avatar: the file and a picture."""
+    preview = save_png(Path(folder) / "preview.png", avatar.preview())
+    return {"avatar": str(avatar.save(Path(folder) / _AVATAR)), "preview": str(preview)}

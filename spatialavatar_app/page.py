@@ -5,7 +5,8 @@ from __future__ import annotations
 import gradio as gr
 
 from spatialavatar_app.backend import Backend, default_backend
-from spatialavatar_app.endpoints import EXAMPLES, MOTIONS, PORTRAITS, Service
+from spatialavatar_app.endpoints import EXAMPLES, GPU_QUEUE, MOTIONS, PORTRAITS, Service, add_endpoints
+from spatialavatar_app.sessions import MAX_AGE, Sessions
 
 SIZES = (256, 512, 768)
 
@@ -21,7 +22,7 @@ def build_demo(backend: Backend | None = None) -> gr.Blocks:
     """The page, on ``backend`` (by default this package)."""
     service = Service(backend or default_backend())
 
-    def make_avatar(photos: list[tuple[str, str | None]] | None, progress: gr.Progress = gr.Progress()):  # noqa: ANN202, B008
+    def make_avatar(photos: list[tuple[str, str | None]] | None, progress: gr.Progress = gr.Progress()):  # noqa: ANN202
         """Make an avatar from one to four photos of one person.
 
         Args:
@@ -39,7 +40,7 @@ def build_demo(backend: Backend | None = None) -> gr.Blocks:
         smoothing: float,
         relative: bool,
         size: int,
-        progress: gr.Progress = gr.Progress(),  # noqa: B008
+        progress: gr.Progress = gr.Progress(),
     ):
         """Make an avatar move.
 
@@ -56,7 +57,7 @@ def build_demo(backend: Backend | None = None) -> gr.Blocks:
             progress(step.fraction, desc=step.message)
             yield step.files.get("video", gr.skip())
 
-    with gr.Blocks(title="SpatialAvatar", analytics_enabled=False, delete_cache=(3600, 3600)) as demo:
+    with gr.Blocks(title="SpatialAvatar", analytics_enabled=False, delete_cache=(600, int(MAX_AGE))) as demo:
         gr.Markdown(INTRODUCTION)
         with gr.Row():
             with gr.Column():
@@ -97,16 +98,29 @@ def build_demo(backend: Backend | None = None) -> gr.Blocks:
                 video = gr.Video(label="4 · Video", interactive=False, autoplay=True, loop=True, height=420)
 
         making = make.click(
-            make_avatar, [photos], [avatar, preview], api_name="generate", concurrency_id="gpu", concurrency_limit=1
+            make_avatar,
+            [photos],
+            [avatar, preview],
+            api_visibility="private",
+            concurrency_id=GPU_QUEUE,
+            concurrency_limit=1,
         )
         moving = move.click(
             drive_avatar,
             [avatar, motion, own_motion, strength, smoothing, relative, size],
             [video],
-            api_name="drive",
-            concurrency_id="gpu",
+            api_visibility="private",
+            concurrency_id=GPU_QUEUE,
             concurrency_limit=1,
         )
         stop_making.click(None, cancels=[making], api_visibility="private")
         stop_moving.click(None, cancels=[moving], api_visibility="private")
+
+        sessions = Sessions(demo.upload_file_set)
+        add_endpoints(service, sessions)
+
+        def leave(request: gr.Request) -> None:
+            sessions.close(request.session_hash)
+
+        demo.unload(leave)
     return demo

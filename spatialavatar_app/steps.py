@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import logging
 import queue
 import threading
 from collections.abc import Callable, Generator, Mapping
@@ -13,6 +15,7 @@ import gradio as gr
 from spatialavatar.errors import SpatialAvatarError
 
 _HEARTBEAT = 0.25  # seconds; how late a stop is noticed by a stream that has nothing new to say
+_PATIENCE = 0.8  # seconds that work may take to its next report before it is interrupted where it stands
 
 
 @dataclass(frozen=True)
@@ -47,10 +50,10 @@ class _Cancelled(BaseException):
 
 
 def steps_of(work: Callable[[Report], None]) -> Steps:
-    """Run ``work`` in a thread and yield its steps; closing the generator stops the work at its next report.
+    """Run ``work`` in a thread and yield its steps; closing the generator stops the work within two seconds.
 
-    While the work has nothing to report, its last step is repeated several times a second: only a generator that
-    yields can be closed.
+    It stops at its next report, or, where that takes long, between two of its instructions. While the work has nothing
+    to report, its last step is repeated several times a second: only a generator that yields can be closed.
 
     Raises:
         gr.Error: with the sentence of the error that the work raised.
@@ -89,13 +92,36 @@ def steps_of(work: Callable[[Report], None]) -> Steps:
             last = Step(step.fraction, step.message)
     finally:
         cancelled.set()
-        thread.join()
+        thread.join(_PATIENCE)
+        if thread.is_alive():
+            _interrupt(thread)
+            thread.join(_PATIENCE)
     if failure:
         raise for_people(failure[0])
 
 
 def for_people(error: BaseException) -> BaseException:
     """The error as it may leave the process: only a gr.Error keeps its text across ZeroGPU's boundary and gradio's."""
+    if isinstance(error, gr.Error) or not isinstance(error, Exception):
+        return error
     if isinstance(error, SpatialAvatarError):
-        return gr.Error(" ".join(str(error).split()), title="That did not work", print_exception=False)
-    return error
+        return complaint(str(error))
+    logging.getLogger(__name__).error("The work failed.", exc_info=error)
+    if isinstance(error, MemoryError):
+        return complaint("There is not enough memory for this; give smaller pictures or a shorter video.")
+    return complaint(f"Something went wrong that should not have ({type(error).__name__}); try again, or report it.")
+
+
+def complaint(sentence: str) -> gr.Error:
+    """A sentence for a person, as gradio carries it to the page and to programs."""
+    return gr.Error(plain(sentence), title="That did not work", print_exception=False)
+
+
+def plain(text: str) -> str:
+    """One line without angle brackets: names of files come from visitors, and gradio shows messages as HTML."""
+    return " ".join(text.replace("<", "").replace(">", "").split())
+
+
+def _interrupt(thread: threading.Thread) -> None:
+    """Raise :class:`_Cancelled` in another thread, at its next instruction."""
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident or 0), ctypes.py_object(_Cancelled))

@@ -1,0 +1,150 @@
+"""What a request must be, checked before it queues: types, counts, sizes, ranges. Each check gives a sentence or None.
+
+The checks take any value, since programs send any value, and look at no more of a file than its head. What a file shows
+is judged by the work itself.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from safetensors import SafetensorError, safe_open
+
+from spatialavatar.avatar import AVATAR_FORMAT
+from spatialavatar.errors import SpatialAvatarError
+from spatialavatar.media import VideoReader, is_image
+from spatialavatar.motion import is_motion_file
+from spatialavatar.pipeline import MAX_PHOTOS
+from spatialavatar.tracking.io import TRACK_FORMAT
+from spatialavatar_app.steps import plain
+
+MEGABYTE: Final = 1_000_000
+MAX_PHOTO_BYTES: Final = 40 * MEGABYTE
+MAX_AVATAR_BYTES: Final = 100 * MEGABYTE
+MAX_MOTION_BYTES: Final = 50 * MEGABYTE
+MAX_VIDEO_BYTES: Final = 200 * MEGABYTE
+MAX_VIDEO_SECONDS: Final = 60.0
+MIN_REFINE_FRAMES, MAX_REFINE_FRAMES = 40, 300
+MIN_ITERATIONS, MAX_ITERATIONS = 20, 5000
+MAX_REFINE_MINUTES: Final = 10.0
+"""After which a refinement that a program asked for ends, whatever is left: others wait."""
+SIZES: Final = (256, 512, 768)
+REFINE_SIZES: Final = (256, 512)
+TRACK_FORMATS: Final = ("json", "csv", "safetensors")
+
+
+def photos(paths: Any) -> str | None:
+    """One to four photos."""
+    if isinstance(paths, str) or not isinstance(paths, Sequence) or not paths:
+        return f"Give 1 to {MAX_PHOTOS} photos of one person."
+    if len(paths) > MAX_PHOTOS:
+        return f"Give 1 to {MAX_PHOTOS} photos of one person; these are {len(paths)}."
+    for path in paths:
+        if complaint := _file(path, "photo", MAX_PHOTO_BYTES):
+            return complaint
+        if not is_image(path):
+            return f"The file {_name(path)} is not a photo that can be read; give a JPEG, PNG, WebP or TIFF picture."
+    return None
+
+
+def avatar(path: Any) -> str | None:
+    """An avatar file."""
+    if path is None:
+        return "Make an avatar first, or give an avatar file."
+    if complaint := _file(path, "avatar file", MAX_AVATAR_BYTES):
+        return complaint
+    if _safetensors_format(path) != AVATAR_FORMAT:
+        return f"The file {_name(path)} is not an avatar; give a .safetensors file that was made here."
+    return None
+
+
+def video(path: Any) -> str | None:
+    """A video of at most a minute."""
+    if complaint := _file(path, "video", MAX_VIDEO_BYTES):
+        return complaint
+    try:
+        seconds = VideoReader(path).duration
+    except SpatialAvatarError as error:
+        return str(error)
+    if seconds > MAX_VIDEO_SECONDS:
+        return f"The video is {seconds:.0f} seconds long; give one of at most {MAX_VIDEO_SECONDS:.0f} seconds."
+    return None
+
+
+def motion(path: Any) -> str | None:
+    """A video, a motion file or a saved track."""
+    if complaint := _file(path, "motion", MAX_VIDEO_BYTES):
+        return complaint
+    track = Path(path).suffix.lower() == ".safetensors"
+    if not track and not is_motion_file(path):
+        return video(path)
+    if complaint := _file(path, "motion", MAX_MOTION_BYTES):
+        return complaint
+    if track and _safetensors_format(path) != TRACK_FORMAT:
+        return f"The file {_name(path)} is not a saved track; give a video, a .json or .csv motion, or a saved track."
+    return None
+
+
+def picture_or_video(path: Any) -> str | None:
+    """A photo or a video."""
+    if complaint := _file(path, "photo or video", MAX_VIDEO_BYTES):
+        return complaint
+    return None if is_image(path) else video(path)
+
+
+def number(value: Any, name: str, low: float, high: float, whole: bool = False) -> str | None:
+    """A number within bounds."""
+    kind = "a whole number" if whole else "a number"
+    good = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    if not good or not low <= value <= high or (whole and value != int(value)):
+        return f"The {name} must be {kind} from {low:g} to {high:g}."
+    return None
+
+
+def choice(value: Any, name: str, options: Sequence[Any]) -> str | None:
+    """One of some values."""
+    if isinstance(value, bool) or not isinstance(value, (str, int, float)) or value not in options:
+        return f"The {name} must be one of {', '.join(str(option) for option in options)}."
+    return None
+
+
+def flag(value: Any, name: str) -> str | None:
+    """True or false."""
+    return None if isinstance(value, bool) else f"Say true or false for {name}."
+
+
+def _name(path: Any) -> str:
+    return plain(Path(path).name)
+
+
+def _file(path: Any, kind: str, most: int) -> str | None:
+    if not isinstance(path, str) or not path:
+        return f"Give a {kind}."
+    file = Path(path)
+    try:
+        size = file.stat().st_size if file.is_file() else None
+    except (OSError, ValueError):
+        size = None
+    if size is None:
+        return f"The {kind} is not here (any more), or cannot be fetched; upload it again."
+    if size == 0:
+        return f"The file {_name(path)} is empty; give another {kind}."
+    if size > most:
+        return f"The file {_name(path)} has {size // MEGABYTE} MB; a {kind} may have at most {most // MEGABYTE} MB."
+    return None
+
+
+def _safetensors_format(path: str) -> str | None:
+    """What kind of file of ours this is; None where it is none. Nothing but the header is read, and no code is run."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+        header = json.loads(metadata.get("spatialavatar", "{}"))
+    except (SafetensorError, OSError, ValueError, RecursionError):
+        return None
+    found = metadata.get("format") or (header.get("format") if isinstance(header, dict) else None)
+    return found if isinstance(found, str) else None

@@ -1,0 +1,163 @@
+"""Work that takes no time, behind the real page and the real endpoints, and a server that runs them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from gradio_client import Client
+from PIL import Image
+
+from spatialavatar.media import VideoWriter
+from spatialavatar_app.backend import (
+    EXPORTS,
+    Backend,
+    DriveRequest,
+    ExportRequest,
+    GenerateRequest,
+    RefineRequest,
+    TrackRequest,
+)
+from spatialavatar_app.endpoints import launch_arguments
+from spatialavatar_app.steps import Step, Steps
+
+from .test_avatar import make_ball_avatar
+
+
+class FakeBackend:
+    """Writes toy files, and notes what it was asked for.
+
+    Attributes:
+        requests: what was asked for, in order.
+        stopped: when work was closed before its end, seconds of the monotonic clock.
+        endless: work does not end while this is true.
+        error: what work raises after its first step.
+    """
+
+    def __init__(self) -> None:
+        self.requests: list[Any] = []
+        self.stopped: list[float] = []
+        self.endless = False
+        self.error: BaseException | None = None
+
+    @property
+    def last(self) -> Any:
+        """The last request."""
+        return self.requests[-1]
+
+    def _steps(self, request: Any, message: str) -> Steps:
+        self.requests.append(request)
+        try:
+            yield Step(0.1, message)
+            if self.error:
+                raise self.error
+            while self.endless:
+                time.sleep(0.02)
+                yield Step(0.2, message)
+        except GeneratorExit:
+            self.stopped.append(time.monotonic())
+            raise
+
+    def _avatar(self, folder: str) -> dict[str, str]:
+        avatar, preview = Path(folder) / "avatar.safetensors", Path(folder) / "preview.png"
+        make_ball_avatar(16).save(avatar)
+        Image.new("RGB", (8, 8), (0, 200, 0)).save(preview)
+        return {"avatar": str(avatar), "preview": str(preview)}
+
+    def generate(self, request: GenerateRequest) -> Steps:
+        """A ball."""
+        yield from self._steps(request, "Finding the face")
+        # The avatar says which photos it was made of, so that a test can tell whose it is.
+        names = [Path(path).name for path in request.photos]
+        yield Step(1.0, "Done", self._avatar(request.folder), {"warnings": [f"Made of {', '.join(names)}."]})
+
+    def refine(self, request: RefineRequest) -> Steps:
+        """The same ball."""
+        yield from self._steps(request, "Refining")
+        yield Step(1.0, "Done", self._avatar(request.folder), {"iterations": request.iterations, "warnings": []})
+
+    def drive(self, request: DriveRequest) -> Steps:
+        """Two frames, black and white."""
+        yield from self._steps(request, "Rendering")
+        out = Path(request.folder) / "driven.mp4"
+        with VideoWriter(out, (request.size, request.size), 25.0) as writer:
+            for shade in (0, 255):
+                writer.write(np.full((request.size, request.size, 3), shade, np.uint8))
+        yield Step(1.0, "Done", {"video": str(out)}, {"frames": 2, "fps": 25.0, "held": 0, "warnings": []})
+
+    def track(self, request: TrackRequest) -> Steps:
+        """An empty file."""
+        yield from self._steps(request, "Looking")
+        out = Path(request.folder) / f"motion.{request.form}"
+        out.write_text("{}", encoding="utf-8")
+        yield Step(1.0, "Done", {"motion": str(out)}, {"frames": 2, "fps": 25.0, "held": 0, "warnings": []})
+
+    def export(self, request: ExportRequest) -> Steps:
+        """Empty files."""
+        yield from self._steps(request, "Writing")
+        files = {form: str(Path(request.folder) / EXPORTS[form]) for form in request.forms}
+        for path in files.values():
+            Path(path).write_text("ply", encoding="utf-8")
+        yield Step(1.0, "Done", files, {"gaussians": 4})
+
+    def backend(self) -> Backend:
+        """What the page and the endpoints are built on."""
+        return Backend(
+            self.generate,
+            self.refine,
+            self.drive,
+            self.track,
+            self.export,
+            avatar_facts=lambda path: {"avatar": Path(path).name},
+        )
+
+
+class RunningApp:
+    """The app on a free port.
+
+    Attributes:
+        url: its address, with a slash at the end.
+        cache: where gradio keeps visitors' files.
+        fake: the work behind it.
+    """
+
+    def __init__(self, url: str, cache: Path, downloads: Path, fake: FakeBackend) -> None:
+        self.url, self.cache, self.fake = url, cache, fake
+        self._downloads = downloads
+
+    @contextmanager
+    def client(self) -> Iterator[Client]:
+        """A visitor of their own, who leaves at the end."""
+        client = Client(self.url, verbose=False, download_files=str(self._downloads))
+        try:
+            yield client
+        finally:
+            client.close()
+
+    def files(self) -> set[Path]:
+        """All files that visitors have on the server."""
+        return {path for path in self.cache.rglob("*") if path.is_file()}
+
+
+@contextmanager
+def running_app(folder: Path) -> Iterator[RunningApp]:
+    """Run the page and the endpoints on a fake backend, with its files under ``folder``."""
+    from spatialavatar_app.page import build_demo
+
+    patch = pytest.MonkeyPatch()
+    cache = folder / "cache"
+    patch.setenv("GRADIO_TEMP_DIR", str(cache))
+    patch.setenv("GRADIO_HEARTBEAT_INTERVAL", "0.5")  # how soon a client's leaving is noticed
+    fake = FakeBackend()
+    demo = build_demo(fake.backend())
+    _, url, _ = demo.launch(prevent_thread_lock=True, quiet=True, **launch_arguments())
+    try:
+        yield RunningApp(url, cache, folder / "downloads", fake)
+    finally:
+        demo.close()
+        patch.undo()

@@ -1,0 +1,89 @@
+"""Long work as a stream of steps: its errors, its stop, its silence."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+
+pytest.importorskip("gradio", reason="the page needs the extra 'app': pip install -e '.[app]'")
+
+import gradio as gr
+
+from spatialavatar.errors import NoFaceError
+from spatialavatar_app.steps import Report, steps_of
+
+
+def test_an_error_of_the_work_reaches_the_visitor_as_its_sentence() -> None:
+    def work(report: Report) -> None:
+        report(0.1, "Finding the face")
+        raise NoFaceError("There is no face in a.jpg; give a portrait.")
+
+    with pytest.raises(gr.Error, match="There is no face in"):
+        list(steps_of(work))
+
+
+def test_closing_the_steps_stops_the_work_at_its_next_report() -> None:
+    reached: list[float] = []
+
+    def work(report: Report) -> None:
+        for count in range(1000):
+            report(count / 1000, "Working")
+            reached.append(count)
+            time.sleep(0.005)
+
+    steps = steps_of(work)
+    next(steps)
+    steps.close()
+    stopped_at = len(reached)
+    time.sleep(0.05)
+    assert len(reached) == stopped_at < 100
+
+
+def test_work_that_says_nothing_for_long_is_stopped_all_the_same() -> None:
+    ended = threading.Event()
+
+    def work(report: Report) -> None:
+        report(0.0, "Starting")
+        try:
+            while True:
+                time.sleep(0.01)
+        finally:
+            ended.set()
+
+    steps = steps_of(work)
+    next(steps)
+    began = time.monotonic()
+    steps.close()
+    assert ended.is_set()
+    assert time.monotonic() - began < 2.0
+
+
+def test_a_silent_stream_repeats_its_last_step_so_that_it_can_be_closed() -> None:
+    def work(report: Report) -> None:
+        report(0.3, "Fitting", {"preview": "a.png"}, frames=3)
+        time.sleep(0.7)
+
+    first, second = list(steps_of(work))[:2]
+    assert (first.fraction, first.files, first.facts) == (0.3, {"preview": "a.png"}, {"frames": 3})
+    assert (second.fraction, second.message, second.files, second.facts) == (0.3, "Fitting", {}, {})
+
+
+def test_an_unforeseen_error_is_told_without_its_details(caplog: pytest.LogCaptureFixture) -> None:
+    def work(report: Report) -> None:
+        raise KeyError("/home/secret/path")
+
+    with pytest.raises(gr.Error, match="should not have") as caught:
+        list(steps_of(work))
+    assert "secret" not in caught.value.message
+    assert "secret" in caplog.text
+
+
+def test_names_of_files_cannot_bring_markup_into_a_message() -> None:
+    def work(report: Report) -> None:
+        raise NoFaceError("There is no face in <img src=x onerror=alert(1)>.jpg; give a portrait.")
+
+    with pytest.raises(gr.Error) as caught:
+        list(steps_of(work))
+    assert not set("<>") & set(caught.value.message)
