@@ -200,3 +200,6 @@ def test_jitter_is_nothing_for_even_motion_and_four_amplitudes_for_a_tremor():
     assert metrics.jitter(even) == pytest.approx(0.0, abs=1e-5)
     assert metrics.jitter(tremor) == pytest.approx(2.0, rel=1e-5)
     assert metrics.jitter(even[:2]) == 0.0
+    cut_off = even.clone()
+    cut_off[10:] += 100.0
+    assert metrics.jitter(cut_off, torch.arange(20) != 10) == pytest.approx(0.0, abs=1e-5)

@@ -99,6 +99,11 @@ class Clip:
     notes: tuple[str, ...] = ()
 
     @property
+    def file_name(self) -> str:
+        """The name as that of a file."""
+        return re.sub(r"[^\w.+-]", "_", self.name)
+
+    @property
     def pictures(self) -> tuple[Path, ...]:
         """The pictures of the first recording; none where it is a video."""
         frames = self.recordings[0].frames if self.recordings else Path()
@@ -163,6 +168,23 @@ def _guarded(read: Callable[[Path], list[Clip]], root: Path) -> list[Clip]:
         return read(root)
     except FormatError as error:
         return [Clip(root.name, (), notes=(str(error),))]
+
+
+def recording_of(path: str | Path, fps: float = 25.0) -> Recording:
+    """One video, or one folder of pictures.
+
+    Raises:
+        InputError: it is neither.
+    """
+    path = Path(path)
+    if path.is_dir():
+        pictures, _ = _numbered(path)
+        if not pictures:
+            raise InputError(f"The folder {path} holds no pictures; give one that does, or a video.")
+        return Recording(pictures, fps=fps)
+    if not path.is_file():
+        raise InputError(f"There is nothing at {path}; give a video or a folder of pictures.")
+    return Recording(path, fps=fps)
 
 
 # -- layouts ----------------------------------------------------------------------------------------------------------

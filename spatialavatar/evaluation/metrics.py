@@ -34,6 +34,7 @@ __all__ = [
     "ms_ssim",
     "pose_distance",
     "psnr",
+    "require",
     "screen_aspect",
     "ssim",
 ]
@@ -76,7 +77,6 @@ METRICS: Final[dict[str, Metric]] = {
     "aspect": Metric("largest aspect", "", "lower", 1, "longest over shortest axis on screen of any Gaussian seen"),
     "avatar_seconds": Metric("avatar", "s", "lower", 1, "wall time from source pictures to the avatar"),
     "render_ms": Metric("render", "ms", "lower", 1, "median wall time of posing and rendering a frame"),
-    "memory_gb": Metric("memory", "GB", "lower", 2, "largest resident memory of the process so far"),
 }
 
 
@@ -116,6 +116,16 @@ def lpips(image: Tensor, target: Tensor) -> float:
     return shared_lpips()(image, target)
 
 
+def require() -> None:
+    """Open what the metrics need, so that what is missing is known before hours of work.
+
+    Raises:
+        MissingAssetError: a package or a weight file is missing.
+    """
+    _multiscale()
+    shared_lpips()
+
+
 def csim(first: np.ndarray, second: np.ndarray) -> float:
     """Cosine of two identity embeddings of length 1."""
     return float(first @ second)
@@ -142,8 +152,12 @@ def keypoint_distance(first: np.ndarray, second: np.ndarray) -> float:
     return float(np.linalg.norm(first[:, :2] - second[:, :2], axis=1).mean())
 
 
-def jitter(points: Tensor) -> float:
-    """Mean length of the second difference over time of points (T, L, 2), pixels; 0 for fewer than three frames."""
-    if len(points) < 3:
-        return 0.0
-    return float((points[2:] - 2.0 * points[1:-1] + points[:-2]).norm(dim=-1).mean())
+def jitter(points: Tensor, whole: Tensor | None = None) -> float:
+    """Mean length of the second difference over time of points (T, L, 2), pixels; 0 for fewer than three frames.
+
+    ``whole`` (T,) bool: only where three frames in a row have it do they count, so that neither gaps nor cuts do.
+    """
+    second = (points[2:] - 2.0 * points[1:-1] + points[:-2]).norm(dim=-1)
+    if whole is not None:
+        second = second[whole[2:] & whole[1:-1] & whole[:-2]]
+    return float(second.mean()) if second.numel() else 0.0

@@ -1,0 +1,163 @@
+"""A clip's frames, each with the renders of one or several methods: figures, the worst frames, a side-by-side video."""
+
+from __future__ import annotations
+
+import statistics
+from collections import defaultdict
+from collections.abc import Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from PIL import Image
+from torch import Tensor
+
+from spatialavatar.evaluation import metrics
+from spatialavatar.evaluation.judge import Face, Judge, Target, as_pixels, codes
+from spatialavatar.files import atomic_output
+from spatialavatar.head import HeadModel
+from spatialavatar.media import VideoWriter
+
+_WORST: Final = 4
+_ERROR_GAIN: Final = 4.0  # errors of a few grey levels are to be seen
+
+
+class Comparison:
+    """Collects frames one by one; use it as a context manager, so that the video is finished or removed."""
+
+    def __init__(
+        self,
+        judge: Judge,
+        head: HeadModel,
+        folder: Path,
+        name: str,
+        fps: float,
+        identity: np.ndarray | None = None,
+    ) -> None:
+        """Start a clip.
+
+        Args:
+            judge: compares pictures.
+            head: the head model whose codes AED and APD compare.
+            folder: where ``name``.mp4 and ``name``.png go.
+            name: of the clip.
+            fps: of the video; 0 makes none (photos).
+            identity: of the avatar's source, where targets show another person (cross-reenactment): the pictures are
+                then not compared, and CSIM is that with the source.
+        """
+        self._judge, self._head, self._folder, self._name, self._fps = judge, head, folder, name, fps
+        self._identity = identity
+        self._frames: dict[str, list[dict[str, Any]]] = defaultdict(list)
+        self._faces: dict[str, list[tuple[dict[str, Any], Face, Face, Tensor, float]]] = defaultdict(list)
+        self._worst: list[tuple[float, int | str, np.ndarray]] = []
+        self._stack = ExitStack()
+        self._writer: VideoWriter | None = None
+        self._files: list[str] = []
+
+    def __enter__(self) -> Comparison:
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._stack.__exit__(*error)
+
+    def add(
+        self,
+        frame: int | str,
+        target: Target,
+        renders: Mapping[str, Tensor],
+        shape: Tensor,
+        focal: float,
+        render_ms: Mapping[str, float] | None = None,
+    ) -> None:
+        """Compare one frame.
+
+        Args:
+            frame: its number, or a photo's name.
+            target: prepared by the judge.
+            renders: by method, (512, 512, 3) over white.
+            shape: (S,) identity with which codes are fitted, in target and render alike.
+            focal: of the camera, pixels of 512.
+            render_ms: milliseconds that each render took.
+        """
+        row = [as_pixels(target.image)]
+        shown = target.image
+        for method, render in renders.items():
+            shown = target.masked(render)
+            row.append(as_pixels(shown))
+            record: dict[str, Any] = {"frame": frame}
+            if self._identity is None:
+                record |= self._judge.pictures(shown, target)
+            face = self._judge.face(shown)
+            if face is not None and target.face is not None:
+                reference = target.face.identity if self._identity is None else self._identity
+                record["csim"] = metrics.csim(face.identity, reference)
+                if self._identity is None:
+                    record["akd"] = metrics.keypoint_distance(face.points, target.face.points)
+                self._faces[method].append((record, face, target.face, shape, focal))
+            if render_ms:
+                record["render_ms"] = render_ms[method]
+            self._frames[method].append(record)
+        error = (_ERROR_GAIN * (shown - target.image).abs()).clamp(0.0, 1.0)
+        badness = float((shown - target.image).abs().mean()) if self._identity is None else -record.get("csim", 0.0)
+        self._keep_worst(badness, frame, np.concatenate([*row, as_pixels(error)], axis=1))
+        if self._fps > 0:
+            self._write(np.concatenate(row, axis=1))
+
+    def finish(self, whole_clip: Mapping[str, Mapping[str, float]] | None = None) -> dict[str, Any]:
+        """The results by method, JSON-ready; video and picture are complete afterwards.
+
+        Args:
+            whole_clip: figures of each method that belong to no frame (jitter, seconds, ...).
+        """
+        self._stack.close()
+        if self._worst:
+            path = self._folder / f"{self._name}.png"
+            picture = np.concatenate([row[::2, ::2] for _, _, row in self._worst])
+            with atomic_output(path) as temporary:
+                Image.fromarray(np.ascontiguousarray(picture)).save(temporary)
+            self._files.append(path.name)
+        for pairs in self._faces.values():
+            self._compare_codes(pairs)
+        methods = {}
+        for method, records in self._frames.items():
+            means: dict[str, float] = {}
+            for name in metrics.METRICS:
+                values = [record[name] for record in records if name in record]
+                if values:
+                    means[name] = statistics.median(values) if name == "render_ms" else statistics.fmean(values)
+            means |= (whole_clip or {}).get(method, {})
+            lost = sum("csim" not in record for record in records)
+            methods[method] = {
+                "means": {name: round(value, 6) for name, value in means.items()},
+                "renders_without_a_face": lost,
+                "frames": [{k: round(v, 6) if isinstance(v, float) else v for k, v in r.items()} for r in records],
+            }
+        return {
+            "methods": methods,
+            "worst": [frame for _, frame, _ in self._worst],
+            "files": self._files,
+        }
+
+    def _compare_codes(self, pairs: list[tuple[dict[str, Any], Face, Face, Tensor, float]]) -> None:
+        """Fill in AED and APD; frames of one shape are fitted together."""
+        shapes = {id(shape): shape for *_, shape, _ in pairs}
+        for key, shape in shapes.items():
+            chosen = [pair for pair in pairs if id(pair[3]) == key]
+            focal = [pair[4] for pair in chosen]
+            rendered = codes(self._head, [pair[1] for pair in chosen], shape, focal)
+            wanted = codes(self._head, [pair[2] for pair in chosen], shape, focal)
+            aed, apd = metrics.expression_distance(rendered, wanted), metrics.pose_distance(rendered, wanted)
+            for (record, *_), expression, pose in zip(chosen, aed.tolist(), apd.tolist()):
+                record["aed"], record["apd"] = expression, pose
+
+    def _keep_worst(self, badness: float, frame: int | str, row: np.ndarray) -> None:
+        self._worst.append((badness, frame, row))
+        self._worst = sorted(self._worst, key=lambda item: -item[0])[:_WORST]
+
+    def _write(self, row: np.ndarray) -> None:
+        if self._writer is None:
+            path = self._folder / f"{self._name}.mp4"
+            self._writer = self._stack.enter_context(VideoWriter(path, (row.shape[1], row.shape[0]), self._fps, crf=23))
+            self._files.append(path.name)
+        self._writer.write(row)

@@ -1,0 +1,266 @@
+"""What each protocol makes from what and measures against what, on the example photos and clip."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import math
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from spatialavatar.errors import InputError, NoFaceError
+from spatialavatar.evaluation import protocols
+from spatialavatar.evaluation.comparison import Comparison
+from spatialavatar.evaluation.datasets import Clip, Recording, read_clips
+from spatialavatar.evaluation.judge import Judge, head_region
+from spatialavatar.evaluation.protocols import Bench, BenchConfig, held_out_from, measure
+from spatialavatar.media import VideoReader, read_image
+from spatialavatar.pipeline import default_model
+from spatialavatar.progress import silent
+from spatialavatar.records import Camera
+from spatialavatar.tracking import track_photo
+from spatialavatar.tracking.framing import CROP_SIZE
+from spatialavatar.tracking.networks import Networks
+
+SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"
+
+
+@pytest.fixture(scope="module")
+def networks() -> Networks:
+    return Networks(threads=2)
+
+
+@pytest.fixture
+def quick_mattes(monkeypatch):
+    """Everything is person and face skin: the matting network takes longest."""
+    whole = np.full((CROP_SIZE, CROP_SIZE), 255, np.uint8)
+    monkeypatch.setattr(protocols, "separate", lambda *_: (whole, np.full_like(whole, 3)))
+
+
+def bench(networks: Networks, folder: Path, protocol: str, **config: int) -> Bench:
+    return Bench(BenchConfig(protocol, **config), default_model(), networks, folder)
+
+
+def write_pictures(folder: Path, pictures: list[np.ndarray]) -> Clip:
+    folder.mkdir(parents=True)
+    paths = [folder / f"{index:03d}.png" for index in range(len(pictures))]
+    for path, picture in zip(paths, pictures):
+        Image.fromarray(picture).save(path)
+    return Clip(folder.name, (Recording(tuple(paths)),))
+
+
+def moods(examples: Path, count: int) -> list[np.ndarray]:
+    frames = []
+    for frame in VideoReader(examples / "clips" / "moods.mp4"):
+        frames.append(frame)
+        if len(frames) == count:
+            break
+    return frames
+
+
+# -- what counts ------------------------------------------------------------------------------------------------------
+
+
+def test_the_region_ends_a_fifth_of_the_face_below_the_chin_and_leaves_clothes_out():
+    points, segments = np.zeros((478, 2)), np.full((200, 100), 3, np.uint8)
+    points[10], points[152] = (50, 40), (50, 140)
+    segments[100:, 60:] = 4
+    region = head_region(segments, points)
+    assert region[:95].all()
+    assert region[159, :50].all()
+    assert not region[160:].any()
+    assert not region[110:, 58:].any()  # and a margin around the clothes
+
+
+def test_both_pictures_are_white_where_nothing_counts(networks, examples):
+    lake = read_image(examples / "portraits" / "lake.jpg")
+    track = track_photo(lake, default_model().head, networks=networks)
+    pixels = (track.images[0].numpy(), track.mattes[0].numpy(), track.segments[0].numpy())
+    target = Judge(networks).target(*pixels, track.landmarks[0].numpy())
+    outside = target.region == 0
+    assert 0.1 < outside.float().mean() < 0.6
+    assert (target.image[outside] == 1.0).all()
+    assert (target.masked(torch.zeros_like(target.image))[outside] == 1.0).all()
+    assert (target.image[5, 5] == 1.0).all()  # background
+    assert target.face is not None
+
+
+def test_a_perfect_render_is_perfect_and_another_persons_is_not(networks, examples, tmp_path):
+    head = default_model().head
+    pictures = {}
+    for name in ("lake.jpg", "street.jpg"):
+        pictures[name] = track_photo(read_image(examples / "portraits" / name), head, networks=networks)
+    track = pictures["street.jpg"]
+    target = Judge(networks).target(
+        track.images[0].numpy(), track.mattes[0].numpy(), track.segments[0].numpy(), track.landmarks[0].numpy()
+    )
+    swapped = pictures["lake.jpg"].images[0].float() / 255.0
+    with Comparison(Judge(networks), head, tmp_path, "street", 0.0) as comparison:
+        renders = {"same": target.image, "swapped": swapped}
+        comparison.add("street", target, renders, track.params.shape, float(track.camera.intrinsics[0, 0]))
+        methods = comparison.finish()["methods"]
+    same, other = methods["same"]["means"], methods["swapped"]["means"]
+    assert (same["psnr"], same["lpips"], same["akd"]) == (pytest.approx(100.0), 0.0, 0.0)
+    assert (same["ssim"], same["ms_ssim"], same["csim"]) == pytest.approx((1.0, 1.0, 1.0), abs=1e-4)
+    assert (same["aed"], same["apd"]) == (0.0, pytest.approx(0.0, abs=1e-3))
+    assert other["csim"] < 0.45
+    assert other["aed"] > 0.3  # one smiles, the other does not
+    assert other["apd"] > 5.0  # one tilts her head
+    assert other["psnr"] < 20.0
+    assert (tmp_path / "street.png").is_file()
+
+
+# -- protocols --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("quick_mattes")
+def test_self_measures_the_frames_after_the_first_but_no_damaged_one(networks, examples, tmp_path):
+    clip = write_pictures(tmp_path / "moods", moods(examples, 6))
+    clip.pictures[3].write_bytes(b"damaged")
+    result = measure(clip, bench(networks, tmp_path, "self", stride=2), [clip], silent)
+    records = result["methods"]["K = 1"]["frames"]
+    assert [record["frame"] for record in records] == [1, 5]
+    means = result["methods"]["K = 1"]["means"]
+    assert means["csim"] > 0.5
+    assert means["akd"] < 6.0
+    assert {"psnr", "ssim", "ms_ssim", "lpips", "aed", "apd", "jitter", "aspect", "avatar_seconds"} <= set(means)
+    assert any("003.png is not a photo" in note for note in result["notes"])
+    assert "1 of 3 target frames cannot be measured." in result["notes"]
+    assert (result["frames"], result["source"]) == (6, "frame 0")
+    video = VideoReader(tmp_path / "moods.mp4")
+    assert (video.size, len(list(video))) == ((1024, 512), 2)
+    json.dumps(result)
+
+
+@pytest.mark.usefixtures("quick_mattes")
+def test_cross_keeps_the_sources_identity_and_compares_no_pictures(networks, examples, tmp_path):
+    names = ("lake", "street")
+    clips = [
+        write_pictures(tmp_path / name, [read_image(examples / "portraits" / f"{name}.jpg")] * 2) for name in names
+    ]
+    result = measure(clips[0], bench(networks, tmp_path, "cross"), clips, silent)
+    means = result["methods"]["K = 1"]["means"]
+    assert result["notes"][0] == "Driven by street."
+    assert means["csim"] > 0.5
+    assert not {"psnr", "lpips", "akd"} & set(means)
+    with pytest.raises(InputError, match="needs two clips"):
+        measure(clips[0], bench(networks, tmp_path, "cross"), clips[:1], silent)
+
+
+def test_k_source_holds_every_photo_out_once(networks, examples, tmp_path):
+    lake = read_image(examples / "portraits" / "lake.jpg")
+    warm = np.clip(lake * [1.0, 0.9, 0.8], 0, 255).astype(np.uint8)
+    clip = write_pictures(tmp_path / "lake", [lake, warm])
+    result = measure(clip, bench(networks, tmp_path, "k-source"), [clip], silent)
+    records = result["methods"]["K = 1"]["frames"]
+    assert [record["frame"] for record in records] == ["000.png", "001.png"]
+    assert min(record["psnr"] for record in records) > 18.0  # the light's colour is matched
+    assert list(result["methods"]) == ["K = 1"]
+    with pytest.raises(InputError, match="no set of 2 to 12 photos"):
+        measure(Clip("clip", (Recording(tmp_path / "a.mp4"),)), bench(networks, tmp_path, "k-source"), [], silent)
+
+
+@pytest.mark.parametrize(("count", "own", "expected"), [(2000, None, 1650), (500, None, 400), (2000, 100, 100)])
+def test_what_is_held_out(count, own, expected):
+    assert held_out_from(Clip("clip", (), held_out_from=own), count) == expected
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("quick_mattes")
+def test_refined_learns_from_the_first_part_and_is_measured_on_the_rest(networks, examples, tmp_path):
+    clip = write_pictures(tmp_path / "moods", moods(examples, 12))
+    config = {"iterations": 12, "stride": 2, "train_frames": 8}
+    result = measure(clip, bench(networks, tmp_path, "refined", **config), [clip], silent)
+    assert list(result["methods"]) == ["K = 1", "refined"]
+    for method in result["methods"].values():
+        assert [record["frame"] for record in method["frames"]] == [10]
+    before, after = (result["methods"][name]["means"] for name in ("K = 1", "refined"))
+    assert after["psnr"] > before["psnr"]
+    assert after["avatar_seconds"] > before["avatar_seconds"]
+    assert result["notes"][-1] == "Held out: frames 10 to 11; refined on 8 of the 10 before them, 12 steps."
+
+
+@pytest.mark.slow
+def test_multi_view_finds_the_head_by_calibration_in_cameras_it_has_not_seen(networks, examples, tmp_path):
+    """Pictures rendered by known cameras, whose distances are written down a quarter too large."""
+    lake = track_photo(read_image(examples / "portraits" / "lake.jpg"), default_model().head, networks=networks)
+    avatar = default_model().generate(lake)
+    centre = lake.params.translation[0].numpy()
+    frames = []
+    for index, yaw in enumerate((0.0, 18.0, -14.0)):
+        turn, _ = cv2.Rodrigues(np.array([0.0, math.radians(yaw), 0.0]))
+        pose = np.eye(4)  # camera to world, looking along -z, turned about the head
+        pose[:3, :3] = turn
+        pose[:3, 3] = centre + turn @ -centre
+        world_to_camera = np.diag([1.0, -1.0, -1.0, 1.0]) @ np.linalg.inv(pose)
+        intrinsics = np.array([[1000.0, 0.0, 300.0], [0.0, 1000.0, 280.0], [0.0, 0.0, 1.0]])
+        camera = Camera(torch.from_numpy(intrinsics).float(), torch.from_numpy(world_to_camera).float(), 600, 560)
+        image, _ = avatar.render(lake.params, camera, torch.tensor([0.5, 0.6, 0.5]))
+        pose[:3, 3] *= 1.25
+        for step in range(2):
+            name = f"images/{step:05d}_{index:02d}.png"
+            (tmp_path / "set" / "306" / "images").mkdir(parents=True, exist_ok=True)
+            Image.fromarray((image.clamp(0, 1) * 255).byte().numpy()).save(tmp_path / "set" / "306" / name)
+            focal = {"fl_x": 1000.0, "fl_y": 1000.0, "cx": 300.0, "cy": 280.0}
+            place = {
+                "file_path": name,
+                "timestep_index": step,
+                "camera_index": index,
+                "transform_matrix": pose.tolist(),
+            }
+            frames.append(place | focal)
+    for part, chosen in (("train", [f for f in frames if f["camera_index"] == 0]), ("val", frames)):
+        (tmp_path / "set" / "306" / f"transforms_{part}.json").write_text(json.dumps({"frames": chosen}))
+    (clip,) = read_clips(tmp_path / "set")
+    result = measure(clip, bench(networks, tmp_path, "multi-view", stride=2), [clip], silent)
+    assert [record["frame"] for record in result["methods"]["K = 1"]["frames"]] == ["1/0", "2/0"]
+    note = result["notes"][-1]
+    assert "Source: 0; targets: 1, 2." in note
+    scale = float(note.split("multiplied by ")[1].split(",")[0])
+    assert scale == pytest.approx(0.8, rel=0.1)
+    means = result["methods"]["K = 1"]["means"]
+    assert means["akd"] < 6.0
+    assert means["apd"] < 5.0
+
+
+def test_a_clip_of_which_nothing_is_readable_says_why(networks, tmp_path):
+    prepared = bench(networks, tmp_path, "self")
+    with pytest.raises(InputError, match="laid out in no known way"):
+        measure(Clip("x", (), notes=("The folder x is laid out in no known way.",)), prepared, [], silent)
+    path = tmp_path / "broken.mp4"
+    path.write_bytes(b"no video")
+    with pytest.raises(InputError, match=r"broken\.mp4 is not a video"):
+        measure(Clip("broken", (Recording(path),)), prepared, [], silent)
+
+
+def test_a_clip_without_a_face_is_refused(networks, tmp_path):
+    clip = write_pictures(tmp_path / "grey", [np.full((96, 96, 3), 128, np.uint8)] * 3)
+    with pytest.raises(NoFaceError, match="show no usable face"):
+        measure(clip, bench(networks, tmp_path, "self"), [clip], silent)
+
+
+def test_peers_renders_are_paired_by_name_and_measured_alike(examples, tmp_path, capsys):
+    """A perfect peer, and one that lags a frame behind and lacks one picture."""
+    spec = importlib.util.spec_from_file_location("peer_compare", SCRIPTS / "peer_compare.py")
+    peer_compare = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(peer_compare)
+    frames = moods(examples, 4)
+    write_pictures(tmp_path / "truth", frames)
+    write_pictures(tmp_path / "perfect", frames)
+    late = write_pictures(tmp_path / "late", [cv2.resize(frame, None, fx=0.5, fy=0.5) for frame in frames])
+    late.pictures[3].unlink()
+    line = [str(tmp_path / "truth"), f"perfect={tmp_path / 'perfect'}", f"late={tmp_path / 'late'}"]
+    options = ["--out", str(tmp_path / "out"), "--stride", "2", "--cut-out"]
+    assert peer_compare.main([*line, *options]) == 0
+    results = json.loads((tmp_path / "out" / "compare.json").read_text())
+    assert "1 pictures are not in every folder" in results["notes"][0]
+    perfect, late_means = (results["methods"][name]["means"] for name in ("perfect", "late"))
+    assert perfect["psnr"] > 60.0 > late_means["psnr"]
+    assert perfect["csim"] > late_means["csim"]
+    assert "| perfect |" in capsys.readouterr().out
+    assert peer_compare.main([str(tmp_path / "none"), "a=b"]) == 1
