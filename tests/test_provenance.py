@@ -14,6 +14,7 @@ from safetensors import safe_open
 from spatialavatar import __version__, provenance
 from spatialavatar.avatar import Avatar
 from spatialavatar.driving import DriveConfig, drive
+from spatialavatar.export import save_ply
 from spatialavatar.media import VideoReader, VideoWriter, _ffmpeg
 from spatialavatar.motion import Motion
 
@@ -94,6 +95,11 @@ def test_an_avatars_preview_says_so(avatar: Avatar, tmp_path: Path) -> None:
         assert picture.info["Comment"] == provenance.STATEMENT
         assert provenance.SOURCE_TYPE in picture.info["XML:com.adobe.xmp"]
         assert picture.size == (512, 512)
+
+
+def test_a_ply_says_so_in_its_comments(avatar: Avatar, tmp_path: Path) -> None:
+    header = save_ply(avatar, tmp_path / "a.ply").read_bytes().partition(b"end_header")[0].decode("ascii").splitlines()
+    assert {f"comment {line}" for line in provenance.ply_comments()} <= set(header)
 
 
 def test_the_xmp_packet_is_well_formed() -> None:

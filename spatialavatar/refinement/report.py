@@ -15,6 +15,7 @@ from torch import Tensor
 from spatialavatar.avatar import Avatar
 from spatialavatar.errors import OutputError
 from spatialavatar.files import atomic_output
+from spatialavatar.provenance import save_png
 from spatialavatar.records import Track
 from spatialavatar.refinement.config import RefineConfig
 from spatialavatar.refinement.frames import split_frames
@@ -106,8 +107,7 @@ def write_preview(folder: str | Path, step: RefineStep) -> Path:
     """
     path = Path(folder) / f"preview_{step.iteration:05d}.png"
     if step.preview is not None:
-        with atomic_output(path) as temporary:
-            Image.fromarray(step.preview).save(temporary)
+        save_png(path, step.preview)
     return path
 
 
