@@ -248,7 +248,8 @@ def _relative_pose(track: Track, params: HeadParams, config: DriveConfig) -> tup
     turn = matrix_to_axis_angle(matrices @ home.T)
     torso = axis_angle_to_matrix((1.0 - config.neck_share) * turn)
     neck = matrix_to_axis_angle(torso.transpose(-1, -2) @ axis_angle_to_matrix(turn))
-    shift = params.translation - params.translation[seen].median(0).values
+    place = track.neutral_translation
+    shift = params.translation - (params.translation[seen].median(0).values if place is None else place)
     return matrix_to_axis_angle(torso), neck, shift.clamp(-config.max_shift, config.max_shift)
 
 

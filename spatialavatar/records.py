@@ -237,6 +237,7 @@ class Track(_Record):
         crop: (T, 4) x0, y0, x1, y1 of the crop in source pixels, or None.
         neutral_expression: (E + 9,) the clip's own neutral: expression, jaw (3), eyes (6); or None.
         neutral_rotation: (3,) head rotation that counts as facing the viewer, axis-angle; or None for the clip's mean.
+        neutral_translation: (3,) place that counts as the head's own, metres, world; or None for the clip's median.
         warnings: plain sentences about this input, for people.
         quality: how well each frame of a video was tracked, or None.
     """
@@ -254,6 +255,7 @@ class Track(_Record):
     crop: Tensor | None = None
     neutral_expression: Tensor | None = None
     neutral_rotation: Tensor | None = None
+    neutral_translation: Tensor | None = None
     warnings: tuple[str, ...] = ()
     quality: FrameQuality | None = None
 

@@ -12,6 +12,8 @@ from spatialavatar.errors import InputError
 from spatialavatar.progress import Progress, part
 
 if TYPE_CHECKING:
+    from spatialavatar.avatar import Avatar
+    from spatialavatar.driving import DriveConfig
     from spatialavatar.head import HeadModel
     from spatialavatar.records import Track
 
@@ -30,9 +32,15 @@ def declare(commands: Commands) -> None:
     )
     command.add_argument("avatar", type=Path, metavar="AVATAR", help="what 'generate' wrote, or you/name on the Hub")
     command.add_argument(
-        "--motion", type=Path, required=True, help="a video, a motion file (docs/motion.md), or a saved track"
+        "--motion",
+        type=Path,
+        required=True,
+        help="a video, a motion file (docs/motion.md), a saved track, or webcam (webcam:1 is the second camera)",
     )
-    command.add_argument("-o", "--output", type=Path, default=Path("driven.mp4"), help="default: %(default)s")
+    command.add_argument(
+        "-o", "--output", type=Path, help="default: driven.mp4; with webcam, a window where this machine has one"
+    )
+    command.add_argument("--seconds", type=float, help="how long to follow the webcam; default: till Ctrl-C or Esc")
     command.add_argument(
         "--strength", type=float, default=1.0, help="of the expression; 0 freezes the face, default: 1"
     )
@@ -90,7 +98,9 @@ def _drive(options: argparse.Namespace, progress: Progress) -> Outcome:
     from spatialavatar.avatar import Avatar
     from spatialavatar.driving import DriveConfig, drive
     from spatialavatar.motion import is_motion_file, read_motion
+    from spatialavatar.webcam import camera_number
 
+    camera = camera_number(str(options.motion))
     is_file = is_motion_file(options.motion)
     smoothing = options.smoothing
     if smoothing is None:
@@ -104,10 +114,12 @@ def _drive(options: argparse.Namespace, progress: Progress) -> Outcome:
         mark=options.mark,
     )
     avatar = Avatar.from_pretrained(options.avatar, head=_head(options))
+    if camera is not None:
+        return _drive_live(avatar, camera, options, config, progress)
     motion = options.motion
     if is_file and options.fps is not None:
         motion = read_motion(motion, avatar.head, options.fps)
-    report = drive(avatar, motion, options.output, config, audio=options.audio, progress=progress)
+    report = drive(avatar, motion, options.output or Path("driven.mp4"), config, audio=options.audio, progress=progress)
     facts = {
         "video": report.path,
         "frames": report.frames,
@@ -117,6 +129,28 @@ def _drive(options: argparse.Namespace, progress: Progress) -> Outcome:
     }
     sentence = f"{report.frames} frames, {report.held} held, {report.fps:g} frames per second."
     return Outcome([report.path], facts, notes=[*report.warnings, sentence])
+
+
+def _drive_live(
+    avatar: Avatar, camera: int, options: argparse.Namespace, config: DriveConfig, progress: Progress
+) -> Outcome:
+    from spatialavatar.webcam import Webcam, drive_live
+
+    with Webcam(camera) as frames:
+        report = drive_live(avatar, frames, options.output, config, seconds=options.seconds, progress=progress)
+    facts = {
+        "video": report.path,
+        "frames": report.frames,
+        "held": report.lost,
+        "seconds": report.seconds,
+        "tracking_ms": 1000 * report.tracking,
+        "rendering_ms": 1000 * report.rendering,
+    }
+    sentence = (
+        f"{report.frames} frames in {report.seconds:.0f} seconds, {report.lost} without a face; tracking took "
+        f"{1000 * report.tracking:.0f} ms a frame, rendering {1000 * report.rendering:.0f} ms."
+    )
+    return Outcome([report.path] if report.path else [], facts, notes=[sentence])
 
 
 def _track(options: argparse.Namespace, progress: Progress) -> Outcome:

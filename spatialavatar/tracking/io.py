@@ -29,8 +29,9 @@ _OPTIONAL: Final = (
     "crop",
     "neutral_expression",
     "neutral_rotation",
+    "neutral_translation",
 )
-_PER_CLIP: Final = ("neutral_expression", "neutral_rotation")
+_PER_CLIP: Final = ("neutral_expression", "neutral_rotation", "neutral_translation")
 _QUALITY: Final = tuple(field.name for field in fields(FrameQuality))
 
 

@@ -1,0 +1,267 @@
+"""Frames as they come from a camera: the video tracker's networks and fit, one frame at a time, without looking ahead.
+
+Every frame starts from the one before, and a causal one-euro filter takes the place of the zero-phase one. Identity and
+neutral are found in the first second, in which the person should look into the camera with a calm face; the neutral of
+a face that was not calm settles in the seconds after. Memory is constant.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from typing import Final, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from spatialavatar.head import HeadModel
+from spatialavatar.head.rotations import (
+    axis_angle_to_matrix,
+    matrix_to_axis_angle,
+    matrix_to_quat,
+    mean_rotation,
+    quat_to_matrix,
+)
+from spatialavatar.records import Camera, HeadParams, Track
+from spatialavatar.threads import one_torch_thread
+from spatialavatar.tracking.fit import FitConfig, Observations, fit_landmarks
+from spatialavatar.tracking.framing import CROP_SIZE, Crop, crop_around
+from spatialavatar.tracking.landmarker import FaceLandmarks
+from spatialavatar.tracking.networks import Networks
+from spatialavatar.tracking.neutral import neutral_of
+from spatialavatar.tracking.photos import shared_networks
+from spatialavatar.tracking.smoothing import OneEuro, OneEuroFilter
+
+State = Literal["calibrating", "tracked", "lost"]
+
+_CALIBRATION_FRAMES: Final = 12  # of the first second, evenly: a joint fit of them takes a sixth of a second
+_WARM_ITERATIONS: Final = 3  # from the frame before they come within 0.002 of the converged weights
+_MAX_ERROR: Final = 0.12  # as for videos: mean landmark error, part of the eye distance
+_LONGEST_STEP: Final = 0.25  # seconds; after a longer gap the filters start anew
+_SETTLING: Final = (0.3, 0.01)  # units a second by which the neutral moves at first and after a while
+_SETTLING_TIME: Final = 5.0  # seconds that "at first" lasts
+_RADIANS: Final = 0.3  # of jaw or eye that are as much as a full unit
+_FILTERS: Final = {
+    "expression": OneEuro(4.0, 12.0),
+    "rotation": OneEuro(1.5, 12.0),
+    "translation": OneEuro(1.5, 60.0),
+    "jaw": OneEuro(4.0, 60.0),
+    "eyes": OneEuro(4.0, 30.0),
+}
+"""Quicker than those of videos: what runs one way only lags, and a blink is over in five frames."""
+
+
+@dataclass(frozen=True)
+class LiveFrame:
+    """What is known after a frame.
+
+    Attributes:
+        state: ``calibrating`` in the first second with a face, then ``tracked``; ``lost`` where no face is seen.
+        params: one frame, held from the frame before where the face is lost; None before the first face.
+        landmarks: (478, 2) pixels of the frame; None where no face is seen.
+        blendshapes: (52,) scores of the network; None where no face is seen.
+        seconds: how long the frame took.
+    """
+
+    state: State
+    params: HeadParams | None
+    landmarks: np.ndarray | None
+    blendshapes: np.ndarray | None
+    seconds: float
+
+
+class LiveTracker:
+    """Tracks one person in frames that come one by one."""
+
+    def __init__(
+        self,
+        head: HeadModel,
+        fps: float = 30.0,
+        *,
+        shape: Tensor | None = None,
+        calibration: float = 1.0,
+        networks: Networks | None = None,
+        config: FitConfig | None = None,
+    ) -> None:
+        """Start without having seen anything.
+
+        Args:
+            head: the head model.
+            fps: frames per second, where :meth:`update` is not told the time.
+            shape: (S,) identity of the person, where it is known; by default it is fitted.
+            calibration: seconds with a face in which identity and neutral are found.
+            networks: opened networks to use again.
+            config: weights of the fit.
+        """
+        self.head = head
+        self.camera: Camera = Camera.frontal(CROP_SIZE)
+        self._fps, self._calibration = fps, calibration
+        self._networks = networks or shared_networks()
+        self._config = config or FitConfig()
+        self._known_shape = shape
+        self._crop: Crop | None = None
+        self._found: FaceLandmarks | None = None
+        self._raw: HeadParams | None = None
+        self._params: HeadParams | None = None
+        self._filters: dict[str, OneEuroFilter] = {}
+        self._clock = self._last = 0.0
+        self.recalibrate()
+
+    def recalibrate(self) -> None:
+        """Find identity and neutral anew in the next second."""
+        self._shape = self._known_shape
+        self._samples: list[tuple[np.ndarray, np.ndarray]] = []
+        self._seen_for = self._settled_for = 0.0
+        self._neutral: Tensor | None = None
+        self._facing: Tensor | None = None
+        self._place: Tensor | None = None
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether identity and neutral are known."""
+        return self._neutral is not None
+
+    def update(self, frame: np.ndarray, at: float | None = None) -> LiveFrame:
+        """Track the next frame.
+
+        Args:
+            frame: (H, W, 3) uint8 sRGB, the same size every time.
+            at: its time in seconds; by default the frames come evenly.
+
+        Raises:
+            InputError: the frame is no picture.
+        """
+        start = time.perf_counter()
+        self._clock = self._clock + 1.0 / self._fps if at is None else at
+        step = self._clock - self._last
+        self._last = self._clock
+        if not 0.0 < step <= _LONGEST_STEP:
+            step = 1.0 / self._fps
+            self._filters.clear()
+        found = self._networks.landmarker.track(frame, self._found)
+        self._found = found
+        if found is None:
+            return self._lost(start)
+        if self._crop is None:
+            self._crop = crop_around(found.points)
+            self.camera = self._crop.camera()
+        points = self._crop.to_crop(found.points[:, :2])
+        with one_torch_thread():
+            if not self._follow(points, found.blendshapes, step):
+                return self._lost(start)
+        state = "tracked" if self.calibrated else "calibrating"
+        seconds = time.perf_counter() - start
+        return LiveFrame(state, self._params, found.points[:, :2], found.blendshapes, seconds)
+
+    def track(self) -> Track | None:
+        """The last frame as a Track of one frame, for driving; None before the first face.
+
+        Once calibrated it carries the person's neutral expression, rotation and place.
+        """
+        if self._params is None:
+            return None
+        return Track(
+            params=self._params,
+            camera=self.camera,
+            fps=self._fps,
+            head_id=self.head.id,
+            confidence=torch.tensor([0.0 if self._raw is None else 1.0]),
+            neutral_expression=self._neutral,
+            neutral_rotation=self._facing,
+            neutral_translation=self._place,
+        )
+
+    def resting(self) -> Track:
+        """The head at rest before the camera as a Track of one frame, for driving while nothing is known."""
+        return Track(
+            params=self.head.neutral().to("cpu"),
+            camera=self.camera,
+            fps=self._fps,
+            head_id=self.head.id,
+            confidence=torch.zeros(1),
+        )
+
+    def _lost(self, start: float) -> LiveFrame:
+        self._raw = None
+        self._filters.clear()
+        return LiveFrame("lost", self._params, None, None, time.perf_counter() - start)
+
+    def _follow(self, points: np.ndarray, scores: np.ndarray, step: float) -> bool:
+        """Fit and filter one frame; False where the head does not fit what was seen."""
+        if not self.calibrated:
+            self._calibrate(points, scores, step)
+        observed = self._observed([(points, scores)])
+        warm = replace(self._config, iterations=_WARM_ITERATIONS) if self._raw is not None else self._config
+        fit = fit_landmarks(self.head, observed, shape=self._shape, start=self._raw, config=warm)
+        if not float(fit.error[0]) < _MAX_ERROR:
+            return False
+        self._raw = fit.params
+        self._params = self._filtered(fit.params, step)
+        if self._neutral is not None:
+            self._neutral = self._settled(self._neutral, fit.params, step)
+        return True
+
+    def _settled(self, neutral: Tensor, params: HeadParams, step: float) -> Tensor:
+        """The neutral a small step nearer to what is seen.
+
+        Named units and the jaw rest at their lowest, so theirs only sinks: a smile that lasts is a smile. The gaze and
+        statistical coefficients go both ways.
+        """
+        away = torch.cat([params.expression, params.jaw, params.eyes], 1)[0] - neutral
+        first, later = _SETTLING
+        self._settled_for += step
+        rate = torch.full_like(away, max(later, first / (1.0 + self._settled_for / _SETTLING_TIME)))
+        rate[-9:] *= _RADIANS
+        if self.head.has_named_units:
+            resting = slice(None, -8)  # all but the jaw's turn and the gaze
+            rate[resting] *= away[resting] < 0
+        return neutral + torch.minimum(rate * step, away.abs()) * away.sign()
+
+    def _calibrate(self, points: np.ndarray, scores: np.ndarray, step: float) -> None:
+        """Take in a frame of the first second; at its end say who it is and what the resting face is."""
+        if self._shape is None:  # a first guess from one frame, so that there is a head at once
+            self._shape = fit_landmarks(self.head, self._observed([(points, scores)]), config=self._config).params.shape
+        if self._seen_for >= len(self._samples) * self._calibration / _CALIBRATION_FRAMES:
+            self._samples.append((points, scores))
+        self._seen_for += step
+        if self._seen_for < self._calibration:
+            return
+        observed = self._observed(self._samples)
+        params = fit_landmarks(self.head, observed, shape=self._known_shape, config=self._config).params
+        self._shape = params.shape
+        self._neutral = neutral_of(params, torch.ones(len(params)), self.head.has_named_units)
+        self._facing = matrix_to_axis_angle(mean_rotation(axis_angle_to_matrix(params.rotation)))
+        self._place = params.translation.median(0).values
+        self._samples.clear()
+        self._raw = None  # another shape: start afresh
+        self._filters.clear()
+
+    def _observed(self, samples: list[tuple[np.ndarray, np.ndarray]]) -> Observations:
+        return Observations(
+            points=torch.from_numpy(np.stack([points for points, _ in samples])),
+            blendshapes=torch.from_numpy(np.stack([scores for _, scores in samples])),
+            principal_point=torch.full((2,), CROP_SIZE / 2),
+            focal=self.camera.intrinsics[0, 0].expand(len(samples)),
+        )
+
+    def _filtered(self, params: HeadParams, step: float) -> HeadParams:
+        """One frame after the causal filters; the rotation as a quaternion of continuous sign, as for videos."""
+        quat = 2.0 * matrix_to_quat(axis_angle_to_matrix(params.rotation))
+        if self._params is not None:
+            before = matrix_to_quat(axis_angle_to_matrix(self._params.rotation))
+            quat = torch.where((quat * before).sum(-1, keepdim=True) < 0, -quat, quat)
+        values = {
+            "expression": params.expression,
+            "rotation": quat,
+            "translation": params.translation,
+            "jaw": params.jaw,
+            "eyes": params.eyes,
+        }
+        smooth = {}
+        for name, value in values.items():
+            causal = self._filters.setdefault(name, OneEuroFilter(1.0 / step, _FILTERS[name]))
+            causal.fps = 1.0 / step
+            smooth[name] = causal(value)
+        smooth["rotation"] = matrix_to_axis_angle(quat_to_matrix(smooth["rotation"]))
+        return params.replace(**smooth)

@@ -1,0 +1,221 @@
+"""Drive an avatar from a camera: frames in, frames out, to a file or to a window, as fast as this machine can."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+import cv2
+import numpy as np
+
+from spatialavatar.avatar import Avatar
+from spatialavatar.driving import DriveConfig, drive_frames
+from spatialavatar.errors import InputError
+from spatialavatar.media import VideoWriter, check_writable
+from spatialavatar.progress import Progress, silent
+from spatialavatar.provenance import marked
+from spatialavatar.render import best_device
+from spatialavatar.tracking.live import LiveTracker
+
+NAME: Final = "webcam"
+"""What ``drive --motion`` calls the camera; ``webcam:1`` is the second one."""
+
+_RATE: Final = 25.0  # of the video that is written; frames are repeated or left out to keep the camera's time
+_WIDTH, _HEIGHT = 640, 480
+_ESCAPE: Final = 27
+_TITLE: Final = "SpatialAvatar"
+
+
+class Camera(Protocol):
+    """What frames come from: iterating gives (seconds since the start, (H, W, 3) uint8 sRGB)."""
+
+    def __iter__(self) -> Iterator[tuple[float, np.ndarray]]: ...
+
+
+class Webcam:
+    """A camera of this machine, opened by OpenCV; always gives the newest picture. Use it as a context manager."""
+
+    def __init__(self, number: int = 0) -> None:
+        """Open camera ``number``.
+
+        Raises:
+            InputError: there is no such camera, or it gives no picture.
+        """
+        level = cv2.utils.logging.getLogLevel()
+        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # it would say in its own words what we say
+        try:
+            self._capture: Any = cv2.VideoCapture(number)
+            self._capture.set(cv2.CAP_PROP_FRAME_WIDTH, _WIDTH)
+            self._capture.set(cv2.CAP_PROP_FRAME_HEIGHT, _HEIGHT)
+            self._capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)
+            works = self._capture.isOpened() and self._capture.read()[0]
+        finally:
+            cv2.utils.logging.setLogLevel(level)
+        if not works:
+            self.close()
+            raise InputError(
+                f"Camera {number} of this machine gives no picture; plug one in and allow its use, or drive with a "
+                "video: --motion clip.mp4."
+            )
+
+    def __iter__(self) -> Iterator[tuple[float, np.ndarray]]:
+        """Yield frames until the camera ends."""
+        start = time.perf_counter()
+        while True:
+            good, frame = self._capture.read()
+            if not good:
+                return
+            yield time.perf_counter() - start, cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
+
+    def __enter__(self) -> Webcam:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let the camera go."""
+        self._capture.release()
+
+
+@dataclass(frozen=True)
+class LiveReport:
+    """What a live drive did.
+
+    Attributes:
+        path: the video; None where it was shown in a window.
+        frames: camera frames.
+        lost: those without a face.
+        seconds: camera time.
+        tracking: median seconds a frame that tracking took.
+        rendering: the same of rendering.
+    """
+
+    path: Path | None
+    frames: int
+    lost: int
+    seconds: float
+    tracking: float
+    rendering: float
+
+
+def camera_number(motion: str) -> int | None:
+    """The number of the camera that ``webcam`` or ``webcam:N`` names; None where it names something else.
+
+    Raises:
+        InputError: what follows the colon is no number.
+    """
+    name, colon, number = motion.partition(":")
+    if name != NAME:
+        return None
+    if colon and not number.isdecimal():
+        raise InputError(f"{motion!r} names no camera; use webcam, or webcam:1 for the second one.")
+    return int(number or 0)
+
+
+def drive_live(
+    avatar: Avatar,
+    camera: Camera,
+    out: str | Path | None = None,
+    config: DriveConfig | None = None,
+    *,
+    seconds: float | None = None,
+    progress: Progress | None = None,
+) -> LiveReport:
+    """Render ``avatar`` moving like the person before ``camera``, until it ends, for ``seconds``, or till interrupted.
+
+    In the first second, in which the person's face is learned, the avatar rests.
+
+    Args:
+        avatar: who moves.
+        camera: a :class:`Webcam`.
+        out: the mp4 to write; None shows a window, which Esc closes.
+        config: how the performance is carried over; smoothing and absolute driving are not used.
+        seconds: when to stop.
+        progress: called with (fraction, message).
+
+    Raises:
+        InputError: there are no windows here and no ``out``; or no frame came.
+        OutputError: ``out`` cannot be written.
+    """
+    config = config or DriveConfig()
+    report = progress or silent
+    avatar = avatar.to(best_device())
+    tracker = LiveTracker(avatar.head)
+    times: dict[str, list[float]] = {"track": [], "render": []}
+    lost, at = 0, 0.0
+    with _file(Path(out), config.size) if out is not None else _window() as show:
+        try:
+            for at, frame in camera:
+                if seconds is not None and at >= seconds:
+                    break
+                result = tracker.update(frame, at)
+                lost += result.state == "lost"
+                start = time.perf_counter()
+                picture = _rendered(avatar, tracker, config)
+                times["track"].append(result.seconds)
+                times["render"].append(time.perf_counter() - start)
+                if not show(picture, at):
+                    break
+                report(min(1.0, at / seconds) if seconds else 0.0, f"{_word(result.state)}, second {at:.0f}")
+        except KeyboardInterrupt:
+            pass  # the way to end it; what there is is kept
+        if not times["track"]:
+            raise InputError("The camera gave no picture; drive with a video: --motion clip.mp4.")
+    median = {name: float(np.median(values)) for name, values in times.items()}
+    return LiveReport(
+        None if out is None else Path(out), len(times["track"]), lost, at, median["track"], median["render"]
+    )
+
+
+def _rendered(avatar: Avatar, tracker: LiveTracker, config: DriveConfig) -> np.ndarray:
+    """The avatar as the person is now; at rest until it is known what that is."""
+    track = tracker.track() if tracker.calibrated else None
+    if track is None:
+        track = tracker.resting()
+    picture = next(drive_frames(avatar, track.to(avatar.shape.device), config))
+    return marked(picture) if config.mark else picture
+
+
+def _word(state: str) -> str:
+    return {"calibrating": "Look into the camera with a calm face", "tracked": "Tracking", "lost": "No face"}[state]
+
+
+@contextmanager
+def _file(path: Path, size: int) -> Iterator[Any]:
+    """Something to call with (picture, seconds) that writes a video at a constant rate and returns True."""
+    check_writable(path)
+    with VideoWriter(path, (size, size), _RATE, synthetic=True) as writer:
+
+        def show(picture: np.ndarray, at: float) -> bool:
+            while writer.frame_count <= at * _RATE:
+                writer.write(picture)
+            return True
+
+        yield show
+
+
+@contextmanager
+def _window() -> Iterator[Any]:
+    """Something to call with (picture, seconds) that shows it and returns False when the window is closed."""
+    try:
+        cv2.namedWindow(_TITLE)
+    except cv2.error as error:
+        raise InputError(
+            "This OpenCV cannot open a window; write a video with -o out.mp4, or install opencv-python in place of "
+            "opencv-python-headless."
+        ) from error
+
+    def show(picture: np.ndarray, at: float) -> bool:
+        cv2.imshow(_TITLE, cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+        key = cv2.waitKey(1) & 0xFF
+        return key not in (_ESCAPE, ord("q")) and cv2.getWindowProperty(_TITLE, cv2.WND_PROP_VISIBLE) >= 1
+
+    try:
+        yield show
+    finally:
+        cv2.destroyWindow(_TITLE)

@@ -1,0 +1,215 @@
+"""Live tracking: what a camera's frames become, one by one, without looking ahead, and what an avatar makes of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from spatialavatar.driving import DriveConfig, retarget
+from spatialavatar.errors import InputError
+from spatialavatar.head import HeadModel
+from spatialavatar.head.arkit import ARKIT_INDEX
+from spatialavatar.media import VideoReader
+from spatialavatar.records import Camera, HeadParams
+from spatialavatar.tracking.landmarker import FaceLandmarks
+from spatialavatar.tracking.live import LiveTracker
+from spatialavatar.webcam import camera_number, drive_live
+
+from .puppet_head import make_puppet_head
+
+FPS = 25
+PICTURE = np.zeros((512, 512, 3), dtype=np.uint8)
+
+
+@pytest.fixture(scope="module")
+def puppet() -> HeadModel:
+    return make_puppet_head()
+
+
+class Puppeteer:
+    """In place of the networks: landmarks and scores of a puppet that performs; None where it hides."""
+
+    def __init__(
+        self, head: HeadModel, jaw: torch.Tensor, smile: float | torch.Tensor = 0.0, hidden: range = range(0)
+    ) -> None:
+        count = len(jaw)
+        shape = torch.tensor([0.8, -0.5, 0.3, 0.0, 0.6, -0.2, 0.1, 0.4])
+        expression = torch.zeros(count, head.expression_count)
+        expression[:, 0] = smile
+        params = head.neutral(count).replace(
+            shape=shape,
+            expression=expression,
+            translation=torch.tensor([[0.0, 0.0, -0.7]]).repeat(count, 1),
+            jaw=torch.stack([0.3 * jaw, 0 * jaw, 0 * jaw], 1),
+        )
+        self._points = Camera.frontal().project(head.landmarks(head.vertices(params), 478)).numpy()
+        self._scores = torch.zeros(count, 52)
+        self._scores[:, ARKIT_INDEX["jawOpen"]] = jaw
+        self._scores[:, ARKIT_INDEX["mouthSmileLeft"]] = smile
+        self._hidden, self._next = hidden, 0
+        self.landmarker = self
+
+    def track(self, frame: np.ndarray, previous: FaceLandmarks | None) -> FaceLandmarks | None:
+        index, self._next = self._next, self._next + 1
+        if index in self._hidden:
+            return None
+        points = np.concatenate([self._points[index], np.zeros((478, 1))], 1).astype(np.float32)
+        return FaceLandmarks(points, 1.0, self._scores[index].numpy())
+
+
+def lag(late: np.ndarray, early: np.ndarray, reach: int = 6) -> int:
+    """Frames by which ``late`` follows ``early``: where their correlation is largest."""
+    late, early = late - late.mean(), early - early.mean()
+
+    def fit(shift: int) -> float:
+        first, last = max(shift, 0), len(late) + min(shift, 0)
+        return float((late[first:last] * early[first - shift : last - shift]).mean())
+
+    return max(range(-reach, reach + 1), key=fit)
+
+
+def test_identity_and_neutral_are_known_after_a_second(puppet: HeadModel) -> None:
+    tracker = LiveTracker(puppet, FPS, networks=Puppeteer(puppet, torch.zeros(40), smile=0.5))
+    states = [tracker.update(PICTURE).state for _ in range(40)]
+    assert states[:20] == ["calibrating"] * 20
+    assert states[-10:] == ["tracked"] * 10
+
+
+def test_a_resting_smile_leaves_the_avatar_at_rest(puppet: HeadModel) -> None:
+    tracker = LiveTracker(puppet, FPS, networks=Puppeteer(puppet, torch.zeros(40), smile=0.5))
+    for _ in range(40):
+        frame = tracker.update(PICTURE)
+    assert float(frame.params.expression[0, 0]) > 0.3
+    avatar = SimpleNamespace(
+        head=puppet, shape=puppet.neutral().shape, identity=lambda: puppet.identity(puppet.neutral().shape)
+    )
+    params, _ = retarget(tracker.track(), avatar, DriveConfig())
+    assert float(params.expression.abs().max()) < 0.03
+    assert float(params.jaw.abs().max()) < 0.01
+    assert float((params.rotation + params.neck).abs().max()) < 0.01
+
+
+def test_a_smile_during_calibration_does_not_stay_the_neutral(puppet: HeadModel) -> None:
+    smile = torch.cat([torch.full((30,), 0.6), torch.zeros(90)])
+    tracker = LiveTracker(puppet, FPS, networks=Puppeteer(puppet, torch.zeros(120), smile))
+    rest = [tracker.track().neutral_expression for _ in range(120) if tracker.update(PICTURE)]
+    assert float(rest[29][0]) > 0.4
+    assert float(rest[-1][0]) < 0.1
+
+
+def test_a_jaw_that_opens_is_seen_without_delay(puppet: HeadModel) -> None:
+    jaw = torch.zeros(70)
+    for first in (35, 48, 60):  # as fast as speech: open and shut in a fifth of a second
+        jaw[first : first + 5] = torch.tensor([0.4, 0.8, 1.0, 0.8, 0.4])
+    tracker = LiveTracker(puppet, FPS, networks=Puppeteer(puppet, jaw))
+    found = np.array([float(tracker.update(PICTURE).params.jaw[0, 0]) for _ in range(70)])
+    assert abs(lag(found[30:], jaw[30:].numpy())) <= 1
+    assert found.max() > 0.2  # 0.3 radians were performed
+
+
+def test_a_hidden_face_is_lost_held_and_found_again(puppet: HeadModel) -> None:
+    tracker = LiveTracker(puppet, FPS, networks=Puppeteer(puppet, torch.zeros(60), hidden=range(40, 50)))
+    frames = [tracker.update(PICTURE) for _ in range(60)]
+    assert {frame.state for frame in frames[40:50]} == {"lost"}
+    assert {frame.state for frame in frames[50:]} == {"tracked"}
+    assert frames[45].landmarks is None
+    torch.testing.assert_close(frames[45].params.translation, frames[39].params.translation)
+
+
+def test_before_the_first_face_there_is_nothing(puppet: HeadModel) -> None:
+    tracker = LiveTracker(puppet, FPS, networks=Puppeteer(puppet, torch.zeros(3), hidden=range(3)))
+    assert tracker.update(PICTURE).params is None
+    assert tracker.track() is None
+    assert len(tracker.resting()) == 1
+
+
+def test_nothing_grows_with_the_number_of_frames(puppet: HeadModel) -> None:
+    tracker = LiveTracker(puppet, FPS, networks=Puppeteer(puppet, torch.zeros(80)))
+
+    def tensors() -> int:
+        held = [value for value in vars(tracker).values() if isinstance(value, (list, dict))]
+        return sum(len(value) for value in held)
+
+    sizes = [tensors() for _ in range(80) if tracker.update(PICTURE)]
+    assert max(sizes) <= 20
+    assert sizes[40] == sizes[-1]
+
+
+def test_gaps_in_time_start_the_filters_anew(puppet: HeadModel) -> None:
+    jaw = torch.cat([torch.zeros(40), torch.ones(5)])
+    tracker = LiveTracker(puppet, FPS, networks=Puppeteer(puppet, jaw))
+    for index in range(40):
+        tracker.update(PICTURE, index / FPS)
+    after = tracker.update(PICTURE, 10.0)
+    assert float(after.params.jaw[0, 0]) > 0.2
+
+
+class Clip:
+    """A camera that plays a video."""
+
+    def __init__(self, path: Path, count: int) -> None:
+        self._path, self._count = path, count
+
+    def __iter__(self) -> Iterator[tuple[float, np.ndarray]]:
+        reader = VideoReader(self._path)
+        for index, frame in enumerate(islice(reader, self._count)):
+            yield index / reader.fps, frame
+
+
+@pytest.mark.slow
+def test_blinks_and_jaw_of_a_clip_come_within_two_frames(examples: Path, repository: Path) -> None:
+    head = HeadModel.load(repository / "weights" / "head")
+    tracker = LiveTracker(head)
+    frames = [tracker.update(frame, at) for at, frame in Clip(examples / "clips" / "moods.mp4", 160)]
+    assert all(frame.state != "lost" for frame in frames)
+    frames = frames[40:]
+    scores = np.stack([frame.blendshapes for frame in frames])
+    params = HeadParams.cat([frame.params for frame in frames])
+    blink = params.expression[:, head.expressions.index("eyeBlinkLeft")].numpy()
+    assert abs(lag(blink, scores[:, ARKIT_INDEX["eyeBlinkLeft"]])) <= 2
+    assert abs(lag(params.jaw[:, 0].numpy(), scores[:, ARKIT_INDEX["jawOpen"]])) <= 2
+
+
+def test_a_camera_drives_an_avatar_into_a_video_that_keeps_its_time(
+    puppet: HeadModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from spatialavatar import webcam
+
+    from .test_avatar import make_ball_avatar
+
+    avatar = make_ball_avatar()
+
+    class Still(LiveTracker):
+        def update(self, frame: np.ndarray, at: float | None = None):
+            return SimpleNamespace(state="lost", seconds=0.01)
+
+    monkeypatch.setattr(webcam, "LiveTracker", lambda head: Still(head, networks=Puppeteer(puppet, torch.zeros(1))))
+    slow = [(index / 8, PICTURE) for index in range(16)]  # two seconds at 8 frames a second
+    report = drive_live(avatar, slow, tmp_path / "out.mp4", DriveConfig(size=64), seconds=1.5)
+    assert (report.frames, report.lost) == (12, 12)
+    video = VideoReader(tmp_path / "out.mp4")
+    assert sum(1 for _ in video) / video.fps == pytest.approx(1.4, abs=0.1)
+
+
+def test_a_camera_that_shows_nothing_leaves_no_video(tmp_path: Path) -> None:
+    from .test_avatar import make_ball_avatar
+
+    with pytest.raises(InputError, match="no picture"):
+        drive_live(make_ball_avatar(), [], tmp_path / "out.mp4", DriveConfig(size=64))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("name", "number"), [("webcam", 0), ("webcam:2", 2), ("clip.mp4", None), ("webcam.mp4", None)])
+def test_cameras_are_named_by_a_word(name: str, number: int | None) -> None:
+    assert camera_number(name) == number
+
+
+def test_a_wrong_camera_name_is_refused() -> None:
+    with pytest.raises(InputError, match="names no camera"):
+        camera_number("webcam:front")
