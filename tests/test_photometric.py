@@ -178,6 +178,6 @@ def test_an_avatar_of_other_colours_is_fitted_to_the_clip_before_it_judges(avata
     )
     track = off(filmed(avatar, frames=9))
     plain = align(dull, track)
-    fitted = photometric_pass(dull, track, steps=15)
+    fitted = photometric_pass(dull, track, steps=10)
     assert float(fitted.after.mean()) < 0.9 * float(plain.after.mean())
     assert "9 of 9 frames were aligned" in str(fitted)

@@ -667,7 +667,7 @@ def test_an_interrupted_command_goes_on_where_it_was(files, tmp_path, monkeypatc
     from spatialavatar.refinement import loop
 
     avatar, clip, output = files
-    line = ["refine", avatar, clip, "-o", output, "--iterations", "12", "--size", "64"]
+    line = ["refine", avatar, clip, "-o", output, "--iterations", "12", "--size", "64", "--no-photometric"]
     assert cli.main([*line, "--resume"]) == 1
     assert "no interrupted run" in capsys.readouterr().err
     step = loop._Run.step

@@ -51,7 +51,10 @@ def declare(commands: Commands) -> None:
     )
     command.add_argument("--report", type=Path, metavar="DIR", help="write previews, pictures and figures here")
     command.add_argument(
-        "--photometric", action="store_true", help="first move the tracked heads onto the pictures, pixel by pixel"
+        "--photometric",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="first move the tracked heads onto the pictures, default: yes",
     )
 
     command = commands.add(
@@ -86,6 +89,7 @@ def _refine(options: argparse.Namespace, progress: Progress) -> Outcome:
     from spatialavatar.avatar import Avatar
     from spatialavatar.media import check_writable
     from spatialavatar.refinement import RefineConfig, photometric_pass, refine, write_report
+    from spatialavatar.refinement.photometric import SHORT_REFINEMENT
     from spatialavatar.refinement.report import write_preview
 
     config = RefineConfig(iterations=options.iterations, size=options.size, holdout=options.holdout)
@@ -99,7 +103,13 @@ def _refine(options: argparse.Namespace, progress: Progress) -> Outcome:
     curve, notes = [], []
     track = _pictures(options.video, part(progress, 0.0, 0.2 if options.photometric else 0.3))
     if options.photometric:
-        aligned = photometric_pass(avatar, track, holdout=options.holdout, progress=part(progress, 0.2, 0.3))
+        aligned = photometric_pass(
+            avatar,
+            track,
+            holdout=options.holdout,
+            steps=min(SHORT_REFINEMENT, options.iterations),
+            progress=part(progress, 0.2, 0.3),
+        )
         track, notes = aligned.track, [str(aligned)]
     with closing(refine(avatar, track, config, checkpoint=checkpoint, minutes=options.minutes)) as steps:
         for step in steps:

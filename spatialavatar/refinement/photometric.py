@@ -39,7 +39,10 @@ from spatialavatar.render import rasterize
 from spatialavatar.render.mesh import rasterize_mesh
 from spatialavatar.threads import one_torch_thread
 
-_RIGID, _JAW = 6, 3  # rotation and translation; the jaw's angles
+SHORT_REFINEMENT = 150
+"""Steps in which an avatar gets used to a clip, before heads are aligned by it."""
+
+_JAW = 3  # angles
 _STEPS = {"jaw": 0.02, "unit": 0.1}  # of the differences that tell how the surface follows
 _SOLID = 0.95  # matte and render cover a pixel that is compared at least so far
 _FEWEST = 150  # compared pixels with fewer of which a frame says nothing
@@ -168,7 +171,7 @@ def photometric_pass(
     config: PhotometricConfig | None = None,
     *,
     holdout: float = 0.0,
-    steps: int = 150,
+    steps: int = SHORT_REFINEMENT,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Alignment:
@@ -271,6 +274,7 @@ class _Aligner:
         # The neck bends where the track has none, and what hangs below it is no head.
         self._of_head = ~avatar.head.part_faces(*({"neck"} & set(avatar.head.parts)))
         self._units = _units(avatar.head, config)
+        self._marked = bool(avatar.head.landmark_embeddings)
         self._prior = self._by_kind("sigma").pow(-2)
         # A correction wanders: its variance grows with time.
         step = 25.0 / track.fps if track.fps > 0 else 1.0
@@ -344,15 +348,17 @@ class _Aligner:
         return vertices[0], (vertices[1:] - vertices[0]) / steps[:, None, None]
 
     def _centre(self, vertices: Tensor) -> Tensor:
-        """(3,) middle of the face, world."""
-        return self._landmarks(vertices).mean(0)
+        """(3,) middle of the face, world; of the head where it has no landmarks."""
+        return (self._landmarks(vertices) if self._marked else vertices).mean(0)
 
     def _landmarks(self, values: Tensor) -> Tensor:
         """Vertex values (V, 3) at the head's landmarks (L, 3)."""
-        return self._head.landmarks(values, max(self._head.landmark_embeddings, default=478))
+        return self._head.landmarks(values, max(self._head.landmark_embeddings))
 
     def _landmark_information(self, vertices: Tensor, directions: Tensor, centre: Tensor) -> Tensor:
-        """(P, P): how firmly the landmarks of a frame hold its parameters."""
+        """(P, P): how firmly the landmarks of a frame hold its parameters; 0 where the head has none."""
+        if not self._marked:
+            return torch.zeros(len(self._prior), len(self._prior), dtype=torch.float64)
         points = self._landmarks(vertices)
         moves = self._landmarks(_with_rigid(vertices, directions, centre))
         pixels = self._track.camera.project(points)
