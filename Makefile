@@ -19,7 +19,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_AR
 export TOKENIZERS_PARALLELISM := false
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format app clean
+.PHONY: help demo test ci-browser lint format app clean
 
 help:
 	@sed -n '3,6s/^#   //p' Makefile
@@ -27,8 +27,15 @@ help:
 demo: $(VENV)/stamp-base
 	$(BIN)/spatialavatar demo --output outputs
 
-test: $(VENV)/stamp-dev
+test: $(VENV)/stamp-dev ci-browser
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+# The page is tested in a browser where there is one. Only a CI machine that is Debian's and runs as root gets one
+# installed; no other machine is touched.
+ci-browser:
+	@if [ "$$CI" = true ] && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && ! command -v chromium >/dev/null; then \
+	  { apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core; } >/dev/null 2>&1 \
+	  || echo "Chromium could not be installed: the tests of the page in a browser are skipped."; fi
 
 lint: $(VENV)/stamp-dev
 	$(BIN)/ruff check .

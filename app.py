@@ -11,9 +11,8 @@ os.environ.setdefault("NUMBA_DISABLE_CUDA", "1")
 import spaces  # noqa: F401 - before torch, which it prepares for ZeroGPU
 
 from spatialavatar_app.backend import load_models
-from spatialavatar_app.endpoints import launch_arguments
-from spatialavatar_app.page import build_demo
+from spatialavatar_app.page import build_demo, launch_options
 
 if __name__ == "__main__":
     load_models()
-    build_demo().launch(**launch_arguments(), theme="soft")
+    build_demo().launch(**launch_options())

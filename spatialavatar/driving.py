@@ -11,7 +11,7 @@ Two ways to carry a performance over:
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -173,6 +173,7 @@ def drive(
     audio: str | Path | None = None,
     device: torch.device | str | None = None,
     progress: Progress | None = None,
+    watch: Callable[[np.ndarray], None] | None = None,
 ) -> DriveReport:
     """Render ``avatar`` moving like ``motion`` into the video ``out``.
 
@@ -184,6 +185,7 @@ def drive(
         audio: a file whose sound goes into the video; overrides the driver's own.
         device: where to render; by default on a CUDA device where a renderer works there, else on the CPU.
         progress: called with (fraction, message).
+        watch: called with every frame (H, W, 3) uint8 as it is written, for a preview.
 
     Raises:
         OutputError: ``out`` cannot be written; nothing has been rendered then.
@@ -201,7 +203,10 @@ def drive(
     frames = drive_frames(avatar.to(device or best_device()), track, config)
     with VideoWriter(out, (config.size, config.size), track.fps, audio_from=audio, synthetic=True) as writer:
         for count, frame in enumerate(frames, 1):
-            writer.write(marked(frame) if config.mark else frame)
+            shown = marked(frame) if config.mark else frame
+            writer.write(shown)
+            if watch is not None:
+                watch(shown)
             rendering(count / len(track), f"Rendering frame {count} of {len(track)}")
     held = int((track.confidence <= 0).sum())
     return DriveReport(out, len(track), track.fps, held, track.warnings)

@@ -9,14 +9,17 @@ from __future__ import annotations
 
 import math
 import os
+import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import spaces
+from PIL import Image
 
 from spatialavatar.avatar import Avatar
 from spatialavatar.diagnostics import avatar_facts
@@ -28,12 +31,15 @@ from spatialavatar.motion import is_motion_file, read_motion, write_motion
 from spatialavatar.pipeline import default_model, generate
 from spatialavatar.progress import part
 from spatialavatar.provenance import save_png
+from spatialavatar.records import Track
 from spatialavatar.refinement import RefineConfig, refine
 from spatialavatar.refinement.report import write_preview
 from spatialavatar.render import best_device, warmup
 from spatialavatar.tracking import load_track, save_track, track, track_video
+from spatialavatar.tracking.overlay import draw
 from spatialavatar_app.checks import MAX_REFINE_FRAMES, MAX_VIDEO_SECONDS
 from spatialavatar_app.steps import Report, Steps, steps_of
+from spatialavatar_app.still import StillRequest, still_picture
 
 EXPORTS = {
     "avatar": "avatar.safetensors",
@@ -47,6 +53,7 @@ text that goes with it."""
 
 _AVATAR = EXPORTS["avatar"]
 _MOST_FRAMES = round(60 * MAX_VIDEO_SECONDS)
+_PREVIEW_SECONDS = 0.7
 _GPU_START = 15.0  # seconds to fork, to reach the GPU and to compile its kernels
 _GPU_FRAME = 0.02  # seconds to render and encode a picture of 512 x 512
 _GPU_ITERATION = 0.04  # seconds of a refinement's step at 512 x 512
@@ -143,7 +150,10 @@ class ExportRequest:
 
 @dataclass(frozen=True)
 class Backend:
-    """The pieces of work; each yields steps, the last of which names the files that it wrote."""
+    """The pieces of work; each yields steps, the last of which names the files that it wrote.
+
+    The last two answer at once, on the processor.
+    """
 
     generate: Callable[[GenerateRequest], Steps]
     refine: Callable[[RefineRequest], Steps]
@@ -151,6 +161,7 @@ class Backend:
     track: Callable[[TrackRequest], Steps]
     export: Callable[[ExportRequest], Steps]
     avatar_facts: Callable[[str], dict[str, Any]] = avatar_facts
+    still: Callable[[StillRequest], bytes] = still_picture
 
 
 def default_backend() -> Backend:
@@ -181,10 +192,14 @@ def load_models() -> str | None:
 
 
 def generate_steps(request: GenerateRequest) -> Steps:
-    """Photos to an ``avatar`` file and its ``preview``."""
+    """Photos to an ``avatar`` file and its ``preview``; on the way, ``seen_0`` ... show what was found on them."""
 
     def work(report: Report) -> None:
-        avatar = generate(list(request.photos), progress=report)
+        def tracked(tracks: Sequence[Track]) -> None:
+            files = {f"seen_{i}": _save_seen(track, request.folder, f"seen_{i}.jpg") for i, track in enumerate(tracks)}
+            report(0.5, "Found the face", files, photos=[list(track.warnings) for track in tracks])
+
+        avatar = generate(list(request.photos), progress=report, tracked=tracked)
         report(1.0, "Done", _results(avatar, request.folder), warnings=list(avatar.info.get("warnings", ())))
 
     yield from steps_of(work)
@@ -294,7 +309,7 @@ def _gpu_seconds(work: float) -> int:
 
 @spaces.GPU(duration=render_seconds)
 def render_steps(request: DriveRequest, tracked: str, sound: str | None, frames: int, start: float) -> Steps:
-    """Render the ``video`` of a drive.
+    """Render the ``video`` of a drive; on the way, a ``preview`` is now and then the frame that was just made.
 
     Args:
         request: the drive.
@@ -311,7 +326,23 @@ def render_steps(request: DriveRequest, tracked: str, sound: str | None, frames:
         out = Path(request.folder) / "driven.mp4"
         motion = load_track(tracked)
         Path(tracked).unlink()
-        done = drive(Avatar.load(request.avatar), motion, out, config, audio=sound, progress=part(report, start, 1.0))
+        at, due = (start, "Rendering"), time.monotonic()
+
+        def progress(fraction: float, message: str) -> None:
+            nonlocal at
+            at = fraction, message
+            report(fraction, message)
+
+        def watch(frame: np.ndarray) -> None:
+            nonlocal due
+            if time.monotonic() >= due:
+                preview = Path(request.folder) / "frame.jpg"
+                Image.fromarray(frame).save(preview, quality=80)
+                report(*at, {"preview": str(preview)})
+                due = time.monotonic() + _PREVIEW_SECONDS
+
+        avatar = Avatar.load(request.avatar)
+        done = drive(avatar, motion, out, config, audio=sound, progress=part(progress, start, 1.0), watch=watch)
         facts = {"frames": done.frames, "fps": done.fps, "held": done.held, "warnings": list(done.warnings)}
         report(1.0, "Done", {"video": str(done.path)}, **facts)
 
@@ -361,3 +392,12 @@ def _results(avatar: Avatar, folder: str | Path) -> dict[str, str]:
     """Write what the page and the endpoints give of a new avatar: the file and a picture."""
     preview = save_png(Path(folder) / "preview.png", avatar.preview())
     return {"avatar": str(avatar.save(Path(folder) / _AVATAR)), "preview": str(preview)}
+
+
+def _save_seen(track: Track, folder: str, name: str) -> str:
+    """A tracked photo with the face's outlines drawn on it."""
+    path = Path(folder) / name
+    assert track.images is not None  # a photo's track has them
+    assert track.landmarks is not None
+    Image.fromarray(draw(track.images[0].numpy(), track.landmarks[0].numpy())).save(path, quality=85)
+    return str(path)

@@ -1,126 +1,95 @@
-"""The page: photos to an avatar, and the avatar driven by a motion. Holds no maths; ``endpoints`` does the asking."""
+"""The page that people see: a stage with the avatar, and four steps beside it. Holds no maths.
+
+Each step is a module of its own: ``create``, ``sharpen``, ``drive``, ``take_away``; ``stage`` is what they share.
+"""
 
 from __future__ import annotations
 
+from typing import Any
+
 import gradio as gr
 
+from spatialavatar_app import create, drive, sharpen, take_away
 from spatialavatar_app.backend import Backend, default_backend
-from spatialavatar_app.endpoints import EXAMPLES, GPU_QUEUE, MOTIONS, PORTRAITS, Service, add_endpoints
+from spatialavatar_app.endpoints import add_endpoints, launch_arguments
+from spatialavatar_app.fragments import STATIC, static_text
 from spatialavatar_app.sessions import MAX_AGE, Sessions
+from spatialavatar_app.stage import STEPS, Page, Stage
+from spatialavatar_app.where import what_runs_where
 
-SIZES = (256, 512, 768)
-
-INTRODUCTION = """
-# SpatialAvatar
-One to four photos of a person become a 3D head that moves like a video or a motion file tells it to.
-Use pictures of people who agree to it. Uploads and results are deleted after an hour.
-[How it works](https://arxiv.org/abs/2606.15659)
-"""
+# What gradio's own parts say, in our words.
+_WORDS = {
+    "upload_text.drop_gallery": "Drop photos here",
+    "upload_text.drop_video": "Drop a video here",
+    "upload_text.drop_file": "Drop the file here",
+    "upload_text.click_to_upload": "choose from this device",
+    "common.webcam": "Use the camera",
+}
+_BUILDERS = {"create": create.build, "sharpen": sharpen.build, "drive": drive.build, "keep": take_away.build}
 
 
 def build_demo(backend: Backend | None = None) -> gr.Blocks:
-    """The page, on ``backend`` (by default this package)."""
-    service = Service(backend or default_backend())
-
-    def make_avatar(photos: list[tuple[str, str | None]] | None, progress: gr.Progress = gr.Progress()):  # noqa: ANN202
-        """Make an avatar from one to four photos of one person.
-
-        Args:
-            photos: the photos, in any order.
-        """
-        for step in service.generate([path for path, _ in photos or ()]):
-            progress(step.fraction, desc=step.message)
-            yield step.files.get("avatar", gr.skip()), step.files.get("preview", gr.skip())
-
-    def drive_avatar(  # noqa: ANN202
-        avatar: str | None,
-        motion: str,
-        own_motion: str | None,
-        strength: float,
-        smoothing: float,
-        relative: bool,
-        size: int,
-        progress: gr.Progress = gr.Progress(),
-    ):
-        """Make an avatar move.
-
-        Args:
-            avatar: an avatar file.
-            motion: one of the example motions, used where no own motion is given.
-            own_motion: a driving video, or a motion file (.json, .csv).
-            strength: of the expression; 0 freezes the face, 1 is as performed.
-            smoothing: of a driving video's motion; 0 is none.
-            relative: move relative to the driver's neutral face and pose.
-            size: width and height of the video in pixels.
-        """
-        for step in service.drive(avatar, own_motion or motion, strength, smoothing, relative, size):
-            progress(step.fraction, desc=step.message)
-            yield step.files.get("video", gr.skip())
-
+    """The page, on ``backend`` (by default this package), and the endpoints for programs."""
     with gr.Blocks(title="SpatialAvatar", analytics_enabled=False, delete_cache=(600, int(MAX_AGE))) as demo:
-        gr.Markdown(INTRODUCTION)
-        with gr.Row():
-            with gr.Column():
-                label = "1 · Photos of one person (1 to 4)"
-                photos = gr.Gallery(
-                    label=label, type="filepath", file_types=["image"], columns=4, height=300, fit_columns=False
-                )
-                gr.Examples(
-                    [[[str(EXAMPLES / "portraits" / name)]] for name in PORTRAITS.values()],
-                    inputs=[photos],
-                    example_labels=list(PORTRAITS),
-                    cache_examples=False,
-                    label="Example photos",
-                )
-                with gr.Row():
-                    make = gr.Button("Make the avatar", variant="primary")
-                    stop_making = gr.Button("Stop")
-            with gr.Column():
-                preview = gr.Image(
-                    label="2 · Avatar", interactive=False, height=300, format="png", buttons=["download", "fullscreen"]
-                )
-                avatar = gr.File(label="Avatar file (keep it, or upload one)", file_types=[".safetensors"], height=130)
-        with gr.Row():
-            with gr.Column():
-                motion = gr.Radio(list(MOTIONS), value="Talk", label="3 · Motion")
-                own_motion = gr.File(
-                    label="or your own: a video, or a motion file", file_types=["video", ".json", ".csv"], height=150
-                )
-                with gr.Accordion("Settings", open=False):
-                    strength = gr.Slider(0.0, 2.0, 1.0, step=0.05, label="Strength of the expression")
-                    smoothing = gr.Slider(0.0, 5.0, 1.0, step=0.1, label="Smoothing of a video's motion")
-                    relative = gr.Checkbox(True, label="Relative to the driver's neutral face and pose")
-                    size = gr.Dropdown(SIZES, value=512, label="Size of the video")
-                with gr.Row():
-                    move = gr.Button("Make it move", variant="primary")
-                    stop_moving = gr.Button("Stop")
-            with gr.Column():
-                video = gr.Video(label="4 · Video", interactive=False, autoplay=True, loop=True, height=420)
-
-        making = make.click(
-            make_avatar,
-            [photos],
-            [avatar, preview],
-            api_visibility="private",
-            concurrency_id=GPU_QUEUE,
-            concurrency_limit=1,
-        )
-        moving = move.click(
-            drive_avatar,
-            [avatar, motion, own_motion, strength, smoothing, relative, size],
-            [video],
-            api_visibility="private",
-            concurrency_id=GPU_QUEUE,
-            concurrency_limit=1,
-        )
-        stop_making.click(None, cancels=[making], api_visibility="private")
-        stop_moving.click(None, cancels=[moving], api_visibility="private")
-
-        sessions = Sessions(demo.upload_file_set)
-        add_endpoints(service, sessions)
-
-        def leave(request: gr.Request) -> None:
-            sessions.close(request.session_hash)
-
-        demo.unload(leave)
+        page = Page(backend or default_backend(), Sessions(demo.upload_file_set))
+        gr.HTML(static_text("header.html"), js_on_load=static_text("theme.js"), elem_id="sa-header")
+        with gr.Row(elem_id="bench"):
+            with gr.Column(scale=5, min_width=300, elem_id="stage"):
+                page.stage = Stage()
+            with gr.Column(scale=6, min_width=300, elem_id="panel"), gr.Tabs(elem_id="steps") as page.steps:
+                for name, label in STEPS.items():
+                    page.tabs[name] = gr.Tab(label, id=name, interactive=name == "create", render_children=True)
+                # The last step first: what it offers changes with what the others make.
+                for name in reversed(STEPS):
+                    with page.tabs[name]:
+                        _BUILDERS[name](page)
+        gr.HTML(static_text("footer.html").replace("{where}", what_runs_where()), elem_id="sa-footer")
+        add_endpoints(page.service, page.sessions)
+        demo.unload(page.leave)
     return demo
+
+
+def launch_options() -> dict[str, Any]:
+    """Arguments of ``launch``: what the page needs, and what safety and privacy ask for."""
+    return {
+        **launch_arguments(),
+        "theme": _theme(),
+        "css_paths": [STATIC / "page.css"],
+        "footer_links": [],
+        "i18n": gr.I18n(en=_WORDS),
+        "favicon_path": str(STATIC / "favicon.svg"),
+    }
+
+
+def _theme() -> gr.themes.Base:
+    """Quiet colours, round corners, and letters that gradio serves itself: nothing is fetched from elsewhere."""
+    font = (
+        gr.themes.LocalFont("Source Sans Pro"),
+        gr.themes.LocalFont("Quicksand", weights=(700,)),
+        "system-ui",
+        "sans-serif",
+    )
+    theme = gr.themes.Base(primary_hue="teal", neutral_hue="slate", radius_size="lg", text_size="md", font=font)
+    return theme.set(
+        body_background_fill="#f6f8f9",
+        body_background_fill_dark="#0f151b",
+        block_background_fill_dark="#18212a",
+        block_radius="18px",
+        block_border_color="#dfe5ea",
+        block_border_color_dark="#2b3742",
+        button_primary_background_fill="#0f766e",
+        button_primary_background_fill_hover="#115e59",
+        button_primary_background_fill_dark="#5eead4",
+        button_primary_background_fill_hover_dark="#99f6e4",
+        button_primary_text_color="#ffffff",
+        button_primary_text_color_dark="#0b2a27",
+        slider_color="#0f766e",
+        slider_color_dark="#5eead4",
+        checkbox_background_color_selected="#0f766e",
+        checkbox_background_color_selected_dark="#0f766e",
+        color_accent="#0f766e",
+        body_text_color_subdued="#55636f",
+        body_text_color_subdued_dark="#a9b7c2",
+        block_info_text_color="#55636f",
+        block_info_text_color_dark="#a9b7c2",
+    )

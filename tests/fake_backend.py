@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,8 +24,8 @@ from spatialavatar_app.backend import (
     RefineRequest,
     TrackRequest,
 )
-from spatialavatar_app.endpoints import launch_arguments
 from spatialavatar_app.steps import Step, Steps
+from spatialavatar_app.still import StillRequest
 
 from .test_avatar import make_ball_avatar
 
@@ -34,6 +35,7 @@ class FakeBackend:
 
     Attributes:
         requests: what was asked for, in order.
+        stills: what pictures were asked for, in order.
         stopped: when work was closed before its end, seconds of the monotonic clock.
         endless: work does not end while this is true.
         error: what work raises after its first step.
@@ -41,6 +43,7 @@ class FakeBackend:
 
     def __init__(self) -> None:
         self.requests: list[Any] = []
+        self.stills: list[StillRequest] = []
         self.stopped: list[float] = []
         self.endless = False
         self.error: BaseException | None = None
@@ -69,16 +72,34 @@ class FakeBackend:
         Image.new("RGB", (8, 8), (0, 200, 0)).save(preview)
         return {"avatar": str(avatar), "preview": str(preview)}
 
+    def _picture(self, folder: str, name: str) -> str:
+        path = Path(folder) / name
+        Image.new("RGB", (64, 64), (0, 120, 200)).save(path)
+        return str(path)
+
+    def still(self, request: StillRequest) -> bytes:
+        """A picture whose colour tells how far the mouth is open."""
+        self.stills.append(request)
+        picture = io.BytesIO()
+        red = round(255 * request.face["units"].get("jawOpen", 0.0))
+        Image.new("RGBA", (64, 64), (red, 0, 0, 255)).save(picture, "webp", lossless=True)
+        return picture.getvalue()
+
     def generate(self, request: GenerateRequest) -> Steps:
         """A ball."""
         yield from self._steps(request, "Finding the face")
         # The avatar says which photos it was made of, so that a test can tell whose it is.
         names = [Path(path).name for path in request.photos]
+        seen = {f"seen_{i}": self._picture(request.folder, f"seen_{i}.jpg") for i in range(len(names))}
+        yield Step(0.5, "Found the face", seen, {"photos": [[f"{name} is small."] for name in names]})
         yield Step(1.0, "Done", self._avatar(request.folder), {"warnings": [f"Made of {', '.join(names)}."]})
 
     def refine(self, request: RefineRequest) -> Steps:
         """The same ball."""
         yield from self._steps(request, "Refining")
+        for count in range(10, 60, 10):
+            files = self._avatar(request.folder) if count == 30 else {}
+            yield Step(count / 100, "Refining", files, {"iteration": count, "losses": {"l1": 1.0 / count}})
         yield Step(1.0, "Done", self._avatar(request.folder), {"iterations": request.iterations, "warnings": []})
 
     def drive(self, request: DriveRequest) -> Steps:
@@ -114,6 +135,7 @@ class FakeBackend:
             self.track,
             self.export,
             avatar_facts=lambda path: {"avatar": Path(path).name},
+            still=self.still,
         )
 
 
@@ -147,7 +169,7 @@ class RunningApp:
 @contextmanager
 def running_app(folder: Path) -> Iterator[RunningApp]:
     """Run the page and the endpoints on a fake backend, with its files under ``folder``."""
-    from spatialavatar_app.page import build_demo
+    from spatialavatar_app.page import build_demo, launch_options
 
     patch = pytest.MonkeyPatch()
     cache = folder / "cache"
@@ -155,7 +177,7 @@ def running_app(folder: Path) -> Iterator[RunningApp]:
     patch.setenv("GRADIO_HEARTBEAT_INTERVAL", "0.5")  # how soon a client's leaving is noticed
     fake = FakeBackend()
     demo = build_demo(fake.backend())
-    _, url, _ = demo.launch(prevent_thread_lock=True, quiet=True, **launch_arguments())
+    _, url, _ = demo.launch(prevent_thread_lock=True, quiet=True, **launch_options())
     try:
         yield RunningApp(url, cache, folder / "downloads", fake)
     finally:

@@ -177,3 +177,10 @@ def test_a_still_over_white_is_the_frame_of_the_video(avatar):
     assert still[0, 0, 3] == 0
     assert still[32, 32, 3] == 255
     assert abs(over_white - frame).max() <= 2.0
+
+
+def test_a_watcher_sees_every_frame_of_the_video(avatar, tmp_path):
+    seen = []
+    drive(avatar, make_track(avatar), tmp_path / "out.mp4", STILL, watch=seen.append)
+    assert len(seen) == len(list(VideoReader(tmp_path / "out.mp4")))
+    assert seen[0].shape == (64, 64, 3)

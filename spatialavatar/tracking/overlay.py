@@ -61,7 +61,7 @@ def draw(image: np.ndarray, landmarks: np.ndarray, *, color: tuple[int, int, int
     # Pixel centres lie at + 0.5 here and at whole numbers in OpenCV.
     fixed = np.round((points - 0.5) * 2**_SUBPIXEL).astype(np.int32)
     size = np.ptp(points[list(FACE_OVAL)], axis=0).max()
-    width = max(1, round(size / 160))
+    width = max(1, round(size / 110))
     lines, dots = image.copy(), image.copy()
     style = {"color": color, "lineType": cv2.LINE_AA, "shift": _SUBPIXEL}
     for closed, paths in ((False, _OPEN), (True, _CLOSED)):
@@ -69,7 +69,7 @@ def draw(image: np.ndarray, landmarks: np.ndarray, *, color: tuple[int, int, int
     for iris in (IRIS_RIGHT, IRIS_LEFT):
         radius = np.linalg.norm(points[list(iris[1:])] - points[iris[0]], axis=1).mean()
         cv2.circle(lines, fixed[iris[0]].tolist(), round(radius * 2**_SUBPIXEL), thickness=width, **style)
-    dot = round(max(0.8, size / 260) * 2**_SUBPIXEL)
+    dot = round(max(0.8, size / 220) * 2**_SUBPIXEL)
     for centre in fixed.tolist():
         cv2.circle(dots, centre, dot, thickness=cv2.FILLED, **style)
     return cv2.addWeighted(cv2.addWeighted(lines, 0.7, dots, 0.3, 0.0), 0.9, image, 0.1, 0.0)

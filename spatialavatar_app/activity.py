@@ -1,0 +1,131 @@
+"""A piece of work on the page: the button that starts it, the one that stops it, and how far it is in between."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import gradio as gr
+
+from spatialavatar_app.endpoints import GPU_QUEUE
+from spatialavatar_app.fragments import notice, progress_bar
+from spatialavatar_app.steps import Step
+
+Updates = dict[Any, Any]
+"""New values by component; components that are not named stay as they are."""
+Work = Callable[..., Iterator[tuple[Step, Updates]]]
+"""Called with the request and the inputs' values; yields how far it is, and what to show."""
+
+_ESTIMATE_FROM = 0.15  # part of the work after which the time left can be told
+_log = logging.getLogger(__name__)
+
+
+class Activity:
+    """The two buttons and the bar; made where they are to stand on the page.
+
+    Args:
+        label: of the button that starts.
+        done: the sentence that tells the end.
+        stopped: the sentence after a stop.
+    """
+
+    def __init__(self, label: str, done: str, stopped: str = "Stopped.") -> None:
+        self._done, self._stopped = done, stopped
+        with gr.Row(elem_classes="sa-actions", equal_height=True):
+            self.start = gr.Button(label, variant="primary")
+            self.bar = gr.HTML("", visible=False)
+            self.stop = gr.Button("Stop", visible=False, elem_classes="sa-stop", min_width=100, scale=0)
+        self.note = gr.HTML("")
+
+    @property
+    def outputs(self) -> list[Any]:
+        """The components that every run changes."""
+        return [self.start, self.stop, self.bar, self.note]
+
+    def resting(self, message: str = "", kind: str = "good") -> Updates:
+        """The updates that end a run."""
+        return {
+            self.start: gr.Button(visible=True),
+            self.stop: gr.Button(visible=False),
+            self.bar: gr.HTML(visible=False),
+            self.note: notice(message, kind) if message else "",
+        }
+
+    def on(
+        self,
+        triggers: Sequence[Any],
+        work: Work,
+        inputs: Sequence[Any],
+        outputs: Sequence[Any],
+        *,
+        stopped: Callable[..., Updates] | None = None,
+        stopped_inputs: Sequence[Any] = (),
+    ) -> None:
+        """Run ``work`` when one of ``triggers`` fires.
+
+        Args:
+            triggers: events, such as ``activity.start.click``.
+            work: what to do.
+            inputs: components whose values it gets.
+            outputs: components that it may change.
+            stopped: gives further updates after a stop.
+            stopped_inputs: components whose values it gets.
+        """
+
+        def wait() -> Updates:
+            return {
+                self.start: gr.Button(visible=False),
+                self.stop: gr.Button(visible=True),
+                self.bar: gr.HTML(progress_bar(0.0, "Waiting for a free place"), visible=True),
+                self.note: "",
+            }
+
+        def run(request: gr.Request, *values: Any) -> Iterator[Updates]:
+            began = time.monotonic()
+            try:
+                for step, updates in work(request, *values):
+                    left = _time_left(step.fraction, time.monotonic() - began)
+                    yield {self.bar: progress_bar(step.fraction, step.message, left), **updates}
+            except gr.Error as error:
+                yield self.resting(error.message, "problem")
+            except Exception:
+                _log.exception("The work behind the page failed")
+                yield self.resting("Something went wrong here, and it was not your fault. Please try again.", "problem")
+            else:
+                yield self.resting(self._done)
+
+        def stop(*values: Any) -> Updates:
+            return {**self.resting(self._stopped, "stopped"), **(stopped(*values) if stopped else {})}
+
+        private: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+        event = gr.on(list(triggers), wait, None, self.outputs, queue=False, **private).then(
+            run,
+            list(inputs),
+            [*self.outputs, *outputs],
+            concurrency_id=GPU_QUEUE,
+            concurrency_limit=1,
+            **private,
+        )
+        self.stop.click(
+            stop,
+            list(stopped_inputs),
+            [*self.outputs, *outputs],
+            cancels=[event],
+            queue=False,
+            **private,
+        )
+
+
+def _time_left(fraction: float, elapsed: float) -> str:
+    """A plain estimate from the time so far; nothing where it would be a guess."""
+    if not _ESTIMATE_FROM <= fraction < 1.0 or elapsed < 2.0:
+        return ""
+    seconds = elapsed * (1.0 - fraction) / fraction
+    if seconds < 5.0:
+        return "a few seconds left"
+    if seconds < 55.0:
+        return f"about {5 * round(seconds / 5)} seconds left"
+    minutes = max(1, round(seconds / 60.0))
+    return f"about {minutes} minute{'s' * (minutes > 1)} left"

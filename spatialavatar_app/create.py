@@ -1,0 +1,119 @@
+"""Step 1 of the page: photos to an avatar."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from spatialavatar_app import fragments
+from spatialavatar_app.activity import Activity, Updates
+from spatialavatar_app.endpoints import EXAMPLES, PORTRAITS
+from spatialavatar_app.stage import Page
+from spatialavatar_app.steps import Step
+
+_INTRODUCTION = """
+## Start with a photo
+One clear photo of a face is enough. Two to four, from different sides, make it more alike.
+"""
+_TIPS = """
+* Look towards the camera; a little to the side is fine.
+* Even light. No sunglasses, no hand before the face.
+* The face should be large in the picture: a selfie is better than a group photo.
+* More than one photo? All of the same person, with the same haircut.
+"""
+_CONSENT = "This is me, or the person has agreed to it."
+
+Photos = list[tuple[str, str | None]] | None
+
+
+def build(page: Page) -> None:
+    """Make the step and connect it."""
+    gr.Markdown(_INTRODUCTION)
+    photos = gr.Gallery(
+        label="Photos of one person",
+        type="filepath",
+        file_types=["image"],
+        sources=["upload", "webcam", "clipboard"],
+        columns=4,
+        height=220,
+        fit_columns=False,
+        object_fit="cover",
+        interactive=True,
+        buttons=[],
+        elem_id="photos",
+    )
+    more = gr.UploadButton("Add photos", file_types=["image"], file_count="multiple", size="sm", elem_id="more-photos")
+    paths = {label: str(EXAMPLES / "portraits" / name) for label, name in PORTRAITS.items()}
+    # Served from where they are: a copy in gradio's cache would go with a visitor who uploads the same picture.
+    gr.set_static_paths(list(paths.values()))
+    gr.HTML('<p class="sa-label">Or try one of these</p>')
+    with gr.Row(elem_id="portraits"):
+        examples = {label: gr.Button(label, icon=path, size="sm", min_width=80) for label, path in paths.items()}
+    consent = gr.Checkbox(label=_CONSENT, elem_id="consent")
+    making = Activity("Make the avatar", "Your avatar is ready.")
+    seen = gr.HTML("", elem_id="seen")
+    with gr.Row(visible=False, elem_classes="sa-next") as onward:
+        to_drive = gr.Button("Next: make it move", variant="primary")
+        to_sharpen = gr.Button("Make it more alike first")
+    with gr.Accordion("What makes a good photo?", open=False):
+        gr.Markdown(_TIPS)
+    with gr.Accordion("I have an avatar file from an earlier visit", open=False):
+        file = gr.File(label="Avatar file", file_types=[".safetensors"], height=130, elem_id="avatar-file")
+        opening = gr.HTML("")
+
+    def make(request: gr.Request, taken: Photos, agreed: bool) -> Iterator[tuple[Step, Updates]]:
+        if not taken:
+            raise gr.Error("Give a photo first: your own, or one of the examples.", print_exception=False)
+        if not agreed:
+            raise gr.Error("Please tick the box above first: it is about the person's consent.", print_exception=False)
+        for step in page.service.generate([path for path, _ in taken]):
+            yield step, shown(request, step)
+
+    def shown(request: gr.Request, step: Step) -> Updates:
+        updates: Updates = {}
+        pictures = [path for name, path in step.files.items() if name.startswith("seen_")]
+        if pictures:
+            updates[seen] = fragments.seen_photos(pictures, step.facts["photos"])
+            updates |= page.stage.show(fragments.contact(pictures, "What was found in photo", "Found the face"))
+        if "avatar" in step.files:
+            updates |= page.opened(page.sessions.keep(request.session_hash, step.files["avatar"]))
+            updates[onward] = gr.Row(visible=True)
+        return updates
+
+    making.on([making.start.click], make, [photos, consent], [*page.avatar_outputs, seen, onward])
+
+    def choose(label: str) -> Callable[..., tuple[Any, bool]]:
+        def chosen(request: gr.Request) -> tuple[Any, bool]:
+            return [page.sessions.keep(request.session_hash, paths[label])], True
+
+        return chosen
+
+    def add(taken: Photos, new: list[str]) -> tuple[list[str], bool]:
+        return [*(path for path, _ in taken or ()), *new], False
+
+    def changed(taken: Photos, request: gr.Request) -> None:
+        page.sessions.note(request.session_hash, [path for path, _ in taken or ()])
+
+    quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private", "queue": False}
+    for label, example in examples.items():
+        example.click(choose(label), None, [photos, consent], **quiet)
+    photos.upload(lambda: False, None, consent, **quiet)
+    more.upload(add, [photos, more], [photos, consent], **quiet)
+    photos.change(changed, photos, None, **quiet)
+
+    def open_file(path: str | None, request: gr.Request) -> Updates:
+        if path is None:
+            return {opening: ""}
+        page.sessions.note(request.session_hash, [path])
+        try:
+            updates = page.opened(page.sessions.keep(request.session_hash, path))
+        except gr.Error as error:
+            return {opening: fragments.notice(error.message, "problem")}
+        return {**updates, opening: fragments.notice(f"Opened {Path(path).name}."), onward: gr.Row(visible=True)}
+
+    file.change(open_file, file, [*page.avatar_outputs, opening, onward], **quiet)
+    for button, step in ((to_drive, "drive"), (to_sharpen, "sharpen")):
+        button.click(lambda step=step: gr.Tabs(selected=step), None, page.steps, **quiet)

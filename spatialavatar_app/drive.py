@@ -1,0 +1,126 @@
+"""Step 3 of the page: the avatar moves like an example or a video, or by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import gradio as gr
+
+from spatialavatar_app import fragments
+from spatialavatar_app.activity import Activity, Updates
+from spatialavatar_app.controls import CONTROLS, GROUPS, MOODS, mood_values
+from spatialavatar_app.endpoints import MOTIONS
+from spatialavatar_app.stage import Page
+from spatialavatar_app.steps import Step
+
+_INTRODUCTION = """
+## Bring it to life
+Play an example, let it follow a video of any face, or move it by hand.
+"""
+_SIZES = {"Small": 256, "Medium": 512, "Large": 768}
+
+
+def build(page: Page) -> None:
+    """Make the step and connect it."""
+    gr.Markdown(_INTRODUCTION)
+    way = gr.State("example")
+    with gr.Tabs(elem_id="ways"):
+        with gr.Tab("Example", id="example") as example:
+            motion = gr.Radio(list(MOTIONS), value=next(iter(MOTIONS)), label="What should it do?", elem_id="motion")
+        with gr.Tab("Your video", id="video") as video:
+            clip = gr.Video(label="A face that talks", sources=["upload", "webcam"], height=280, elem_id="clip")
+            with gr.Accordion("I have a motion file", open=False):
+                file = gr.File(label="Motion file (.json or .csv)", file_types=[".json", ".csv"], height=120)
+        with gr.Tab("By hand", id="hand") as hand:
+            sliders = _by_hand(page)
+    with gr.Column() as filming:
+        with gr.Accordion("Settings", open=False):
+            strength = gr.Slider(0.0, 2.0, 1.0, step=0.05, label="How strong the expressions are", buttons=[])
+            smoothing = gr.Slider(0.0, 5.0, 1.0, step=0.1, label="How calm it follows a video", buttons=[])
+            size = gr.Radio(list(_SIZES), value="Medium", label="Size of the video")
+        moving = Activity("Make the video", "Your video is ready.")
+
+    def move(
+        request: gr.Request,
+        avatar: str | None,
+        way: str,
+        motion: str,
+        clip: str | None,
+        file: str | None,
+        *options: Any,
+    ) -> Iterator[tuple[Step, Updates]]:
+        source = motion if way == "example" else clip or file
+        if not source:
+            raise gr.Error("Give a video of a face first, or choose an example.", print_exception=False)
+        strength, smoothing, size = options
+        steps = page.service.drive(page.there(avatar), source, strength, smoothing, size=_SIZES[size])
+        for step in steps:
+            yield step, shown(request, step)
+
+    def shown(request: gr.Request, step: Step) -> Updates:
+        if "preview" in step.files:
+            picture = fragments.portrait(step.files["preview"], "A frame of the video that is being made")
+            return page.stage.show(picture)
+        if "video" in step.files:
+            return page.filmed(page.sessions.keep(request.session_hash, step.files["video"]))
+        return {}
+
+    moving.on(
+        [moving.start.click],
+        move,
+        [page.avatar, way, motion, clip, file, strength, smoothing, size],
+        page.video_outputs,
+    )
+    quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private", "queue": False}
+    for tab in (example, video, hand):
+        tab.select(lambda tab=tab: (tab.id, gr.Column(visible=tab is not hand)), None, [way, filming], **quiet)
+    page.note_uploads(clip, file)
+    page.when_there_is_an_avatar(sliders, lambda _: dict.fromkeys(sliders, 0.0))
+
+
+def _by_hand(page: Page) -> list[Any]:
+    """Buttons for moods and a slider for each control, which move the avatar on the stage at once."""
+    with gr.Row(elem_classes="sa-moods"):
+        moods = {mood: gr.Button(mood, size="sm") for mood in MOODS}
+    sliders = []
+    for name, controls in GROUPS.items():
+        with gr.Accordion(name, open=name == "Mouth", elem_classes="sa-face"):
+            for control in controls:
+                step = 1.0 if control.angle else 0.05
+                slider = gr.Slider(control.low, control.limit, 0.0, step=step, label=control.label, buttons=[])
+                sliders.append(slider)
+    trouble = gr.HTML("")
+
+    def look(avatar: str | None, *values: float) -> Updates:
+        try:
+            picture = page.face(page.there(avatar), list(values))
+        except gr.Error as error:
+            return {trouble: fragments.notice(error.message, "problem")}
+        return page.stage.show(fragments.portrait(picture, "Your avatar as the sliders have it"))
+
+    outputs = [*page.stage.front, trouble]
+    always: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+    # While one picture is being made only the last of the moves after it is kept: the slider never lags behind.
+    events = [slider.input for slider in sliders]
+    gr.on(
+        events,
+        look,
+        [page.avatar, *sliders],
+        outputs,
+        trigger_mode="always_last",
+        concurrency_id="still",
+        concurrency_limit=2,
+        **always,
+    )
+
+    def set_mood(mood: str, avatar: str | None) -> Updates:
+        values = mood_values(mood)
+        return {**dict(zip(sliders, values)), **look(avatar, *values)}
+
+    for mood, button in moods.items():
+        button.click(
+            lambda avatar, mood=mood: set_mood(mood, avatar), page.avatar, [*sliders, *outputs], queue=False, **always
+        )
+    assert len(sliders) == len(CONTROLS)
+    return sliders

@@ -1,0 +1,143 @@
+"""The stage: where the avatar is seen, beside every step of the page. Also what the steps share."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from spatialavatar_app import fragments
+from spatialavatar_app.activity import Updates
+from spatialavatar_app.backend import EXPORTS, Backend
+from spatialavatar_app.controls import CONTROLS, held_face
+from spatialavatar_app.endpoints import Service
+from spatialavatar_app.sessions import Sessions
+from spatialavatar_app.still import StillRequest
+
+STEPS = {"create": "Create", "sharpen": "Sharpen", "drive": "Drive", "keep": "Take away"}
+Follow = Callable[[str], Updates]
+"""From the path of a new file to what changes with it."""
+
+
+class Stage:
+    """The avatar as a picture, a video and a thing in space; made where it is to stand on the page."""
+
+    def __init__(self) -> None:
+        with gr.Tabs(elem_id="views", selected="picture") as self.views:
+            with gr.Tab("Picture", id="picture"):
+                self.picture = gr.HTML(fragments.empty_stage("Your avatar appears here"), elem_classes="sa-view")
+            with gr.Tab("Video", id="video", interactive=False) as self.video_tab:
+                # Not gr.Video: in gradio 6.31 one that is in a tab loses a value that comes while the tab is opened.
+                self.video = gr.HTML("", elem_classes="sa-view")
+            with gr.Tab("3D", id="space", interactive=False) as self.space_tab:
+                self.space = gr.Model3D(interactive=False, show_label=False, label="The avatar in 3D", height=480)
+                gr.HTML('<p class="sa-hint">Drag to turn it, scroll to come closer.</p>')
+
+    @property
+    def front(self) -> list[Any]:
+        """The components that :meth:`show` changes."""
+        return [self.views, self.picture]
+
+    def show(self, picture: str) -> Updates:
+        """Updates that bring this HTML to the front."""
+        return {self.picture: picture, self.views: gr.Tabs(selected="picture")}
+
+
+class Page:
+    """What the four steps share: the work, the visitor's files, avatar and video, the stage, the row of steps."""
+
+    def __init__(self, backend: Backend, sessions: Sessions) -> None:
+        self.backend, self.service, self.sessions = backend, Service(backend), sessions
+        self.avatar, self.video = gr.State(None), gr.State(None)
+        self.stage: Stage
+        self.steps: gr.Tabs
+        self.tabs: dict[str, gr.Tab] = {}
+        self._followers: dict[str, list[tuple[list[Any], Follow]]] = {"avatar": [], "video": []}
+
+    def when_there_is_an_avatar(self, outputs: list[Any], updates: Follow) -> None:
+        """Have ``updates(avatar)`` made to ``outputs`` whenever an avatar is made, sharpened or opened."""
+        self._followers["avatar"].append((outputs, updates))
+
+    def when_there_is_a_video(self, outputs: list[Any], updates: Follow) -> None:
+        """The same for a video."""
+        self._followers["video"].append((outputs, updates))
+
+    def note_uploads(self, *components: Any) -> None:
+        """Have what is uploaded there deleted when the visitor leaves."""
+
+        def note(path: str | None, request: gr.Request) -> None:
+            self.sessions.note(request.session_hash, [path] if path else [])
+
+        for component in components:
+            component.change(note, component, None, show_progress="hidden", api_visibility="private", queue=False)
+
+    def leave(self, request: gr.Request) -> None:
+        """Delete what the visitor brought and made."""
+        self.sessions.close(request.session_hash)
+
+    @property
+    def avatar_outputs(self) -> list[Any]:
+        """The components that change with the avatar."""
+        later = [tab for name, tab in self.tabs.items() if name != "create"]
+        return self._with_followers(
+            "avatar", [self.avatar, *self.stage.front, self.stage.space_tab, self.stage.space, *later]
+        )
+
+    @property
+    def video_outputs(self) -> list[Any]:
+        """The components that change with the video."""
+        return self._with_followers("video", [self.video, *self.stage.front, self.stage.video_tab, self.stage.video])
+
+    def _with_followers(self, what: str, outputs: list[Any]) -> list[Any]:
+        return list(dict.fromkeys([*outputs, *(one for more, _ in self._followers[what] for one in more)]))
+
+    def opened(self, avatar: str) -> Updates:
+        """The updates that put an avatar file on the stage and open the later steps.
+
+        Raises:
+            gr.Error: it is no avatar.
+        """
+        picture = self.face(avatar, [0.0] * len(CONTROLS))
+        updates: Updates = {self.avatar: avatar, self.stage.space_tab: gr.Tab(interactive=True), self.stage.space: None}
+        updates |= {tab: gr.Tab(interactive=True) for name, tab in self.tabs.items() if name != "create"}
+        updates |= self.stage.show(fragments.portrait(picture, "Your avatar, at rest, facing you"))
+        for _, follow in self._followers["avatar"]:
+            updates |= follow(avatar)
+        return updates
+
+    def filmed(self, video: str) -> Updates:
+        """The updates that play a video on the stage."""
+        updates: Updates = {self.video: video, self.stage.video_tab: gr.Tab(interactive=True)}
+        updates |= {self.stage.video: fragments.film(video), self.stage.views: gr.Tabs(selected="video")}
+        for _, follow in self._followers["video"]:
+            updates |= follow(video)
+        return updates
+
+    def face(self, avatar: str, values: list[float]) -> bytes:
+        """The avatar with the sliders at ``values``, as a picture file's bytes."""
+        return self.backend.still(StillRequest(self.there(avatar), held_face(values)))
+
+    def exported(self, avatar: str) -> list[str]:
+        """Files that lie beside the avatar once they were asked for: for the 3D view, for other viewers, the card."""
+        paths = {form: Path(avatar).with_name(EXPORTS[form]) for form in ("view", "ply", "card")}
+        if not all(path.is_file() for path in paths.values()):
+            for step in self.service.export(avatar, list(paths)):
+                for form, made in step.files.items():
+                    shutil.copyfile(made, paths[form])
+        return [str(path) for path in paths.values()]
+
+    @staticmethod
+    def there(avatar: str | None) -> str:
+        """The avatar's path.
+
+        Raises:
+            gr.Error: there is none, or it was deleted.
+        """
+        if not avatar:
+            raise gr.Error("Make an avatar first: it takes one photo and a few seconds.", print_exception=False)
+        if not Path(avatar).is_file():
+            raise gr.Error("Your avatar was deleted after two hours. Make it again.", print_exception=False)
+        return avatar

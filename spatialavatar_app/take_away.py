@@ -1,0 +1,96 @@
+"""Step 4 of the page: what the visitor keeps."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import gradio as gr
+
+from spatialavatar_app import fragments
+from spatialavatar_app.activity import Updates
+from spatialavatar_app.stage import Page
+
+_INTRODUCTION = """
+## Take it with you
+Nothing stays here when you leave, so keep what you like.
+"""
+_THINGS = {
+    "video": ("Video", "An mp4 that plays everywhere."),
+    "avatar": ("Avatar", "Open it here again, or use it from a program."),
+    "ply": ("3D file", "The head at rest, for viewers that show splats (.ply)."),
+    "card": ("Description", "What it is, how to use it, what is allowed."),
+}
+_SIGN_IN = """
+### Keep it in your own account
+Sign in with Hugging Face to put the avatar into a private repository of yours.
+"""
+
+
+def build(page: Page) -> None:
+    """Make the step and connect it."""
+    gr.Markdown(_INTRODUCTION)
+    buttons: dict[str, gr.DownloadButton] = {}
+    with gr.Column(elem_classes="sa-things"):
+        for name, (title, what) in _THINGS.items():
+            with gr.Row(elem_classes="sa-thing", equal_height=True):
+                gr.HTML(f"<strong>{title}</strong><p>{what}</p>")
+                buttons[name] = gr.DownloadButton("Save", interactive=False, elem_id=f"save-{name}", size="md")
+    trouble = gr.HTML("")
+    gr.HTML('<p class="sa-hint">Every file says inside that it was made with SpatialAvatar.</p>')
+
+    def saved(name: str, path: str) -> Updates:
+        return {buttons[name]: gr.DownloadButton(f"Save the {_THINGS[name][0].lower()}", value=path, interactive=True)}
+
+    page.when_there_is_an_avatar(
+        [buttons[name] for name in ("avatar", "ply", "card")],
+        lambda avatar: {
+            **saved("avatar", avatar),
+            **{buttons[name]: gr.DownloadButton("Save", value=None, interactive=False) for name in ("ply", "card")},
+        },
+    )
+    page.when_there_is_a_video([buttons["video"]], lambda video: saved("video", video))
+
+    def prepare(avatar: str | None) -> Updates:
+        try:
+            view, ply, card = page.exported(page.there(avatar))
+        except gr.Error as error:
+            return {trouble: fragments.notice(error.message, "problem")}
+        return {**saved("ply", ply), **saved("card", card), page.stage.space: view, trouble: ""}
+
+    quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+    gr.on(
+        [page.tabs["keep"].select, page.stage.space_tab.select],
+        prepare,
+        page.avatar,
+        [buttons["ply"], buttons["card"], page.stage.space, trouble],
+        **quiet,
+    )
+    if "OAUTH_CLIENT_ID" in os.environ:
+        _own_account(page)
+
+
+def _own_account(page: Page) -> None:
+    """Signing in, and the push; only a Space with OAuth has it."""
+    gr.Markdown(_SIGN_IN)
+    gr.LoginButton()
+    name = gr.Textbox(label="Name of the repository", value="my-avatar", max_lines=1)
+    push = gr.Button("Put it there")
+    answer = gr.HTML("")
+
+    def pushed(avatar: str | None, name: str, profile: gr.OAuthProfile | None, token: gr.OAuthToken | None) -> str:
+        if profile is None or token is None:
+            return fragments.notice("Sign in first.", "problem")
+        from spatialavatar import Avatar
+
+        try:
+            address = Avatar.load(page.there(avatar)).push_to_hub(
+                f"{profile.username}/{name.strip()}", token=token.token
+            )
+        except gr.Error as error:
+            return fragments.notice(error.message, "problem")
+        except Exception as error:
+            return fragments.notice(f"The Hub did not take it: {error}", "problem")
+        return fragments.notice(f"It is at {address}")
+
+    push.click(pushed, [page.avatar, name], answer, api_visibility="private")

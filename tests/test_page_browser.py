@@ -1,0 +1,333 @@
+"""The page in a real browser: what a visitor does with mouse, keyboard and eyes, on a backend that takes no time.
+
+Needs Playwright and a Chromium; ``make test`` installs both on a CI machine.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from PIL import Image
+
+pytest.importorskip("gradio", reason="the page needs the extra 'app': pip install -e '.[app]'")
+pytest.importorskip("spaces", reason="the page needs the extra 'app': pip install -e '.[app]'")
+sync_api = pytest.importorskip(
+    "playwright.sync_api", reason="the page is tested with the extra 'dev': pip install -e '.[dev]'"
+)
+
+from spatialavatar.media import VideoReader  # noqa: E402
+
+from .fake_backend import RunningApp, running_app  # noqa: E402
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium; install the package 'chromium'")
+
+FLAGS = [
+    "--no-sandbox",
+    "--use-angle=swiftshader",
+    "--enable-unsafe-swiftshader",
+    "--ignore-gpu-blocklist",
+    "--use-fake-device-for-media-stream",
+    "--use-fake-ui-for-media-stream",
+]
+PATIENCE = 60_000  # milliseconds; only a failure takes that long
+WIDE, PHONE = (1440, 900), (390, 844)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningApp]:
+    with running_app(tmp_path_factory.mktemp("app")) as running:
+        yield running
+
+
+@contextmanager
+def visit(browser: Browser, url: str, size: tuple[int, int] = WIDE, **options: Any) -> Iterator[Page]:
+    """A new visitor on the page, who wants to see no error in the console."""
+    context = browser.new_context(viewport={"width": size[0], "height": size[1]}, accept_downloads=True, **options)
+    context.set_default_timeout(PATIENCE)
+    page = context.new_page()
+    troubles: list[str] = []
+    page.on("console", lambda message: troubles.append(message.text) if message.type == "error" else None)
+    page.on("pageerror", lambda error: troubles.append(str(error)))
+    page.on("response", lambda answer: troubles.append(answer.url) if answer.status >= 400 else None)
+    page.goto(url)
+    page.get_by_role("button", name="Make the avatar").wait_for()
+    yield page
+    context.close()
+    assert troubles == []
+
+
+@pytest.fixture
+def page(browser: Browser, app: RunningApp) -> Iterator[Page]:
+    with visit(browser, app.url) as visitor:
+        yield visitor
+
+
+def create(page: Page, example: str = "By the lake") -> None:
+    page.get_by_role("button", name=example).click()
+    page.get_by_label("agreed").and_(page.locator(":checked")).wait_for()
+    page.get_by_role("button", name="Make the avatar").click()
+    page.get_by_text("Your avatar is ready").wait_for()
+
+
+def go_to(page: Page, step: str) -> None:
+    page.locator("#steps").get_by_role("tab", name=step).click()
+
+
+def red_of_the_stage(page: Page) -> int:
+    """How red the fake picture on the stage is: it says how far the mouth is open."""
+    source = page.locator(".sa-portrait img").get_attribute("src") or ""
+    return Image.open(io.BytesIO(base64.b64decode(source.partition(",")[2]))).convert("RGB").getpixel((5, 5))[0]
+
+
+def test_later_steps_wait_for_an_avatar(page: Page) -> None:
+    tabs = page.locator("#steps").get_by_role("tab")
+    assert [tabs.nth(i).is_disabled() for i in range(4)] == [False, True, True, True]
+    create(page)
+    sync_api.expect(tabs.nth(3)).to_be_enabled()
+
+
+def test_without_consent_nothing_is_made_and_a_sentence_says_why(page: Page, app: RunningApp, examples: Path) -> None:
+    asked = len(app.fake.requests)
+    page.locator("#photos input[type=file]").set_input_files(str(examples / "portraits" / "street.jpg"))
+    page.locator("#photos img").first.wait_for()
+    page.get_by_role("button", name="Make the avatar").click()
+    sync_api.expect(page.get_by_role("alert")).to_contain_text("tick the box")
+    assert len(app.fake.requests) == asked
+
+
+def test_consent_to_an_example_is_not_consent_to_the_next_upload(page: Page, examples: Path) -> None:
+    page.get_by_role("button", name="Astronaut").click()
+    box = page.get_by_label("agreed")
+    sync_api.expect(box).to_be_checked()
+    page.locator("#photos input[type=file]").first.set_input_files(str(examples / "portraits" / "street.jpg"))
+    sync_api.expect(box).not_to_be_checked()
+
+
+def test_what_is_wrong_with_a_photo_is_said_beside_it(page: Page) -> None:
+    create(page)
+    card = page.locator(".sa-seen li")
+    sync_api.expect(card).to_contain_text("lake.jpg is small.")
+    assert (card.get_by_role("img").get_attribute("alt") or "").startswith("Photo 1")
+
+
+def test_an_error_of_the_work_is_a_sentence_and_the_button_comes_back(page: Page, app: RunningApp) -> None:
+    app.fake.error = ValueError("a secret")
+    try:
+        page.get_by_role("button", name="By the lake").click()
+        page.get_by_role("button", name="Make the avatar").click()
+        alert = page.get_by_role("alert")
+        alert.wait_for()
+        assert "secret" not in alert.inner_text()
+        page.get_by_role("button", name="Make the avatar").wait_for()
+    finally:
+        app.fake.error = None
+
+
+def test_stop_stops_the_work(page: Page, app: RunningApp) -> None:
+    app.fake.endless, stopped = True, len(app.fake.stopped)
+    try:
+        page.get_by_role("button", name="By the lake").click()
+        page.get_by_label("agreed").and_(page.locator(":checked")).wait_for()
+        page.get_by_role("button", name="Make the avatar").click()
+        sync_api.expect(page.get_by_role("progressbar")).to_have_attribute("aria-valuenow", "20")
+        page.get_by_role("button", name="Stop").click()
+        page.get_by_text("Stopped.").wait_for()
+        page.get_by_role("button", name="Make the avatar").wait_for()
+    finally:
+        deadline = time.monotonic() + 5
+        while len(app.fake.stopped) == stopped and time.monotonic() < deadline:
+            time.sleep(0.05)
+        app.fake.endless = False
+    assert len(app.fake.stopped) == stopped + 1
+
+
+def test_a_slider_moves_the_avatar_at_once(page: Page) -> None:
+    create(page)
+    go_to(page, "Drive")
+    page.get_by_role("tab", name="By hand").click()
+    slider = page.get_by_role("slider", name="Open the mouth")
+    slider.focus()
+    before = red_of_the_stage(page)
+    for _ in range(6):
+        slider.press("ArrowRight")
+    page.wait_for_function(
+        "value => document.querySelector('.sa-face input[aria-label*=Open]').value >= value", arg=0.3
+    )
+    for _ in range(100):
+        if red_of_the_stage(page) == round(255 * 0.3):
+            break
+        page.wait_for_timeout(50)
+    assert before == 0
+    assert red_of_the_stage(page) == round(255 * 0.3)
+
+
+def test_a_mood_sets_sliders_and_the_stage(page: Page) -> None:
+    create(page)
+    go_to(page, "Drive")
+    page.get_by_role("tab", name="By hand").click()
+    page.get_by_role("button", name="Surprise").click()
+    sync_api.expect(page.get_by_role("slider", name="Open the mouth")).to_have_value("0.55")
+    assert red_of_the_stage(page) == round(255 * 0.55)
+
+
+def test_a_video_is_played_and_can_be_saved(page: Page, tmp_path: Path) -> None:
+    create(page)
+    go_to(page, "Drive")
+    page.get_by_role("button", name="Make the video").click()
+    page.get_by_text("Your video is ready").wait_for()
+    page.wait_for_function("document.querySelector('.sa-film').readyState > 0")
+    go_to(page, "Take away")
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Save the video").click()
+    download.value.save_as(tmp_path / "saved.mp4")
+    assert len(list(VideoReader(tmp_path / "saved.mp4"))) == 2
+
+
+def test_the_avatar_can_be_saved_and_opened_again(browser: Browser, app: RunningApp, tmp_path: Path) -> None:
+    with visit(browser, app.url) as first:
+        create(first)
+        go_to(first, "Take away")
+        with first.expect_download() as download:
+            first.get_by_role("button", name="Save the avatar").click()
+        download.value.save_as(tmp_path / "me.safetensors")
+    with visit(browser, app.url) as second:
+        second.get_by_role("button", name="I have an avatar file").click()
+        second.locator("#avatar-file input[type=file]").set_input_files(tmp_path / "me.safetensors")
+        second.get_by_text("Opened me.safetensors").wait_for()
+        sync_api.expect(second.locator("#steps").get_by_role("tab", name="Drive")).to_be_enabled()
+
+
+def test_sharpening_shows_a_curve_and_goes_on_after_a_stop(page: Page, app: RunningApp, examples: Path) -> None:
+    create(page)
+    page.get_by_role("button", name="Make it more alike first").click()
+    page.locator("#sharpen-clip input[type=file]").set_input_files(str(examples / "clips" / "moods.mp4"))
+    page.locator("#sharpen-clip video").wait_for()
+    app.fake.endless = True
+    try:
+        page.get_by_role("button", name="Sharpen", exact=True).click()
+        page.get_by_role("button", name="Stop").click()
+        page.get_by_role("button", name="Go on where it stopped").wait_for()
+    finally:
+        app.fake.endless = False
+    checkpoint = app.fake.last.checkpoint
+    page.get_by_role("button", name="Go on where it stopped").click()
+    page.get_by_text("more like the person now").wait_for()
+    page.locator(".sa-curve polyline").wait_for()
+    assert app.fake.last.checkpoint == checkpoint
+    assert app.fake.last.minutes == 1.5
+
+
+def test_the_3d_file_is_shown_on_the_stage(page: Page) -> None:
+    create(page)
+    go_to(page, "Take away")
+    sync_api.expect(page.get_by_role("button", name="Save the 3d file")).to_be_enabled()
+
+
+def test_visitors_files_are_gone_after_they_leave(browser: Browser, app: RunningApp) -> None:
+    kept = app.files()
+    with visit(browser, app.url) as visitor:
+        create(visitor)
+        assert app.files() - kept
+    deadline = time.monotonic() + 30
+    while app.files() - kept and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not app.files() - kept
+
+
+def test_the_keyboard_alone_is_enough(page: Page) -> None:
+    def press_until(name: str, key: str = "Tab", most: int = 60) -> None:
+        for _ in range(most):
+            focused = page.evaluate(
+                "(e => e === document.body ? '' : e.getAttribute('aria-label') || e.innerText || "
+                "e.closest('label')?.innerText || '')(document.activeElement)"
+            )
+            if name in focused:
+                return
+            page.keyboard.press(key)
+        raise AssertionError(f"{name} was not reached")
+
+    press_until("By the lake")
+    page.keyboard.press("Enter")
+    press_until("agreed")
+    sync_api.expect(page.get_by_label("agreed")).to_be_checked()
+    press_until("Make the avatar")
+    page.keyboard.press("Enter")
+    page.get_by_text("Your avatar is ready").wait_for()
+    press_until("Next: make it move")
+    page.keyboard.press("Enter")
+    page.get_by_role("tab", name="By hand").wait_for()
+    press_until("By hand")
+    page.keyboard.press("Enter")
+    page.get_by_role("slider", name="Open the mouth").wait_for()
+    press_until("range slider for Open the mouth")
+    page.keyboard.press("ArrowRight")
+    sync_api.expect(page.get_by_role("slider", name="Open the mouth")).to_have_value("0.05")
+    press_until("Example", "Shift+Tab")
+    page.keyboard.press("Enter")
+    page.get_by_role("button", name="Make the video").wait_for()
+    press_until("Make the video")
+    page.keyboard.press("Enter")
+    page.get_by_text("Your video is ready").wait_for()
+
+
+@pytest.mark.parametrize("size", [WIDE, PHONE], ids=["wide", "phone"])
+def test_nothing_is_wider_than_the_screen(browser: Browser, app: RunningApp, size: tuple[int, int]) -> None:
+    with visit(browser, app.url, size) as page:
+        create(page)
+        for step in ("Create", "Sharpen", "Drive", "Take away"):
+            go_to(page, step)
+            assert page.evaluate("document.documentElement.scrollWidth") <= size[0], step
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_no_serious_violation(browser: Browser, app: RunningApp, scheme: str) -> None:
+    axe = pytest.importorskip(
+        "axe_playwright_python.sync_playwright", reason="the page is tested with the extra 'dev'"
+    ).Axe()
+    found = []
+
+    def check(where: str) -> None:
+        for violation in axe.run(page).response["violations"]:
+            if violation["impact"] in ("serious", "critical"):
+                nodes = [node["html"][:160] for node in violation["nodes"]]
+                found.append((where, violation["id"], violation["help"], nodes))
+
+    with visit(browser, app.url, color_scheme=scheme, reduced_motion="reduce") as page:
+        check("start")
+        create(page)
+        check("created")
+        for step in ("Sharpen", "Drive", "Take away"):
+            go_to(page, step)
+            page.wait_for_timeout(300)
+            check(step)
+    assert found == []
+
+
+def test_the_theme_button_changes_the_colours_and_is_remembered(page: Page) -> None:
+    button = page.get_by_role("button", name="Switch between light and dark")
+    before = page.evaluate("document.body.classList.contains('dark')")
+    button.click()
+    assert page.evaluate("document.body.classList.contains('dark')") != before
+    page.reload()
+    button.wait_for()
+    page.wait_for_function("dark => document.body.classList.contains('dark') === dark", arg=not before)
