@@ -54,7 +54,7 @@ def test_a_good_clip_has_one_verdict():
 @pytest.mark.parametrize(
     ("state", "words"),
     [
-        ("profile", "face turned past 60 degrees"),
+        ("profile", "face turned past about 60 degrees"),
         ("held", "does not fit"),
         ("lost", "no face, motion held"),
         ("dark", "too dark"),
