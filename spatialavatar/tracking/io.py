@@ -33,6 +33,7 @@ _OPTIONAL: Final = (
 )
 _PER_CLIP: Final = ("neutral_expression", "neutral_rotation", "neutral_translation")
 _QUALITY: Final = tuple(field.name for field in fields(FrameQuality))
+_MAY_BE_NAN: Final = ("quality.error", "quality.yaw")  # of frames in which nothing was fitted
 
 
 def save_track(track: Track, path: str | Path) -> None:
@@ -138,5 +139,7 @@ def _check(track: Track, path: Path) -> None:
             raise FormatError(
                 f"The track {path.name} holds {len(value)} {name} for {count} frames; track the input again."
             )
-        if value is not None and value.is_floating_point() and not bool(torch.isfinite(value).all()):
+        if value is None or name in _MAY_BE_NAN or not value.is_floating_point():
+            continue
+        if not bool(torch.isfinite(value).all()):
             raise FormatError(f"The track {path.name} holds {name} that are not finite; track the input again.")
