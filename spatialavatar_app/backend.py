@@ -40,6 +40,7 @@ from spatialavatar.tracking.overlay import draw
 from spatialavatar_app.checks import MAX_REFINE_FRAMES, MAX_VIDEO_SECONDS
 from spatialavatar_app.steps import Report, Steps, steps_of
 from spatialavatar_app.still import StillRequest, still_picture
+from spatialavatar_app.where import also_say
 
 EXPORTS = {
     "avatar": "avatar.safetensors",
@@ -169,23 +170,20 @@ def default_backend() -> Backend:
     return Backend(generate_steps, refine_steps, drive_steps, track_steps, export_steps)
 
 
-def load_models() -> str | None:
+def load_models() -> None:
     """Load what every call needs, before the first visitor comes and before ZeroGPU packs and forks the process.
 
-    The environment variables ``MODEL_ID`` and ``MODEL_REVISION`` choose other weights than those that ship.
-
-    Returns:
-        What a person should know where those could not be fetched and the ones that ship are used; otherwise None.
+    The environment variables ``MODEL_ID`` and ``MODEL_REVISION`` choose other weights than those that ship. Where they
+    cannot be fetched, the app starts on the ones that ship, and says so to its visitors.
     """
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         weights_dir()
-    notice = " ".join(str(warning.message) for warning in caught) or None
-    if notice:
-        os.environ.pop("MODEL_ID")  # or every call would try again
+    if caught:
+        wanted = os.environ.get("MODEL_ID", "that was asked for")
+        also_say(f"The model {wanted} could not be fetched, so the one that ships with the app is used.")
     default_model()
     warmup()
-    return notice
 
 
 # -- in the main process ----------------------------------------------------------------------------------------------

@@ -4,14 +4,26 @@ from __future__ import annotations
 
 import os
 
+_notices: list[str] = []
+
 
 def on_zero_gpu() -> bool:
     """Whether this process is the main one of a ZeroGPU Space, in which a GPU is only pretended."""
     return os.environ.get("SPACES_ZERO_GPU", "").lower() in ("1", "t", "true")
 
 
+def also_say(sentence: str) -> None:
+    """Add a sentence that visitors should read, for instance that other weights are used than were asked for."""
+    if sentence not in _notices:
+        _notices.append(sentence)
+
+
 def what_runs_where() -> str:
-    """One or two sentences about where the work of this app is done."""
+    """A few sentences about where the work of this app is done, and with what."""
+    return " ".join([_machine(), *_notices])
+
+
+def _machine() -> str:
     if on_zero_gpu():
         return (
             "Faces are found and avatars made on this server's processor; pictures are rendered and avatars sharpened "
