@@ -78,6 +78,7 @@ def declare(commands: Commands) -> None:
         metavar="AVATAR",
         help="move the heads onto the pictures by this avatar of the person",
     )
+    command.add_argument("--report", type=Path, metavar="DIR", help="write a page on how well it was tracked here")
     _add_head(command)
 
 
@@ -157,6 +158,7 @@ def _track(options: argparse.Namespace, progress: Progress) -> Outcome:
     from spatialavatar.media import check_writable
     from spatialavatar.motion import check_flame, write_motion
     from spatialavatar.tracking import load_track, save_track, track
+    from spatialavatar.tracking.report import write_track_report
 
     suffix = options.output.suffix.lower()
     if suffix not in (".safetensors", ".json", ".csv", ".npz", ".npy"):
@@ -180,6 +182,10 @@ def _track(options: argparse.Namespace, progress: Progress) -> Outcome:
         save_track(tracked, options.output)
     else:
         write_motion(tracked, options.output, head)
+    pages = ()
+    if options.report:
+        video = None if options.input.suffix.lower() == ".safetensors" else options.input
+        pages = write_track_report(options.report, tracked, head, video, progress)[:2]
     held = int((tracked.confidence <= 0).sum())
     facts = {
         "track": options.output,
@@ -187,9 +193,10 @@ def _track(options: argparse.Namespace, progress: Progress) -> Outcome:
         "held": held,
         "fps": tracked.fps,
         "warnings": tracked.warnings,
+        "report": pages or None,
     }
     sentence = f"{len(tracked)} frames, {held} of them without a face."
-    return Outcome([options.output], facts, notes=[*tracked.warnings, sentence, *notes])
+    return Outcome([options.output, *pages], facts, notes=[*tracked.warnings, sentence, *notes])
 
 
 def _aligned(path: Path, avatar: str, head: HeadModel, progress: Progress) -> tuple[Track, str]:

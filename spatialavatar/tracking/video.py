@@ -32,7 +32,7 @@ from spatialavatar.tracking.quality import DARK, PROFILE_YAW, STEADY, jitter_of,
 from spatialavatar.tracking.scan import Reader, Scan, first_frames, scan_video
 from spatialavatar.tracking.smoothing import low_pass, low_pass_rotations, one_euro, one_euro_rotations
 
-_MAX_SIDE: Final = 1920  # larger frames show the networks nothing more
+MAX_SIDE: Final = 1920  # larger frames show the networks nothing more
 _SHAPE_FRAMES: Final = 24
 _CANDIDATES: Final = 2000  # frames, spread over the clip, that they are chosen from
 _ROUGH_ITERATIONS: Final = 6
@@ -77,7 +77,7 @@ def track_video(
     """
     with one_torch_thread():
         return _track_video(
-            VideoReader(path, max_side=_MAX_SIDE) if isinstance(path, (str, Path)) else path,
+            VideoReader(path, max_side=MAX_SIDE) if isinstance(path, (str, Path)) else path,
             head,
             shape,
             with_images,
