@@ -69,7 +69,7 @@ def run(
         progress: called with (fraction, message).
 
     Returns:
-        The content of ``results.json``.
+        The content of ``results.json``, and under ``clips`` that of the clips' files.
 
     Raises:
         InputError: the folder cannot be used, no clip matches, or ``out`` holds another run's results.
@@ -282,9 +282,9 @@ def _conclude(out: Path, run_facts: dict[str, Any]) -> dict[str, Any]:
         "digest": _digest(clips),
         "seconds": round(sum(clip["seconds"] for clip in clips), 1),
         "memory_gb": max((clip["memory_gb"] or 0.0 for clip in clips), default=0.0),
-        "clips": clips,
     }
-    _write_json(out / RESULTS, content)
+    _write_json(out / RESULTS, content)  # without the clips, so that it can lie beside a model's weights
+    content["clips"] = clips
     report.write_tables(out, content)
     report.write_page(out, content)
     return content

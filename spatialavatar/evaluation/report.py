@@ -208,7 +208,7 @@ _PAGE: Final = """<!doctype html>
 <title>{title}</title>
 <style>
 :root {{ color-scheme: light dark; }}
-body {{ font: 15px/1.5 system-ui, sans-serif; max-width: 1100px; margin: 2rem auto; padding: 0 1rem; }}
+body {{ font: 15px/1.5 system-ui, sans-serif; max-width: 1320px; margin: 2rem auto; padding: 0 1rem; }}
 h1 {{ font-size: 1.6rem; }}
 h2 {{ font-size: 1.15rem; margin-top: 2.2rem; }}
 .wide {{ overflow-x: auto; }}
