@@ -256,7 +256,7 @@ def main() -> None:
     else:
         files = [file for given in options.inputs or [DATA / clip for clip in CLIPS] for file in files_under(given)]
         files = [file for file in files if options.match in file.name]
-        parts = ["## Tracking", command, __doc__.strip().split("\n\n")[-1]]
+        parts = ["## Tracking", command, (__doc__ or "").strip().split("\n\n")[-1]]
         photos = [file for file in files if is_image(file)]
         if photos:
             header = ["photos", "count", "tracked", "mean error %", "median", "95th", "largest", "s a photo"]
