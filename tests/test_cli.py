@@ -284,6 +284,54 @@ def test_a_video_too_long_for_its_pictures_is_refused_before_it_is_tracked(
     assert "cut the video" in capsys.readouterr().err
 
 
+def test_a_saved_track_is_written_in_another_format(tmp_path: Path) -> None:
+    from spatialavatar.tracking import save_track
+
+    motion = Motion(torch.rand(5, 52), torch.zeros(5, 3), torch.zeros(5, 3), 30.0)
+    save_track(motion.to_track(make_ball_avatar().head), tmp_path / "take.safetensors")
+    assert cli.main(["track", str(tmp_path / "take.safetensors"), "-o", str(tmp_path / "take.json")]) == 0
+    torch.testing.assert_close(load_motion(tmp_path / "take.json").weights, motion.weights, atol=6e-5, rtol=0)
+
+
+def test_flame_parameters_of_the_open_head_are_refused_before_any_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import spatialavatar.tracking
+
+    monkeypatch.setattr(spatialavatar.tracking, "track", lambda *_, **__: pytest.fail("work was done"))
+    assert cli.main(["track", "clip.mp4", "-o", str(tmp_path / "take.npz")]) == 1
+    assert "track with your FLAME head" in capsys.readouterr().err
+
+
+def test_track_writes_a_report_where_it_is_asked_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from spatialavatar.tracking import save_track
+
+    from .test_quality import a_track
+
+    save_track(a_track(), tmp_path / "take.safetensors")
+    line = ["track", str(tmp_path / "take.safetensors"), "-o", str(tmp_path / "again.safetensors"), "-q"]
+    assert cli.main([*line, "--report", str(tmp_path / "report")]) == 0
+    written = capsys.readouterr().out.split()
+    assert written[1:] == [str(tmp_path / "report" / name) for name in ("index.html", "report.json")]
+    assert all(Path(path).is_file() for path in written)
+
+
+def test_without_a_camera_the_sentence_says_what_to_do(
+    avatar_file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import cv2
+
+    monkeypatch.setattr(
+        cv2,
+        "VideoCapture",
+        lambda _: SimpleNamespace(set=lambda *_: False, isOpened=lambda: False, release=lambda: None),
+    )
+    assert cli.main(["drive", str(avatar_file), "--motion", "webcam:3"]) == 1
+    assert "Camera 3 of this machine gives no picture" in capsys.readouterr().err
+
+
 def test_track_refuses_an_unknown_format(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["track", "clip.mp4", "-o", "track.bvh"]) == 1
     assert ".safetensors" in capsys.readouterr().err

@@ -85,7 +85,8 @@ def parse_json(text: str, path: Path) -> Motion:
 
 def _lam_motion(data: dict[str, Any], path: Path) -> Motion:
     """What LAM_Audio2Expression exports: ``names``, ``metadata.fps`` and one object with ``weights`` a frame."""
-    metadata = data.get("metadata") if isinstance(data.get("metadata"), dict) else {}
+    metadata: Any = data.get("metadata")
+    metadata = metadata if isinstance(metadata, dict) else {}
     names = data.get("names", metadata.get("blendshape_names"))
     frames = data["frames"]
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):

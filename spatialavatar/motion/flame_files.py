@@ -182,7 +182,7 @@ def write_flame(track: Track, path: Path) -> None:
     arrays = _to_arrays(track)
     if suffix == ".npz":
         with atomic_output(path) as temporary:
-            np.savez(temporary, **arrays)
+            np.savez(temporary, **arrays)  # type: ignore[arg-type]
         return
     path.mkdir(parents=True, exist_ok=True)
     per_frame = ("expr", *_WIDTHS)
@@ -190,7 +190,7 @@ def write_flame(track: Track, path: Path) -> None:
         frame = {name: array[[index]] if name in per_frame else array for name, array in arrays.items()}
         del frame["timestep_id"], frame["n_processed_frames"]
         with atomic_output(path / f"{index:05d}.npz") as temporary:
-            np.savez(temporary, **frame)
+            np.savez(temporary, **frame)  # type: ignore[arg-type]
 
 
 def _to_arrays(track: Track) -> dict[str, np.ndarray]:

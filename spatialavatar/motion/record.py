@@ -180,12 +180,13 @@ class Motion:
         Raises:
             InputError: the track holds no blendshape scores, or is a photo.
         """
-        if track.blendshapes is None:
+        scores = track.blendshapes
+        if scores is None:
             raise InputError("The track holds no blendshape scores; track the video again with this release.")
         if track.fps <= 0:
             raise InputError("A photo has no motion; track a video.")
         track = track.replace(images=None, mattes=None, segments=None).to("cpu")
-        weights, translation, seen = track.blendshapes.float(), track.params.translation.float(), track.confidence > 0
+        weights, translation, seen = scores.cpu().float(), track.params.translation.float(), track.confidence > 0
         rotation = track.params.rotation.float()
         neutral, facing = None, track.neutral_rotation
         if track.landmarks is not None:  # scores of the network, which do not rest at zero; not a capture's weights
