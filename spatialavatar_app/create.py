@@ -38,7 +38,7 @@ def build(page: Page) -> None:
         file_types=["image"],
         sources=["upload", "webcam", "clipboard"],
         columns=4,
-        height=220,
+        height=200,
         fit_columns=False,
         object_fit="cover",
         interactive=True,

@@ -23,15 +23,15 @@ Follow = Callable[[str], Updates]
 
 
 class Stage:
-    """The avatar as a picture, a video and a thing in space; made where it is to stand on the page."""
+    """The avatar as a picture or a video, and in space; made where it is to stand on the page.
+
+    A video is not a gr.Video in a tab of its own: gradio 6.31 loses a value that comes while its tab is being opened.
+    """
 
     def __init__(self) -> None:
         with gr.Tabs(elem_id="views", selected="picture") as self.views:
-            with gr.Tab("Picture", id="picture"):
+            with gr.Tab("Avatar", id="picture"):
                 self.picture = gr.HTML(fragments.empty_stage("Your avatar appears here"), elem_classes="sa-view")
-            with gr.Tab("Video", id="video", interactive=False) as self.video_tab:
-                # Not gr.Video: in gradio 6.31 one that is in a tab loses a value that comes while the tab is opened.
-                self.video = gr.HTML("", elem_classes="sa-view")
             with gr.Tab("3D", id="space", interactive=False) as self.space_tab:
                 self.space = gr.Model3D(interactive=False, show_label=False, label="The avatar in 3D", height=480)
                 gr.HTML('<p class="sa-hint">Drag to turn it, scroll to come closer.</p>')
@@ -89,7 +89,7 @@ class Page:
     @property
     def video_outputs(self) -> list[Any]:
         """The components that change with the video."""
-        return self._with_followers("video", [self.video, *self.stage.front, self.stage.video_tab, self.stage.video])
+        return self._with_followers("video", [self.video, *self.stage.front])
 
     def _with_followers(self, what: str, outputs: list[Any]) -> list[Any]:
         return list(dict.fromkeys([*outputs, *(one for more, _ in self._followers[what] for one in more)]))
@@ -110,8 +110,7 @@ class Page:
 
     def filmed(self, video: str) -> Updates:
         """The updates that play a video on the stage."""
-        updates: Updates = {self.video: video, self.stage.video_tab: gr.Tab(interactive=True)}
-        updates |= {self.stage.video: fragments.film(video), self.stage.views: gr.Tabs(selected="video")}
+        updates: Updates = {self.video: video, **self.stage.show(fragments.film(video))}
         for _, follow in self._followers["video"]:
             updates |= follow(video)
         return updates

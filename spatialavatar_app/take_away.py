@@ -15,11 +15,11 @@ _INTRODUCTION = """
 ## Take it with you
 Nothing stays here when you leave, so keep what you like.
 """
-_THINGS = {
-    "video": ("Video", "An mp4 that plays everywhere."),
-    "avatar": ("Avatar", "Open it here again, or use it from a program."),
-    "ply": ("3D file", "The head at rest, for viewers that show splats (.ply)."),
-    "card": ("Description", "What it is, how to use it, what is allowed."),
+_THINGS = {  # title, what is on the button, what it is
+    "video": ("Video", "video", "An mp4 that plays everywhere."),
+    "avatar": ("Avatar", "avatar", "Open it here again, or use it from a program."),
+    "ply": ("3D file", "3D file", "The head at rest, for viewers that show splats (.ply)."),
+    "card": ("Description", "description", "What it is, how to use it, what is allowed."),
 }
 _SIGN_IN = """
 ### Keep it in your own account
@@ -32,15 +32,16 @@ def build(page: Page) -> None:
     gr.Markdown(_INTRODUCTION)
     buttons: dict[str, gr.DownloadButton] = {}
     with gr.Column(elem_classes="sa-things"):
-        for name, (title, what) in _THINGS.items():
+        for name, (title, _, what) in _THINGS.items():
             with gr.Row(elem_classes="sa-thing", equal_height=True):
                 gr.HTML(f"<strong>{title}</strong><p>{what}</p>")
                 buttons[name] = gr.DownloadButton("Save", interactive=False, elem_id=f"save-{name}", size="md")
+    play = gr.Button("Play the video again", visible=False)
     trouble = gr.HTML("")
     gr.HTML('<p class="sa-hint">Every file says inside that it was made with SpatialAvatar.</p>')
 
     def saved(name: str, path: str) -> Updates:
-        return {buttons[name]: gr.DownloadButton(f"Save the {_THINGS[name][0].lower()}", value=path, interactive=True)}
+        return {buttons[name]: gr.DownloadButton(f"Save the {_THINGS[name][1]}", value=path, interactive=True)}
 
     page.when_there_is_an_avatar(
         [buttons[name] for name in ("avatar", "ply", "card")],
@@ -49,7 +50,9 @@ def build(page: Page) -> None:
             **{buttons[name]: gr.DownloadButton("Save", value=None, interactive=False) for name in ("ply", "card")},
         },
     )
-    page.when_there_is_a_video([buttons["video"]], lambda video: saved("video", video))
+    page.when_there_is_a_video(
+        [buttons["video"], play], lambda video: {**saved("video", video), play: gr.Button(visible=True)}
+    )
 
     def prepare(avatar: str | None) -> Updates:
         try:
@@ -59,6 +62,7 @@ def build(page: Page) -> None:
         return {**saved("ply", ply), **saved("card", card), page.stage.space: view, trouble: ""}
 
     quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+    play.click(lambda video: page.stage.show(fragments.film(video)), page.video, page.stage.front, **quiet)
     gr.on(
         [page.tabs["keep"].select, page.stage.space_tab.select],
         prepare,

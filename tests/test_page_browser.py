@@ -1,12 +1,14 @@
 """The page in a real browser: what a visitor does with mouse, keyboard and eyes, on a backend that takes no time.
 
-Needs Playwright and a Chromium; ``make test`` installs both on a CI machine.
+Needs Playwright and a Chromium; ``make test`` installs both on a CI machine. The last test goes the whole way with the
+real package and a real face.
 """
 
 from __future__ import annotations
 
 import base64
 import io
+import itertools
 import shutil
 import time
 from collections.abc import Iterator
@@ -14,6 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -23,7 +26,7 @@ sync_api = pytest.importorskip(
     "playwright.sync_api", reason="the page is tested with the extra 'dev': pip install -e '.[dev]'"
 )
 
-from spatialavatar.media import VideoReader  # noqa: E402
+from spatialavatar.media import VideoReader, VideoWriter  # noqa: E402
 
 from .fake_backend import RunningApp, running_app  # noqa: E402
 
@@ -195,6 +198,7 @@ def test_a_video_is_played_and_can_be_saved(page: Page, tmp_path: Path) -> None:
     go_to(page, "Drive")
     page.get_by_role("button", name="Make the video").click()
     page.get_by_text("Your video is ready").wait_for()
+    page.locator(".sa-film").wait_for()
     page.wait_for_function("document.querySelector('.sa-film').readyState > 0")
     go_to(page, "Take away")
     with page.expect_download() as download:
@@ -240,7 +244,7 @@ def test_sharpening_shows_a_curve_and_goes_on_after_a_stop(page: Page, app: Runn
 def test_the_3d_file_is_shown_on_the_stage(page: Page) -> None:
     create(page)
     go_to(page, "Take away")
-    sync_api.expect(page.get_by_role("button", name="Save the 3d file")).to_be_enabled()
+    sync_api.expect(page.get_by_role("button", name="Save the 3D file")).to_be_enabled()
 
 
 def test_visitors_files_are_gone_after_they_leave(browser: Browser, app: RunningApp) -> None:
@@ -331,3 +335,58 @@ def test_the_theme_button_changes_the_colours_and_is_remembered(page: Page) -> N
     page.reload()
     button.wait_for()
     page.wait_for_function("dark => document.body.classList.contains('dark') === dark", arg=not before)
+
+
+@pytest.fixture(scope="module")
+def real_app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The app with the real package behind it; its quickest sharpening takes twenty steps."""
+    from spatialavatar_app import sharpen
+    from spatialavatar_app.page import build_demo, launch_options
+
+    patch = pytest.MonkeyPatch()
+    patch.setenv("GRADIO_TEMP_DIR", str(tmp_path_factory.mktemp("real")))
+    patch.setitem(sharpen.QUALITIES, "Quick", sharpen.Quality(20, 256, 1.0, "a moment"))
+    demo = build_demo()
+    _, url, _ = demo.launch(prevent_thread_lock=True, quiet=True, **launch_options())
+    yield url
+    demo.close()
+    patch.undo()
+
+
+def test_from_a_real_photo_to_a_saved_video(browser: Browser, real_app: str, examples: Path, tmp_path: Path) -> None:
+    clip, photo = tmp_path / "clip.mp4", tmp_path / "photo.png"
+    frames = list(itertools.islice(VideoReader(examples / "clips" / "moods.mp4"), 0, 48, 2))
+    with VideoWriter(clip, (frames[0].shape[1], frames[0].shape[0]), 12.0) as writer:
+        for frame in frames:
+            writer.write(frame)
+    Image.fromarray(frames[0]).save(photo)
+    with visit(browser, real_app) as page:
+        page.locator("#photos input[type=file]").set_input_files(photo)
+        page.locator("#photos img").first.wait_for()
+        page.get_by_label("agreed").check()
+        page.get_by_role("button", name="Make the avatar").click()
+        page.get_by_text("Your avatar is ready").wait_for()
+        assert page.locator(".sa-seen li").count() == 1
+        made = page.locator(".sa-portrait img").get_attribute("src")
+        page.get_by_role("button", name="Make it more alike first").click()
+        page.locator("#sharpen-clip input[type=file]").set_input_files(clip)
+        page.locator("#sharpen-clip video").wait_for()
+        page.get_by_role("button", name="Sharpen", exact=True).click()
+        page.get_by_text("more like the person now").wait_for(timeout=2 * PATIENCE)
+        assert page.locator(".sa-portrait img").get_attribute("src") != made
+        go_to(page, "Drive")
+        page.get_by_role("button", name="Settings").click()
+        page.get_by_label("Small").check()
+        page.get_by_role("button", name="Make the video").click()
+        page.get_by_text("Your video is ready").wait_for(timeout=2 * PATIENCE)
+        go_to(page, "Take away")
+        with page.expect_download() as download:
+            page.get_by_role("button", name="Save the video").click()
+        download.value.save_as(tmp_path / "saved.mp4")
+        with page.expect_download() as download:
+            page.get_by_role("button", name="Save the 3D file").click()
+        download.value.save_as(tmp_path / "saved.ply")
+    video = np.stack([frame.astype(np.float32) for frame in VideoReader(tmp_path / "saved.mp4")])
+    assert video.shape[0] > 100
+    assert np.abs(video[1:] - video[:-1]).mean() > 0.05
+    assert (tmp_path / "saved.ply").read_bytes().startswith(b"ply\n")
