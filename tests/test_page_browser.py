@@ -353,10 +353,11 @@ def real_app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     patch.undo()
 
 
+@pytest.mark.slow
 def test_from_a_real_photo_to_a_saved_video(browser: Browser, real_app: str, examples: Path, tmp_path: Path) -> None:
     clip, photo = tmp_path / "clip.mp4", tmp_path / "photo.png"
-    frames = list(itertools.islice(VideoReader(examples / "clips" / "moods.mp4"), 0, 48, 2))
-    with VideoWriter(clip, (frames[0].shape[1], frames[0].shape[0]), 12.0) as writer:
+    frames = list(itertools.islice(VideoReader(examples / "clips" / "moods.mp4"), 0, 48, 4))
+    with VideoWriter(clip, (frames[0].shape[1], frames[0].shape[0]), 6.0) as writer:
         for frame in frames:
             writer.write(frame)
     Image.fromarray(frames[0]).save(photo)
@@ -365,20 +366,20 @@ def test_from_a_real_photo_to_a_saved_video(browser: Browser, real_app: str, exa
         page.locator("#photos img").first.wait_for()
         page.get_by_label("agreed").check()
         page.get_by_role("button", name="Make the avatar").click()
-        page.get_by_text("Your avatar is ready").wait_for()
+        page.get_by_text("Your avatar is ready").wait_for(timeout=10 * PATIENCE)
         assert page.locator(".sa-seen li").count() == 1
         made = page.locator(".sa-portrait img").get_attribute("src")
         page.get_by_role("button", name="Make it more alike first").click()
         page.locator("#sharpen-clip input[type=file]").set_input_files(clip)
         page.locator("#sharpen-clip video").wait_for()
         page.get_by_role("button", name="Sharpen", exact=True).click()
-        page.get_by_text("more like the person now").wait_for(timeout=2 * PATIENCE)
+        page.get_by_text("more like the person now").wait_for(timeout=10 * PATIENCE)
         assert page.locator(".sa-portrait img").get_attribute("src") != made
         go_to(page, "Drive")
         page.get_by_role("button", name="Settings").click()
         page.get_by_label("Small").check()
         page.get_by_role("button", name="Make the video").click()
-        page.get_by_text("Your video is ready").wait_for(timeout=2 * PATIENCE)
+        page.get_by_text("Your video is ready").wait_for(timeout=10 * PATIENCE)
         go_to(page, "Take away")
         with page.expect_download() as download:
             page.get_by_role("button", name="Save the video").click()

@@ -1,0 +1,85 @@
+"""The page's pieces that need no browser: what the sliders stand for, and the HTML that is made of visitors' words."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+
+pytest.importorskip("gradio", reason="the page needs the extra 'app': pip install -e '.[app]'")
+
+from spatialavatar.head.arkit import ARKIT_52
+from spatialavatar.motion import Motion
+from spatialavatar_app import fragments
+from spatialavatar_app.activity import _time_left
+from spatialavatar_app.controls import CONTROLS, MOODS, held_face, mood_values
+
+
+def value_of(label: str, value: float) -> list[float]:
+    return [value if control.label == label else 0.0 for control in CONTROLS]
+
+
+def test_every_slider_moves_units_that_there_are() -> None:
+    for control in CONTROLS:
+        assert set(control.up) | set(control.down) <= set(ARKIT_52), control.label
+        assert bool(control.angle) != bool(control.up), control.label
+
+
+def test_every_mood_stands_on_sliders_and_within_their_ends() -> None:
+    for mood, values in MOODS.items():
+        assert set(values) <= {control.label for control in CONTROLS}, mood
+        for control, value in zip(CONTROLS, mood_values(mood), strict=True):
+            assert control.low <= value <= control.limit, (mood, control.label)
+
+
+def test_sliders_at_rest_make_a_resting_face() -> None:
+    face = Motion.held(**held_face([0.0] * len(CONTROLS)))
+    assert float(face.weights.abs().max()) == 0.0
+    assert float(face.rotation.abs().max()) == 0.0
+
+
+def test_the_two_ends_of_a_slider_are_two_expressions() -> None:
+    for value, unit, other in ((0.5, "mouthSmileLeft", "mouthFrownLeft"), (-0.5, "mouthFrownLeft", "mouthSmileLeft")):
+        units = held_face(value_of("Frown – smile", value))["units"]
+        assert units[unit] == 0.5
+        assert units.get(other, 0.0) == 0.0
+
+
+def test_the_right_end_of_nod_looks_up_and_of_turn_to_the_right_of_the_picture() -> None:
+    assert held_face(value_of("Nod", 20.0))["pitch"] == -20.0
+    assert held_face(value_of("Turn the head", 20.0))["yaw"] == 20.0
+
+
+def test_words_of_visitors_are_no_markup() -> None:
+    evil = "<img src=x onerror=alert(1)>"
+    for html in (fragments.notice(evil), fragments.progress_bar(0.5, evil, evil), fragments.empty_stage(evil)):
+        assert "<img" not in html
+        assert "&lt;img" in html
+    assert '"' not in fragments.film('/tmp/a"b.mp4').split('src="')[1].split('"')[0]
+
+
+def test_the_curve_falls_from_the_upper_left_to_the_lower_right() -> None:
+    html = fragments.curve([1.0 / step for step in range(1, 200)])
+    points = [tuple(map(float, pair.split(","))) for pair in html.split('points="')[1].split('"')[0].split()]
+    assert points[0] == (0.0, 6.0)
+    assert points[-1] == (300.0, 74.0)
+    assert all(earlier[1] <= later[1] for earlier, later in itertools.pairwise(points))
+
+
+def test_a_curve_of_two_points_is_not_drawn() -> None:
+    assert fragments.curve([1.0, 0.5]) == ""
+
+
+@pytest.mark.parametrize(
+    ("fraction", "elapsed", "text"),
+    [
+        (0.05, 60.0, ""),
+        (0.5, 1.0, ""),
+        (0.9, 9.0, "a few seconds left"),
+        (0.5, 22.0, "about 20 seconds left"),
+        (0.5, 62.0, "about 1 minute left"),
+        (0.2, 60.0, "about 4 minutes left"),
+    ],
+)
+def test_the_time_left_is_told_once_it_can_be_known(fraction: float, elapsed: float, text: str) -> None:
+    assert _time_left(fraction, elapsed) == text
