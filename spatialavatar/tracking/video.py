@@ -257,7 +257,7 @@ def smoothed(params: HeadParams, stretches: list[Tensor], fps: float) -> HeadPar
     """
     if fps <= 0:
         return params
-    shake = min(_SHAKE, 0.3 * fps)
+    shake = min(_SHAKE, 0.4 * fps)
     parts = []
     for stretch in stretches:
         part = params[stretch]
@@ -265,9 +265,9 @@ def smoothed(params: HeadParams, stretches: list[Tensor], fps: float) -> HeadPar
             part.replace(
                 expression=one_euro(part.expression, fps, 3.0, 6.0, zero_phase=True),
                 rotation=one_euro_rotations(
-                    low_pass_rotations(part.rotation, fps, shake), fps, 1.0, 12.0, zero_phase=True
+                    low_pass_rotations(part.rotation, fps, shake), fps, 1.0, 14.0, zero_phase=True
                 ),
-                translation=one_euro(low_pass(part.translation, fps, shake), fps, 1.0, 60.0, zero_phase=True),
+                translation=one_euro(low_pass(part.translation, fps, shake), fps, 1.0, 70.0, zero_phase=True),
                 jaw=one_euro(part.jaw, fps, 3.0, 30.0, zero_phase=True),
                 eyes=one_euro(part.eyes, fps, 3.0, 20.0, zero_phase=True),
             )
