@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 pytest.importorskip("gradio", reason="the page needs the extra 'app': pip install -e '.[app]'")
@@ -9,6 +14,7 @@ pytest.importorskip("spaces", reason="the page needs the extra 'app': pip instal
 
 import gradio as gr
 
+from .conftest import REPOSITORY
 from .fake_backend import FakeBackend
 
 
@@ -27,3 +33,29 @@ def test_what_the_page_itself_does_is_no_endpoint(page: gr.Blocks) -> None:
 def test_work_waits_in_one_queue_whoever_asks(page: gr.Blocks) -> None:
     working = [fn for fn in page.fns.values() if fn.api_name in ("generate", "refine", "drive", "track", "export")]
     assert {(fn.concurrency_id, fn.concurrency_limit) for fn in working} == {("gpu", 1)}
+
+
+@pytest.mark.slow
+def test_the_app_is_imported_and_shows_its_page_in_few_seconds_of_work(tmp_path: Path) -> None:
+    program = f"""
+import os, runpy, time
+import gradio as gr, httpx
+real = gr.Blocks.launch
+def launch(self, **arguments):
+    imported = time.process_time()
+    _, url, _ = real(self, **arguments | dict(prevent_thread_lock=True, quiet=True))
+    assert httpx.get(url, timeout=120).status_code == 200
+    print("SECONDS", imported, time.process_time(), flush=True)
+    os._exit(0)
+gr.Blocks.launch = launch
+runpy.run_path({str(REPOSITORY / "app.py")!r}, run_name="__main__")
+"""
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "GRADIO_TEMP_DIR": str(tmp_path)}
+    run = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=240, check=False
+    )
+    lines = [line for line in run.stdout.splitlines() if line.startswith("SECONDS")]
+    assert lines, run.stdout + run.stderr
+    imported, shown = map(float, lines[0].split()[1:])  # of the processor: what else runs here does not count
+    assert imported < 15.0
+    assert shown < 20.0
