@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import os
 import secrets
 import shutil
 import threading
@@ -26,7 +27,7 @@ _SWEEP_SECONDS = 60.0
 @dataclass
 class _Visitor:
     folder: Path
-    uploads: set[str] = field(default_factory=set)
+    uploads: dict[str, tuple[int, int]] = field(default_factory=dict)  # which file was there, by path
 
 
 class Sessions:
@@ -67,8 +68,10 @@ class Sessions:
     def note(self, session: str | None, paths: Iterable[str]) -> None:
         """Remember uploads, which gradio has put elsewhere in its cache, so that they go with the visitor too."""
         with self._lock:
-            brought = {path for path in paths if path in self._uploads or Path(path).parent.name.startswith(FETCHED)}
-            self._visitor(session).uploads.update(brought)
+            for path in paths:
+                known = path in self._uploads or Path(path).parent.name.startswith(FETCHED)
+                if known and (file := _identity(path)):
+                    self._visitor(session).uploads[path] = file
 
     def close(self, session: str | None) -> None:
         """Delete all that the visitor brought and made, except uploads that another visitor brought as well."""
@@ -79,10 +82,12 @@ class Sessions:
             # The same picture from two visitors is one file to gradio.
             shared = {path for other in self._visitors.values() for path in other.uploads}
         shutil.rmtree(visitor.folder, ignore_errors=True)
-        for path in visitor.uploads - shared:
-            with suppress(OSError):
-                Path(path).unlink()
-                Path(path).parent.rmdir()
+        for path, file in visitor.uploads.items():
+            # Where another visitor has just sent it anew, it is another file, and no call has told yet whose it is.
+            if path not in shared and _identity(path) == file:
+                with suppress(OSError):
+                    Path(path).unlink()
+                    Path(path).parent.rmdir()
 
     def sweep(self) -> None:
         """Delete what is too old, of visitors who are still here too; gradio does so with uploads."""
@@ -94,6 +99,9 @@ class Sessions:
                 for path in visitor.folder.iterdir():
                     if path.stat().st_mtime < oldest:
                         shutil.rmtree(path) if path.is_dir() else path.unlink()
+            with self._lock:
+                for path in [path for path in visitor.uploads if not Path(path).exists()]:
+                    del visitor.uploads[path]
 
     def clear(self) -> None:
         """Delete every visitor's folder."""
@@ -114,3 +122,12 @@ class Sessions:
         while True:
             time.sleep(_SWEEP_SECONDS)
             self.sweep()
+
+
+def _identity(path: str) -> tuple[int, int] | None:
+    """Tells a file from another one that takes its place; None where there is none."""
+    try:
+        facts = os.stat(path)
+    except OSError:
+        return None
+    return facts.st_ino, facts.st_ctime_ns

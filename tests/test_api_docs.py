@@ -71,7 +71,8 @@ def test_the_python_snippets_use_every_endpoint(app: RunningApp, here: Path) -> 
 def test_the_curl_snippet_uses_every_endpoint(app: RunningApp, here: Path) -> None:
     app.fake.requests.clear()
     (script,) = snippets("curl", "bash")
-    run = subprocess.run(["bash", "-euo", "pipefail", "-c", at(app, script)], capture_output=True, text=True)
+    command = ["bash", "-xeuo", "pipefail", "-c", at(app, script)]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert run.returncode == 0, run.stderr
     assert {type(request) for request in app.fake.requests} == WORK
     assert '"photos": 4' in run.stdout

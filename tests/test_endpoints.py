@@ -20,6 +20,7 @@ from PIL import Image
 
 from spatialavatar.errors import NoFaceError
 from spatialavatar.media import VideoReader
+from spatialavatar_app.sessions import Sessions
 
 from .fake_backend import RunningApp, running_app
 
@@ -159,6 +160,21 @@ def test_leaving_takes_nothing_from_a_visitor_who_sent_the_same_file(app: Runnin
             other.predict(source=clip, api_name="/track")
         wait_for(lambda: len(list(app.cache.glob("visitor-*/*"))) == 1)
         assert any(path.name == "moods.mp4" for path in app.files())
+
+
+def test_leaving_takes_no_file_that_another_visitor_has_sent_anew_since(tmp_path: Path) -> None:
+    upload = tmp_path / "hash" / "lake.jpg"
+    upload.parent.mkdir()
+    upload.write_bytes(b"first")
+    sessions = Sessions({str(upload)})
+    sessions.note("one", [str(upload)])
+    (tmp_path / "again").write_bytes(b"first")
+    (tmp_path / "again").rename(upload)
+    sessions.close("one")
+    assert upload.exists()
+    sessions.note("other", [str(upload)])
+    sessions.close("other")
+    assert not upload.parent.exists()
 
 
 def mcp(app: RunningApp, use: Callable[[Any], Any]) -> Any:
