@@ -270,7 +270,8 @@ def _conclude(out: Path, run_facts: dict[str, Any]) -> dict[str, Any]:
             {
                 "dataset": run_facts["dataset"],
                 "protocol": f"{config['protocol']}, {method}",
-                "metrics": {name: round(value, metrics.METRICS[name].digits) for name, value in row["means"].items()},
+                "metrics": {name: value for name, value in row["means"].items() if name not in _TIMES},
+                "times": {name: value for name, value in row["means"].items() if name in _TIMES},
                 "clips": row["clips"],
                 "frames": row["frames"],
             }
@@ -325,7 +326,8 @@ def _mean(clips: Sequence[dict[str, Any]], method: str) -> dict[str, Any]:
     for name in metrics.METRICS:
         values = [one["means"][name] for one in having if name in one["means"]]
         if values:
-            means[name] = max(values) if name == "aspect" else statistics.fmean(values)
+            mean = max(values) if name == "aspect" else statistics.fmean(values)
+            means[name] = round(mean, metrics.METRICS[name].digits)
     return {"means": means, "clips": len(having), "frames": sum(len(one["frames"]) for one in having)}
 
 

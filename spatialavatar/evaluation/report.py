@@ -29,7 +29,7 @@ def write_tables(folder: Path, content: Mapping[str, Any]) -> None:
 
 def markdown(content: Mapping[str, Any]) -> str:
     """Means over the set, then every clip, with what has to be known to read them."""
-    rows = [_row(result["protocol"], result["metrics"], result) for result in content["results"]]
+    rows = [_row(result["protocol"], _figures(result), result) for result in content["results"]]
     clips = [
         _row(f"{clip['clip']}, {method}", one["means"], {"frames": len(one["frames"])})
         for clip in _measured(content)
@@ -66,7 +66,7 @@ def latex(content: Mapping[str, Any]) -> str:
         r"\midrule",
     ]
     for result in content["results"]:
-        values = [_number(name, result["metrics"].get(name)) for name in names]
+        values = [_number(name, _figures(result).get(name)) for name in names]
         lines.append(" & ".join([_tex(result["protocol"]), *values]) + r" \\")
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"]) + "\n"
 
@@ -104,7 +104,7 @@ def write_page(folder: Path, content: Mapping[str, Any]) -> None:
     )
     missing = f"<p>{content['missing']} clips are still to be measured.</p>" if content["missing"] else ""
     title = f"{run['config']['protocol']} on {run['dataset']}"
-    rows = [_row(result["protocol"], result["metrics"], result) for result in content["results"]]
+    rows = [_row(result["protocol"], _figures(result), result) for result in content["results"]]
     table = _html_table(
         ["", *(_heading(n, 0) for n in names), "clips", "frames"], [[r[0], *r[1](names), r[2], r[3]] for r in rows]
     )
@@ -157,8 +157,13 @@ def _measured(content: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def _names(content: Mapping[str, Any]) -> list[str]:
     """The metrics that there are figures of, in their order."""
-    there = {name for result in content["results"] for name in result["metrics"]}
+    there = {name for result in content["results"] for name in _figures(result)}
     return [name for name in METRICS if name in there]
+
+
+def _figures(result: Mapping[str, Any]) -> dict[str, float]:
+    """All of one result's means."""
+    return {**result["metrics"], **result["times"]}
 
 
 def _row(title: str, means: Mapping[str, float], counts: Mapping[str, Any]) -> tuple[str, Any, Any, Any]:
