@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 import torch
+from scipy.ndimage import gaussian_filter1d
 from torch import Tensor
 
 from spatialavatar.errors import InputError
@@ -146,7 +147,8 @@ def jitter_of(fitted: Tensor, detected: Tensor, unit: Tensor) -> tuple[float, fl
     """
     if len(detected) < 8 or detected.shape[1] < len(STEADY):
         return math.nan, math.nan
-    speed = torch.gradient(_slow(detected / unit), dim=0)[0].norm(dim=-1).mean(1)[1:-1]
+    slow = torch.from_numpy(gaussian_filter1d((detected / unit).numpy(), 3.0, axis=0, mode="nearest"))
+    speed = torch.gradient(slow, dim=0)[0].norm(dim=-1).mean(1)[1:-1]
     still = speed <= torch.quantile(speed, 0.1)
     trembling = (points.diff(n=2, dim=0)[still] / unit for points in (fitted, detected))
     of_fitted, of_detected = (float((rest.square().sum(-1).mean() / 6.0).sqrt()) for rest in trembling)
@@ -163,14 +165,6 @@ def _quality_of(track: Track) -> FrameQuality:
     if track.quality is None:
         raise InputError("This track carries no quality record; track the video again with this release.")
     return track.quality
-
-
-def _slow(path: Tensor) -> Tensor:
-    """A path (T, N, 2) after a Gaussian of three frames."""
-    reach = torch.arange(-12, 13, dtype=path.dtype)
-    kernel = torch.exp(-0.5 * (reach / 3.0) ** 2)
-    padded = torch.nn.functional.pad(path.flatten(1).T[:, None], (12, 12), mode="replicate")
-    return torch.nn.functional.conv1d(padded, (kernel / kernel.sum())[None, None])[:, 0].T.reshape(path.shape)
 
 
 def _blinks(track: Track) -> Iterator[tuple[int, int]]:

@@ -325,7 +325,8 @@ def _judged(track: Track, scan: Scan, head: HeadModel) -> FrameQuality:
     nothing = torch.full_like(yaw, float("nan"))
     longest = max(unbroken(~lost, shot), key=len)
     still = (~lost).nonzero().squeeze(1)[longest]
-    unit = eye_distance(landmarks[still]).median() if len(still) else torch.ones(())
+    unit = eye_distance(landmarks)[still].median() if len(still) else torch.ones(())
+    points = [index for index in STEADY if index < landmarks.shape[1]]
     return FrameQuality(
         state=state,
         error=torch.where(seen, error, nothing),
@@ -333,7 +334,7 @@ def _judged(track: Track, scan: Scan, head: HeadModel) -> FrameQuality:
         yaw=torch.where(seen, yaw, nothing),
         luma=luma,
         shot=shot,
-        jitter=torch.tensor(jitter_of(steady[still], landmarks[still][:, list(STEADY)], unit)),
+        jitter=torch.tensor(jitter_of(steady[still], landmarks[:, points][still], unit)),
     )
 
 
@@ -341,14 +342,15 @@ def _errors(params: HeadParams, camera: Camera, landmarks: Tensor, head: HeadMod
     """(T,) mean distance of the head's landmarks to ``landmarks``, share of the eye distance, and its steady points."""
     count = int(landmarks.shape[1])
     steady = [index for index in STEADY if index < count]
-    errors, kept = [], []
+    # Written in place: small results kept between large temporaries would pin the heap.
+    errors, kept = torch.empty(len(params)), torch.empty(len(params), len(steady), 2)
     for first in range(0, len(params), _BLOCK):
         block = slice(first, first + _BLOCK)
         fitted = camera.project(head.landmarks(head.vertices(params[block]), count))
         distance = (fitted - landmarks[block]).norm(dim=-1).mean(-1)
-        errors.append(distance / eye_distance(landmarks[block]).clamp_min(1e-6))
-        kept.append(fitted[:, steady].clone())
-    return torch.cat(errors), torch.cat(kept)
+        errors[block] = distance / eye_distance(landmarks[block]).clamp_min(1e-6)
+        kept[block] = fitted[:, steady]
+    return errors, kept
 
 
 # -- what people are told ---------------------------------------------------------------------------------------------
