@@ -56,20 +56,21 @@ def build(page: Page) -> None:
 
     def prepare(avatar: str | None) -> Updates:
         try:
-            view, ply, card = page.exported(page.there(avatar))
+            _, ply, card = page.exported(page.there(avatar))
         except gr.Error as error:
             return {trouble: fragments.notice(error.message, "problem")}
-        return {**saved("ply", ply), **saved("card", card), page.stage.space: view, trouble: ""}
+        return {**saved("ply", ply), **saved("card", card), trouble: ""}
+
+    def prepare_view(avatar: str | None) -> Updates:
+        updates = prepare(avatar)
+        return updates if updates.get(trouble) else {**updates, page.stage.space: page.exported(page.there(avatar))[0]}
 
     quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
     play.click(lambda video: page.stage.show(fragments.film(video)), page.video, page.stage.front, **quiet)
-    gr.on(
-        [page.tabs["keep"].select, page.stage.space_tab.select],
-        prepare,
-        page.avatar,
-        [buttons["ply"], buttons["card"], page.stage.space, trouble],
-        **quiet,
-    )
+    files = [buttons["ply"], buttons["card"], trouble]
+    page.tabs["keep"].select(prepare, page.avatar, files, **quiet)
+    # Given again to a 3D view that shows it already it would be loaded again.
+    page.stage.space_tab.select(prepare_view, page.avatar, [*files, page.stage.space], **quiet)
     if "OAUTH_CLIENT_ID" in os.environ:
         _own_account(page)
 

@@ -83,3 +83,22 @@ def test_a_curve_of_two_points_is_not_drawn() -> None:
 )
 def test_the_time_left_is_told_once_it_can_be_known(fraction: float, elapsed: float, text: str) -> None:
     assert _time_left(fraction, elapsed) == text
+
+
+def test_signing_in_is_offered_only_where_it_can_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("spaces", reason="the page needs the extra 'app': pip install -e '.[app]'")
+    import gradio as gr
+
+    from spatialavatar_app.page import build_demo
+
+    from .fake_backend import FakeBackend
+
+    offers: list[str] = []
+    # gradio's own asks the Hub for an account as soon as it is made.
+    monkeypatch.setattr(gr, "LoginButton", lambda: offers.append("sign in"))
+    monkeypatch.delenv("OAUTH_CLIENT_ID", raising=False)
+    build_demo(FakeBackend().backend())
+    assert offers == []
+    monkeypatch.setenv("OAUTH_CLIENT_ID", "an app of the Hub")
+    build_demo(FakeBackend().backend())
+    assert offers == ["sign in"]
