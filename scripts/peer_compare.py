@@ -25,7 +25,7 @@ from spatialavatar.errors import InputError, SpatialAvatarError
 from spatialavatar.evaluation import report
 from spatialavatar.evaluation.comparison import Comparison
 from spatialavatar.evaluation.datasets import Recording, recording_of
-from spatialavatar.evaluation.judge import REGIONS, Judge
+from spatialavatar.evaluation.judge import REGIONS, Judge, without_beyond
 from spatialavatar.files import atomic_output
 from spatialavatar.tracking import track_video
 from spatialavatar.tracking.framing import Crop, cut, separate
@@ -77,6 +77,7 @@ def compare(
             x0, y0, x1, _ = track.crop[index].tolist()
             crop = Crop(round(x0), round(y0), round(x1 - x0))  # each shot has its own
             matte, segments = separate(picture, crop, networks)
+            segments = without_beyond(segments, crop, (picture.shape[1], picture.shape[0]))
             target = judge.target(cut(picture, crop), matte, segments, track.landmarks[index].numpy())
             parts = {}
             for name, render in zip(renders, shown):

@@ -4,6 +4,7 @@ What is compared, exactly:
 
 * *crop and size*: the tracker's square crop of the target, 512 x 512; the render is made by that crop's camera.
 * *mask and background*: the target is laid over white by its matte; the render is laid over white by its own alpha.
+* *beyond the picture*: where the crop reaches over a border of the source picture, nothing counts.
 * *region "head"* (default): all pixels, background included, above a line that lies a fifth of the face's height below
   the chin, clothes left out. Both pictures are white elsewhere. *Region "full"*: every pixel.
 * *alignment*: none beyond the tracked pose.
@@ -26,11 +27,12 @@ from spatialavatar.evaluation import metrics
 from spatialavatar.head import HeadModel
 from spatialavatar.records import HeadParams
 from spatialavatar.tracking.fit import Observations, fit_landmarks
-from spatialavatar.tracking.framing import CROP_SIZE
+from spatialavatar.tracking.framing import CROP_SIZE, Crop
 from spatialavatar.tracking.networks import Networks
 
 REGIONS: Final = ("head", "full")
 _CLOTHES: Final = 4  # class of Track.segments
+_BEYOND: Final = 255  # added to them here: no picture
 _CLOTHES_MARGIN: Final = 9  # pixels: half a clothed pixel is a clothed one
 _CHIN, _FOREHEAD = 152, 10  # of the 478 landmarks
 _BELOW_CHIN: Final = 0.2  # of the face's height
@@ -87,6 +89,13 @@ def head_region(segments: np.ndarray, points: np.ndarray) -> np.ndarray:
     return rows & ~clothes
 
 
+def without_beyond(segments: np.ndarray, crop: Crop, size: tuple[int, int]) -> np.ndarray:
+    """The classes (512, 512) of a crop, marked where it reaches over a border of its picture of ``size`` (w, h)."""
+    centres = (np.arange(CROP_SIZE) + 0.5) * crop.side / CROP_SIZE
+    inside = [(start + centres > 0) & (start + centres < length) for start, length in zip((crop.x0, crop.y0), size)]
+    return np.where(inside[1][:, None] & inside[0], segments, _BEYOND).astype(np.uint8)
+
+
 class Judge:
     """Prepares targets and compares renders with them."""
 
@@ -100,12 +109,14 @@ class Judge:
         Args:
             image: (512, 512, 3) uint8, the crop.
             matte: (512, 512) uint8, 255 = person.
-            segments: (512, 512) uint8, classes of ``Track.segments``.
+            segments: (512, 512) uint8, classes of ``Track.segments``, see :func:`without_beyond`.
             points: (478, 2 or more) landmarks of the face, pixels of the crop.
         """
         alpha = torch.from_numpy(matte.astype(np.float32) / 255.0)
         picture = torch.from_numpy(image.astype(np.float32) / 255.0)
-        counted = head_region(segments, points) if self._region == "head" else np.ones(matte.shape, bool)
+        counted = segments != _BEYOND
+        if self._region == "head":
+            counted &= head_region(segments, points)
         region = torch.from_numpy(counted.astype(np.float32))
         bare = Target(picture * alpha[..., None] + (1.0 - alpha[..., None]), region, region * alpha, None)
         shown = bare.masked(bare.image)

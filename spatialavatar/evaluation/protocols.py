@@ -31,7 +31,7 @@ from spatialavatar.errors import InputError, NoFaceError
 from spatialavatar.evaluation import metrics
 from spatialavatar.evaluation.comparison import Comparison
 from spatialavatar.evaluation.datasets import Calibration, Clip, Recording
-from spatialavatar.evaluation.judge import REGIONS, Judge
+from spatialavatar.evaluation.judge import REGIONS, Judge, without_beyond
 from spatialavatar.generator import SpatialAvatar
 from spatialavatar.head import HeadModel
 from spatialavatar.media import PictureSequence, read_image
@@ -255,13 +255,19 @@ def _k_source(clip: Clip, bench: Bench, clips: Sequence[Clip], progress: Progres
         for done, index in enumerate(good):
             progress(done / len(good), f"{clip.name}: photo {done + 1} of {len(good)}")
             others = [good[(done + step) % len(good)] for step in range(1, len(good))]
-            _compare_photo(comparison, bench, photos[index].name, targets[index], [images[i] for i in others])
+            size = (images[index].shape[1], images[index].shape[0])
+            _compare_photo(comparison, bench, photos[index].name, targets[index], size, [images[i] for i in others])
         results = comparison.finish()
     return _result(clip, results, notes, fps=0.0, frames=len(photos), source="the photos after the target, in turn")
 
 
 def _compare_photo(
-    comparison: Comparison, bench: Bench, name: str, track: Track | None, sources: Sequence[np.ndarray]
+    comparison: Comparison,
+    bench: Bench,
+    name: str,
+    track: Track | None,
+    size: tuple[int, int],
+    sources: Sequence[np.ndarray],
 ) -> None:
     """One photo as the target of avatars of 1, 2, ... others."""
     assert track is not None
@@ -272,8 +278,8 @@ def _compare_photo(
     assert track.blendshapes is not None
     judge = Judge(bench.networks, bench.config.region)
     focal = float(track.camera.intrinsics[0, 0])
-    pixels = (track.images[0].numpy(), track.mattes[0].numpy(), track.segments[0].numpy())
-    target = judge.target(*pixels, track.landmarks[0].numpy())
+    segments = without_beyond(track.segments[0].numpy(), _crop_of(track), size)
+    target = judge.target(track.images[0].numpy(), track.mattes[0].numpy(), segments, track.landmarks[0].numpy())
     renders, shape = {}, track.params.shape
     for count in range(1, min(len(sources), _MAX_SOURCES) + 1):
         avatar = bench.model.generate(track_photos(list(sources[:count]), bench.head, networks=bench.networks))
@@ -495,7 +501,8 @@ def _cut_frames(
             behind = index + 1
             given = next(published, None)
             matte = matte if given is None else cut(given, crop)[..., 0]
-        yield index, cut(picture, crop), matte, segments
+        size = (picture.shape[1], picture.shape[0])
+        yield index, cut(picture, crop), matte, without_beyond(segments, crop, size)
 
 
 def _compare(
