@@ -1,25 +1,32 @@
 """How much and how fast refinement improves an avatar on frames it never saw; prints tables.
 
-    python benchmarks/refinement.py CLIPS...                          # videos, or saved tracks with pictures
-    python benchmarks/refinement.py CLIPS... --iterations 300 --size 256
-    python benchmarks/refinement.py CLIP --ablation                   # the anti-spike table
-    python benchmarks/refinement.py CLIP --try color_rate=1e-2 --try exposure=True
-    python benchmarks/refinement.py CLIPS... --sheets DIR --write     # pictures; rewrites docs/benchmarks.md
+    python benchmarks/refinement.py CLIPS... --results DIR            # videos, or saved tracks with pictures
+    python benchmarks/refinement.py CLIPS... --results DIR --iterations 300 --size 256
+    python benchmarks/refinement.py CLIP --results DIR --ablation     # the anti-spike table
+    python benchmarks/refinement.py CLIP --results DIR --try color_rate=1e-2 --try exposure=True
+    python benchmarks/refinement.py --results DIR --write             # DIR in tables, into docs/benchmarks.md
 
-The avatar of each clip is made from one of its training frames; the last fifth is held out. PSNR and SSIM are means
-over the held-out frames at 512 pixels over white, torso and clothes left out; "inner" counts the head's pixels only;
-"aligned" is inner PSNR on eight of the frames after the head's pose alone was fitted to each.
+Each run leaves a JSON file, the refined avatar and a picture sheet in DIR as soon as it ends, and is not made again
+where they are there, so that several processes can share the work. DIR must not be in the repository: sheets show
+people.
+
+The avatar of each clip is made from one of its training frames; the last fifth is held out. PSNR, SSIM and LPIPS are
+means over the held-out frames at 512 pixels over white, torso and clothes left out; "inner" counts the head's pixels
+only.
 """
 
 from __future__ import annotations
 
 import argparse
 import ast
+import json
 import resource
 import sys
 import time
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -48,18 +55,10 @@ ABLATIONS = {
 YAWS = (-30, -15, 0, 15, 30)
 
 
-@dataclass(frozen=True)
-class Result:
-    """One refinement."""
+SNAPSHOTS = (300, 1000)
+"""Steps after which a longer run is judged too."""
 
-    before: Score
-    after: Score
-    aligned_before: Score
-    aligned_after: Score
-    aspect: float
-    seconds: float
-    iterations: int
-    avatar: Avatar
+FIGURES = {"psnr": ("PSNR", 2), "inner_psnr": ("inner", 2), "ssim": ("SSIM", 3), "lpips": ("LPIPS", 3)}
 
 
 def read_clip(path: Path) -> Track:
@@ -88,31 +87,42 @@ def judged(judge: Judge, track: Track, avatar: Avatar, stride: int) -> Score:
     return mean_score([judge.compare(avatar, frame)[2] for frame in held])
 
 
-def aligned(judge: Judge, track: Track, avatar: Avatar, count: int = 8) -> Score:
-    """As :func:`judged` on a few frames, each with the head's pose fitted to it first."""
-    held = split_frames(track, 0.2).held_out
-    few = held[torch.linspace(0, len(held) - 1, count).round().long()].tolist()
-    return mean_score([judge.compare(avatar, frame, judge.aligned(avatar, frame))[2] for frame in few])
-
-
 def turned(params: HeadParams, yaw: float) -> HeadParams:
     """The head turned about its own vertical axis by ``yaw`` degrees."""
     turn = axis_angle_to_matrix(torch.tensor([[0.0, float(np.deg2rad(yaw)), 0.0]]))
     return params.replace(rotation=matrix_to_axis_angle(axis_angle_to_matrix(params.rotation) @ turn))
 
 
-def measure(track: Track, avatar: Avatar, config: RefineConfig, stride: int) -> Result:
+def measure(track: Track, avatar: Avatar, config: RefineConfig, stride: int) -> tuple[dict[str, Any], Avatar]:
+    """Refine; what was measured, and the refined avatar."""
     start = on_track(avatar, track, 0)
-    for step in refine(avatar, track, config):
-        if step.iteration == 0:
-            began = time.perf_counter()
-    seconds = time.perf_counter() - began
-    refined = step.avatar
-    aspect = max(screen_aspect(refined, turned(refined.reference, yaw), refined.camera) for yaw in YAWS)
     judge = Judge(track, start)
-    scores = [judged(judge, track, one, stride) for one in (start, refined)]
-    posed = [aligned(judge, track, one) for one in (start, refined)]
-    return Result(scores[0], scores[1], posed[0], posed[1], aspect, seconds, config.iterations, refined)
+    scores, step = {0: judged(judge, track, start, stride)}, None
+    began, cpu = time.perf_counter(), time.process_time()
+    for step in refine(avatar, track, config):
+        if step.iteration == 0:  # the compiled steps are loaded, the colours' gate is known
+            began, cpu = time.perf_counter(), time.process_time()
+        if step.iteration in SNAPSHOTS and step.fraction < 1.0:
+            paused, paused_cpu = time.perf_counter(), time.process_time()
+            scores[step.iteration] = judged(judge, track, step.avatar, stride)
+            began, cpu = began + time.perf_counter() - paused, cpu + time.process_time() - paused_cpu
+    seconds, cpu_seconds = time.perf_counter() - began, time.process_time() - cpu
+    assert step is not None
+    refined = step.avatar
+    scores[step.iteration] = judged(judge, track, refined, stride)
+    aspect = max(screen_aspect(refined, turned(refined.reference, yaw), refined.camera) for yaw in YAWS)
+    return {
+        "scores": {str(iteration): asdict(score) for iteration, score in scores.items()},
+        "iterations": step.iteration,
+        "size": config.size,
+        "aspect": aspect,
+        "seconds": seconds,
+        "cpu_seconds": cpu_seconds,
+        "peak_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
+        "frames": len(split_frames(track, config.holdout).training),
+        "gaussians": len(refined.gaussians),
+        "config": config.as_dict(),
+    }, refined
 
 
 def sheet(track: Track, avatar: Avatar, refined: Avatar) -> np.ndarray:
@@ -135,80 +145,104 @@ def sheet(track: Track, avatar: Avatar, refined: Avatar) -> np.ndarray:
     return (torch.cat(rows).clamp(0, 1) * 255).byte().numpy()
 
 
-def row(name: str, result: Result) -> list[str]:
-    before, after = result.before, result.after
+def rows(results: Mapping[str, dict[str, Any]]) -> list[list[str]]:
+    """A line per run, and the mean over them."""
+    lines, sums = [], []
+    for name, result in results.items():
+        moments = list(result["scores"].values())
+        values = [[moment[figure] for moment in (moments[0], moments[-1])] for figure in FIGURES]
+        sums.append(values)
+        speed = result["iterations"] / result["cpu_seconds"]
+        lines.append([name, *_pairs(values), f"{result['aspect']:.1f}", f"{speed:.1f}", f"{result['peak_gib']:.1f}"])
+    if len(lines) > 1:
+        lines.append(["mean", *_pairs(np.mean(sums, 0).tolist()), "", "", ""])
+    return lines
+
+
+def _pairs(values: list[list[float]]) -> list[str]:
+    digits = [places for _, places in FIGURES.values()]
+    return [f"{before:.{n}f} → {after:.{n}f}" for (before, after), n in zip(values, digits)]
+
+
+HEADER = ["", *(name for name, _ in FIGURES.values()), "largest aspect", "steps per CPU second", "GiB"]
+
+
+def early_rows(results: Mapping[str, dict[str, Any]]) -> list[list[str]]:
+    """PSNR on the way."""
+    moments = ["0", *map(str, SNAPSHOTS)]
     return [
-        name,
-        f"{before.psnr:.2f}",
-        f"{after.psnr:.2f}",
-        f"{before.inner_psnr:.2f}",
-        f"{after.inner_psnr:.2f}",
-        f"{result.aligned_before.inner_psnr:.2f}",
-        f"{result.aligned_after.inner_psnr:.2f}",
-        f"{before.ssim:.3f}",
-        f"{after.ssim:.3f}",
-        f"{result.aspect:.1f}",
-        f"{result.iterations / result.seconds:.1f}",
+        [name, *(f"{result['scores'][key]['psnr']:.2f}" for key in (*moments, list(result["scores"])[-1]))]
+        for name, result in results.items()
+        if all(key in result["scores"] for key in moments)
     ]
 
 
-HEADER = [
-    "",
-    "PSNR before",
-    "after",
-    "inner before",
-    "after",
-    "aligned before",
-    "after",
-    "SSIM before",
-    "after",
-    "largest aspect",
-    "steps/s",
-]
-
-
-def changes(text: str) -> dict[str, object]:
+def changes(text: str) -> dict[str, Any]:
     """Changed constants, from text such as a=1,b=True."""
     return {name: ast.literal_eval(value) for name, value in (part.split("=") for part in text.split(",") if part)}
 
 
+def texts(results: Mapping[str, dict[str, Any]]) -> dict[str, str]:
+    """The sections of the report, by name, from the results by ``clip`` or ``clip, variant``."""
+    where = f"{machine()}, PyTorch {torch.__version__}"
+    plain = {name: result for name, result in results.items() if ", " not in name}
+    found: dict[str, str] = {}
+    if plain:
+        one = next(iter(plain.values()))
+        found["refinement"] = (
+            f"## Refinement\n\n`python benchmarks/refinement.py`, on {where}; {one['iterations']} steps at "
+            f"{one['size']} pixels, one thread.\n\n{table(HEADER, rows(plain))}"
+        )
+        if early := early_rows(plain):
+            header = ["PSNR after", "0", *map(str, SNAPSHOTS), str(one["iterations"])]
+            found["refinement"] += f"\n\n{table(header, early)}"
+    varied = {name: result for name, result in results.items() if name.split(", ")[-1] in ABLATIONS}
+    if varied:
+        one = next(iter(varied.values()))
+        found["refinement-ablation"] = (
+            f"## Refinement, without its parts\n\n`python benchmarks/refinement.py CLIP --ablation`, on {where}; "
+            f"{one['iterations']} steps at {one['size']} pixels.\n\n{table(HEADER, rows(varied))}"
+        )
+    return found
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("clips", nargs="+", type=Path)
+    parser.add_argument("clips", nargs="*", type=Path)
+    parser.add_argument("--results", type=Path, required=True, help="folder outside the repository")
     parser.add_argument("--iterations", type=int, default=10_000)
     parser.add_argument("--size", type=int, default=512)
     parser.add_argument("--stride", type=int, default=1, help="judge every n-th held-out frame")
     parser.add_argument("--ablation", action="store_true")
     parser.add_argument("--try", dest="tries", action="append", type=changes, metavar="NAME=VALUE,...")
-    parser.add_argument("--sheets", type=Path)
     parser.add_argument("--write", action="store_true")
     options = parser.parse_args()
+    options.results.mkdir(parents=True, exist_ok=True)
     base = RefineConfig(iterations=options.iterations, size=options.size)
-    variants = ABLATIONS if options.ablation else {"": {}}
-    if options.tries:
-        variants = {"": {}, **{", ".join(f"{k} {v}" for k, v in change.items()): change for change in options.tries}}
-    rows = []
+    variants: dict[str, dict[str, Any]] = {"": {}}
+    if options.ablation:
+        variants = ABLATIONS
+    elif options.tries:
+        variants |= {" and ".join(f"{k} {v}" for k, v in change.items()): change for change in options.tries}
     for path in options.clips:
-        track = read_clip(path)
-        avatar = first_avatar(track)
-        for name, change in variants.items():
-            result = measure(track, avatar, replace(base, **change), options.stride)
-            rows.append(row(f"{path.name.split('.')[0]} {name}".strip(), result))
-            print(" | ".join(rows[-1]), flush=True)
-            if options.sheets:
-                options.sheets.mkdir(parents=True, exist_ok=True)
-                picture = Image.fromarray(sheet(track, avatar, result.avatar))
-                picture.save(options.sheets / f"{path.stem}_{name or 'full'}.png".replace(" ", "_"))
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    text = (
-        f"## Refinement{', ablation' if options.ablation else ''}\n\n"
-        f"`python benchmarks/refinement.py`, on {machine()}, PyTorch {torch.__version__}; {options.iterations} steps "
-        f"at {options.size} pixels, "
-        f"peak memory {peak:.1f} GiB.\n\n{table(HEADER, rows)}"
-    )
-    print(f"\n{text}")
-    if options.write:
-        write_section("refinement-ablation" if options.ablation else "refinement", text)
+        track = avatar = None
+        for variant, change in variants.items():
+            name = ", ".join(filter(None, (path.name.split(".")[0], variant)))
+            target = options.results / f"{name}.json"
+            if target.exists():
+                continue
+            track = track or read_clip(path)
+            avatar = avatar or first_avatar(track)
+            result, refined = measure(track, avatar, replace(base, **change), options.stride)
+            target.write_text(json.dumps(result, indent=1))
+            refined.save(target.with_suffix(".safetensors"))
+            Image.fromarray(sheet(track, avatar, refined)).save(target.with_suffix(".png"))
+            print(name, *rows({name: result})[0][1:], sep=" | ", flush=True)
+    results = {path.stem: json.loads(path.read_text()) for path in sorted(options.results.glob("*.json"))}
+    for name, text in texts(results).items():
+        print(f"\n{text}")
+        if options.write:
+            write_section(name, text)
 
 
 if __name__ == "__main__":

@@ -127,12 +127,13 @@ def _refine(options: argparse.Namespace, progress: Progress) -> Outcome:
     kind = "held-out" if report.held_out else "training"
     sentence = (
         f"On {kind} frames: PSNR {report.before.psnr:.2f} dB before, {report.after.psnr:.2f} after; "
-        f"SSIM {report.before.ssim:.3f} before, {report.after.ssim:.3f} after."
+        f"SSIM {report.before.ssim:.3f} before, {report.after.ssim:.3f} after; "
+        f"LPIPS {report.before.lpips:.3f} before, {report.after.lpips:.3f} after."
     )
     facts |= {
         "held_out": report.held_out,
-        "before": {"psnr": report.before.psnr, "ssim": report.before.ssim},
-        "after": {"psnr": report.after.psnr, "ssim": report.after.ssim},
+        "before": vars(report.before),
+        "after": vars(report.after),
         "report": report.files,
     }
     return Outcome([options.output, *report.files], facts, notes=[*notes, sentence])

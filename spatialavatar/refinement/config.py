@@ -34,8 +34,9 @@ class RefineConfig:
         scale_freeze: steps during which the scales do not move (paper: 500); at most a tenth of a shorter run.
         clamp_scales: the hard clamps below (paper).
         scale_range: least and largest standard deviation, metres on the rest head (paper: a fixed range, no values).
-        scale_spread: largest difference of two log scales of one Gaussian (paper: fixed, no value; its ablation
-            without the soft penalty ends at an aspect of 20 = e^3).
+        scale_spread: largest difference of two log scales of one Gaussian (paper: fixed, no value; its full recipe ends
+            at an aspect of about 8). No view shows a Gaussian longer than its axes are, so that this bounds the aspect
+            by e^2.2 = 9.
         aspect_weight: lambda_aspect (paper: 0.5); 0 switches the penalty off.
         aspect_limit: tau, log of the aspect ratio that is free (paper: no value; its runs end at 8, about e^2).
         aspect_share: share of the visible Gaussians, drawn anew each step, over which the expectation is taken (ours:
@@ -82,7 +83,7 @@ class RefineConfig:
     scale_freeze: int = 500
     clamp_scales: bool = True
     scale_range: tuple[float, float] = (2e-5, 8e-3)
-    scale_spread: float = 3.0
+    scale_spread: float = 2.2
     aspect_weight: float = 0.5
     aspect_limit: float = 2.0
     aspect_share: float = 0.25
@@ -102,7 +103,7 @@ class RefineConfig:
     exposure: bool = False
     exposure_rate: float = 2e-3
     exposure_prior: float = 1e-2
-    progressive: float = 0.0
+    progressive: float = 0.5
     edge_weight: float = 1.0
 
     def __post_init__(self) -> None:

@@ -1,7 +1,8 @@
-"""How far renders are from frames: PSNR and SSIM over white, where the head can answer for the picture."""
+"""How far renders are from frames: PSNR, SSIM and LPIPS over white, where the head can answer for the picture."""
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from dataclasses import dataclass
 
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor
 
 from spatialavatar.avatar import Avatar
+from spatialavatar.evaluation.lpips import shared_lpips
 from spatialavatar.records import Camera, HeadParams, Track
 from spatialavatar.refinement.deformation import Deformer
 from spatialavatar.refinement.frames import FrameSource, View, camera_of
@@ -28,11 +30,13 @@ class Score:
         psnr: dB, over all pixels but those of torso and clothes.
         inner_psnr: dB, over the head's own pixels only, where the background cannot flatter.
         ssim: mean of the map, over the same pixels as ``psnr``.
+        lpips: of the whole pictures, which are the same where the head cannot answer.
     """
 
     psnr: float
     inner_psnr: float
     ssim: float
+    lpips: float
 
 
 class Judge:
@@ -101,6 +105,7 @@ class Judge:
             psnr=psnr(image, target, view.weight),
             inner_psnr=psnr(image, target, inner),
             ssim=float((similarity * view.weight).sum() / view.weight.sum().clamp_min(1.0)),
+            lpips=shared_lpips()(image.cpu(), target.cpu()),
         )
         return image, target, score
 
@@ -118,7 +123,7 @@ def screen_aspect(avatar: Avatar, params: HeadParams, camera: Camera) -> float:
 
 def mean_score(scores: list[Score]) -> Score:
     """The mean of each figure."""
-    return Score(*(sum(getattr(s, name) for s in scores) / len(scores) for name in ("psnr", "inner_psnr", "ssim")))
+    return Score(*(sum(values) / len(scores) for values in zip(*(dataclasses.astuple(score) for score in scores))))
 
 
 def psnr(image: Tensor, target: Tensor, weight: Tensor | None = None) -> float:
