@@ -7,12 +7,13 @@
     python benchmarks/refinement.py --results DIR --write             # DIR in tables, into docs/benchmarks.md
 
 Each run leaves a JSON file, the refined avatar and a picture sheet in DIR as soon as it ends, and is not made again
-where they are there, so that several processes can share the work. DIR must not be in the repository: sheets show
-people.
+where they are there, so that several processes can share the work; one that was stopped goes on from its checkpoint.
+DIR must not be in the repository: sheets show people.
 
-The avatar of each clip is made from one of its training frames; the last fifth is held out. PSNR, SSIM and LPIPS are
-means over the held-out frames at 512 pixels over white, torso and clothes left out; "inner" counts the head's pixels
-only.
+The avatar of each clip is made from one of its training frames; the last fifth is held out. Heads are laid onto the
+pictures first (the photometric pass), as the command does. PSNR, SSIM and LPIPS are means over the held-out frames at
+512 pixels over white, torso and clothes left out; "inner" counts the head's pixels only. "Before" is the avatar of the
+photo on the track as it was.
 """
 
 from __future__ import annotations
@@ -40,11 +41,11 @@ from spatialavatar.avatar import Avatar, default_head  # noqa: E402
 from spatialavatar.head.rotations import axis_angle_to_matrix, matrix_to_axis_angle  # noqa: E402
 from spatialavatar.pipeline import default_model  # noqa: E402
 from spatialavatar.records import HeadParams, Track  # noqa: E402
-from spatialavatar.refinement import RefineConfig, refine  # noqa: E402
+from spatialavatar.refinement import RefineConfig, photometric_pass, refine  # noqa: E402
 from spatialavatar.refinement.frames import reference_frame, split_frames  # noqa: E402
 from spatialavatar.refinement.loop import on_track  # noqa: E402
 from spatialavatar.refinement.metrics import Judge, Score, mean_score, screen_aspect  # noqa: E402
-from spatialavatar.tracking import load_track, track_video  # noqa: E402
+from spatialavatar.tracking import load_track, save_track, track_video  # noqa: E402
 
 ABLATIONS = {
     "full": {},
@@ -93,31 +94,54 @@ def turned(params: HeadParams, yaw: float) -> HeadParams:
     return params.replace(rotation=matrix_to_axis_angle(axis_angle_to_matrix(params.rotation) @ turn))
 
 
-def measure(track: Track, avatar: Avatar, config: RefineConfig, stride: int) -> tuple[dict[str, Any], Avatar]:
-    """Refine; what was measured, and the refined avatar."""
-    start = on_track(avatar, track, 0)
-    judge = Judge(track, start)
-    scores, step = {0: judged(judge, track, start, stride)}, None
-    began, cpu = time.perf_counter(), time.process_time()
-    for step in refine(avatar, track, config):
-        if step.iteration == 0:  # the compiled steps are loaded, the colours' gate is known
-            began, cpu = time.perf_counter(), time.process_time()
+def with_heads_aligned(track: Track, avatar: Avatar, kept: Path) -> Track:
+    """The track after the photometric pass, whose parameters are kept in a file."""
+    if not kept.exists():
+        params = photometric_pass(avatar, track, holdout=0.2).track.params
+        save_track(Track(params, track.camera, track.fps, track.head_id, track.confidence), kept)
+    return track.replace(params=load_track(kept).params)
+
+
+def measure(
+    track: Track, aligned: Track, avatar: Avatar, config: RefineConfig, stride: int, place: Path
+) -> tuple[dict[str, Any], Avatar]:
+    """Refine; what was measured, and the refined avatar. ``place`` has the name of the run's files."""
+    judge = Judge(aligned, on_track(avatar, aligned, 0))
+    sofar = place.with_suffix(".partial")
+    scores: dict[str, dict[str, float]] = json.loads(sofar.read_text()) if sofar.exists() else {}
+
+    def score(key: str, by: Judge, judged_track: Track, one: Avatar) -> None:
+        scores[key] = asdict(judged(by, judged_track, one, stride))
+        sofar.write_text(json.dumps(scores))
+
+    if not scores:
+        start = on_track(avatar, track, 0)
+        score("before", Judge(track, start), track, start)
+        score("aligned", judge, aligned, on_track(avatar, aligned, 0))
+    steps, step, made, seconds, cpu_seconds = refine(avatar, aligned, config, checkpoint=place), None, 0, 0.0, 0.0
+    while True:
+        began, cpu = time.perf_counter(), time.process_time()
+        previous, step = step, next(steps, None)
+        if step is None:
+            break
+        if previous is not None:  # the first loads the compiled steps and finds the colours' gate
+            made, seconds = made + 1, seconds + time.perf_counter() - began
+            cpu_seconds += time.process_time() - cpu
         if step.iteration in SNAPSHOTS and step.fraction < 1.0:
-            paused, paused_cpu = time.perf_counter(), time.process_time()
-            scores[step.iteration] = judged(judge, track, step.avatar, stride)
-            began, cpu = began + time.perf_counter() - paused, cpu + time.process_time() - paused_cpu
-    seconds, cpu_seconds = time.perf_counter() - began, time.process_time() - cpu
-    assert step is not None
-    refined = step.avatar
-    scores[step.iteration] = judged(judge, track, refined, stride)
+            score(str(step.iteration), judge, aligned, step.avatar)
+    assert previous is not None
+    refined = previous.avatar
+    score(str(previous.iteration), judge, aligned, refined)
+    for leftover in (sofar, place):
+        leftover.unlink(missing_ok=True)
     aspect = max(screen_aspect(refined, turned(refined.reference, yaw), refined.camera) for yaw in YAWS)
     return {
-        "scores": {str(iteration): asdict(score) for iteration, score in scores.items()},
-        "iterations": step.iteration,
+        "scores": scores,
+        "iterations": previous.iteration,
         "size": config.size,
         "aspect": aspect,
-        "seconds": seconds,
-        "cpu_seconds": cpu_seconds,
+        "steps_per_second": made / seconds if made else 0.0,
+        "steps_per_cpu_second": made / cpu_seconds if made else 0.0,
         "peak_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
         "frames": len(split_frames(track, config.holdout).training),
         "gaussians": len(refined.gaussians),
@@ -152,8 +176,8 @@ def rows(results: Mapping[str, dict[str, Any]]) -> list[list[str]]:
         moments = list(result["scores"].values())
         values = [[moment[figure] for moment in (moments[0], moments[-1])] for figure in FIGURES]
         sums.append(values)
-        speed = result["iterations"] / result["cpu_seconds"]
-        lines.append([name, *_pairs(values), f"{result['aspect']:.1f}", f"{speed:.1f}", f"{result['peak_gib']:.1f}"])
+        speed = f"{result['steps_per_cpu_second']:.1f}"
+        lines.append([name, *_pairs(values), f"{result['aspect']:.1f}", speed, f"{result['peak_gib']:.1f}"])
     if len(lines) > 1:
         lines.append(["mean", *_pairs(np.mean(sums, 0).tolist()), "", "", ""])
     return lines
@@ -169,7 +193,7 @@ HEADER = ["", *(name for name, _ in FIGURES.values()), "largest aspect", "steps 
 
 def early_rows(results: Mapping[str, dict[str, Any]]) -> list[list[str]]:
     """PSNR on the way."""
-    moments = ["0", *map(str, SNAPSHOTS)]
+    moments = ["before", "aligned", *map(str, SNAPSHOTS)]
     return [
         [name, *(f"{result['scores'][key]['psnr']:.2f}" for key in (*moments, list(result["scores"])[-1]))]
         for name, result in results.items()
@@ -194,8 +218,8 @@ def texts(results: Mapping[str, dict[str, Any]]) -> dict[str, str]:
             f"{one['size']} pixels, one thread.\n\n{table(HEADER, rows(plain))}"
         )
         if early := early_rows(plain):
-            header = ["PSNR after", "0", *map(str, SNAPSHOTS), str(one["iterations"])]
-            found["refinement"] += f"\n\n{table(header, early)}"
+            header = ["PSNR", "before", "heads aligned", *map(str, SNAPSHOTS), str(one["iterations"])]
+            found["refinement"] += f"\n\nOn the way, in steps:\n\n{table(header, early)}"
     varied = {name: result for name, result in results.items() if name.split(", ")[-1] in ABLATIONS}
     if varied:
         one = next(iter(varied.values()))
@@ -225,7 +249,7 @@ def main() -> None:
     elif options.tries:
         variants |= {" and ".join(f"{k} {v}" for k, v in change.items()): change for change in options.tries}
     for path in options.clips:
-        track = avatar = None
+        track = aligned = avatar = None
         for variant, change in variants.items():
             name = ", ".join(filter(None, (path.name.split(".")[0], variant)))
             target = options.results / f"{name}.json"
@@ -233,10 +257,13 @@ def main() -> None:
                 continue
             track = track or read_clip(path)
             avatar = avatar or first_avatar(track)
-            result, refined = measure(track, avatar, replace(base, **change), options.stride)
+            kept = options.results / f"{path.name.split('.')[0]}.heads.safetensors"
+            aligned = aligned or with_heads_aligned(track, avatar, kept)
+            place = target.with_suffix(".checkpoint")
+            result, refined = measure(track, aligned, avatar, replace(base, **change), options.stride, place)
             target.write_text(json.dumps(result, indent=1))
             refined.save(target.with_suffix(".safetensors"))
-            Image.fromarray(sheet(track, avatar, refined)).save(target.with_suffix(".png"))
+            Image.fromarray(sheet(aligned, avatar, refined)).save(target.with_suffix(".png"))
             print(name, *rows({name: result})[0][1:], sep=" | ", flush=True)
     results = {path.stem: json.loads(path.read_text()) for path in sorted(options.results.glob("*.json"))}
     for name, text in texts(results).items():
