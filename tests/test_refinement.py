@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import errno
 import hashlib
 import math
 from pathlib import Path
@@ -17,7 +19,7 @@ from spatialavatar.avatar import Avatar
 from spatialavatar.errors import FormatError, InputError, OutputError
 from spatialavatar.head import to_world
 from spatialavatar.records import Camera, HeadParams, Track
-from spatialavatar.refinement import RefineConfig, refine, write_report
+from spatialavatar.refinement import RefineConfig, checkpoint, refine, write_report
 from spatialavatar.refinement.deformation import Deformer
 from spatialavatar.refinement.frames import FrameSource, reference_frame, split_frames
 from spatialavatar.refinement.loop import screen_blur
@@ -40,7 +42,7 @@ from .test_avatar import make_ball_avatar
 
 SIZE = 64
 FRAMES = 15
-QUICK = RefineConfig(iterations=60, size=SIZE, color_rate=2e-2)
+QUICK = RefineConfig(iterations=60, size=SIZE, color_rate=2e-2, progressive=0.0)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -420,15 +422,17 @@ def test_alpha_goes_to_the_matte_only_with_random_backgrounds(grey, track):
     assert cover[True] > cover[False] + 0.1
 
 
+def _stopped_at(iteration: int, steps) -> None:
+    """Take steps until one of them is the given one, then close."""
+    with contextlib.closing(steps):
+        next(step for step in steps if step.iteration == iteration)
+
+
 def test_a_killed_run_resumes_to_the_result_of_an_unbroken_one(grey, track, tmp_path):
-    config = dataclasses.replace(QUICK, iterations=30, tune_frames=True, exposure=True)
+    config = dataclasses.replace(QUICK, iterations=30, tune_frames=True, exposure=True, progressive=0.5)
     whole = run(grey, track, config, seed=3)
     path = tmp_path / "run.safetensors"
-    steps = refine(grey, track, config, checkpoint=path, seed=3)
-    for step in steps:
-        if step.iteration == 13:
-            break
-    steps.close()
+    _stopped_at(13, refine(grey, track, config, checkpoint=path, seed=3))
     assert [p.name for p in tmp_path.iterdir()] == ["run.safetensors"]
     resumed = refine(grey, track, config, checkpoint=path, seed=3)
     first = next(resumed)
@@ -562,6 +566,23 @@ def test_polish_brings_what_a_photo_shows_nearer_and_leaves_the_far_side(truth, 
     assert polish(grey, [photo], PolishConfig(iterations=0)) is grey
 
 
+def test_photos_in_unlike_light_do_not_pull_the_colours_to_and_fro(truth, track):
+    photos = [
+        track.replace(
+            params=track.params[frame],
+            confidence=torch.ones(1),
+            images=(track.images[frame : frame + 1].float() * light).byte(),
+            mattes=track.mattes[frame : frame + 1],
+            crop=None,
+        )
+        for frame, light in ((6, 1.0), (8, 0.6))
+    ]
+    polished = polish(truth, photos, PolishConfig(iterations=20, position_rate=0.0, scale_rate=0.0, rim=1))
+    assert float((polished.gaussians.colors - truth.gaussians.colors).abs().mean()) < 0.01
+    dark = polish(truth, photos[1:], PolishConfig(iterations=20, position_rate=0.0, scale_rate=0.0, rim=1))
+    assert float((dark.gaussians.colors - truth.gaussians.colors).abs().mean()) > 0.02
+
+
 # -- bad input --------------------------------------------------------------------------------------------------------
 
 
@@ -605,6 +626,25 @@ def test_a_checkpoint_that_cannot_be_written_is_one_sentence(grey, track, tmp_pa
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="cannot be written"):
         run(grey, track, dataclasses.replace(QUICK, iterations=3), checkpoint=tmp_path / "file" / "run.safetensors")
+
+
+def test_a_disk_that_fills_up_leaves_the_last_checkpoint_to_go_on_from(grey, track, tmp_path, monkeypatch):
+    config, path = dataclasses.replace(QUICK, iterations=8), tmp_path / "run.safetensors"
+    whole = run(grey, track, config)
+    _stopped_at(5, refine(grey, track, config, checkpoint=path))
+    kept = path.read_bytes()
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "save_file", full)
+        with pytest.raises(OutputError, match="No space left"):
+            _stopped_at(7, refine(grey, track, config, checkpoint=path))
+    assert path.read_bytes() == kept
+    assert [p.name for p in tmp_path.iterdir()] == ["run.safetensors"]
+    resumed = run(grey, track, config, checkpoint=path)
+    torch.testing.assert_close(resumed.gaussians.colors, whole.gaussians.colors, atol=2e-4, rtol=2e-4)
 
 
 @pytest.mark.parametrize(
@@ -687,9 +727,20 @@ def test_an_interrupted_command_goes_on_where_it_was(files, tmp_path, monkeypatc
     assert seen == [7, 8, 9, 10, 11]
 
 
-def test_the_command_says_in_one_sentence_what_a_wrong_file_is(files, track, tmp_path, capsys):
+@pytest.mark.parametrize("wrong", ["head", "black", "three frames", "no pictures"])
+def test_a_video_that_cannot_be_used_is_one_sentence_and_touches_nothing(wrong, files, track, tmp_path, capsys):
     avatar, _, output = files
-    save_track(track.replace(head_id="cube"), tmp_path / "cube.safetensors")
-    assert cli.main(["refine", avatar, str(tmp_path / "cube.safetensors"), "-o", output]) == 1
+    given = Path(avatar).read_bytes()
+    changed = {
+        "head": lambda: track.replace(head_id="cube"),
+        "black": lambda: track.replace(images=torch.zeros_like(track.images)),
+        "three frames": lambda: track.replace(confidence=(torch.arange(FRAMES) < 3).float()),
+        "no pictures": lambda: track.replace(images=None, mattes=None),
+    }[wrong]()
+    save_track(changed, tmp_path / "wrong.safetensors")
+    assert cli.main(["refine", avatar, str(tmp_path / "wrong.safetensors"), "-o", output]) == 1
     assert len(capsys.readouterr().err.strip().splitlines()) == 1
-    assert not Path(output).exists()
+    assert Path(avatar).read_bytes() == given
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted(
+        [Path(avatar).name, Path(files[1]).name, "wrong.safetensors"]
+    )

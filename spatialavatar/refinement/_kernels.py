@@ -116,7 +116,7 @@ def carry(
     first, last, triangle, corners, bary, vertices, rotation, quat, scale, means, quats, scales, to_means, to_quats,
     to_scales,
 ):  # pragma: no cover - compiled  # fmt: skip
-    """Local Gaussians to the world; see :meth:`Deformer.carry`."""
+    """Local Gaussians to the world; see :meth:`spatialavatar.refinement.deformation.Deformer.carry`."""
     for n in range(first, last):
         t = triangle[n]
         s = scale[t]

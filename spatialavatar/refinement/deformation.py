@@ -8,20 +8,16 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from spatialavatar.head import HeadModel, Identity, UVLayout, triangle_frames
 from spatialavatar.head.rotations import quat_multiply
 from spatialavatar.records import Gaussians, HeadParams
-from spatialavatar.refinement import _kernels
-from spatialavatar.render import _pool
+from spatialavatar.refinement._compiled import Carry
 
 _CACHE_BYTES = 400 * 2**20
-_GAUSSIANS_PER_TASK = 8192
 
 
 @dataclass(frozen=True)
@@ -97,7 +93,7 @@ class Deformer:
     def carry(self, local: Gaussians, frame: TriangleCarriers) -> Gaussians:
         """World Gaussians: x = s R x_local + c, q = q_tri q_local, scale = s scale_local (method section 1)."""
         if local.means.device.type == "cpu" and not frame.vertices.requires_grad:
-            means, quats, scales = _Carry.apply(
+            means, quats, scales = Carry.apply(
                 local.means, local.quats, local.scales, self._triangle, self._corners, self._bary, frame
             )
             return local.replace(means=means, quats=quats, scales=scales, space="world")
@@ -111,29 +107,3 @@ class Deformer:
             scales=scale * local.scales,
             space="world",
         )
-
-
-class _Carry(torch.autograd.Function):
-    """:meth:`Deformer.carry` on a CPU, where the frame takes no gradient: one compiled pass each way."""
-
-    @staticmethod
-    def forward(ctx: Any, *args: Any) -> tuple[Tensor, ...]:
-        *local, triangle, corners, bary, frame = args
-        local = [t.detach().contiguous() for t in local]
-        binding = triangle.numpy(), corners.numpy().reshape(-1, 3), bary.numpy()[..., 0]
-        posed = (frame.vertices, frame.rotation, frame.quat, frame.scale)
-        world = tuple(torch.empty_like(t) for t in local)
-        arrays = [t.numpy() for t in (*posed, *local, *world)]
-        _pool.run_ranges(lambda i, j: _kernels.carry(i, j, *binding, *arrays), len(triangle), _GAUSSIANS_PER_TASK)
-        ctx.binding, ctx.posed = binding[0], posed[1:]
-        return world
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        grads = tuple(grad.contiguous() for grad in grads)
-        local = tuple(torch.empty_like(grad) for grad in grads)
-        arrays = [t.numpy() for t in (*ctx.posed, *grads, *local)]
-        count = len(ctx.binding)
-        _pool.run_ranges(lambda i, j: _kernels.carry_back(i, j, ctx.binding, *arrays), count, _GAUSSIANS_PER_TASK)
-        return (*local, None, None, None, None)

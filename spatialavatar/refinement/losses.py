@@ -16,15 +16,14 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from spatialavatar.refinement import _kernels
-from spatialavatar.render import _pool
+from spatialavatar.refinement._compiled import Compare
 
 WINDOW = 11
 """Width of the window, pixels (paper)."""
 
 _SIGMA = 1.5
 _C1, _C2 = 0.01**2, 0.03**2
-_ROWS_PER_TASK = 32
+_CONSTANTS = np.float32(_C1), np.float32(_C2)
 
 
 def l1_loss(rendered: Tensor, target: Tensor) -> Tensor:
@@ -73,67 +72,12 @@ def compare(
         background: (3,) the colour.
     """
     if color.device.type == "cpu":
-        return _Compare.apply(color, alpha, image, matte, weight, background)
+        return Compare.apply(color, alpha, image, matte, weight, background, _kernel(), _CONSTANTS)
     rendered = composite(color, alpha, background, premultiplied=True)
     target = composite(image, matte, background, premultiplied=False)
     constant, weight = rendered.detach(), weight[..., None]
     rendered, target = torch.lerp(constant, rendered, weight), torch.lerp(constant, target, weight)
     return l1_loss(rendered, target), ssim_loss(rendered, target)
-
-
-class _Compare(torch.autograd.Function):
-    """:func:`compare` on a CPU."""
-
-    @staticmethod
-    def forward(ctx: Any, *args: Tensor) -> tuple[Tensor, Tensor]:
-        color, alpha, image, matte, weight, background = (t.detach().contiguous().numpy() for t in args)
-        height, width = alpha.shape
-        stride = -8 * (-width // 8)
-        planes, differences, sums = np.empty((12, height, stride), np.float32), np.empty(height), np.empty(height)
-
-        def lay_over(first: int, last: int) -> None:
-            _kernels.lay_over(first, last, color, alpha, image, matte, weight, background, planes, differences)
-
-        _pool.run_ranges(lay_over, height, _ROWS_PER_TASK)
-        windows, partials = _summed(planes), np.empty((9, height, stride), np.float32)
-
-        def similarity(first: int, last: int) -> None:
-            _kernels.similarity(first, last, width, windows, np.float32(_C1), np.float32(_C2), partials, sums)
-
-        _pool.run_ranges(similarity, height, _ROWS_PER_TASK)
-        ctx.save_for_backward(*args[:2])
-        ctx.arrays = planes, partials, weight, background
-        count = 3 * height * width
-        return args[0].new_tensor(differences.sum() / count), args[0].new_tensor(1.0 - sums.sum() / count)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, l1_grad: Tensor, ssim_grad: Tensor) -> tuple[Tensor | None, ...]:
-        color, alpha = ctx.saved_tensors
-        planes, partials, weight, background = ctx.arrays
-        color_grad, alpha_grad = torch.empty_like(color), torch.empty_like(alpha)
-        # The window is symmetric, so its transpose is itself: each partial flows back through the same filter.
-        spread = _summed(partials)
-        each = (np.float32(float(l1_grad) / color.numel()), np.float32(-float(ssim_grad) / color.numel()))
-
-        def gradients(first: int, last: int) -> None:
-            grads = color_grad.numpy(), alpha_grad.numpy()
-            _kernels.picture_gradients(first, last, planes, spread, weight, background, *each, *grads)
-
-        _pool.run_ranges(gradients, len(alpha), _ROWS_PER_TASK)
-        return color_grad, alpha_grad, None, None, None, None
-
-
-def _summed(planes: np.ndarray) -> np.ndarray:
-    """Planes (P, H, S) summed over the window around each pixel, zero beyond the border."""
-    summed = np.empty_like(planes)
-
-    def task(plane: int) -> None:
-        kernel = _kernel()
-        cv2.sepFilter2D(planes[plane], -1, kernel, kernel, dst=summed[plane], borderType=cv2.BORDER_CONSTANT)
-
-    _pool.run(task, len(planes))
-    return summed
 
 
 class _Ssim(torch.autograd.Function):

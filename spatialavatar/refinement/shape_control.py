@@ -8,20 +8,15 @@ screen.
 from __future__ import annotations
 
 import math
-from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from spatialavatar.head.rotations import quat_to_matrix
 from spatialavatar.records import Camera
-from spatialavatar.refinement import _kernels
-from spatialavatar.render import _pool
+from spatialavatar.refinement._compiled import Aspect
 
 _TINY = 1e-12
-_GAUSSIANS_PER_TASK = 2048
 
 
 def clamp_scales(log_scales: Tensor, low: Tensor, high: Tensor, spread: float) -> Tensor:
@@ -92,35 +87,9 @@ def aspect_penalty(
     :func:`projected_axes`, and :func:`aspect_loss`'s limit.
     """
     if means.device.type == "cpu" and len(chosen) > 0:
-        return _Aspect.apply(quats, scales, means.detach(), chosen, camera, limit)
-    axes = projected_axes(*(t.index_select(0, chosen) for t in (means.detach(), quats, scales)), camera)
-    return aspect_loss(axes, limit)
-
-
-class _Aspect(torch.autograd.Function):
-    """:func:`aspect_penalty` on a CPU: one compiled pass for the value and its gradients."""
-
-    @staticmethod
-    def forward(ctx: Any, quats: Tensor, scales: Tensor, *constants: Any) -> Tensor:
-        means, chosen, camera, limit = constants
-        grads = torch.zeros_like(quats), torch.zeros_like(scales)
-        excess = np.empty(len(chosen))
-        viewmat = camera.world_to_camera.double().numpy()
-        focal = float(camera.intrinsics[0, 0]), float(camera.intrinsics[1, 1])
-        gaussians = [t.detach().contiguous().numpy() for t in (means, quats, scales)]
-        out = excess, *(grad.numpy() for grad in grads)
-
-        def task(first: int, last: int) -> None:
-            _kernels.aspects(first, last, chosen.numpy(), *gaussians, viewmat, *focal, limit, *out)
-
-        _pool.run_ranges(task, len(chosen), _GAUSSIANS_PER_TASK)
-        ctx.grads, ctx.count = grads, len(chosen)
-        return quats.new_tensor(excess.mean())
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        return (*(g * (grad / ctx.count) for g in ctx.grads), None, None, None, None)
+        return Aspect.apply(quats, scales, means.detach(), chosen, camera, limit)
+    means, quats, scales = (t.index_select(0, chosen) for t in (means.detach(), quats, scales))
+    return aspect_loss(projected_axes(means, quats, scales, camera), limit)
 
 
 def largest_aspect(axes: Tensor) -> float:
