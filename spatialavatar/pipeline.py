@@ -12,7 +12,7 @@ import numpy as np
 from spatialavatar.avatar import Avatar
 from spatialavatar.errors import InputError
 from spatialavatar.media import read_image
-from spatialavatar.progress import Progress, silent
+from spatialavatar.progress import Progress, part, silent
 from spatialavatar.threads import one_torch_thread
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ def generate(
     photos: Sequence[str | Path | np.ndarray] | str | Path | np.ndarray,
     *,
     model: SpatialAvatar | None = None,
+    polish: int | None = None,
     progress: Progress | None = None,
     tracked: Callable[[Sequence[Track]], None] | None = None,
 ) -> Avatar:
@@ -34,6 +35,8 @@ def generate(
     Args:
         photos: paths, or (H, W, 3) uint8 sRGB pictures.
         model: the generator; by default the one that ships with the package, loaded once per process.
+        polish: steps in which what the photos show is brought nearer to them; 0 is none, the default
+            :class:`spatialavatar.refinement.polish.PolishConfig`'s.
         progress: called with (fraction, message).
         tracked: called with the photos' tracks, in the photos' order, once the faces are found: to show what was seen.
 
@@ -41,8 +44,11 @@ def generate(
         InputError: a photo cannot be read or used, or there are none or more than four.
         NoFaceError: a photo shows no usable face.
     """
+    from spatialavatar.refinement.polish import PolishConfig
+    from spatialavatar.refinement.polish import polish as polished
     from spatialavatar.tracking import track_photos
 
+    settings = PolishConfig() if polish is None else PolishConfig(iterations=polish)
     if isinstance(photos, (str, Path, np.ndarray)):
         photos = [photos]
     if not 1 <= len(photos) <= MAX_PHOTOS:
@@ -62,7 +68,8 @@ def generate(
         )
         if tracked is not None:
             tracked(tracks)
-        return model.generate(tracks, progress=lambda fraction, message: report(0.5 + 0.5 * fraction, message))
+        avatar = model.generate(tracks, progress=part(report, 0.5, 0.75))
+        return polished(avatar, tracks, settings, progress=part(report, 0.75, 1.0))
 
 
 @lru_cache(maxsize=1)

@@ -96,5 +96,21 @@ def test_what_was_seen_on_the_photos_is_shown_before_the_avatar_is_made(monkeypa
     happened: list[object] = []
     monkeypatch.setattr(tracking, "track_photos", lambda images, *_, **__: [f"track of {len(images)}"])
     model = SimpleNamespace(head=None, generate=lambda *_, **__: happened.append("made"))
-    pipeline.generate(np.zeros((8, 8, 3), np.uint8), model=model, tracked=happened.extend)  # type: ignore[arg-type]
+    picture = np.zeros((8, 8, 3), np.uint8)
+    pipeline.generate(picture, model=model, polish=0, tracked=happened.extend)  # type: ignore[arg-type]
     assert happened == ["track of 1", "made"]
+
+
+def test_avatars_are_polished_as_many_steps_as_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    from types import SimpleNamespace
+
+    from spatialavatar import pipeline, tracking
+    from spatialavatar.refinement import polish
+
+    asked: list[int] = []
+    monkeypatch.setattr(tracking, "track_photos", lambda *_, **__: ["track"])
+    monkeypatch.setattr(polish, "polish", lambda avatar, tracks, config, **_: asked.append(config.iterations))
+    model = SimpleNamespace(head=None, generate=lambda *_, **__: "avatar")
+    for steps in (None, 7):
+        pipeline.generate(np.zeros((8, 8, 3), np.uint8), model=model, polish=steps)  # type: ignore[arg-type]
+    assert asked == [polish.PolishConfig().iterations, 7]

@@ -526,6 +526,7 @@ def test_the_rest_head_grows_to_a_silhouette_and_is_resumed(grey, truth, track, 
         shape_smoothness=3.0,
         position_rate=0.0,
         scale_rate=0.0,
+        progressive=0.0,
     )
     path = tmp_path / "run.safetensors"
     steps = refine(small, track, config, checkpoint=path)

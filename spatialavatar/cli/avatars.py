@@ -31,6 +31,9 @@ def declare(commands: Commands) -> None:
     command.add_argument("-o", "--output", type=Path, default=Path("avatar.safetensors"), help="default: %(default)s")
     command.add_argument("--model", metavar="REPO_OR_FOLDER", help="another generator than the one that ships")
     command.add_argument("--revision", help="of the model on the Hub: a branch, a tag, or better a commit")
+    command.add_argument(
+        "--polish", type=int, metavar="STEPS", help="steps that bring the avatar nearer to the photos, default: 80"
+    )
 
     command = commands.add(
         _GROUP,
@@ -77,7 +80,7 @@ def _generate(options: argparse.Namespace, progress: Progress) -> Outcome:
         from spatialavatar.generator import SpatialAvatar
 
         model = SpatialAvatar.from_pretrained(options.model, revision=options.revision)
-    avatar = generate(options.photos, model=model, progress=progress)
+    avatar = generate(options.photos, model=model, polish=options.polish, progress=progress)
     avatar.save(options.output)
     facts = {"avatar": options.output, "gaussians": len(avatar.gaussians), "head": avatar.head.id, **avatar.info}
     return Outcome([options.output], facts, notes=avatar.info.get("warnings", ()))
