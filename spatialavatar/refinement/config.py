@@ -103,7 +103,7 @@ class RefineConfig:
     exposure: bool = False
     exposure_rate: float = 2e-3
     exposure_prior: float = 1e-2
-    progressive: float = 0.5
+    progressive: float = 0.0
     edge_weight: float = 1.0
 
     def __post_init__(self) -> None:
