@@ -73,16 +73,16 @@ def test_generate_saves_what_the_pipeline_makes(
 ) -> None:
     seen = {}
 
-    def fake(photos, *, model=None, progress=None):
-        seen["photos"] = photos
+    def fake(photos, *, model=None, polish=None, progress=None):
+        seen["photos"], seen["polish"] = photos, polish
         progress(0.5, "Halfway")
         return make_ball_avatar()
 
     monkeypatch.setattr(pipeline, "generate", fake)
     out = tmp_path / "me.safetensors"
-    assert cli.main(["generate", "a.jpg", "b.jpg", "-o", str(out)]) == 0
+    assert cli.main(["generate", "a.jpg", "b.jpg", "-o", str(out), "--polish", "0"]) == 0
     captured = capsys.readouterr()
-    assert seen["photos"] == [Path("a.jpg"), Path("b.jpg")]
+    assert seen == {"photos": [Path("a.jpg"), Path("b.jpg")], "polish": 0}
     assert captured.out.strip() == str(out)
     assert "Halfway" in captured.err
     assert len(Avatar.load(out, make_ball_avatar().head).gaussians) > 0
