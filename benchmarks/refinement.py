@@ -139,6 +139,7 @@ def measure(
         "scores": scores,
         "iterations": previous.iteration,
         "size": config.size,
+        "stride": stride,
         "aspect": aspect,
         "steps_per_second": made / seconds if made else 0.0,
         "steps_per_cpu_second": made / cpu_seconds if made else 0.0,
@@ -193,11 +194,8 @@ HEADER = ["", *(name for name, _ in FIGURES.values()), "largest aspect", "steps 
 
 def early_rows(results: Mapping[str, dict[str, Any]]) -> list[list[str]]:
     """PSNR on the way."""
-    moments = ["before", "aligned", *map(str, SNAPSHOTS)]
     return [
-        [name, *(f"{result['scores'][key]['psnr']:.2f}" for key in (*moments, list(result["scores"])[-1]))]
-        for name, result in results.items()
-        if all(key in result["scores"] for key in moments)
+        [name, *(f"{score['psnr']:.2f}" for score in result["scores"].values())] for name, result in results.items()
     ]
 
 
@@ -208,24 +206,27 @@ def changes(text: str) -> dict[str, Any]:
 
 def texts(results: Mapping[str, dict[str, Any]]) -> dict[str, str]:
     """The sections of the report, by name, from the results by ``clip`` or ``clip, variant``."""
-    where = f"{machine()}, PyTorch {torch.__version__}"
+
+    def where(one: dict[str, Any]) -> str:
+        judged_on = "every held-out frame" if one["stride"] == 1 else f"each {one['stride']}th held-out frame"
+        run = f"{one['iterations']} steps at {one['size']} pixels on one thread"
+        return f"on {machine()}, PyTorch {torch.__version__}: {run}, judged on {judged_on}"
+
     plain = {name: result for name, result in results.items() if ", " not in name}
     found: dict[str, str] = {}
     if plain:
         one = next(iter(plain.values()))
         found["refinement"] = (
-            f"## Refinement\n\n`python benchmarks/refinement.py`, on {where}; {one['iterations']} steps at "
-            f"{one['size']} pixels, one thread.\n\n{table(HEADER, rows(plain))}"
+            f"## Refinement\n\n`python benchmarks/refinement.py CLIPS...`, {where(one)}.\n\n"
+            f"{table(HEADER, rows(plain))}\n\n"
+            f"PSNR on the way, in steps:\n\n{table(['', *one['scores']], early_rows(plain))}"
         )
-        if early := early_rows(plain):
-            header = ["PSNR", "before", "heads aligned", *map(str, SNAPSHOTS), str(one["iterations"])]
-            found["refinement"] += f"\n\nOn the way, in steps:\n\n{table(header, early)}"
     varied = {name: result for name, result in results.items() if name.split(", ")[-1] in ABLATIONS}
     if varied:
         one = next(iter(varied.values()))
         found["refinement-ablation"] = (
-            f"## Refinement, without its parts\n\n`python benchmarks/refinement.py CLIP --ablation`, on {where}; "
-            f"{one['iterations']} steps at {one['size']} pixels.\n\n{table(HEADER, rows(varied))}"
+            f"## Refinement, without its parts\n\n`python benchmarks/refinement.py CLIP --ablation`, {where(one)}.\n\n"
+            f"{table(HEADER, rows(varied))}"
         )
     return found
 
