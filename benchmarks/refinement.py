@@ -226,7 +226,7 @@ def texts(results: Mapping[str, dict[str, Any]]) -> dict[str, str]:
         one = next(iter(varied.values()))
         found["refinement-ablation"] = (
             f"## Refinement, without its parts\n\n`python benchmarks/refinement.py CLIP --ablation`, {where(one)}.\n\n"
-            f"{table(HEADER, rows(varied))}"
+            f"{table(HEADER, [row for row in rows(varied) if row[0] != 'mean'])}"
         )
     return found
 
