@@ -9,6 +9,7 @@ import hashlib
 import math
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -565,6 +566,19 @@ def test_polish_brings_what_a_photo_shows_nearer_and_leaves_the_far_side(truth, 
     assert float(error[near].mean()) < 0.6 * float(before[near].mean())
     assert torch.equal(polished.gaussians.colors[far], grey.gaussians.colors[far])
     assert polish(grey, [photo], PolishConfig(iterations=0)) is grey
+
+
+def test_polish_keeps_gaussians_from_growing_towards_hair_beyond_the_head(grey, track):
+    matte = torch.from_numpy(cv2.dilate(track.mattes[7].numpy(), np.ones((25, 25), np.uint8)))
+    photo = track.replace(
+        params=track.params[7], confidence=torch.ones(1), images=track.images[7:8], mattes=matte[None], crop=None
+    )
+    config = PolishConfig(iterations=20, scale_rate=0.2, rim=1)
+    growth = [
+        (polish(grey, [photo], one).gaussians.scales / grey.gaussians.scales).log().abs().max()
+        for one in (config, dataclasses.replace(config, growth=10.0))
+    ]
+    assert float(growth[0]) <= config.growth + 1e-5 < float(growth[1])
 
 
 def test_photos_in_unlike_light_do_not_pull_the_colours_to_and_fro(truth, track):

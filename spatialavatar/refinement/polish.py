@@ -43,6 +43,7 @@ class PolishConfig:
         scale_rate: of the log scales.
         opacity_rate: of the logits of the opacities.
         color_rate: of the colours.
+        growth: the largest change of a log scale; without it the rim reaches in smears for hair beyond the head.
         pull: weight of the squared change, each in the unit of its rate's parameter.
         seen: visibility below which a Gaussian is kept, and from which it is free.
         facing: cosine of the angle to the viewer, likewise.
@@ -56,6 +57,7 @@ class PolishConfig:
     scale_rate: float = 3e-2
     opacity_rate: float = 5e-2
     color_rate: float = 2e-2
+    growth: float = 0.5
     pull: float = 0.02
     seen: tuple[float, float] = (0.02, 0.1)
     facing: tuple[float, float] = (0.1, 0.4)
@@ -110,7 +112,7 @@ def polish(
     gate = (seen * _free(avatar.head, avatar.layout, config.neck))[:, None]
     if len(sources) > 1:
         sources = [_balanced(base, deformer, p, s) for p, s in zip(carriers, sources)]
-    change = _Change(base, gate)
+    change = _Change(base, gate, config.growth)
     optimiser = torch.optim.Adam(
         [{"params": [tensor], "lr": getattr(config, f"{name}_rate")} for name, tensor in change.tensors.items()]
     )
@@ -141,9 +143,9 @@ class _Change:
         tensors: by family, zero at first.
     """
 
-    def __init__(self, base: Gaussians, gate: Tensor) -> None:
-        """Start from ``base``; ``gate`` (N, 1) in [0, 1] is how free each Gaussian is."""
-        self._base, self._gate = base, gate
+    def __init__(self, base: Gaussians, gate: Tensor, growth: float) -> None:
+        """Start from ``base``; ``gate`` (N, 1) in [0, 1] is how free each Gaussian is, ``growth`` as configured."""
+        self._base, self._gate, self._growth = base, gate, growth
         # What lies across the surface is depth to a photo: the little that it says of that is noise.
         along = base.means.new_tensor([1.0, 0.0, 1.0])
         self._unit = gate * base.scales.amax(-1, keepdim=True) * along
@@ -157,7 +159,7 @@ class _Change:
         opacities = (self._logit + gate[:, 0] * change["opacity"]).sigmoid()
         return base.replace(
             means=base.means + self._unit * change["position"],
-            scales=base.scales * (gate * change["scale"]).exp(),
+            scales=base.scales * (gate * self._growth * (change["scale"] / self._growth).tanh()).exp(),
             opacities=torch.where(gate[:, 0] > 0.0, opacities, base.opacities),
             colors=(base.colors + gate * change["color"]).clamp(0.0, 1.0),
         )
