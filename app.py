@@ -6,6 +6,7 @@ import os
 
 # Set before they are read: faces are nobody's telemetry, and numba must not touch CUDA ahead of ZeroGPU's fork.
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("NUMBA_DISABLE_CUDA", "1")
 
 import spaces  # noqa: F401 - before torch, which it prepares for ZeroGPU

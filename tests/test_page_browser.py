@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import io
 import itertools
+import os
 import shutil
 import time
 from collections.abc import Iterator
@@ -357,6 +358,10 @@ def real_app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(
+    "SPATIALAVATAR_WHOLE_WAY" not in os.environ,
+    reason="wants a process of its own: SPATIALAVATAR_WHOLE_WAY=1 pytest tests/test_page_browser.py -k real_photo",
+)
 def test_from_a_real_photo_to_a_saved_video(browser: Browser, real_app: str, examples: Path, tmp_path: Path) -> None:
     clip, photo = tmp_path / "clip.mp4", tmp_path / "photo.png"
     frames = list(itertools.islice(VideoReader(examples / "clips" / "moods.mp4"), 0, 48, 4))
