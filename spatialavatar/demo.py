@@ -11,7 +11,8 @@ from PIL import Image, ImageOps
 
 from spatialavatar.avatar import Avatar
 from spatialavatar.driving import DriveConfig, drive
-from spatialavatar.errors import MissingAssetError, OutputError
+from spatialavatar.errors import MissingAssetError
+from spatialavatar.files import make_folder
 from spatialavatar.media import VideoReader, read_image
 from spatialavatar.motion import Motion, load_motion
 from spatialavatar.pipeline import generate
@@ -52,11 +53,7 @@ def run_demo(
     report = progress or silent
     sources = [Path(photo) for photo in photos] if photos else [_example(DEMO_PHOTO)]
     motions = [load_motion(_example(f"motions/{name}.json")) for name in DEMO_MOTIONS]
-    folder = Path(folder)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"The folder {folder} cannot be made ({error.strerror}); choose another place.") from error
+    folder = make_folder(folder)
     avatar = generate(sources, progress=lambda fraction, message: report(0.2 * fraction, message))
     avatar_path = avatar.save(folder / "demo.safetensors")
     video, sheet = folder / "demo.mp4", folder / "demo.png"

@@ -10,6 +10,20 @@ from pathlib import Path
 from spatialavatar.errors import OutputError
 
 
+def make_folder(folder: str | Path) -> Path:
+    """The folder, made where it is missing.
+
+    Raises:
+        OutputError: it cannot be made.
+    """
+    folder = Path(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"The folder {folder} cannot be made ({error.strerror}); choose another place.") from error
+    return folder
+
+
 @contextmanager
 def atomic_output(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; it takes the name ``path`` only when the block ends without an error.

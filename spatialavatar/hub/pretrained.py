@@ -8,8 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, TypeVar
 
-from spatialavatar.errors import OutputError
-from spatialavatar.files import atomic_output
+from spatialavatar.files import atomic_output, make_folder
 from spatialavatar.hub.transfer import Token, fetch, push
 
 if TYPE_CHECKING:
@@ -79,11 +78,7 @@ class Pretrained(ABC):
         Raises:
             OutputError: the folder cannot be written.
         """
-        folder = Path(folder)
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise OutputError(f"The folder {folder} cannot be made; choose another place.") from error
+        folder = make_folder(folder)
         self._write_folder(folder)
         if not (folder / CARD_FILE).is_file():
             write_text(folder / CARD_FILE, self.card(repo_id))

@@ -13,8 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from spatialavatar.avatar import Avatar
-from spatialavatar.errors import OutputError
-from spatialavatar.files import atomic_output
+from spatialavatar.files import atomic_output, make_folder
 from spatialavatar.provenance import save_png
 from spatialavatar.records import Track
 from spatialavatar.refinement.config import RefineConfig
@@ -66,11 +65,7 @@ def write_report(
     Raises:
         OutputError: the folder cannot be written.
     """
-    folder = Path(folder)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"The folder {folder} cannot be made ({error.strerror}); choose another place.") from error
+    folder = make_folder(folder)
     split = split_frames(track, config.holdout)
     held_out = len(split.held_out) > 0
     frames = _spread(split.held_out if held_out else split.training, limit)

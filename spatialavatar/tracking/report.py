@@ -21,8 +21,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from spatialavatar.errors import InputError, OutputError
-from spatialavatar.files import atomic_output
+from spatialavatar.errors import InputError
+from spatialavatar.files import atomic_output, make_folder
 from spatialavatar.head import HeadModel
 from spatialavatar.head.arkit import ARKIT_INDEX
 from spatialavatar.media import PictureSequence, VideoReader
@@ -81,15 +81,12 @@ def write_track_report(
         InputError: the track carries no quality record: it is no video's, or an older release made it.
         OutputError: the folder cannot be written.
     """
-    folder, report = Path(folder), progress or silent
+    report = progress or silent
     if track.fps <= 0:
         raise InputError("A photo has no report over time; give a video, or leave the report out.")
     clip, quality = clip_quality(track), track.quality
     assert quality is not None  # or there would be no clip
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"The folder {folder} cannot be made ({error.strerror}); choose another place.") from error
+    folder = make_folder(folder)
     wanted = _wanted(quality)
     shown = []
     for picture, image in _images(track, source, wanted, report):
