@@ -41,11 +41,11 @@ from spatialavatar.avatar import Avatar, default_head  # noqa: E402
 from spatialavatar.head.rotations import axis_angle_to_matrix, matrix_to_axis_angle  # noqa: E402
 from spatialavatar.pipeline import default_model  # noqa: E402
 from spatialavatar.records import HeadParams, Track  # noqa: E402
-from spatialavatar.refinement import RefineConfig, photometric_pass, refine  # noqa: E402
+from spatialavatar.refinement import RefineConfig, aligned_heads, refine  # noqa: E402
 from spatialavatar.refinement.frames import reference_frame, split_frames  # noqa: E402
 from spatialavatar.refinement.loop import on_track  # noqa: E402
 from spatialavatar.refinement.metrics import Judge, Score, mean_score, screen_aspect  # noqa: E402
-from spatialavatar.tracking import load_track, save_track, track_video  # noqa: E402
+from spatialavatar.tracking import load_track, track_video  # noqa: E402
 
 ABLATIONS = {
     "full": {},
@@ -92,14 +92,6 @@ def turned(params: HeadParams, yaw: float) -> HeadParams:
     """The head turned about its own vertical axis by ``yaw`` degrees."""
     turn = axis_angle_to_matrix(torch.tensor([[0.0, float(np.deg2rad(yaw)), 0.0]]))
     return params.replace(rotation=matrix_to_axis_angle(axis_angle_to_matrix(params.rotation) @ turn))
-
-
-def with_heads_aligned(track: Track, avatar: Avatar, kept: Path) -> Track:
-    """The track after the photometric pass, whose parameters are kept in a file."""
-    if not kept.exists():
-        params = photometric_pass(avatar, track, holdout=0.2).track.params
-        save_track(Track(params, track.camera, track.fps, track.head_id, track.confidence), kept)
-    return track.replace(params=load_track(kept).params)
 
 
 def measure(
@@ -259,7 +251,7 @@ def main() -> None:
             track = track or read_clip(path)
             avatar = avatar or first_avatar(track)
             kept = options.results / f"{path.name.split('.')[0]}.heads.safetensors"
-            aligned = aligned or with_heads_aligned(track, avatar, kept)
+            aligned = aligned or aligned_heads(avatar, track, kept, holdout=0.2)[0]
             place = target.with_suffix(".checkpoint")
             result, refined = measure(track, aligned, avatar, replace(base, **change), options.stride, place)
             target.write_text(json.dumps(result, indent=1))

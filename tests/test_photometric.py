@@ -13,7 +13,13 @@ from spatialavatar.errors import FormatError, InputError
 from spatialavatar.head import build_layout
 from spatialavatar.head.rotations import axis_angle_to_matrix
 from spatialavatar.records import Camera, Gaussians, HeadParams, Track
-from spatialavatar.refinement.photometric import PhotometricConfig, align, drawn_together, photometric_pass
+from spatialavatar.refinement.photometric import (
+    PhotometricConfig,
+    align,
+    aligned_heads,
+    drawn_together,
+    photometric_pass,
+)
 from spatialavatar.render import render
 
 from .puppet_head import make_puppet_head
@@ -181,3 +187,19 @@ def test_an_avatar_of_other_colours_is_fitted_to_the_clip_before_it_judges(avata
     fitted = photometric_pass(dull, track, steps=10)
     assert float(fitted.after.mean()) < 0.9 * float(plain.after.mean())
     assert "9 of 9 frames were aligned" in str(fitted)
+
+
+def test_a_run_that_goes_on_gets_the_heads_that_it_had(avatar, tmp_path, monkeypatch):
+    from spatialavatar.refinement import photometric
+
+    track, kept = off(filmed(avatar)), tmp_path / "run.heads"
+    first, said = aligned_heads(avatar, track, kept, steps=0)
+    assert not torch.equal(first.params.translation, track.params.translation)
+    assert "1 of 1 frames were aligned" in said[0]
+    monkeypatch.setattr(photometric, "photometric_pass", None)
+    again, said = aligned_heads(avatar, track, kept, steps=0)
+    assert torch.equal(again.params.translation, first.params.translation)
+    assert torch.equal(again.images, track.images)
+    assert said == []
+    with pytest.raises(FormatError, match="belongs to another clip"):
+        aligned_heads(avatar, off(filmed(avatar, frames=2)), kept, steps=0)

@@ -91,29 +91,30 @@ def _refine(options: argparse.Namespace, progress: Progress) -> Outcome:
 
     from spatialavatar.avatar import Avatar
     from spatialavatar.media import check_writable
-    from spatialavatar.refinement import RefineConfig, photometric_pass, refine, write_report
-    from spatialavatar.refinement.photometric import SHORT_REFINEMENT
+    from spatialavatar.refinement import RefineConfig, aligned_heads, refine, write_report
     from spatialavatar.refinement.report import write_preview
 
     config = RefineConfig(iterations=options.iterations, size=options.size, holdout=options.holdout)
     check_writable(options.output)
     checkpoint = options.output.with_name(f"{options.output.stem}.checkpoint.safetensors")
+    heads = options.output.with_name(f"{options.output.stem}.heads.safetensors")
     if not options.resume:
         checkpoint.unlink(missing_ok=True)
+        heads.unlink(missing_ok=True)
     elif not checkpoint.exists():
         raise InputError(f"There is no interrupted run at {checkpoint}; leave --resume out to start one.")
     avatar = Avatar.from_pretrained(options.avatar)
     curve, notes = [], []
     track = _pictures(options.video, part(progress, 0.0, 0.2 if options.photometric else 0.3))
     if options.photometric:
-        aligned = photometric_pass(
+        track, notes = aligned_heads(
             avatar,
             track,
+            heads,
             holdout=options.holdout,
-            steps=min(SHORT_REFINEMENT, options.iterations),
+            steps=options.iterations,
             progress=part(progress, 0.2, 0.3),
         )
-        track, notes = aligned.track, [str(aligned)]
     with closing(refine(avatar, track, config, checkpoint=checkpoint, minutes=options.minutes)) as steps:
         for step in steps:
             progress(0.3 + 0.7 * step.fraction, f"Refining, step {step.iteration} of {config.iterations}")
@@ -123,6 +124,7 @@ def _refine(options: argparse.Namespace, progress: Progress) -> Outcome:
                 write_preview(options.report, step)
     step.avatar.save(options.output)
     checkpoint.unlink(missing_ok=True)
+    heads.unlink(missing_ok=True)
     facts = {"avatar": options.output, "iterations": step.iteration}
     if not options.report:
         return Outcome([options.output], facts, notes=notes)

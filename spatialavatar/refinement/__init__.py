@@ -2,7 +2,7 @@
 
 from spatialavatar.refinement.config import RefineConfig
 from spatialavatar.refinement.loop import RefineStep, refine
-from spatialavatar.refinement.photometric import Alignment, PhotometricConfig, align, photometric_pass
+from spatialavatar.refinement.photometric import Alignment, PhotometricConfig, align, aligned_heads, photometric_pass
 from spatialavatar.refinement.report import RefineReport, write_report
 
 __all__ = [
@@ -12,6 +12,7 @@ __all__ = [
     "RefineReport",
     "RefineStep",
     "align",
+    "aligned_heads",
     "photometric_pass",
     "refine",
     "write_report",

@@ -18,6 +18,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -38,6 +39,7 @@ from spatialavatar.refinement.loop import refine, screen_blur
 from spatialavatar.render import rasterize
 from spatialavatar.render.mesh import rasterize_mesh
 from spatialavatar.threads import one_torch_thread
+from spatialavatar.tracking.io import load_track, save_track
 
 SHORT_REFINEMENT = 150
 """Steps in which an avatar gets used to a clip, before heads are aligned by it."""
@@ -201,6 +203,47 @@ def photometric_pass(
             report(0.2 * step.fraction, f"Fitting the avatar to the clip, step {step.iteration} of {steps}")
         avatar = step.avatar
     return align(avatar, track, config, progress=part(report, 0.2, 1.0))
+
+
+def aligned_heads(
+    avatar: Avatar,
+    track: Track,
+    kept: Path | None,
+    *,
+    holdout: float = 0.0,
+    steps: int = SHORT_REFINEMENT,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> tuple[Track, list[str]]:
+    """:func:`photometric_pass`, once: a refinement that goes on where it stopped has to go on with the same heads.
+
+    Args:
+        avatar: as for :func:`photometric_pass`.
+        track: the same.
+        kept: a file for the corrected parameters; where it exists, they are read from it. None keeps nothing.
+        holdout: as for :func:`photometric_pass`.
+        steps: of the refinement that follows; the short one of the pass is never longer.
+        seed: as for :func:`photometric_pass`.
+        progress: the same.
+
+    Returns:
+        The corrected track, and a sentence of what was done where it was done now.
+
+    Raises:
+        FormatError: the track belongs to another head model, or ``kept`` to another clip.
+        InputError: as for :func:`photometric_pass`.
+        OutputError: ``kept`` cannot be written.
+    """
+    if kept is not None and kept.exists():
+        found = load_track(kept)
+        if len(found) != len(track) or found.head_id != track.head_id:
+            raise FormatError(f"{kept.name} belongs to another clip; delete it and start again.")
+        return track.replace(params=found.params, neutral_expression=found.neutral_expression), []
+    steps = min(SHORT_REFINEMENT, steps)
+    aligned = photometric_pass(avatar, track, holdout=holdout, steps=steps, seed=seed, progress=progress)
+    if kept is not None:
+        save_track(aligned.track.replace(images=None, mattes=None, segments=None), kept)
+    return aligned.track, [str(aligned)]
 
 
 def _check(avatar: Avatar, track: Track, seen: Tensor | None) -> None:
