@@ -91,8 +91,8 @@ def build(page: Page) -> None:
 
         return chosen
 
-    def add(taken: Photos, new: list[str]) -> tuple[list[str], bool]:
-        return [*(path for path, _ in taken or ()), *new], False
+    def add(taken: Photos, new: list[str]) -> list[str]:
+        return [*(path for path, _ in taken or ()), *new]
 
     def changed(taken: Photos, request: gr.Request) -> None:
         page.sessions.note(request.session_hash, [path for path, _ in taken or ()])
@@ -100,8 +100,9 @@ def build(page: Page) -> None:
     quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private", "queue": False}
     for label, example in examples.items():
         example.click(choose(label), None, [photos, consent], **quiet)
-    photos.upload(lambda: False, None, consent, **quiet)
-    more.upload(add, [photos, more], [photos, consent], **quiet)
+    more.upload(add, [photos, more], photos, **quiet)
+    # In the browser, at once: the server's answer could come after the visitor has ticked the box, and take the tick.
+    gr.on([photos.upload, more.upload], None, None, consent, js="() => false", **quiet)
     photos.change(changed, photos, None, **quiet)
 
     def open_file(path: str | None, request: gr.Request) -> Updates:
