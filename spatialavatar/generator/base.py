@@ -42,7 +42,9 @@ class BaseResult:
         vertex_offsets: (V, 3) metres in head space, the hair.
         visibility: (N,) how well the best photo shows each texel, in [0, 1].
         sampled: (N, 3) pooled colours before anything was filled in.
-        sources: the views, in canonical order.
+        sources: the K views, in canonical order.
+        pixels: (K, N, 2) where each texel lies in each view, in pixels of its crop.
+        weights: (K, N) how well each view shows each texel, in [0, 1].
     """
 
     gaussians: Gaussians
@@ -50,6 +52,8 @@ class BaseResult:
     visibility: Tensor
     sampled: Tensor
     sources: tuple[SourceView, ...]
+    pixels: Tensor
+    weights: Tensor
 
 
 def build_base(
@@ -104,6 +108,8 @@ def build_base(
         visibility=torch.from_numpy(seen).float(),
         sampled=torch.from_numpy(pooled).float(),
         sources=tuple(sources),
+        pixels=torch.from_numpy(np.stack([warped.pixels for warped in warps])).float(),
+        weights=torch.from_numpy(np.stack(weights)).float(),
     )
 
 

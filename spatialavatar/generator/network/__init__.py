@@ -1,0 +1,18 @@
+"""Stage 1's network: what it adds to the base (method section 2). No trained weights ship with this release.
+
+Its last layers start at zero, so that an untrained network leaves the base exactly as it is.
+"""
+
+from spatialavatar.generator.network.config import EncoderConfig, NetworkConfig
+from spatialavatar.generator.network.corrections import Corrections, apply_corrections
+from spatialavatar.generator.network.model import CorrectionNetwork, NetworkInputs, network_inputs
+
+__all__ = [
+    "CorrectionNetwork",
+    "Corrections",
+    "EncoderConfig",
+    "NetworkConfig",
+    "NetworkInputs",
+    "apply_corrections",
+    "network_inputs",
+]

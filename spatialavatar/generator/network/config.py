@@ -1,0 +1,69 @@
+"""Sizes of the network: the paper's, and a small one that runs on a laptop."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class EncoderConfig:
+    """What looks at the photos.
+
+    Attributes:
+        kind: "pyramid", our own convolutional one, trained from scratch; or "transformers", a vision transformer.
+        name: of the transformer on the Hub; "" for the pyramid.
+        revision: branch, tag or commit of it; pin it to get the same weights tomorrow.
+        frozen: whether its weights stay as they are (method section 2, step 1; phase 2 trains them).
+        widths: channels of the pyramid's four levels.
+        depths: blocks of the pyramid's four levels.
+    """
+
+    kind: str = "pyramid"
+    name: str = ""
+    revision: str | None = None
+    frozen: bool = False
+    widths: tuple[int, int, int, int] = (48, 96, 192, 320)
+    depths: tuple[int, int, int, int] = (2, 2, 4, 2)
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """The network of method section 2. Where the paper names no size, it is ours.
+
+    Attributes:
+        encoder: what looks at the photos.
+        image_size: pixels a side of the pictures that the encoder sees.
+        dense_channels: C, channels of the dense features that the DPT head makes of the encoder's.
+        style_channels: length of the style vector that the pooled CLS token becomes.
+        unet_channels: of the UV generator's levels, from full resolution to the coarsest, each half the one before.
+        uv_channels: of the UV feature that the heads read (paper: 32).
+        hidden_channels: of the heads' hidden layers.
+        color_channels: what the colour head emits: the first three are sRGB, the others features for a decoder (paper:
+            32 in training; at test time the 3-channel path).
+    """
+
+    encoder: EncoderConfig = field(default_factory=EncoderConfig)
+    image_size: int = 512
+    dense_channels: int = 64
+    style_channels: int = 256
+    unet_channels: tuple[int, ...] = (32, 64, 128, 192, 256)
+    uv_channels: int = 32
+    hidden_channels: int = 64
+    color_channels: int = 3
+
+    @classmethod
+    def small(cls) -> NetworkConfig:
+        """With an encoder of our own shape; at most 20 million parameters, so that half precision takes 40 MB."""
+        return cls()
+
+    @classmethod
+    def paper(cls, encoder: str = "facebook/dinov3-vitb16-pretrain-lvd1689m") -> NetworkConfig:
+        """With a frozen DINOv3 ViT-B/16, which is gated on the Hub; ``encoder`` may name another DINOv2 or DINOv3."""
+        return cls(
+            encoder=EncoderConfig(kind="transformers", name=encoder, frozen=True),
+            dense_channels=128,
+            style_channels=512,
+            unet_channels=(64, 128, 256, 512, 512),
+            hidden_channels=128,
+            color_channels=32,
+        )

@@ -1,0 +1,155 @@
+"""The whole network: photos and base in, corrections of the base out (method section 2)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from spatialavatar.errors import InputError
+from spatialavatar.generator.base import BaseResult
+from spatialavatar.generator.network.config import NetworkConfig
+from spatialavatar.generator.network.corrections import Corrections
+from spatialavatar.generator.network.dense import DenseHead
+from spatialavatar.generator.network.encoders import build_encoder
+from spatialavatar.generator.network.heads import AttributeHeads, ResidualHead
+from spatialavatar.generator.network.style_unet import StyleUNet
+from spatialavatar.generator.network.unwrapping import pool_seen, pool_sources, sample_at
+from spatialavatar.head import HeadModel, UVLayout
+from spatialavatar.records import _Record
+
+_KNOWN = 7
+"""Channels that the base gives for each texel."""
+
+
+@dataclass(frozen=True)
+class NetworkInputs(_Record):
+    """B people of K sources each, on one layout of N texels.
+
+    Attributes:
+        images: (B, K, 3, S, S) sRGB in [0, 1].
+        places: (B, K, N, 2) where each texel lies in each picture, as shares of its sides.
+        weights: (B, K, N) in [0, 1], how well each picture shows each texel (depth test, facing, matte, openings).
+        known: (B, N, 7) what the base knows of each texel: pooled source colour, completed colour, how well seen.
+    """
+
+    images: Tensor
+    places: Tensor
+    weights: Tensor
+    known: Tensor
+
+    @staticmethod
+    def cat(parts: Sequence[NetworkInputs]) -> NetworkInputs:
+        """Several people of equally many sources as one batch.
+
+        Raises:
+            InputError: the numbers of sources differ.
+        """
+        if len({part.images.shape[1:] for part in parts}) != 1:
+            raise InputError("A batch needs as many sources of every person, in pictures of one size.")
+        return NetworkInputs(**{name: torch.cat([getattr(part, name) for part in parts]) for name in vars(parts[0])})
+
+
+def network_inputs(base: BaseResult, size: int) -> NetworkInputs:
+    """What the network reads of one person (B = 1); the pictures are brought to ``size`` pixels a side."""
+    pictures, places = [], []
+    for source, pixels in zip(base.sources, base.pixels):
+        picture = torch.from_numpy(source.image).movedim(-1, 0)[None]
+        if picture.shape[-2:] != (size, size):
+            picture = functional.interpolate(picture, (size, size), mode="bilinear", antialias=True)
+        pictures.append(picture[0])
+        places.append(pixels / pixels.new_tensor([source.camera.width, source.camera.height]))
+    known = torch.cat([base.sampled, base.gaussians.colors, base.visibility[:, None]], -1)
+    return NetworkInputs(torch.stack(pictures)[None], torch.stack(places)[None], base.weights[None], known[None])
+
+
+@dataclass(frozen=True)
+class NetworkOutput:
+    """What one pass says.
+
+    Attributes:
+        corrections: everything, to be added to the base.
+        view_part: of it, what the five heads say; the view-invariance penalty acts on it.
+        residual: of it, what the expression adds, by attribute (B, N, ...); empty without an expression.
+    """
+
+    corrections: Corrections
+    view_part: Corrections
+    residual: dict[str, Tensor]
+
+
+class CorrectionNetwork(nn.Module):
+    """Encoder, DPT head, warp, pool, StyleUNet, five heads and the residual head; untrained, it corrects nothing."""
+
+    def __init__(self, config: NetworkConfig, head: HeadModel, layout: UVLayout) -> None:
+        """Start from random weights but for the last layers, which are zero; a transformer's come from the Hub.
+
+        Args:
+            config: sizes.
+            head: the head model in use; the residual head is conditioned on its expressions.
+            layout: where the Gaussians lie.
+
+        Raises:
+            InputError: the layout cannot be halved as often as the U-Net needs.
+            FormatError: there is no such encoder.
+            MissingAssetError: the encoder's library or weights are missing.
+        """
+        super().__init__()
+        halvings = len(config.unet_channels) - 1
+        if layout.resolution % 2**halvings:
+            raise InputError(
+                f"A UV picture of {layout.resolution} texels a side cannot be halved {halvings} times; "
+                "choose a multiple of that power of two or fewer levels."
+            )
+        self.config = config
+        self._resolution = layout.resolution
+        self.register_buffer("texels", layout.texels, persistent=False)
+        self.encoder = build_encoder(config.encoder)
+        self.dense = DenseHead(self.encoder.widths, self.encoder.scaling, config.dense_channels)
+        self.unet = StyleUNet(
+            config.dense_channels + _KNOWN,
+            config.uv_channels,
+            self.encoder.cls_channels,
+            config.style_channels,
+            config.unet_channels,
+        )
+        self.heads = AttributeHeads(config.uv_channels, config.hidden_channels, config.color_channels)
+        condition = head.expression_count + 12
+        self.residual = ResidualHead(config.uv_channels, condition, config.hidden_channels, config.color_channels)
+
+    def features(self, inputs: NetworkInputs) -> Tensor:
+        """The UV feature (B, N, C) of people; it depends neither on the target's view nor on its expression."""
+        people, count = inputs.images.shape[:2]
+        encoded = self.encoder(inputs.images.flatten(0, 1))
+        dense = self.dense(encoded.maps)
+        sampled = sample_at(dense, inputs.places.flatten(0, 1)).unflatten(0, (people, count))
+        pooled = pool_seen(sampled.transpose(0, 1), inputs.weights.transpose(0, 1))
+        cls = pool_sources(encoded.cls.unflatten(0, (people, count)).transpose(0, 1))
+        grid = self._to_grid(torch.cat([pooled, inputs.known], -1))
+        return self.unet(grid, cls).flatten(2)[:, :, self.texels].transpose(1, 2)
+
+    def decode(self, features: Tensor, view: Tensor, expression: Tensor | None = None) -> NetworkOutput:
+        """Corrections for one target per person.
+
+        Args:
+            features: (B, N, C) of :meth:`features`.
+            view: (B, 27) of ``heads.harmonic_encoding``.
+            expression: (B, E + 12) of ``heads.expression_code``, or None for what holds for all expressions.
+        """
+        view_part = self.heads(features, view)
+        residual = {} if expression is None else self.residual(features, expression)
+        changed = {name: getattr(view_part, name) + value for name, value in residual.items()}
+        return NetworkOutput(view_part.replace(**changed), view_part, residual)
+
+    def forward(self, inputs: NetworkInputs, view: Tensor, expression: Tensor | None = None) -> NetworkOutput:
+        """Features and corrections in one pass; see :meth:`features` and :meth:`decode`."""
+        return self.decode(self.features(inputs), view, expression)
+
+    def _to_grid(self, values: Tensor) -> Tensor:
+        """Per-texel values (B, N, C) as UV pictures (B, C, U, U), zero where there is no texel."""
+        grid = values.new_zeros(len(values), values.shape[-1], self._resolution**2)
+        grid[:, :, self.texels] = values.transpose(1, 2)
+        return grid.unflatten(2, (self._resolution, self._resolution))

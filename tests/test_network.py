@@ -1,0 +1,271 @@
+"""Stage 1's network on a ball: shapes, what holds exactly, and that every parameter can learn."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import pytest
+import torch
+from torch import nn
+
+from spatialavatar.errors import FormatError, InputError
+from spatialavatar.generator.network import (
+    CorrectionNetwork,
+    Corrections,
+    EncoderConfig,
+    NetworkConfig,
+    NetworkInputs,
+    apply_corrections,
+    network_inputs,
+)
+from spatialavatar.generator.network.encoders import ConvPyramid, TransformerEncoder, build_encoder
+from spatialavatar.generator.network.heads import (
+    VIEW_CHANNELS,
+    expression_code,
+    harmonic_encoding,
+    view_direction,
+)
+from spatialavatar.generator.network.style_unet import ModulatedConv
+from spatialavatar.generator.network.unwrapping import pool_seen, pool_sources, sample_at
+from spatialavatar.head import build_layout
+from spatialavatar.records import Camera, Gaussians
+from tests.ball_head import make_ball_head
+from tests.test_generator import base, model, painted_track
+
+TINY = NetworkConfig(
+    encoder=EncoderConfig(widths=(4, 6, 8, 10), depths=(1, 1, 1, 1)),
+    image_size=64,
+    dense_channels=6,
+    style_channels=8,
+    unet_channels=(4, 6, 8),
+    uv_channels=5,
+    hidden_channels=7,
+    color_channels=4,
+)
+
+
+@lru_cache
+def ball():
+    head = make_ball_head()
+    return head, build_layout(head, 32)
+
+
+def tiny(seed: int = 0) -> CorrectionNetwork:
+    torch.manual_seed(seed)
+    return CorrectionNetwork(TINY, *ball())
+
+
+def inputs(people: int = 1, sources: int = 2) -> NetworkInputs:
+    count = len(ball()[1])
+    generator = torch.Generator().manual_seed(3)
+    return NetworkInputs(
+        images=torch.rand(people, sources, 3, 64, 64, generator=generator),
+        places=torch.rand(people, sources, count, 2, generator=generator),
+        weights=torch.rand(people, sources, count, generator=generator).sub(0.3).clamp_min(0.0),
+        known=torch.rand(people, count, 7, generator=generator),
+    )
+
+
+def view(people: int = 1) -> torch.Tensor:
+    return harmonic_encoding(nn.functional.normalize(torch.tensor([[0.1, -0.2, -1.0]]), dim=-1)).expand(people, -1)
+
+
+def code(people: int = 1) -> torch.Tensor:
+    return torch.linspace(-1, 1, ball()[0].expression_count + 12).expand(people, -1)
+
+
+def shaken(network: CorrectionNetwork) -> CorrectionNetwork:
+    """Off its zero start."""
+    generator = torch.Generator().manual_seed(5)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter += 0.05 * torch.randn(parameter.shape, generator=generator)
+    return network
+
+
+def test_the_untrained_network_leaves_every_bit_of_the_base():
+    network = CorrectionNetwork(TINY, model().head, model().layout)
+    track = painted_track(0.15)
+    direction = harmonic_encoding(view_direction(track.camera, track.params))
+    output = network(network_inputs(base(), TINY.image_size), direction, expression_code(track.params))
+    corrected = apply_corrections(base().gaussians, output.corrections[0])
+    for name in ("means", "quats", "scales", "opacities"):
+        assert torch.equal(getattr(corrected, name), getattr(base().gaussians, name)), name
+    assert torch.equal(corrected.colors[:, :3], base().gaussians.colors)
+    assert (corrected.colors[:, 3:] == 0).all()
+
+
+def test_a_batch_of_people_gives_one_correction_per_texel():
+    output = tiny()(inputs(people=2, sources=3), view(2), code(2))
+    count = len(ball()[1])
+    shapes = {name: tuple(value.shape) for name, value in vars(output.corrections).items()}
+    assert shapes == {
+        "positions": (2, count, 3),
+        "rotations": (2, count, 3),
+        "scales": (2, count, 3),
+        "colors": (2, count, 4),
+        "opacities": (2, count),
+    }
+    assert set(output.residual) == {"positions", "rotations", "scales", "colors"}
+
+
+def test_the_order_of_the_sources_changes_no_bit():
+    network, given = shaken(tiny()), inputs(sources=4)
+    turned = given.replace(**{name: getattr(given, name)[:, [2, 0, 3, 1]] for name in ("images", "places", "weights")})
+    with torch.no_grad():
+        first, second = (network(i, view(), code()).corrections for i in (given, turned))
+    assert first.positions.abs().max() > 0
+    assert all(torch.equal(getattr(first, name), getattr(second, name)) for name in vars(first))
+
+
+def test_pools_are_the_identity_for_one_source_and_equal_in_any_order():
+    values, weights = torch.randn(4, 200, 5), torch.rand(4, 200)
+    assert torch.equal(pool_sources(values[:1]), values[0])
+    assert torch.equal(pool_seen(values[:1], torch.zeros(1, 200)), values[0])
+    for order in ([3, 2, 1, 0], [1, 3, 0, 2]):
+        assert torch.equal(pool_sources(values), pool_sources(values[order]))
+        assert torch.equal(pool_seen(values, weights), pool_seen(values[order], weights[order]))
+    torch.testing.assert_close(pool_sources(values), values.mean(0))
+
+
+def test_the_pool_takes_what_is_seen_and_the_plain_mean_where_nothing_is():
+    values = torch.tensor([[[1.0], [1.0]], [[3.0], [3.0]]])
+    pooled = pool_seen(values, torch.tensor([[0.5, 0.0], [0.0, 0.0]]))
+    assert pooled.flatten().tolist() == [1.0, 2.0]
+
+
+def test_every_parameter_learns_within_two_steps_of_the_zero_start():
+    network = tiny()
+    optimiser = torch.optim.SGD(network.parameters(), lr=0.1)
+    generator = torch.Generator().manual_seed(1)
+    # The first step moves the output layers, the second FiLM behind them; then the MLP behind FiLM hears of it too.
+    for _ in range(3):
+        optimiser.zero_grad()
+        output = network(inputs(), view(), code()).corrections
+        sum((v * torch.randn(v.shape, generator=generator)).sum() for v in vars(output).values()).backward()
+        optimiser.step()
+    without = [n for n, p in network.named_parameters() if p.grad is None or not p.grad.abs().max() > 0]
+    assert without == []
+
+
+def test_a_base_learns_through_the_corrections_from_the_first_step():
+    start = Gaussians(
+        means=torch.zeros(2, 3),
+        quats=torch.tensor([[1.0, 0, 0, 0], [0.0, 0.6, 0.8, 0]]),
+        scales=torch.full((2, 3), 0.1),
+        opacities=torch.tensor([0.95, 0.5]),
+        colors=torch.full((2, 3), 0.5),
+    )
+    sizes = ((2, 3), (2, 3), (2, 3), (2, 3), (2,))
+    zero = Corrections(*(torch.zeros(size, requires_grad=True) for size in sizes))
+    changed = apply_corrections(start, zero)
+    sum(
+        (getattr(changed, n) * torch.rand(getattr(start, n).shape)).sum() for n in vars(start) if n != "space"
+    ).backward()
+    assert all(value.grad.abs().max() > 0 for value in vars(zero).values())
+
+
+def test_an_opacity_moves_as_its_logit():
+    start = Gaussians(
+        torch.zeros(3, 3), torch.eye(4)[:3], torch.ones(3, 3), torch.tensor([0.0, 0.3, 1.0]), torch.zeros(3, 3)
+    )
+    shift = Corrections(
+        torch.zeros(3, 3), torch.zeros(3, 3), torch.zeros(3, 3), torch.zeros(3, 3), torch.full((3,), 0.7)
+    )
+    expected = torch.tensor([0.0, torch.sigmoid(torch.logit(torch.tensor(0.3)) + 0.7), 1.0])
+    torch.testing.assert_close(apply_corrections(start, shift).opacities, expected)
+    with pytest.raises(InputError, match="layout"):
+        apply_corrections(start, Corrections(*(torch.zeros(2, 3) for _ in range(5))))
+
+
+def test_modulated_convolution_is_the_one_with_weights_scaled_and_brought_to_unit_length():
+    layer, x, style = ModulatedConv(3, 5, 4), torch.randn(2, 3, 7, 7), torch.randn(2, 4)
+    expected = []
+    for picture, scales in zip(x, layer.style(style)):
+        weight = layer.weight * scales[None, :, None, None]
+        weight = weight * torch.rsqrt(weight.square().sum((1, 2, 3), keepdim=True) + 1e-8)
+        expected.append(nn.functional.conv2d(picture[None], weight, layer.bias, padding=1))
+    torch.testing.assert_close(layer(x, style), torch.cat(expected))
+
+
+def test_samples_are_read_at_pixel_centres():
+    picture = torch.arange(12.0).reshape(1, 1, 3, 4)
+    places = torch.tensor([[[0.5 / 4, 0.5 / 3], [2.5 / 4, 1.5 / 3], [5.0, 5.0], [float("nan"), 0.5]]])
+    sampled = sample_at(picture, places)
+    assert sampled[0, :3, 0].tolist() == pytest.approx([0.0, 6.0, 11.0], abs=1e-5)
+    assert torch.isfinite(sampled).all()
+
+
+def test_the_view_is_encoded_in_27_numbers():
+    direction = torch.tensor([[0.0, 0.6, -0.8]])
+    encoded = harmonic_encoding(direction)
+    assert encoded.shape == (1, VIEW_CHANNELS) == (1, 27)
+    assert torch.equal(encoded[:, :3], direction)
+    torch.testing.assert_close(encoded[:, 4], torch.sin(torch.pi * direction[:, 1]))
+    torch.testing.assert_close(encoded[:, -1], torch.cos(8 * torch.pi * direction[:, 2]))
+
+
+def test_a_head_that_turns_is_a_camera_that_turns():
+    head, camera = ball()[0], Camera.frontal(64)
+    params = head.neutral()
+    assert view_direction(camera, params)[0].tolist() == [0.0, 0.0, -1.0]
+    halves = params.replace(rotation=torch.tensor([[0.0, 0.2, 0.0]]), neck=torch.tensor([[0.0, 0.1, 0.0]]))
+    whole = params.replace(rotation=torch.tensor([[0.0, 0.3, 0.0]]))
+    torch.testing.assert_close(view_direction(camera, halves), view_direction(camera, whole))
+    assert expression_code(params).shape == (1, head.expression_count + 12)
+
+
+def test_the_small_network_is_within_its_budget():
+    with torch.device("meta"):
+        head, layout = ball()
+        network = CorrectionNetwork(NetworkConfig.small(), head, layout)
+    count = sum(parameter.numel() for parameter in network.parameters())
+    assert count <= 20_000_000
+    assert 2 * count <= 40_000_000
+
+
+def test_a_layout_that_cannot_be_halved_is_refused():
+    head = ball()[0]
+    with pytest.raises(InputError, match="halved"):
+        CorrectionNetwork(TINY, head, build_layout(head, 30))
+
+
+def test_an_unknown_encoder_is_refused():
+    with pytest.raises(FormatError, match="pyramid"):
+        build_encoder(EncoderConfig(kind="oracle"))
+
+
+def test_the_pyramid_takes_pictures_of_any_size():
+    encoder = ConvPyramid((4, 6, 8, 10), (1, 1, 1, 1))
+    encoded = encoder(torch.rand(2, 3, 96, 70))
+    assert [tuple(m.shape[1:]) for m in encoded.maps][::3] == [(4, 24, 18), (10, 3, 3)]
+    assert encoded.cls.shape == (2, 10)
+    covered = sum(p.numel() for layer in encoder.layers() for p in layer.parameters())
+    assert covered == sum(p.numel() for p in encoder.parameters())
+
+
+@pytest.mark.parametrize("kind", ["dinov2", "dinov3_vit"])
+def test_a_vision_transformer_fits_the_same_place(kind):
+    transformers = pytest.importorskip("transformers")
+    patch = {"dinov2": 14, "dinov3_vit": 16}[kind]
+    config = transformers.AutoConfig.for_model(
+        kind, hidden_size=16, num_hidden_layers=4, num_attention_heads=2, intermediate_size=32, patch_size=patch
+    )
+    encoder = TransformerEncoder(transformers.AutoModel.from_config(config))
+    encoded = encoder(torch.rand(2, 3, 64, 100))
+    assert {tuple(m.shape) for m in encoded.maps} == {(2, 16, round(64 / patch), round(100 / patch))}
+    assert encoded.cls.shape == (2, 16)
+    covered = sum(p.numel() for layer in encoder.layers() for p in layer.parameters())
+    assert covered == sum(p.numel() for p in encoder.parameters())
+    network = tiny()
+    network.encoder = encoder
+    network.dense = type(network.dense)(encoder.widths, encoder.scaling, TINY.dense_channels)
+    network.unet = type(network.unet)(TINY.dense_channels + 7, TINY.uv_channels, 16, 8, TINY.unet_channels)
+    assert (network(inputs(), view()).corrections.positions == 0).all()
+
+
+def test_another_transformer_is_refused():
+    transformers = pytest.importorskip("transformers")
+    config = transformers.ViTConfig(hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8)
+    with pytest.raises(FormatError, match="dinov2"):
+        TransformerEncoder(transformers.AutoModel.from_config(config))
