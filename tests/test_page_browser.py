@@ -241,7 +241,7 @@ def test_sharpening_shows_a_curve_and_goes_on_after_a_stop(page: Page, app: Runn
     app.fake.endless = True
     try:
         page.get_by_role("button", name="Sharpen", exact=True).click()
-        sync_api.expect(page.get_by_role("progressbar")).to_have_attribute("aria-valuenow", "20")
+        sync_api.expect(page.get_by_role("progressbar", name="Progress")).to_have_attribute("aria-valuenow", "20")
         page.get_by_role("button", name="Stop").click()
         page.get_by_role("button", name="Go on where it stopped").wait_for()
     finally:
