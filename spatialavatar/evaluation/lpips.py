@@ -27,7 +27,7 @@ _SCALE: Final = (0.458, 0.448, 0.450)
 
 
 class Lpips:
-    """LPIPS (AlexNet), on the CPU, in single precision."""
+    """LPIPS (AlexNet), in single precision, on the CPU unless it is moved."""
 
     def __init__(self, weights: Path | None = None) -> None:
         """Load the network; ``weights`` is another file than the one that ships.
@@ -37,19 +37,34 @@ class Lpips:
         """
         self._tensors = {name: t.float() for name, t in load_file(weights or hub.asset(WEIGHTS)).items()}
 
+    def to(self, device: torch.device | str) -> Lpips:
+        """Move this network to a device."""
+        self._tensors = {name: tensor.to(device) for name, tensor in self._tensors.items()}
+        return self
+
     @torch.inference_mode()
     def __call__(self, first: Tensor, second: Tensor) -> float:
         """The distance of two pictures, each (H, W, 3) float sRGB in [0, 1], at least 64 pixels on each side."""
-        total = 0.0
-        for layer, features in enumerate(self._features(torch.stack([first, second]))):
-            unit = features / (features.square().sum(1, keepdim=True).sqrt() + 1e-10)
-            weighted = (unit[0] - unit[1]).square() * self._tensors[f"head.{layer}"][:, None, None]
-            total += float(weighted.sum(0).mean())
-        return total
+        return sum(float(layer) for layer in self._layers(first[None], second[None]))
+
+    def distances(self, first: Tensor, second: Tensor) -> Tensor:
+        """The distances (B,) of pictures (B, H, W, 3); differentiable."""
+        return torch.stack(self._layers(first, second)).sum(0)
+
+    def _layers(self, first: Tensor, second: Tensor) -> list[Tensor]:
+        """The five layers' shares (B,) of the distance."""
+        shares = []
+        for layer, features in enumerate(self._features(torch.cat([first, second]))):
+            # The root's gradient at 0 is infinite, and features that are all 0 are common; 1e-20 changes nothing else.
+            unit = features / ((features.square().sum(1, keepdim=True) + 1e-20).sqrt() + 1e-10)
+            one, other = unit.chunk(2)
+            weighted = (one - other).square() * self._tensors[f"head.{layer}"][:, None, None]
+            shares.append(weighted.sum(1).mean((1, 2)))
+        return shares
 
     def _features(self, images: Tensor) -> list[Tensor]:
         """The outputs of the five convolutions for pictures (N, H, W, 3)."""
-        shift, scale = torch.tensor(_SHIFT)[:, None, None], torch.tensor(_SCALE)[:, None, None]
+        shift, scale = (images.new_tensor(values)[:, None, None] for values in (_SHIFT, _SCALE))
         x = (images.permute(0, 3, 1, 2) * 2.0 - 1.0 - shift) / scale
         outputs = []
         for layer, (stride, padding) in enumerate(zip(_STRIDES, _PADDINGS)):

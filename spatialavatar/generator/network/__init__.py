@@ -5,7 +5,7 @@ Its last layers start at zero, so that an untrained network leaves the base exac
 
 from spatialavatar.generator.network.config import EncoderConfig, NetworkConfig
 from spatialavatar.generator.network.corrections import Corrections, apply_corrections
-from spatialavatar.generator.network.model import CorrectionNetwork, NetworkInputs, network_inputs
+from spatialavatar.generator.network.model import CorrectionNetwork, NetworkInputs, NetworkOutput, network_inputs
 
 __all__ = [
     "CorrectionNetwork",
@@ -13,6 +13,7 @@ __all__ = [
     "EncoderConfig",
     "NetworkConfig",
     "NetworkInputs",
+    "NetworkOutput",
     "apply_corrections",
     "network_inputs",
 ]
