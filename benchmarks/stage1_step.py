@@ -1,0 +1,96 @@
+"""Time and memory of stage 1's network on a CPU: one forward pass, and one whole training step.
+
+    python benchmarks/stage1_step.py small --sources 1 --repeats 5
+    python benchmarks/stage1_step.py paper --sources 1
+
+Weights and pictures are random: this says what a step costs, nothing of quality. The paper's encoder (DINOv3 ViT-B/16)
+gets its real size and random weights, so that nothing is fetched.
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import time
+
+import torch
+
+from spatialavatar.avatar import default_head
+from spatialavatar.evaluation.lpips import Lpips
+from spatialavatar.generator.network import CorrectionNetwork, NetworkConfig, NetworkInputs, apply_corrections, encoders
+from spatialavatar.head import build_layout, to_world
+from spatialavatar.records import Camera, Gaussians
+from spatialavatar.render import render
+from spatialavatar.training import LossWeights, training_terms, weighted_sum
+from spatialavatar.training.losses import neighbour_pairs
+
+SIZE = 512
+
+
+def random_vit(name: str, revision: str | None = None):
+    from transformers import AutoModel, DINOv3ViTConfig
+
+    sizes = {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "intermediate_size": 3072}
+    return AutoModel.from_config(DINOv3ViTConfig(**sizes, patch_size=16, num_register_tokens=4))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("config", choices=("small", "paper"))
+    parser.add_argument("--sources", type=int, default=1)
+    parser.add_argument("--repeats", type=int, default=2)
+    args = parser.parse_args()
+    torch.manual_seed(0)
+    encoders.load_transformer = random_vit
+    head = default_head()
+    layout = build_layout(head)
+    count = len(layout)
+    network = CorrectionNetwork(getattr(NetworkConfig, args.config)(), head, layout)
+    inputs = NetworkInputs(
+        images=torch.rand(1, args.sources, 3, SIZE, SIZE),
+        places=torch.rand(1, args.sources, count, 2),
+        weights=torch.rand(1, args.sources, count),
+        known=torch.rand(1, count, 7),
+    )
+    view, expression = torch.rand(1, 27).requires_grad_(), torch.rand(1, head.expression_count + 12)
+    identity_quats = torch.tensor([[1.0, 0.0, 0.0, 0.0]]).repeat(count, 1)
+    base = Gaussians(
+        torch.zeros(count, 3),
+        identity_quats,
+        torch.full((count, 3), 0.2),
+        torch.full((count,), 0.9),
+        inputs.known[0, :, :3],
+    )
+    vertices = head.vertices(head.neutral().replace(translation=torch.tensor([[0.0, 0.0, -0.76]])))[0]
+    camera, target, pairs, lpips = Camera.frontal(SIZE), torch.rand(1, SIZE, SIZE, 3), neighbour_pairs(layout), Lpips()
+    weights = LossWeights(residual=1e-2)
+
+    def forward() -> None:
+        with torch.inference_mode():
+            network(inputs, view, expression)
+
+    def step() -> None:
+        output = network(inputs, view, expression)
+        local = apply_corrections(base, output.corrections[0])
+        image, _ = render(to_world(local, head, layout, vertices), camera)
+        boxes, rendered = torch.tensor([[150.0, 150.0, 350.0, 350.0]]), image[None, ..., :3]
+        means, scales = local.means[None], local.scales[None]
+        terms = training_terms(rendered, target, boxes, means, scales, output, view, pairs, weights, lpips)
+        network.zero_grad()
+        weighted_sum(terms, weights).backward()
+
+    parameters = sum(p.numel() for p in network.parameters()) / 1e6
+    channels = network.config.color_channels
+    print(f"{args.config}: {parameters:.1f} M parameters, {count} Gaussians, {SIZE} px, {channels} colour channels")
+    for name, run in (("forward", forward), ("training step", step)):
+        walls = []
+        for _ in range(args.repeats):
+            start = time.perf_counter()
+            run()
+            walls.append(time.perf_counter() - start)
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+        print(f"{name}: {min(walls):.2f} s at best, {max(walls):.2f} s at worst of {args.repeats}; peak {peak:.1f} GiB")
+
+
+if __name__ == "__main__":
+    main()
