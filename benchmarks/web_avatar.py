@@ -1,0 +1,68 @@
+"""The web page of an avatar against our rasteriser, in Chromium on the CPU (SwiftShader): PSNR, speed, size, load time.
+
+PYTHONPATH=. python benchmarks/web_avatar.py me.safetensors OUT_DIR
+"""
+
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from playwright.sync_api import sync_playwright
+
+from spatialavatar.avatar import Avatar
+from spatialavatar.export import save_html
+from tests.test_web_avatar import CHROMIUM, FLAGS, ours, psnr, theirs
+
+SIZE = 512
+POSES = [[0.0, 0.0, 0.0], [0.0, 0.5, 0.0], [0.0, -0.5, 0.0], [0.3, 0.0, 0.1], [-0.25, 0.2, -0.1]]
+FACES = [
+    {},
+    {"jawOpen": 0.8, "browInnerUp": 0.7},
+    {"mouthSmileLeft": 0.9, "mouthSmileRight": 0.9, "eyeBlinkLeft": 1.0, "eyeLookInRight": 0.5},
+]
+SPEED = """async () => {
+    const sums = {}, start = performance.now();
+    let frames = 0;
+    while (performance.now() - start < 5000) {
+        spatialAvatar.setPose({ neck: [0, 0.4 * Math.sin(frames / 5), 0] });
+        await spatialAvatar.render({ width: 512, height: 512 });
+        frames++;
+        const stats = spatialAvatar.stats();
+        for (const name of ["pose", "project", "sort", "draw"]) sums[name] = (sums[name] || 0) + stats[name];
+    }
+    const fps = 1000 * frames / (performance.now() - start);
+    return { fps, ...Object.fromEntries(Object.entries(sums).map(([name, value]) => [name, value / frames])) };
+}"""
+
+
+def main() -> None:
+    source, out = Path(sys.argv[1]), Path(sys.argv[2])
+    out.mkdir(parents=True, exist_ok=True)
+    avatar = Avatar.load(source)
+    path = save_html(avatar, out / "avatar.html")
+    print(f"page: {path.stat().st_size / 1e6:.2f} MB, {len(avatar.gaussians)} Gaussians")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        page = browser.new_page(viewport={"width": 1000, "height": 640})
+        start = time.perf_counter()
+        page.goto(path.resolve().as_uri())
+        page.wait_for_function("window.spatialAvatar && spatialAvatar.splats > 0")
+        print(f"first picture after {time.perf_counter() - start:.2f} s")
+        page.screenshot(path=out / "page.png")
+        values = []
+        for p, neck in enumerate(POSES):
+            for f, weights in enumerate(FACES):
+                a, b = theirs(page, neck, weights, SIZE), ours(avatar, neck, weights, SIZE)
+                values.append(psnr(a, b))
+                difference = np.clip(0.5 + 4 * (a - b), 0, 1)
+                strip = np.concatenate([a, b, difference], 1)
+                Image.fromarray((strip * 255).round().astype(np.uint8)).save(out / f"pose{p}_face{f}.png")
+        print(f"PSNR over {len(values)}: min {min(values):.1f}, mean {np.mean(values):.1f}, max {max(values):.1f} dB")
+        print({name: round(value, 2) for name, value in page.evaluate(SPEED).items()})
+        browser.close()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,305 @@
+// The avatar without a screen: reads the binary, poses the head, projects and sorts the Gaussians. Runs in a worker, and
+// on the page where workers are forbidden. Mirrors spatialavatar/head (pose, binding) and spatialavatar/render.
+"use strict";
+
+const SpatialAvatarEngine = (() => {
+  const MAGIC = "SAVW";
+  const VERSION = 1;
+  const HEADER = 20; // magic, version, length of all, CRC-32 of what follows the header, length of the description
+  const EPS2D = 0.3; // pixels squared
+  const ALPHA_MIN = 1 / 255;
+  const NEAR = 0.01; // metres
+  const FLOATS = 12; // a splat: mean xy, half size xy, conic abc, opacity, rgb, unused
+  const ARRAYS = { float32: Float32Array, uint32: Uint32Array, uint16: Uint16Array, int16: Int16Array, uint8: Uint8Array };
+
+  function crc32(bytes) {
+    const table = new Uint32Array(256);
+    for (let n = 0; n < 256; n++) {
+      let c = n;
+      for (let k = 0; k < 8; k++) c = c & 1 ? (c >>> 1) ^ 0xedb88320 : c >>> 1;
+      table[n] = c;
+    }
+    let crc = 0xffffffff;
+    for (let i = 0; i < bytes.length; i++) crc = table[(crc ^ bytes[i]) & 255] ^ (crc >>> 8);
+    return (crc ^ 0xffffffff) >>> 0;
+  }
+
+  function half(bits) {
+    const exponent = (bits >> 10) & 31, fraction = bits & 1023, sign = bits & 0x8000 ? -1 : 1;
+    return sign * (exponent ? (1 + fraction / 1024) * 2 ** (exponent - 15) : (fraction / 1024) * 2 ** -14);
+  }
+
+  /** The description and the named arrays of an avatar's binary (ArrayBuffer); throws a sentence for the visitor. */
+  function read(buffer) {
+    const view = new DataView(buffer);
+    const magic = buffer.byteLength >= 4 ? String.fromCharCode(...new Uint8Array(buffer, 0, 4)) : "";
+    if (magic !== MAGIC) throw new Error("This page holds no avatar, or its data is damaged; export it again.");
+    if (buffer.byteLength < HEADER) throw new Error("The avatar's data is cut short; copy or export the page again.");
+    const version = view.getUint32(4, true);
+    if (version !== VERSION) {
+      throw new Error(`The avatar's data is of version ${version}, this page reads version ${VERSION}; export it again.`);
+    }
+    if (view.getUint32(8, true) !== buffer.byteLength) {
+      throw new Error("The avatar's data is cut short; copy or export the page again.");
+    }
+    if (view.getUint32(12, true) !== crc32(new Uint8Array(buffer, HEADER))) {
+      throw new Error("The avatar's data is damaged; copy or export the page again.");
+    }
+    const length = view.getUint32(16, true);
+    const info = JSON.parse(new TextDecoder().decode(new Uint8Array(buffer, HEADER, length)));
+    const arrays = {};
+    for (const { name, type, offset, count, scale } of info.arrays) {
+      const stored = new (type === "float16" ? Uint16Array : ARRAYS[type])(buffer, offset, count);
+      if (type === "float16") arrays[name] = Float32Array.from(stored, half);
+      else arrays[name] = scale ? Float32Array.from(stored, (value) => value * scale) : stored;
+    }
+    return { info, arrays };
+  }
+
+  /** Rodrigues' formula: an axis-angle vector as a row-major 3 x 3 matrix. */
+  function rotation(x, y, z) {
+    const squared = x * x + y * y + z * z, angle = Math.sqrt(squared), small = squared < 1e-8;
+    const s = small ? 1 - squared / 6 : Math.sin(angle) / angle;
+    const c = small ? 0.5 - squared / 24 : (1 - Math.cos(angle)) / squared;
+    return [
+      1 - c * (y * y + z * z), c * x * y - s * z, c * x * z + s * y,
+      c * x * y + s * z, 1 - c * (x * x + z * z), c * y * z - s * x,
+      c * x * z - s * y, c * y * z + s * x, 1 - c * (x * x + y * y),
+    ];
+  }
+
+  function multiply(a, b) {
+    const out = new Array(9);
+    for (let i = 0; i < 3; i++) {
+      for (let j = 0; j < 3; j++) out[3 * i + j] = a[3 * i] * b[j] + a[3 * i + 1] * b[3 + j] + a[3 * i + 2] * b[6 + j];
+    }
+    return out;
+  }
+
+  function apply(m, x, y, z) {
+    return [m[0] * x + m[1] * y + m[2] * z, m[3] * x + m[4] * y + m[5] * z, m[6] * x + m[7] * y + m[8] * z];
+  }
+
+  /** Adds weight times one row of a sparse basis (offsets of the vertices it moves) to the vertices. */
+  function addRow(vertices, arrays, basis, row, weight) {
+    if (weight === 0) return;
+    const starts = arrays[`${basis}_starts`], indices = arrays[`${basis}_indices`], values = arrays[`${basis}_values`];
+    const factor = weight * arrays[`${basis}_scales`][row];
+    for (let k = starts[row]; k < starts[row + 1]; k++) {
+      const v = 3 * indices[k];
+      vertices[v] += factor * values[3 * k];
+      vertices[v + 1] += factor * values[3 * k + 1];
+      vertices[v + 2] += factor * values[3 * k + 2];
+    }
+  }
+
+  class Engine {
+    constructor(buffer) {
+      const { info, arrays } = read(buffer);
+      this.info = info;
+      this.arrays = arrays;
+      this.count = info.gaussians;
+      this.vertices = new Float32Array(arrays.rest.length);
+      this.frames = new Float32Array((arrays.faces.length / 3) * 10); // rotation, row-major, and scale
+      this.splats = new Float32Array(this.count * FLOATS);
+      this.depths = new Float32Array(this.count);
+      this.order = new Uint32Array(this.count);
+      this.keys = new Uint16Array(this.count);
+      this.gaussianRotations = this.localRotations();
+    }
+
+    /** The Gaussians' own rotations as matrices: they never change. */
+    localRotations() {
+      const quats = this.arrays.quats, out = new Float32Array(9 * this.count);
+      for (let n = 0; n < this.count; n++) {
+        let [w, x, y, z] = quats.subarray(4 * n, 4 * n + 4);
+        const length = Math.hypot(w, x, y, z) || 1;
+        w /= length; x /= length; y /= length; z /= length;
+        out.set([
+          1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y),
+          2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x),
+          2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y),
+        ], 9 * n);
+      }
+      return out;
+    }
+
+    /** Linear blend skinning, HeadModel.pose. `params`: expression, rotation, translation, neck, jaw, eyes. */
+    pose(params) {
+      const { arrays, vertices } = this, { parents } = this.info;
+      const { rest, joints: restJoints, expression_joints: jointBasis, weights } = arrays;
+      vertices.set(rest);
+      const joints = Float64Array.from(restJoints);
+      params.expression.forEach((weight, e) => {
+        addRow(vertices, arrays, "expression", e, weight);
+        if (weight) for (let i = 0; i < joints.length; i++) joints[i] += weight * jointBasis[e * joints.length + i];
+      });
+      const { eyes } = params;
+      const angles = [params.rotation, params.neck, params.jaw, eyes.slice(0, 3), eyes.slice(3)];
+      const rotations = angles.map((vector) => rotation(...vector));
+      rotations.slice(1).forEach((m, j) => {
+        m.forEach((value, k) => addRow(vertices, arrays, "corrective", 9 * j + k, value - (k % 4 === 0 ? 1 : 0)));
+      });
+
+      const linear = [], positions = [];
+      parents.forEach((parent, j) => {
+        const [x, y, z] = joints.subarray(3 * j, 3 * j + 3);
+        if (parent < 0) {
+          linear.push(rotations[j]);
+          positions.push([x, y, z]);
+          return;
+        }
+        const step = apply(linear[parent], x - joints[3 * parent], y - joints[3 * parent + 1], z - joints[3 * parent + 2]);
+        linear.push(multiply(linear[parent], rotations[j]));
+        positions.push(positions[parent].map((value, k) => value + step[k]));
+      });
+      const count = parents.length;
+      const blend = new Float64Array(12 * count); // a joint's linear part and, then, offset
+      for (let j = 0; j < count; j++) {
+        const turned = apply(linear[j], joints[3 * j], joints[3 * j + 1], joints[3 * j + 2]);
+        for (let k = 0; k < 9; k++) blend[12 * j + k] = linear[j][k];
+        for (let k = 0; k < 3; k++) blend[12 * j + 9 + k] = positions[j][k] - turned[k];
+      }
+      const [tx, ty, tz] = params.translation;
+      const mix = new Float64Array(12);
+      for (let v = 0; v < vertices.length / 3; v++) {
+        mix.fill(0);
+        for (let j = 0; j < count; j++) {
+          const weight = weights[v * count + j];
+          if (weight) for (let k = 0; k < 12; k++) mix[k] += weight * blend[12 * j + k];
+        }
+        const x = vertices[3 * v], y = vertices[3 * v + 1], z = vertices[3 * v + 2];
+        vertices[3 * v] = mix[0] * x + mix[1] * y + mix[2] * z + mix[9] + tx;
+        vertices[3 * v + 1] = mix[3] * x + mix[4] * y + mix[5] * z + mix[10] + ty;
+        vertices[3 * v + 2] = mix[6] * x + mix[7] * y + mix[8] * z + mix[11] + tz;
+      }
+      this.bind();
+    }
+
+    /** The triangles' frames, head.binding.triangle_frames; a triangle of no area hides its Gaussians (scale 0). */
+    bind() {
+      const { vertices: p, frames } = this, { faces } = this.arrays;
+      for (let f = 0; f < faces.length / 3; f++) {
+        const i = 3 * faces[3 * f], j = 3 * faces[3 * f + 1], k = 3 * faces[3 * f + 2];
+        let ax = p[j] - p[i], ay = p[j + 1] - p[i + 1], az = p[j + 2] - p[i + 2];
+        const ox = p[k] - p[i], oy = p[k + 1] - p[i + 1], oz = p[k + 2] - p[i + 2];
+        const length = Math.sqrt(ax * ax + ay * ay + az * az);
+        ax /= length; ay /= length; az /= length;
+        let nx = ay * oz - az * oy, ny = az * ox - ax * oz, nz = ax * oy - ay * ox;
+        const altitude = Math.sqrt(nx * nx + ny * ny + nz * nz);
+        if (!(length >= 1e-9 && altitude >= 1e-9)) {
+          frames.fill(0, 10 * f, 10 * f + 10);
+          continue;
+        }
+        nx /= altitude; ny /= altitude; nz /= altitude;
+        const bx = ay * nz - az * ny, by = az * nx - ax * nz, bz = ax * ny - ay * nx;
+        const o = 10 * f;
+        frames[o] = ax; frames[o + 1] = nx; frames[o + 2] = bx;
+        frames[o + 3] = ay; frames[o + 4] = ny; frames[o + 5] = by;
+        frames[o + 6] = az; frames[o + 7] = nz; frames[o + 8] = bz;
+        frames[o + 9] = 0.5 * (length + Math.abs(bx * ox + by * oy + bz * oz));
+      }
+    }
+
+    /** Splats of the posed avatar, farthest first. `camera`: intrinsics [fx, fy, cx, cy], view (row-major 4 x 4). */
+    project(camera, width, height) {
+      const { vertices: p, frames, splats, depths, gaussianRotations: g } = this;
+      const { faces, face, bary, means, scales, opacities, colors } = this.arrays;
+      const [fx, fy, cx, cy] = camera.intrinsics, m = camera.view;
+      const limitX = 0.15 * width / fx, limitY = 0.15 * height / fy;
+      const left = -(cx / fx + limitX), right = (width - cx) / fx + limitX;
+      const top = -(cy / fy + limitY), bottom = (height - cy) / fy + limitY;
+      let seen = 0;
+      for (let n = 0; n < this.count; n++) {
+        const f = face[n], o = 10 * f, s = frames[o + 9], opacity = opacities[n];
+        if (!(opacity >= ALPHA_MIN) || s === 0) continue;
+        const i = 3 * faces[3 * f], j = 3 * faces[3 * f + 1], k = 3 * faces[3 * f + 2];
+        const u = bary[2 * n], v = bary[2 * n + 1], w = 1 - u - v;
+        const lx = s * means[3 * n], ly = s * means[3 * n + 1], lz = s * means[3 * n + 2];
+        const X = u * p[i] + v * p[j] + w * p[k] + frames[o] * lx + frames[o + 1] * ly + frames[o + 2] * lz;
+        const Y = u * p[i + 1] + v * p[j + 1] + w * p[k + 1] + frames[o + 3] * lx + frames[o + 4] * ly + frames[o + 5] * lz;
+        const Z = u * p[i + 2] + v * p[j + 2] + w * p[k + 2] + frames[o + 6] * lx + frames[o + 7] * ly + frames[o + 8] * lz;
+        const x = m[0] * X + m[1] * Y + m[2] * Z + m[3], y = m[4] * X + m[5] * Y + m[6] * Z + m[7];
+        const z = m[8] * X + m[9] * Y + m[10] * Z + m[11];
+        if (!(z >= NEAR)) continue;
+        const j00 = fx / z, j11 = fy / z;
+        const j02 = -j00 * Math.min(Math.max(x / z, left), right), j12 = -j11 * Math.min(Math.max(y / z, top), bottom);
+        // Rows of J W, then of J W R_triangle, then of J W R_triangle R_gaussian.
+        const a0 = j00 * m[0] + j02 * m[8], a1 = j00 * m[1] + j02 * m[9], a2 = j00 * m[2] + j02 * m[10];
+        const b0 = j11 * m[4] + j12 * m[8], b1 = j11 * m[5] + j12 * m[9], b2 = j11 * m[6] + j12 * m[10];
+        const c0 = a0 * frames[o] + a1 * frames[o + 3] + a2 * frames[o + 6];
+        const c1 = a0 * frames[o + 1] + a1 * frames[o + 4] + a2 * frames[o + 7];
+        const c2 = a0 * frames[o + 2] + a1 * frames[o + 5] + a2 * frames[o + 8];
+        const d0 = b0 * frames[o] + b1 * frames[o + 3] + b2 * frames[o + 6];
+        const d1 = b0 * frames[o + 1] + b1 * frames[o + 4] + b2 * frames[o + 7];
+        const d2 = b0 * frames[o + 2] + b1 * frames[o + 5] + b2 * frames[o + 8];
+        const q = 9 * n;
+        const s0 = s * scales[3 * n], s1 = s * scales[3 * n + 1], s2 = s * scales[3 * n + 2];
+        const p0 = s0 * (c0 * g[q] + c1 * g[q + 3] + c2 * g[q + 6]), q0 = s0 * (d0 * g[q] + d1 * g[q + 3] + d2 * g[q + 6]);
+        const p1 = s1 * (c0 * g[q + 1] + c1 * g[q + 4] + c2 * g[q + 7]), q1 = s1 * (d0 * g[q + 1] + d1 * g[q + 4] + d2 * g[q + 7]);
+        const p2 = s2 * (c0 * g[q + 2] + c1 * g[q + 5] + c2 * g[q + 8]), q2 = s2 * (d0 * g[q + 2] + d1 * g[q + 5] + d2 * g[q + 8]);
+        const cxx = p0 * p0 + p1 * p1 + p2 * p2 + EPS2D, cxy = p0 * q0 + p1 * q1 + p2 * q2;
+        const cyy = q0 * q0 + q1 * q1 + q2 * q2 + EPS2D, det = cxx * cyy - cxy * cxy;
+        if (!(det > 0)) continue;
+        const extent = Math.sqrt(2 * Math.log(opacity / ALPHA_MIN));
+        const halfX = extent * Math.sqrt(cxx), halfY = extent * Math.sqrt(cyy);
+        const px = j00 * x + cx, py = j11 * y + cy;
+        if (px + halfX <= 0 || px - halfX >= width || py + halfY <= 0 || py - halfY >= height) continue;
+        const t = FLOATS * seen;
+        splats[t] = px; splats[t + 1] = py; splats[t + 2] = halfX + 0.01; splats[t + 3] = halfY + 0.01;
+        splats[t + 4] = cyy / det; splats[t + 5] = -cxy / det; splats[t + 6] = cxx / det; splats[t + 7] = opacity;
+        splats[t + 8] = colors[3 * n]; splats[t + 9] = colors[3 * n + 1]; splats[t + 10] = colors[3 * n + 2];
+        depths[seen++] = z;
+      }
+      return seen;
+    }
+
+    /** The first `seen` splats in a fresh buffer, farthest first: a counting sort over 65536 steps of depth. */
+    sorted(seen) {
+      const { depths, splats, order, keys } = this;
+      let low = Infinity, high = -Infinity;
+      for (let i = 0; i < seen; i++) {
+        if (depths[i] < low) low = depths[i];
+        if (depths[i] > high) high = depths[i];
+      }
+      const step = 65535 / Math.max(high - low, 1e-12), starts = new Uint32Array(65537);
+      for (let i = 0; i < seen; i++) {
+        keys[i] = (high - depths[i]) * step;
+        starts[keys[i] + 1]++;
+      }
+      for (let key = 0; key < 65536; key++) starts[key + 1] += starts[key];
+      for (let i = seen - 1; i >= 0; i--) order[starts[keys[i]]++] = i; // of equals, the first is nearest, as in ours
+      const out = new Float32Array(FLOATS * seen);
+      for (let i = 0; i < seen; i++) {
+        const from = FLOATS * order[i], to = FLOATS * i;
+        for (let k = 0; k < FLOATS; k++) out[to + k] = splats[from + k];
+      }
+      return out;
+    }
+
+    /** One frame: { splats, count, times in milliseconds }. */
+    frame({ params, camera, width, height }) {
+      const start = performance.now();
+      this.pose(params);
+      const posed = performance.now();
+      const count = this.project(camera, width, height);
+      const projected = performance.now();
+      const splats = this.sorted(count);
+      const times = { pose: posed - start, project: projected - posed, sort: performance.now() - projected };
+      return { splats, count, times };
+    }
+  }
+
+  return { Engine, FLOATS, read, rotation, multiply, apply };
+})();
+
+if (typeof document === "undefined") {
+  let engine = null;
+  self.onmessage = ({ data }) => {
+    if (data.buffer) engine = new SpatialAvatarEngine.Engine(data.buffer);
+    else {
+      const frame = engine.frame(data);
+      self.postMessage({ id: data.id, ...frame }, [frame.splats.buffer]);
+    }
+  };
+}

@@ -1,0 +1,359 @@
+// The page: draws sorted splats with WebGL2, and turns sliders, the mouse and a motion into poses.
+const { Engine, FLOATS, read, rotation, multiply, apply } = SpatialAvatarEngine;
+
+const SLIDERS = [ // label, ARKit units
+  ["Open mouth", ["jawOpen"]],
+  ["Smile", ["mouthSmileLeft", "mouthSmileRight"]],
+  ["Frown", ["mouthFrownLeft", "mouthFrownRight"]],
+  ["Pucker", ["mouthPucker"]],
+  ["Funnel", ["mouthFunnel"]],
+  ["Jaw left", ["jawLeft"]],
+  ["Jaw right", ["jawRight"]],
+  ["Blink left", ["eyeBlinkLeft"]],
+  ["Blink right", ["eyeBlinkRight"]],
+  ["Wide eyes", ["eyeWideLeft", "eyeWideRight"]],
+  ["Look left", ["eyeLookOutLeft", "eyeLookInRight"]],
+  ["Look right", ["eyeLookInLeft", "eyeLookOutRight"]],
+  ["Look up", ["eyeLookUpLeft", "eyeLookUpRight"]],
+  ["Look down", ["eyeLookDownLeft", "eyeLookDownRight"]],
+  ["Brows up", ["browInnerUp", "browOuterUpLeft", "browOuterUpRight"]],
+  ["Brows down", ["browDownLeft", "browDownRight"]],
+  ["Puff cheeks", ["cheekPuff"]],
+  ["Sneer", ["noseSneerLeft", "noseSneerRight"]],
+];
+const TURNS = [["Head yaw", 1, 40], ["Head pitch", 0, 25], ["Head roll", 2, 25]]; // label, axis, degrees either way
+const RADIANS = Math.PI / 180;
+
+const VERTEX = `#version 300 es
+layout(location = 0) in vec4 place;
+layout(location = 1) in vec4 shape;
+layout(location = 2) in vec4 paint;
+uniform vec2 size;
+out vec2 offset;
+flat out vec4 conic;
+flat out vec3 color;
+void main() {
+  vec2 corner = vec2(gl_VertexID & 1, gl_VertexID >> 1) * 2.0 - 1.0;
+  offset = corner * place.zw;
+  conic = shape;
+  color = paint.rgb;
+  vec2 unit = (place.xy + offset) / size;
+  gl_Position = vec4(unit.x * 2.0 - 1.0, 1.0 - unit.y * 2.0, 0.0, 1.0);
+}`;
+const FRAGMENT = `#version 300 es
+precision highp float;
+in vec2 offset;
+flat in vec4 conic;
+flat in vec3 color;
+out vec4 result;
+void main() {
+  float sigma = 0.5 * (conic.x * offset.x * offset.x + conic.z * offset.y * offset.y) + conic.y * offset.x * offset.y;
+  float alpha = min(0.999, conic.w * exp(-sigma));
+  if (alpha < 1.0 / 255.0) discard;
+  result = vec4(color * alpha, alpha);
+}`;
+
+const element = (id) => document.getElementById(id);
+
+function fail(sentence) {
+  element("message").textContent = sentence;
+  element("message").hidden = false;
+  element("controls").hidden = true;
+  element("canvas").hidden = true;
+}
+
+class Painter {
+  constructor(canvas) {
+    this.canvas = canvas;
+    const options = { antialias: false, depth: false, premultipliedAlpha: true, preserveDrawingBuffer: true };
+    const gl = (this.gl = canvas.getContext("webgl2", options));
+    if (!gl) throw new Error("This browser has WebGL 2 switched off, which draws the avatar; switch on graphics acceleration.");
+    const program = gl.createProgram();
+    for (const [kind, source] of [[gl.VERTEX_SHADER, VERTEX], [gl.FRAGMENT_SHADER, FRAGMENT]]) {
+      const shader = gl.createShader(kind);
+      gl.shaderSource(shader, source);
+      gl.compileShader(shader);
+      gl.attachShader(program, shader);
+    }
+    gl.linkProgram(program);
+    if (!gl.getProgramParameter(program, gl.LINK_STATUS)) {
+      throw new Error("This browser's graphics driver cannot draw the avatar; try another browser.");
+    }
+    gl.useProgram(program);
+    this.size = gl.getUniformLocation(program, "size");
+    gl.bindBuffer(gl.ARRAY_BUFFER, gl.createBuffer());
+    for (let i = 0; i < FLOATS / 4; i++) {
+      gl.enableVertexAttribArray(i);
+      gl.vertexAttribPointer(i, 4, gl.FLOAT, false, FLOATS * 4, i * 16);
+      gl.vertexAttribDivisor(i, 1);
+    }
+    gl.enable(gl.BLEND);
+    gl.blendFunc(gl.ONE, gl.ONE_MINUS_SRC_ALPHA);
+  }
+
+  draw(splats, count, width, height) {
+    const { gl, canvas } = this;
+    if (canvas.width !== width) canvas.width = width;
+    if (canvas.height !== height) canvas.height = height;
+    gl.viewport(0, 0, width, height);
+    gl.clearColor(1, 1, 1, 1);
+    gl.clear(gl.COLOR_BUFFER_BIT);
+    gl.uniform2f(this.size, width, height);
+    gl.bufferData(gl.ARRAY_BUFFER, splats, gl.STREAM_DRAW);
+    gl.drawArraysInstanced(gl.TRIANGLE_STRIP, 0, 4, count);
+  }
+}
+
+/** A function from a request to the promise of a frame: in a worker, or here where a page may have none. */
+function frames(buffer) {
+  try {
+    const url = URL.createObjectURL(new Blob([element("engine").textContent], { type: "text/javascript" }));
+    const worker = new Worker(url);
+    const waiting = new Map();
+    let next = 0;
+    worker.onerror = () => fail("The avatar's computation stopped; load the page again.");
+    worker.onmessage = ({ data }) => {
+      waiting.get(data.id)(data);
+      waiting.delete(data.id);
+    };
+    worker.postMessage({ buffer });
+    return (request) => new Promise((resolve) => {
+      waiting.set(++next, resolve);
+      worker.postMessage({ id: next, ...request });
+    });
+  } catch {
+    const engine = new Engine(buffer);
+    return async (request) => engine.frame(request);
+  }
+}
+
+class Viewer {
+  constructor(buffer) {
+    const { info, arrays } = read(buffer);
+    this.info = info;
+    this.arrays = arrays;
+    this.painter = new Painter(element("canvas"));
+    this.ask = frames(buffer);
+    this.width = 512;
+    this.height = Math.round(512 * info.camera.height / info.camera.width);
+    this.times = {};
+    this.fps = 0;
+    this.frame = null; // of the motion, where it plays
+    this.dirty = true;
+    this.reset();
+  }
+
+  reset() {
+    const { rotation, translation, neck } = this.info.reference;
+    this.weights = new Array(this.info.units.length).fill(0);
+    this.base = { rotation, translation, neck, jaw: [0, 0, 0], eyes: [0, 0, 0, 0, 0, 0] };
+    this.orbit = { yaw: 0, pitch: 0, zoom: 1 };
+    this.frame = null;
+    this.dirty = true;
+  }
+
+  /** ARKit weights by name; names that are left out keep theirs. */
+  setExpression(weights) {
+    for (const [name, weight] of Object.entries(weights)) {
+      const index = this.info.units.indexOf(name);
+      if (index < 0) throw new RangeError(`There is no ARKit unit ${name}.`);
+      this.weights[index] = weight;
+    }
+    this.frame = null;
+    this.dirty = true;
+  }
+
+  /** Any of rotation, translation, neck, jaw, eyes (axis-angle, radians; metres), and orbit { yaw, pitch, zoom }. */
+  setPose({ orbit = {}, ...pose }) {
+    Object.assign(this.base, pose);
+    Object.assign(this.orbit, orbit);
+    this.frame = null;
+    this.dirty = true;
+  }
+
+  /** Head parameters of what is shown: the motion's frame, or the weights and the pose. */
+  params() {
+    const { info, arrays, base, weights } = this;
+    const rows = (array, width, row) => Array.from(array.subarray(row * width, (row + 1) * width));
+    const count = info.expressions;
+    if (this.frame !== null) {
+      return {
+        expression: rows(arrays.motion_expression, count, this.frame),
+        rotation: rows(arrays.motion_rotation, 3, this.frame),
+        translation: rows(arrays.motion_translation, 3, this.frame),
+        neck: rows(arrays.motion_neck, 3, this.frame),
+        jaw: rows(arrays.motion_jaw, 3, this.frame),
+        eyes: rows(arrays.motion_eyes, 6, this.frame),
+      };
+    }
+    const mapped = (matrix, width) => {
+      const out = new Array(width).fill(0);
+      weights.forEach((weight, u) => {
+        if (weight) for (let k = 0; k < width; k++) out[k] += weight * matrix[u * width + k];
+      });
+      return out;
+    };
+    const angles = mapped(arrays.unit_pose, 9);
+    return {
+      ...base,
+      expression: mapped(arrays.unit_expression, count),
+      jaw: base.jaw.map((value, k) => value + angles[k]),
+      eyes: base.eyes.map((value, k) => value + angles[3 + k]),
+    };
+  }
+
+  /** The photo's camera, moved around the head. */
+  camera() {
+    const { camera, pivot } = this.info, { yaw, pitch, zoom } = this.orbit;
+    const [fx, fy, cx, cy] = camera.intrinsics, sx = this.width / camera.width, sy = this.height / camera.height;
+    const turn = multiply(rotation(pitch, 0, 0), rotation(0, yaw, 0));
+    const v = camera.view;
+    const at = [0, 1, 2].map((i) => v[4 * i] * pivot[0] + v[4 * i + 1] * pivot[1] + v[4 * i + 2] * pivot[2] + v[4 * i + 3]);
+    const linear = multiply(turn, [v[0], v[1], v[2], v[4], v[5], v[6], v[8], v[9], v[10]]);
+    const from = apply(turn, v[3] - at[0], v[7] - at[1], v[11] - at[2]);
+    const view = [0, 1, 2].flatMap((i) => [...linear.slice(3 * i, 3 * i + 3), from[i] + at[i]]);
+    return { intrinsics: [fx * sx * zoom, fy * sy * zoom, cx * sx, cy * sy], view: [...view, 0, 0, 0, 1] };
+  }
+
+  /** Draws what is set now, by default at the canvas's size; the promise holds until it is drawn. */
+  async render({ width = this.width, height = this.height } = {}) {
+    this.width = width;
+    this.height = height;
+    this.dirty = false;
+    const request = { params: this.params(), camera: this.camera(), width, height };
+    const { splats, count, times } = await this.ask(request);
+    const start = performance.now();
+    this.painter.draw(splats, count, width, height);
+    this.painter.gl.readPixels(0, 0, 1, 1, this.painter.gl.RGBA, this.painter.gl.UNSIGNED_BYTE, new Uint8Array(4));
+    this.times = { ...times, draw: performance.now() - start };
+    this.splats = count;
+  }
+
+  stats() {
+    return { fps: this.fps, splats: this.splats, ...this.times };
+  }
+
+  play() {
+    this.started = performance.now();
+    this.frame = 0;
+    this.dirty = true;
+  }
+
+  async run() {
+    const { motion } = this.info;
+    let last = performance.now(), shown = 0;
+    for (;;) {
+      const now = await new Promise(requestAnimationFrame);
+      if (motion && this.frame !== null) {
+        this.frame = Math.floor((now - this.started) / 1000 * motion.fps) % motion.frames;
+        this.dirty = true;
+      }
+      if (!this.dirty) continue;
+      const start = performance.now();
+      await this.render();
+      this.fps = 0.8 * this.fps + 0.2 * (1000 / Math.max(performance.now() - start, 1));
+      if (now - last > 500 || !shown++) {
+        const { pose, project, sort, draw } = this.times;
+        element("stats").textContent = `${this.splats} splats · pose ${pose.toFixed(1)} · project ${project.toFixed(1)} · ` +
+          `sort ${sort.toFixed(1)} · draw ${draw.toFixed(1)} ms`;
+        last = now;
+      }
+    }
+  }
+}
+
+function addSlider(label, low, high, changed) {
+  const row = document.createElement("label"), input = document.createElement("input");
+  Object.assign(input, { type: "range", min: low, max: high, step: (high - low) / 100, value: 0 });
+  input.addEventListener("input", () => changed(Number(input.value)));
+  row.append(label, input);
+  element("sliders").append(row);
+}
+
+function connect(viewer) {
+  const { info } = viewer, canvas = element("canvas");
+  const turns = [0, 0, 0];
+  for (const [label, axis, limit] of TURNS) {
+    addSlider(label, -limit, limit, (degrees) => {
+      turns[axis] = degrees * RADIANS;
+      viewer.setPose({ neck: info.reference.neck.map((value, k) => value + turns[k]) });
+    });
+  }
+  for (const [label, units] of SLIDERS) {
+    addSlider(label, 0, 1, (weight) => viewer.setExpression(Object.fromEntries(units.map((unit) => [unit, weight]))));
+  }
+  canvas.addEventListener("pointerdown", (event) => canvas.setPointerCapture(event.pointerId));
+  canvas.addEventListener("pointermove", (event) => {
+    if (!event.buttons) return;
+    const { orbit } = viewer;
+    orbit.yaw = Math.max(-1.2, Math.min(1.2, orbit.yaw - event.movementX * 0.006));
+    orbit.pitch = Math.max(-0.6, Math.min(0.6, orbit.pitch + event.movementY * 0.006));
+    viewer.dirty = true;
+  });
+  canvas.addEventListener("wheel", (event) => {
+    event.preventDefault();
+    viewer.orbit.zoom = Math.max(0.5, Math.min(4, viewer.orbit.zoom * Math.exp(-event.deltaY * 0.001)));
+    viewer.dirty = true;
+  }, { passive: false });
+  canvas.addEventListener("webglcontextlost", () => fail("The browser took the graphics away; load the page again."));
+  element("reset").addEventListener("click", () => {
+    turns.fill(0);
+    for (const input of element("sliders").querySelectorAll("input")) input.value = 0;
+    viewer.reset();
+  });
+  element("play").hidden = !info.motion;
+  element("play").addEventListener("click", () => {
+    if (viewer.frame === null) viewer.play();
+    else viewer.setPose({});
+  });
+  element("record").addEventListener("click", () => toggleRecording(canvas));
+  element("controls").hidden = false;
+}
+
+let recorder = null;
+function toggleRecording(canvas) {
+  const button = element("record");
+  if (recorder) {
+    recorder.stop();
+    return;
+  }
+  if (!window.MediaRecorder || !canvas.captureStream) {
+    button.textContent = "This browser cannot record";
+    button.disabled = true;
+    return;
+  }
+  const chunks = [];
+  recorder = new MediaRecorder(canvas.captureStream(30), { mimeType: "video/webm" });
+  recorder.ondataavailable = (event) => chunks.push(event.data);
+  recorder.onstop = () => {
+    const link = document.createElement("a");
+    link.href = URL.createObjectURL(new Blob(chunks, { type: "video/webm" }));
+    link.download = "avatar.webm";
+    link.click();
+    setTimeout(() => URL.revokeObjectURL(link.href), 10000);
+    recorder = null;
+    button.textContent = "Record";
+  };
+  recorder.start();
+  button.textContent = "Stop and save";
+}
+
+function embedded() {
+  let text;
+  try {
+    text = atob(element("avatar").textContent.trim());
+  } catch {
+    throw new Error("The avatar's data is cut short; copy or export the page again.");
+  }
+  return Uint8Array.from(text, (letter) => letter.charCodeAt(0)).buffer;
+}
+
+try {
+  const viewer = new Viewer(embedded());
+  window.spatialAvatar = viewer;
+  connect(viewer);
+  if (viewer.info.motion) viewer.play();
+  viewer.run().catch(() => fail("The avatar could not be drawn; load the page again."));
+} catch (error) {
+  fail(error.message);
+}
