@@ -10,6 +10,7 @@ const SpatialAvatarEngine = (() => {
   const ALPHA_MIN = 1 / 255;
   const NEAR = 0.01; // metres
   const FLOATS = 12; // a splat: mean xy, half size xy, conic abc, opacity, rgb, unused
+  const ROW = 512; // splats in a row of the texture that carries them
   const ARRAYS = { float32: Float32Array, uint32: Uint32Array, uint16: Uint16Array, int16: Int16Array, uint8: Uint8Array };
 
   function crc32(bytes) {
@@ -254,7 +255,7 @@ const SpatialAvatarEngine = (() => {
       return seen;
     }
 
-    /** The first `seen` splats in a fresh buffer, farthest first: a counting sort over 65536 steps of depth. */
+    /** The first `seen` splats in a fresh buffer of whole rows, farthest first: a counting sort over 65536 steps of depth. */
     sorted(seen) {
       const { depths, splats, order, keys } = this;
       let low = Infinity, high = -Infinity;
@@ -269,7 +270,7 @@ const SpatialAvatarEngine = (() => {
       }
       for (let key = 0; key < 65536; key++) starts[key + 1] += starts[key];
       for (let i = seen - 1; i >= 0; i--) order[starts[keys[i]]++] = i; // of equals, the first is nearest, as in ours
-      const out = new Float32Array(FLOATS * seen);
+      const out = new Float32Array(FLOATS * ROW * Math.max(1, Math.ceil(seen / ROW)));
       for (let i = 0; i < seen; i++) {
         const from = FLOATS * order[i], to = FLOATS * i;
         for (let k = 0; k < FLOATS; k++) out[to + k] = splats[from + k];
@@ -290,7 +291,7 @@ const SpatialAvatarEngine = (() => {
     }
   }
 
-  return { Engine, FLOATS, read, rotation, multiply, apply };
+  return { Engine, FLOATS, ROW, read, rotation, multiply, apply };
 })();
 
 if (typeof document === "undefined") {

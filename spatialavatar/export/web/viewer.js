@@ -1,5 +1,5 @@
 // The page: draws sorted splats with WebGL2, and turns sliders, the mouse and a motion into poses.
-const { Engine, FLOATS, read, rotation, multiply, apply } = SpatialAvatarEngine;
+const { Engine, FLOATS, ROW, read, rotation, multiply, apply } = SpatialAvatarEngine;
 
 const SLIDERS = [ // label, ARKit units
   ["Open mouth", ["jawOpen"]],
@@ -25,15 +25,20 @@ const TURNS = [["Head yaw", 1, 40], ["Head pitch", 0, 25], ["Head roll", 2, 25]]
 const RADIANS = Math.PI / 180;
 
 const VERTEX = `#version 300 es
-layout(location = 0) in vec4 place;
-layout(location = 1) in vec4 shape;
-layout(location = 2) in vec4 paint;
+uniform highp sampler2D splats;
 uniform vec2 size;
 out vec2 offset;
 flat out vec4 conic;
 flat out vec3 color;
 void main() {
-  vec2 corner = vec2(gl_VertexID & 1, gl_VertexID >> 1) * 2.0 - 1.0;
+  // Two triangles a splat, not instances: software renderers start anew for every instance.
+  int splat = gl_VertexID / 6, vertex = gl_VertexID % 6;
+  int index = vertex < 3 ? vertex : 6 - vertex;
+  vec2 corner = vec2(index & 1, index >> 1) * 2.0 - 1.0;
+  ivec2 at = ivec2(splat % ${ROW} * ${FLOATS / 4}, splat / ${ROW});
+  vec4 place = texelFetch(splats, at, 0);
+  vec4 shape = texelFetch(splats, at + ivec2(1, 0), 0);
+  vec4 paint = texelFetch(splats, at + ivec2(2, 0), 0);
   offset = corner * place.zw;
   conic = shape;
   color = paint.rgb;
@@ -81,12 +86,9 @@ class Painter {
     }
     gl.useProgram(program);
     this.size = gl.getUniformLocation(program, "size");
-    gl.bindBuffer(gl.ARRAY_BUFFER, gl.createBuffer());
-    for (let i = 0; i < FLOATS / 4; i++) {
-      gl.enableVertexAttribArray(i);
-      gl.vertexAttribPointer(i, 4, gl.FLOAT, false, FLOATS * 4, i * 16);
-      gl.vertexAttribDivisor(i, 1);
-    }
+    gl.bindTexture(gl.TEXTURE_2D, gl.createTexture());
+    gl.texParameteri(gl.TEXTURE_2D, gl.TEXTURE_MIN_FILTER, gl.NEAREST);
+    gl.texParameteri(gl.TEXTURE_2D, gl.TEXTURE_MAG_FILTER, gl.NEAREST);
     gl.enable(gl.BLEND);
     gl.blendFunc(gl.ONE, gl.ONE_MINUS_SRC_ALPHA);
   }
@@ -99,8 +101,9 @@ class Painter {
     gl.clearColor(1, 1, 1, 1);
     gl.clear(gl.COLOR_BUFFER_BIT);
     gl.uniform2f(this.size, width, height);
-    gl.bufferData(gl.ARRAY_BUFFER, splats, gl.STREAM_DRAW);
-    gl.drawArraysInstanced(gl.TRIANGLE_STRIP, 0, 4, count);
+    const columns = ROW * FLOATS / 4, rows = splats.length / (ROW * FLOATS);
+    gl.texImage2D(gl.TEXTURE_2D, 0, gl.RGBA32F, columns, rows, 0, gl.RGBA, gl.FLOAT, splats);
+    gl.drawArrays(gl.TRIANGLES, 0, 6 * count);
   }
 }
 
