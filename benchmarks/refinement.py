@@ -192,8 +192,10 @@ def early_rows(results: Mapping[str, dict[str, Any]]) -> list[list[str]]:
 
 
 def changes(text: str) -> dict[str, Any]:
-    """Changed constants, from text such as a=1,b=True."""
-    return {name: ast.literal_eval(value) for name, value in (part.split("=") for part in text.split(",") if part)}
+    """Changed constants, from text such as a=1,b=True,c=(1,2)."""
+    call = ast.parse(f"f({text})", mode="eval").body
+    assert isinstance(call, ast.Call)
+    return {str(one.arg): ast.literal_eval(one.value) for one in call.keywords}
 
 
 def texts(results: Mapping[str, dict[str, Any]]) -> dict[str, str]:

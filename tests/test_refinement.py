@@ -488,6 +488,14 @@ def test_what_no_frame_shows_squarely_keeps_its_colour(grey, track):
     assert not torch.equal(gated.gaussians.colors[~rim], grey.gaussians.colors[~rim])
 
 
+def test_the_pull_keeps_positions_near_where_they_began(grey, track):
+    def moved(pull: float) -> float:
+        after = run(grey, track, dataclasses.replace(QUICK, iterations=30, form_pull=pull))
+        return float((after.gaussians.means - grey.gaussians.means).abs().mean())
+
+    assert moved(0.1) < 0.7 * moved(0.0)
+
+
 def _ball_points(avatar: Avatar, params: HeadParams, frames: range) -> list[torch.Tensor]:
     """The Gaussians' places relative to the ball's centre, which point along its normals."""
     points = [avatar.pose(params[frame]).means for frame in frames]

@@ -29,7 +29,6 @@ class Attributes:
 
         ``color_gate`` (N,) in [0, 1] is how far the colours may leave those they start with; None is all the way.
         """
-        self._start_color = gaussians.colors
         self._color_gate = None if color_gate is None else color_gate[:, None]
         raw = {
             "position": gaussians.means,
@@ -38,14 +37,20 @@ class Attributes:
             "opacity": gaussians.opacities.clamp(_LEAST, 1.0 - _LEAST).logit(),
             "color": gaussians.colors,
         }
-        self.tensors: dict[str, Tensor] = {
-            name: value.detach().clone().float().requires_grad_() for name, value in raw.items()
-        }
+        self._start = {name: value.detach().clone().float() for name, value in raw.items()}
+        self.tensors: dict[str, Tensor] = {name: value.clone().requires_grad_() for name, value in self._start.items()}
+
+    @torch.no_grad()
+    def pull(self, share: float) -> None:
+        """Bring position, rotation, scale and opacity back by ``share`` of what they have left their start by."""
+        for name in FAMILIES:
+            if name != "color":
+                self.tensors[name].lerp_(self._start[name], share)
 
     def gaussians(self) -> Gaussians:
         """The local Gaussians, differentiable; quaternions of any length (the rasteriser normalises them)."""
         t = self.tensors
-        color = t["color"] if self._color_gate is None else self._start_color.lerp(t["color"], self._color_gate)
+        color = t["color"] if self._color_gate is None else self._start["color"].lerp(t["color"], self._color_gate)
         return Gaussians(t["position"], t["rotation"], t["scale"].exp(), t["opacity"].sigmoid(), color)
 
     def snapshot(self) -> Gaussians:
