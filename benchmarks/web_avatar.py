@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from playwright.sync_api import sync_playwright
 
 from spatialavatar.avatar import Avatar
 from spatialavatar.export import save_html
-from tests.test_web_avatar import CHROMIUM, FLAGS, ours, psnr, theirs
+from tests.chromium import launched
+from tests.test_web_avatar import ours, psnr, theirs
 
 SIZE = 512
 POSES = [[0.0, 0.0, 0.0], [0.0, 0.5, 0.0], [0.0, -0.5, 0.0], [0.3, 0.0, 0.1], [-0.25, 0.2, -0.1]]
@@ -43,8 +43,7 @@ def main() -> None:
     avatar = Avatar.load(source)
     path = save_html(avatar, out / "avatar.html")
     print(f"page: {path.stat().st_size / 1e6:.2f} MB, {len(avatar.gaussians)} Gaussians")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+    with launched() as browser:
         page = browser.new_page(viewport={"width": 1000, "height": 640})
         start = time.perf_counter()
         page.goto(path.resolve().as_uri())
@@ -61,7 +60,6 @@ def main() -> None:
                 Image.fromarray((strip * 255).round().astype(np.uint8)).save(out / f"pose{p}_face{f}.png")
         print(f"PSNR over {len(values)}: min {min(values):.1f}, mean {np.mean(values):.1f}, max {max(values):.1f} dB")
         print({name: round(value, 2) for name, value in page.evaluate(SPEED).items()})
-        browser.close()
 
 
 if __name__ == "__main__":

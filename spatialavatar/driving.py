@@ -94,9 +94,7 @@ def portrait_view(avatar: Avatar, size: int = 512, framing: float = 0.62) -> tup
 
     Head and hair fill ``framing`` of the picture's height, the middle of the face is a little above its centre.
     """
-    identity = avatar.identity()
-    skull = identity.vertices[avatar.head.part_vertices("face", "scalp", "ears")]
-    low, high = skull.amin(0), skull.amax(0)
+    low, high = avatar.skull_box()
     camera = Camera.frontal(size)
     focal = float(camera.intrinsics[1, 1])
     middle = 0.5 * (low + high)

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -37,3 +42,12 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip("the test faces are not here; set SPATIALAVATAR_DATA to their folder")
     return folder
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """A browser for the tests of one module: while it lives, no other event loop can run in this thread."""
+    from .chromium import launched
+
+    with launched() as browser:
+        yield browser

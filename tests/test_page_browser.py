@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import io
 import itertools
-import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,38 +21,19 @@ from PIL import Image
 
 pytest.importorskip("gradio", reason="the page needs the extra 'app': pip install -e '.[app]'")
 pytest.importorskip("spaces", reason="the page needs the extra 'app': pip install -e '.[app]'")
-sync_api = pytest.importorskip(
-    "playwright.sync_api", reason="the page is tested with the extra 'dev': pip install -e '.[dev]'"
-)
 
-from spatialavatar.media import VideoReader, VideoWriter  # noqa: E402
+from spatialavatar.media import VideoReader, VideoWriter
 
-from .fake_backend import RunningApp, running_app  # noqa: E402
+from .chromium import needs_chromium, sync_api
+from .fake_backend import RunningApp, running_app
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page, Route
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium; install the package 'chromium'")
+pytestmark = needs_chromium
 
-FLAGS = [
-    "--no-sandbox",
-    "--use-angle=swiftshader",
-    "--enable-unsafe-swiftshader",
-    "--ignore-gpu-blocklist",
-    "--use-fake-device-for-media-stream",
-    "--use-fake-ui-for-media-stream",
-]
 PATIENCE = 60_000  # milliseconds; only a failure takes that long
 WIDE, PHONE = (1440, 900), (390, 844)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-import shutil
 import struct
 from collections.abc import Iterator
 from dataclasses import replace
@@ -23,16 +22,13 @@ from spatialavatar.head import build_layout
 from spatialavatar.head.arkit import ARKIT_INDEX
 from spatialavatar.records import Camera, Gaussians, HeadParams
 
-sync_api = pytest.importorskip(
-    "playwright.sync_api", reason="the page is tested with the extra 'dev': pip install -e '.[dev]'"
-)
+from .chromium import needs_chromium, sync_api
+
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium; install the package 'chromium'")
+pytestmark = needs_chromium
 
-FLAGS = ["--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--ignore-gpu-blocklist"]
 SIZE = 256
 POSES = {"ahead": [0.0, 0.0, 0.0], "aside": [0.1, 0.45, -0.05]}
 FACES: dict[str, dict[str, float]] = {"rest": {}, "open": {"jawOpen": 0.7, "mouthSmileLeft": 0.6, "eyeBlinkRight": 1.0}}
@@ -92,14 +88,6 @@ def theirs(page: Page, neck: list[float], weights: dict[str, float], size: int =
 
 def psnr(a: np.ndarray, b: np.ndarray) -> float:
     return float(-10 * np.log10(np.mean((a - b) ** 2)))
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")

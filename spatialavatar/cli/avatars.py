@@ -91,13 +91,13 @@ def _refine(options: argparse.Namespace, progress: Progress) -> Outcome:
 
     from spatialavatar.avatar import Avatar
     from spatialavatar.media import check_writable
-    from spatialavatar.refinement import RefineConfig, aligned_heads, refine, write_report
+    from spatialavatar.refinement import RefineConfig, aligned_heads, heads_beside, refine, write_report
     from spatialavatar.refinement.report import write_preview
 
     config = RefineConfig(iterations=options.iterations, size=options.size, holdout=options.holdout)
     check_writable(options.output)
     checkpoint = options.output.with_name(f"{options.output.stem}.checkpoint.safetensors")
-    heads = options.output.with_name(f"{options.output.stem}.heads.safetensors")
+    heads = heads_beside(checkpoint)
     if not options.resume:
         checkpoint.unlink(missing_ok=True)
         heads.unlink(missing_ok=True)

@@ -8,7 +8,6 @@ numbers are float16, int16 and uint16, so that its picture differs from ours by 
 from __future__ import annotations
 
 import base64
-import html
 import json
 import struct
 import zlib
@@ -54,7 +53,6 @@ def save_html(avatar: Avatar, path: str | Path, motion: Track | None = None) -> 
     folder = files("spatialavatar.export") / "web"
     page = (folder / "page.html").read_text(encoding="utf-8")
     parts = {
-        "title": html.escape("An AI-generated avatar"),
         "data": base64.b64encode(web_binary(avatar, motion)).decode("ascii"),
         **{name.partition(".")[0]: (folder / name).read_text(encoding="utf-8") for name in _SOURCES},
     }
@@ -88,8 +86,8 @@ def _description(avatar: Avatar) -> dict[str, Any]:
     """What the arrays do not say: sizes, names, and the camera and pose that ``drive`` begins with."""
     head = avatar.head
     camera, translation = portrait_view(avatar)
-    skull = avatar.identity().vertices[head.part_vertices("face", "scalp", "ears")]
-    pivot = 0.5 * (skull.amin(0) + skull.amax(0)) + translation
+    low, high = avatar.skull_box()
+    pivot = 0.5 * (low + high) + translation
     k = camera.intrinsics
     return {
         "head": head.id,

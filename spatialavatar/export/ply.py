@@ -69,7 +69,7 @@ def ply_rows(avatar: Avatar, params: HeadParams | None = None, *, for_viewer: bo
     with torch.inference_mode():
         avatar = avatar.to("cpu")
         world = avatar.pose(params if params is not None else avatar.head.neutral())
-        low, high = _extent(avatar)
+        low, high = avatar.skull_box()
         rotation, scale = torch.tensor(_OPENCV), 1.0
         if for_viewer:
             rotation = _towards_viewer() @ rotation
@@ -84,15 +84,6 @@ def ply_rows(avatar: Avatar, params: HeadParams | None = None, *, for_viewer: bo
             moved.quats,
         ]
         return torch.cat(columns, 1).numpy().astype("<f4")
-
-
-def _extent(avatar: Avatar) -> tuple[Tensor, Tensor]:
-    """The two corners (3,) of the box around the resting skull, head space."""
-    head = avatar.head
-    parts = [part for part in ("face", "scalp", "ears") if part in head.parts]
-    rest = avatar.identity().vertices
-    skull = rest[head.part_vertices(*parts)] if parts else rest
-    return skull.amin(0), skull.amax(0)
 
 
 def _transformed(world: Gaussians, rotation: Tensor, scale: float, centre: Tensor) -> Gaussians:

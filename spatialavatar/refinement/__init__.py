@@ -2,7 +2,14 @@
 
 from spatialavatar.refinement.config import RefineConfig
 from spatialavatar.refinement.loop import RefineStep, refine
-from spatialavatar.refinement.photometric import Alignment, PhotometricConfig, align, aligned_heads, photometric_pass
+from spatialavatar.refinement.photometric import (
+    Alignment,
+    PhotometricConfig,
+    align,
+    aligned_heads,
+    heads_beside,
+    photometric_pass,
+)
 from spatialavatar.refinement.report import RefineReport, write_report
 
 __all__ = [
@@ -13,6 +20,7 @@ __all__ = [
     "RefineStep",
     "align",
     "aligned_heads",
+    "heads_beside",
     "photometric_pass",
     "refine",
     "write_report",

@@ -205,6 +205,11 @@ def photometric_pass(
     return align(avatar, track, config, progress=part(report, 0.2, 1.0))
 
 
+def heads_beside(checkpoint: Path) -> Path:
+    """Where the heads of the run lie that leaves ``checkpoint``."""
+    return checkpoint.with_name(f"{checkpoint.name}.heads")
+
+
 def aligned_heads(
     avatar: Avatar,
     track: Track,
