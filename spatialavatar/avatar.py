@@ -73,13 +73,6 @@ class Avatar(Pretrained):
         """The person's rest head, offsets included."""
         return self.head.identity(self.shape, self.vertex_offsets)
 
-    def skull_box(self) -> tuple[Tensor, Tensor]:
-        """The lower and upper corner (3,) of the box around the resting skull, head space, metres."""
-        parts = [part for part in ("face", "scalp", "ears") if part in self.head.parts]
-        rest = self.identity().vertices
-        skull = rest[self.head.part_vertices(*parts)] if parts else rest
-        return skull.amin(0), skull.amax(0)
-
     def pose(self, params: HeadParams, identity: Identity | None = None) -> Gaussians:
         """World Gaussians for one frame of parameters; the avatar's own shape is used, not that of ``params``.
 
@@ -272,3 +265,11 @@ def default_head() -> HeadModel:
     from spatialavatar.hub import weights_dir
 
     return load_head(weights_dir() / "head")
+
+
+def skull_box(avatar: Avatar) -> tuple[Tensor, Tensor]:
+    """The lower and upper corner (3,) of the box around the resting skull, head space, metres."""
+    parts = [part for part in ("face", "scalp", "ears") if part in avatar.head.parts]
+    rest = avatar.identity().vertices
+    skull = rest[avatar.head.part_vertices(*parts)] if parts else rest
+    return skull.amin(0), skull.amax(0)

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from spatialavatar.avatar import Avatar
+from spatialavatar.avatar import Avatar, skull_box
 from spatialavatar.errors import FormatError, InputError
 from spatialavatar.head import HeadModel
 from spatialavatar.head.rotations import axis_angle_to_matrix, matrix_to_axis_angle, mean_rotation
@@ -94,7 +94,7 @@ def portrait_view(avatar: Avatar, size: int = 512, framing: float = 0.62) -> tup
 
     Head and hair fill ``framing`` of the picture's height, the middle of the face is a little above its centre.
     """
-    low, high = avatar.skull_box()
+    low, high = skull_box(avatar)
     camera = Camera.frontal(size)
     focal = float(camera.intrinsics[1, 1])
     middle = 0.5 * (low + high)

@@ -20,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from spatialavatar.avatar import Avatar
+from spatialavatar.avatar import Avatar, skull_box
 from spatialavatar.driving import DriveConfig, portrait_view, retarget
 from spatialavatar.errors import InputError
 from spatialavatar.files import atomic_output
@@ -86,7 +86,7 @@ def _description(avatar: Avatar) -> dict[str, Any]:
     """What the arrays do not say: sizes, names, and the camera and pose that ``drive`` begins with."""
     head = avatar.head
     camera, translation = portrait_view(avatar)
-    low, high = avatar.skull_box()
+    low, high = skull_box(avatar)
     pivot = 0.5 * (low + high) + translation
     k = camera.intrinsics
     return {

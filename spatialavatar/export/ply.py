@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from spatialavatar.avatar import Avatar
+from spatialavatar.avatar import Avatar, skull_box
 from spatialavatar.errors import InputError
 from spatialavatar.files import atomic_output
 from spatialavatar.head.rotations import matrix_to_quat, quat_multiply
@@ -69,7 +69,7 @@ def ply_rows(avatar: Avatar, params: HeadParams | None = None, *, for_viewer: bo
     with torch.inference_mode():
         avatar = avatar.to("cpu")
         world = avatar.pose(params if params is not None else avatar.head.neutral())
-        low, high = avatar.skull_box()
+        low, high = skull_box(avatar)
         rotation, scale = torch.tensor(_OPENCV), 1.0
         if for_viewer:
             rotation = _towards_viewer() @ rotation
