@@ -1,0 +1,74 @@
+"""What every splat export holds: the avatar's posed Gaussians, about the middle of its skull, on the format's axes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from spatialavatar.avatar import Avatar, skull_box
+from spatialavatar.driving import DriveConfig, retarget
+from spatialavatar.errors import InputError
+from spatialavatar.head.rotations import matrix_to_quat, quat_multiply
+from spatialavatar.motion import Motion
+from spatialavatar.records import Gaussians, HeadParams
+
+Axes = tuple[tuple[float, float, float], tuple[float, float, float], tuple[float, float, float]]
+
+Y_UP: Axes = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
+"""OpenGL's and glTF's axes, those of head space: x right in the picture, y up, the face looks along +z."""
+
+Y_DOWN: Axes = ((1.0, 0.0, 0.0), (0.0, -1.0, 0.0), (0.0, 0.0, -1.0))
+"""OpenCV's axes: x right, y down, z away from the viewer, so that a viewer's camera looks the avatar in the face."""
+
+SH_CONSTANT = 0.28209479177387814  # the constant spherical harmonic, 1 / (2 sqrt(pi)): colour = 0.5 + this * f_dc
+
+
+def held_pose(
+    avatar: Avatar, units: Mapping[str, float], yaw: float = 0.0, pitch: float = 0.0, roll: float = 0.0
+) -> HeadParams:
+    """One frame of ARKit units and head angles in degrees, as ``drive`` would show it, without its translation.
+
+    Raises:
+        InputError: as for :meth:`Motion.held`.
+    """
+    track = Motion.held(units, yaw, pitch, roll).to_track(avatar.head)
+    params = retarget(track, avatar, DriveConfig(smoothing=0.0))[0][0]
+    return params.replace(translation=torch.zeros_like(params.translation))
+
+
+def exported_gaussians(
+    avatar: Avatar, params: HeadParams | None, axes: Axes | Tensor, radius: float | None = None
+) -> Gaussians:
+    """World Gaussians on the CPU, the middle of the resting skull at the origin.
+
+    Args:
+        avatar: whose Gaussians.
+        params: pose and expression of one frame; None is at rest, looking straight ahead.
+        axes: (3, 3) rotation from head space.
+        radius: what half the diagonal of the skull's box is to measure; None keeps metres.
+
+    Raises:
+        InputError: the Gaussians have other channels than three colours, or ``params`` are of several frames.
+    """
+    if avatar.gaussians.colors.shape[1] != 3:
+        raise InputError(f"A splat file holds three colours, not {avatar.gaussians.colors.shape[1]} channels.")
+    with torch.inference_mode():
+        avatar = avatar.to("cpu")
+        world = avatar.pose(params.to("cpu") if params is not None else avatar.head.neutral())
+        low, high = skull_box(avatar)
+        scale = 1.0 if radius is None else radius / (0.5 * float((high - low).norm()))
+        rotation = torch.as_tensor(axes)
+        quats = quat_multiply(matrix_to_quat(rotation[None]).expand(len(world), 4), world.quats)
+        return world.replace(
+            means=scale * (world.means - 0.5 * (low + high)) @ rotation.T,
+            scales=scale * world.scales,
+            quats=torch.nn.functional.normalize(quats, dim=-1),
+        )
+
+
+def to_bytes(values: np.ndarray) -> np.ndarray:
+    """Numbers in [0, 255] as the nearest uint8; what lies outside is cut."""
+    return np.rint(values).clip(0, 255).astype(np.uint8)
