@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+import struct
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from spatialavatar.avatar import Avatar
+from spatialavatar.avatar import Avatar, default_head
 from spatialavatar.errors import InputError
-from spatialavatar.export import held_pose, save_ply, save_splat, save_spz
+from spatialavatar.export import held_pose, save_glb, save_ply, save_splat, save_spz
+from spatialavatar.export.glb import lifted_texture
 from spatialavatar.export.splat import splat_rows
-from spatialavatar.records import Camera, HeadParams
+from spatialavatar.head import build_layout
+from spatialavatar.head.arkit import ARKIT_52
+from spatialavatar.records import Camera, Gaussians, HeadParams
 from spatialavatar.refinement.metrics import psnr
 
 from .splat_readers import picture, read_ply, read_splat, read_spz
@@ -100,10 +106,103 @@ def test_a_ply_says_that_it_is_synthetic_and_keeps_what_viewers_look_for(tmp_pat
     assert "\r" not in header
 
 
-@pytest.mark.parametrize("save", [save_ply, save_splat, save_spz])
+@pytest.mark.parametrize("save", [save_ply, save_splat, save_spz, save_glb])
 def test_more_than_three_channels_fit_no_file(save: Callable[..., Path], tmp_path: Path) -> None:
     avatar = make_ball_avatar(16)
     wide = avatar.gaussians.replace(colors=torch.rand(len(avatar.gaussians), 8))
     with pytest.raises(InputError, match="three colours, not 8"):
         save(dataclasses.replace(avatar, gaussians=wide), tmp_path / "a")
     assert not (tmp_path / "a").exists()
+
+
+def read_glb(path: Path) -> tuple[dict[str, Any], Callable[[int], np.ndarray]]:
+    """The description in a GLB and a reader of its accessors."""
+    data = path.read_bytes()
+    magic, version, length, size, kind = struct.unpack("<4sII I4s", data[:20])
+    assert (magic, version, length, kind) == (b"glTF", 2, len(data), b"JSON")
+    described = json.loads(data[20 : 20 + size])
+    binary_size, kind = struct.unpack("<I4s", data[20 + size : 28 + size])
+    binary = data[28 + size :]
+    assert (binary_size, kind) == (len(binary), b"BIN\0")
+
+    def array(index: int) -> np.ndarray:
+        accessor = described["accessors"][index]
+        view = described["bufferViews"][accessor["bufferView"]]
+        width = {"SCALAR": 1, "VEC2": 2, "VEC3": 3}[accessor["type"]]
+        dtype = {5126: "<f4", 5125: "<u4"}[accessor["componentType"]]
+        return np.frombuffer(binary, dtype, accessor["count"] * width, view["byteOffset"]).reshape(-1, width)
+
+    return described, array
+
+
+@pytest.fixture(scope="module")
+def person() -> Avatar:
+    """An avatar of the head that ships, coloured by where a texel lies."""
+    head = default_head()
+    layout = build_layout(head, 64)
+    count = len(layout)
+    row, column = layout.texels // 64, layout.texels % 64
+    return dataclasses.replace(
+        make_ball_avatar(16),
+        head=head,
+        layout=layout,
+        shape=0.5 * torch.randn(head.shape_count, generator=torch.Generator().manual_seed(3)),
+        gaussians=Gaussians(
+            means=torch.zeros(count, 3),
+            quats=torch.tensor([1.0, 0.0, 0.0, 0.0]).expand(count, 4),
+            scales=torch.full((count, 3), 0.3),
+            opacities=torch.where(row == 20, 0.0, 0.9),
+            colors=torch.stack([row, column, torch.full_like(row, 32)], 1) / 64.0,
+        ),
+        reference=head.neutral(),
+        vertex_offsets=None,
+    )
+
+
+def test_the_glbs_morphs_are_the_heads_arkit_units_within_a_tenth_of_a_millimetre(
+    person: Avatar, tmp_path: Path
+) -> None:
+    described, array = read_glb(save_glb(person, tmp_path / "a.glb"))
+    mesh = described["meshes"][0]
+    primitive = mesh["primitives"][0]
+    assert mesh["extras"]["targetNames"] == list(ARKIT_52)
+    assert len(primitive["targets"]) == 52
+    faces, points = array(primitive["indices"]).reshape(-1, 3), array(primitive["attributes"]["POSITION"])
+    head = person.head
+    placed = (head.uv >= 0).all(-1).all(-1)
+    corners = head.faces[placed].numpy()
+    assert faces.shape == corners.shape
+    rest = head.pose(person.identity(), head.neutral())[0].numpy()
+    skull = rest[head.part_vertices("face", "scalp", "ears").numpy()]
+    centre = (skull.min(0) + skull.max(0)) / 2
+    moved = 0.0
+    for name, target in zip(ARKIT_52, primitive["targets"]):
+        expression, jaw, eyes = head.from_arkit(torch.eye(52)[[ARKIT_52.index(name)]])
+        params = head.neutral().replace(expression=expression, jaw=jaw, eyes=eyes)
+        wanted = head.pose(person.identity(), params)[0].numpy()
+        shown = points + array(target["POSITION"])
+        assert np.abs(shown[faces] - (wanted - centre)[corners]).max() < 1e-4, name
+        moved = max(moved, float(np.abs(wanted - rest).max()))
+    assert moved > 5e-3
+    assert np.abs(array(primitive["attributes"]["TEXCOORD_0"])[faces] - head.uv[placed].numpy()).max() < 1e-6
+
+
+def test_the_texture_is_the_gaussians_colours_without_holes(person: Avatar) -> None:
+    texture = lifted_texture(person).astype(int)
+    seen = person.gaussians.opacities > 0.5
+    colors = (person.gaussians.colors * 255).round().int().numpy()
+    at_texels = texture.reshape(-1, 3)[person.layout.texels.numpy()]
+    assert np.array_equal(at_texels[seen.numpy()], colors[seen.numpy()])
+    assert (texture[..., 2] == 128).all()  # nothing but what some Gaussian has
+    row = texture[20, :, 0]  # whose own Gaussians are transparent
+    assert not (row == colors[(~seen).numpy(), 0][0]).any()
+
+
+def test_trimesh_reads_the_glb(person: Avatar, tmp_path: Path) -> None:
+    trimesh = pytest.importorskip("trimesh", reason="needs the extra 'dev'")
+    scene = trimesh.load(save_glb(person, tmp_path / "a.glb"))
+    (mesh,) = scene.geometry.values()
+    low, high = mesh.bounds
+    assert 0.25 < high[1] - low[1] < 0.4  # metres, y up
+    assert mesh.visual.uv.shape == (len(mesh.vertices), 2)
+    assert mesh.visual.material.baseColorTexture.size == (64, 64)

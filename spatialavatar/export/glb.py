@@ -1,0 +1,149 @@
+"""An avatar as a GLB (glTF 2.0): its resting head as a textured mesh with the 52 ARKit units as morph targets.
+
+The texture holds each Gaussian's colour at its texel, spread over the atlas' empty texels so that no seam shows. Faces
+without a place in the atlas carry no Gaussians and are left out. Axes are glTF's, which are those of head space (y up,
+the face looks along +z); units are metres, the middle of the skull is the origin. The material is unlit: the photos'
+light is in the colours.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import struct
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from scipy.ndimage import distance_transform_edt
+
+from spatialavatar.avatar import Avatar
+from spatialavatar.errors import InputError
+from spatialavatar.export.frames import skull_box
+from spatialavatar.files import atomic_output
+from spatialavatar.head.arkit import ARKIT_52
+from spatialavatar.provenance import SOFTWARE, safetensors_metadata
+
+_MAGIC, _VERSION = b"glTF", 2
+_FLOAT, _UNSIGNED = 5126, 5125
+_VERTICES, _INDICES = 34962, 34963
+_UNSEEN = 0.1  # below this opacity a Gaussian's colour was hardly learnt
+
+
+def save_glb(avatar: Avatar, path: str | Path) -> Path:
+    """Write the avatar's head as a GLB; the file appears whole or not at all.
+
+    Raises:
+        InputError: the Gaussians have other channels than three colours.
+        OutputError: the file cannot be written.
+    """
+    with torch.inference_mode():
+        avatar = avatar.to("cpu")
+        texture = io.BytesIO()
+        Image.fromarray(lifted_texture(avatar)).save(texture, format="PNG")
+        corners, uv, faces = _corners(avatar)
+        rest, morphs = _shapes(avatar)
+    data = _packed(rest[corners], uv, faces, morphs[:, corners], texture.getvalue())
+    path = Path(path)
+    with atomic_output(path) as temporary:
+        temporary.write_bytes(data)
+    return path
+
+
+def lifted_texture(avatar: Avatar) -> np.ndarray:
+    """(U, U, 3) uint8 sRGB: the Gaussians' colours at their texels, elsewhere that of the nearest one."""
+    if avatar.gaussians.colors.shape[1] != 3:
+        raise InputError(f"A texture holds three colours, not {avatar.gaussians.colors.shape[1]} channels.")
+    layout = avatar.layout
+    colors = layout.to_image(avatar.gaussians.colors).cpu().numpy()
+    seen = avatar.gaussians.opacities > _UNSEEN
+    known = layout.to_image((seen if bool(seen.any()) else ~seen)[:, None].float())[..., 0].cpu().numpy() > 0
+    row, column = distance_transform_edt(~known, return_distances=False, return_indices=True)
+    return np.rint(colors[row, column].clip(0.0, 1.0) * 255.0).astype(np.uint8)
+
+
+def _corners(avatar: Avatar) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Vertices split where the atlas has seams: head vertex (P,), UV (P, 2) and triangles (G, 3) of them."""
+    head = avatar.head
+    placed = (head.uv >= 0.0).all(-1).all(-1)
+    keys = torch.cat([head.faces[placed][..., None].double(), head.uv[placed].double()], -1).reshape(-1, 3).numpy()
+    unique, inverse = np.unique(keys, axis=0, return_inverse=True)
+    return unique[:, 0].astype(np.int64), unique[:, 1:].astype("<f4"), inverse.reshape(-1, 3).astype("<u4")
+
+
+def _shapes(avatar: Avatar) -> tuple[np.ndarray, np.ndarray]:
+    """The resting vertices (V, 3) about the skull's middle, and what each unit at weight 1 adds (52, V, 3), metres."""
+    head, count = avatar.head, len(ARKIT_52)
+    expression, jaw, eyes = head.from_arkit(torch.eye(count))
+    params = head.neutral(count).replace(expression=expression, jaw=jaw, eyes=eyes)
+    identity = avatar.identity()
+    rest = head.pose(identity, head.neutral())[0]
+    morphs = head.pose(identity, params) - rest
+    low, high = skull_box(avatar)
+    return (rest - 0.5 * (low + high)).numpy().astype("<f4"), morphs.numpy().astype("<f4")
+
+
+def _packed(points: np.ndarray, uv: np.ndarray, faces: np.ndarray, morphs: np.ndarray, texture: bytes) -> bytes:
+    """The file's bytes: header, JSON chunk, binary chunk."""
+    binary = bytearray()
+    views: list[dict[str, int]] = []
+    accessors: list[dict[str, Any]] = []
+
+    def view(data: bytes, **more: int) -> int:
+        views.append({"buffer": 0, "byteOffset": len(binary), "byteLength": len(data), **more})
+        binary.extend(data + b"\0" * (-len(data) % 4))
+        return len(views) - 1
+
+    def accessor(array: np.ndarray, component: int, kind: str, target: int) -> int:
+        entry = {"bufferView": view(array.tobytes(), target=target), "componentType": component, "type": kind}
+        entry["count"] = array.size if kind == "SCALAR" else len(array)
+        if kind == "VEC3":  # the format wants the box of everything called POSITION
+            entry |= {"min": array.min(0).tolist(), "max": array.max(0).tolist()}
+        accessors.append(entry)
+        return len(accessors) - 1
+
+    primitive = {
+        "attributes": {
+            "POSITION": accessor(points, _FLOAT, "VEC3", _VERTICES),
+            "TEXCOORD_0": accessor(uv, _FLOAT, "VEC2", _VERTICES),
+        },
+        "indices": accessor(faces, _UNSIGNED, "SCALAR", _INDICES),
+        "material": 0,
+        "targets": [{"POSITION": accessor(morph, _FLOAT, "VEC3", _VERTICES)} for morph in morphs],
+    }
+    image = {"bufferView": view(texture), "mimeType": "image/png"}
+    weights = [0.0] * len(morphs)
+    described = {
+        "asset": {"version": "2.0", "generator": SOFTWARE, "extras": safetensors_metadata()},
+        "extensionsUsed": ["KHR_materials_unlit"],
+        "scene": 0,
+        "scenes": [{"nodes": [0]}],
+        "nodes": [{"mesh": 0, "name": "head"}],
+        "meshes": [
+            {"name": "head", "primitives": [primitive], "weights": weights, "extras": {"targetNames": list(ARKIT_52)}}
+        ],
+        "materials": [
+            {
+                "pbrMetallicRoughness": {
+                    "baseColorTexture": {"index": 0},
+                    "metallicFactor": 0.0,
+                    "roughnessFactor": 1.0,
+                },
+                "extensions": {"KHR_materials_unlit": {}},
+                "doubleSided": True,
+            }
+        ],
+        "textures": [{"source": 0, "sampler": 0}],
+        "samplers": [{"magFilter": 9729, "minFilter": 9729, "wrapS": 33071, "wrapT": 33071}],  # linear, clamped
+        "images": [image],
+        "buffers": [{"byteLength": len(binary)}],
+        "bufferViews": views,
+        "accessors": accessors,
+    }
+    text = json.dumps(described, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 4)
+    length = 12 + 8 + len(text) + 8 + len(binary)
+    chunks = struct.pack("<I4s", len(text), b"JSON") + text + struct.pack("<I4s", len(binary), b"BIN\0") + binary
+    return struct.pack("<4sII", _MAGIC, _VERSION, length) + chunks
