@@ -25,7 +25,7 @@ from spatialavatar.avatar import Avatar
 from spatialavatar.diagnostics import avatar_facts
 from spatialavatar.driving import DriveConfig, drive
 from spatialavatar.errors import InputError
-from spatialavatar.export import save_ply
+from spatialavatar.export import save_glb, save_ply, save_splat, save_spz
 from spatialavatar.hub import weights_dir
 from spatialavatar.motion import is_motion_file, read_motion, write_motion
 from spatialavatar.pipeline import default_model, generate
@@ -45,14 +45,18 @@ from spatialavatar_app.where import also_say
 EXPORTS = {
     "avatar": "avatar.safetensors",
     "ply": "avatar.ply",
+    "splat": "avatar.splat",
+    "spz": "avatar.spz",
+    "glb": "avatar.glb",
     "view": "view.ply",
     "png": "avatar.png",
     "card": "README.md",
 }
-"""What an avatar can be saved as: the avatar file, Gaussians in metres, Gaussians for gradio's 3D view, a picture, the
-text that goes with it."""
+"""What an avatar can be saved as: the avatar file, Gaussians in metres (three forms), a mesh, Gaussians for gradio's 3D
+view, a picture, the text that goes with it."""
 
 _AVATAR = EXPORTS["avatar"]
+_SAVERS = {"ply": save_ply, "splat": save_splat, "spz": save_spz, "glb": save_glb}
 _MOST_FRAMES = round(60 * MAX_VIDEO_SECONDS)
 _PREVIEW_SECONDS = 0.7
 _GPU_START = 15.0  # seconds to fork, to reach the GPU and to compile its kernels
@@ -236,8 +240,10 @@ def export_steps(request: ExportRequest) -> Steps:
                 avatar.save(path)
             elif form == "card":
                 path.write_text(avatar.card(), encoding="utf-8")
+            elif form == "view":
+                save_ply(avatar, path, for_viewer=True)
             else:
-                save_ply(avatar, path, for_viewer=form == "view")
+                _SAVERS[form](avatar, path)
             files[form] = str(path)
         report(1.0, "Done", files, gaussians=len(avatar.gaussians))
 

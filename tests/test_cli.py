@@ -431,3 +431,40 @@ def test_the_example_of_every_command_is_a_line_that_parses() -> None:
             options = commands.parser.parse_args(example.split())
             assert callable(options.run), name
             assert {"json", "quiet", "debug"} <= vars(options).keys()
+
+
+@pytest.mark.parametrize("form", ["ply", "splat", "spz", "glb"])
+def test_export_writes_the_form_beside_the_others(avatar_file: Path, tmp_path: Path, form: str) -> None:
+    output = tmp_path / f"out.{form}"
+    assert cli.main(["export", str(avatar_file), "--format", form, "-o", str(output), "-q"]) == 0
+    begins = {"ply": b"ply\n", "splat": b"", "spz": b"\x1f\x8b", "glb": b"glTF"}[form]
+    assert output.read_bytes().startswith(begins)
+    assert output.stat().st_size > 1000
+
+
+def test_export_takes_a_pose_and_an_expression(avatar_file: Path, tmp_path: Path) -> None:
+    def exported(*options: str) -> bytes:
+        path = tmp_path / "out.splat"
+        assert cli.main(["export", str(avatar_file), "--format", "splat", "-o", str(path), "-q", *options]) == 0
+        return path.read_bytes()
+
+    assert exported() == exported("--expression", "jawOpen=0") != exported("--yaw", "20")
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--format", "glb", "--yaw", "10"], "leave --yaw out"),
+        (["--format", "spz", "--sh-degree", "3"], "leave --sh-degree out"),
+        (["--format", "ply", "--expression", "jawOpen"], "as jawOpen=0.6"),
+        (["--format", "ply", "--expression", "smirk=1"], "no ARKit unit"),
+        (["--format", "ply", "--motion", "talk.json"], "does not move"),
+    ],
+)
+def test_export_says_which_option_does_not_fit(
+    avatar_file: Path, tmp_path: Path, options: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "out"
+    assert cli.main(["export", str(avatar_file), "-o", str(output), *options]) == 1
+    assert said in capsys.readouterr().err
+    assert not output.exists()

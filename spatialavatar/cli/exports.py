@@ -10,7 +10,8 @@ from spatialavatar.cli.output import Outcome
 from spatialavatar.errors import InputError
 from spatialavatar.progress import Progress
 
-_FORMATS = ("html", "ply")
+_SPLATS = ("ply", "splat", "spz")
+_FORMATS = ("html", *_SPLATS, "glb")
 
 
 def declare(commands: Commands) -> None:
@@ -19,22 +20,27 @@ def declare(commands: Commands) -> None:
         "Make an avatar",
         "export",
         _export,
-        "Write an avatar as a web page that moves it without a server, or as a PLY",
+        "Write an avatar as a web page that moves it without a server, as splats, or as a mesh with morph targets",
         "export me.safetensors --format html --motion talk.json",
     )
     command.add_argument("avatar", type=Path, metavar="AVATAR", help="what 'generate' wrote, or you/name on the Hub")
     command.add_argument("--format", choices=_FORMATS, required=True)
     command.add_argument("-o", "--output", type=Path, help="default: the avatar's name with the format's suffix")
     command.add_argument("--motion", metavar="MOTION", help="html: a motion file, track or video that the page plays")
+    splats = "/".join(_SPLATS)
+    command.add_argument("--expression", metavar="UNIT=WEIGHT,...", help=f"{splats}: ARKit units, as jawOpen=0.6")
+    for angle, positive in (("yaw", "the subject's left"), ("pitch", "down"), ("roll", "the subject's right")):
+        command.add_argument(f"--{angle}", type=float, metavar="DEGREES", help=f"{splats}: positive to {positive}")
+    command.add_argument("--sh-degree", type=int, choices=(0, 3), help="ply: 3 pads it for readers that insist")
 
 
 def _export(options: argparse.Namespace, progress: Progress) -> Outcome:
-    if options.motion and options.format != "html":
-        raise InputError(f"A {options.format} file does not move; leave --motion out or choose --format html.")
+    _refuse_what_does_not_apply(options)
+    units = _units(options.expression)
 
     from spatialavatar.avatar import Avatar
     from spatialavatar.driving import motion_track
-    from spatialavatar.export import save_html, save_ply
+    from spatialavatar.export import held_pose, save_glb, save_html, save_ply, save_splat, save_spz
     from spatialavatar.media import check_writable
 
     output = options.output or Path(f"{options.avatar.stem}.{options.format}")
@@ -43,6 +49,35 @@ def _export(options: argparse.Namespace, progress: Progress) -> Outcome:
     if options.format == "html":
         motion = motion_track(options.motion, avatar.head, progress) if options.motion else None
         save_html(avatar, output, motion)
+    elif options.format == "glb":
+        save_glb(avatar, output)
     else:
-        save_ply(avatar, output)
+        params = held_pose(avatar, units, options.yaw or 0.0, options.pitch or 0.0, options.roll or 0.0)
+        if options.format == "ply":
+            save_ply(avatar, output, params, sh_degree=options.sh_degree or 0)
+        else:
+            {"splat": save_splat, "spz": save_spz}[options.format](avatar, output, params)
     return Outcome([output], {"output": output, "format": options.format, "bytes": output.stat().st_size})
+
+
+def _refuse_what_does_not_apply(options: argparse.Namespace) -> None:
+    """Raise :class:`InputError` for an option that the chosen format has no use for."""
+    if options.motion and options.format != "html":
+        raise InputError(f"A {options.format} file does not move; leave --motion out or choose --format html.")
+    for name in ("expression", "yaw", "pitch", "roll"):
+        if getattr(options, name) is not None and options.format not in _SPLATS:
+            raise InputError(f"A {options.format} file is posed where it is shown; leave --{name} out.")
+    if options.sh_degree is not None and options.format != "ply":
+        raise InputError(f"Only a PLY can be padded, not a {options.format} file; leave --sh-degree out.")
+
+
+def _units(text: str | None) -> dict[str, float]:
+    """ARKit units by name, of "jawOpen=0.6,cheekPuff=1"."""
+    units = {}
+    for part in filter(None, (text or "").split(",")):
+        name, _, weight = part.partition("=")
+        try:
+            units[name.strip()] = float(weight)
+        except ValueError:
+            raise InputError(f"{part!r} is no expression; write units with weights, as jawOpen=0.6.") from None
+    return units
