@@ -13,9 +13,8 @@ import numpy as np
 import torch
 
 from benchmarks.report import table
-from spatialavatar.avatar import Avatar
+from spatialavatar.avatar import Avatar, skull_box
 from spatialavatar.export import held_pose, save_glb, save_ply, save_splat, save_spz
-from spatialavatar.export.frames import skull_box
 from spatialavatar.head.arkit import ARKIT_52
 from spatialavatar.provenance import save_png
 from spatialavatar.records import Camera, HeadParams

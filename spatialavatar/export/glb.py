@@ -19,9 +19,8 @@ import torch
 from PIL import Image
 from scipy.ndimage import distance_transform_edt
 
-from spatialavatar.avatar import Avatar
+from spatialavatar.avatar import Avatar, skull_box
 from spatialavatar.errors import InputError
-from spatialavatar.export.frames import skull_box
 from spatialavatar.files import atomic_output
 from spatialavatar.head.arkit import ARKIT_52
 from spatialavatar.provenance import SOFTWARE, safetensors_metadata
