@@ -6,6 +6,7 @@ place for that (PNG, mp4), as a line of its own elsewhere. Metadata are a courte
 
 from __future__ import annotations
 
+import json
 import struct
 import uuid
 from functools import lru_cache
@@ -37,6 +38,18 @@ def safetensors_metadata() -> dict[str, str]:
 def ply_comments() -> list[str]:
     """Comment lines for the header of a PLY file, without the word "comment"."""
     return [STATEMENT, f"DigitalSourceType {SOURCE_TYPE}"]
+
+
+def json_ld() -> str:
+    """A record for a web page: JSON-LD in the vocabulary of schema.org, safe between script tags."""
+    record = {
+        "@context": "https://schema.org",
+        "@type": "3DModel",
+        "description": STATEMENT,
+        "creator": {"@type": "SoftwareApplication", "name": "SpatialAvatar", "softwareVersion": __version__},
+        "digitalSourceType": ["https://schema.org/TrainedAlgorithmicMediaDigitalSource", SOURCE_TYPE],
+    }
+    return json.dumps(record).replace("<", "\\u003c")
 
 
 def ffmpeg_arguments() -> list[str]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
+from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +16,7 @@ from safetensors import safe_open
 from spatialavatar import __version__, provenance
 from spatialavatar.avatar import Avatar
 from spatialavatar.driving import DriveConfig, drive
-from spatialavatar.export import save_ply
+from spatialavatar.export import save_html, save_ply
 from spatialavatar.media import VideoReader, VideoWriter, _ffmpeg
 from spatialavatar.motion import Motion
 
@@ -100,6 +102,32 @@ def test_an_avatars_preview_says_so(avatar: Avatar, tmp_path: Path) -> None:
 def test_a_ply_says_so_in_its_comments(avatar: Avatar, tmp_path: Path) -> None:
     header = save_ply(avatar, tmp_path / "a.ply").read_bytes().partition(b"end_header")[0].decode("ascii").splitlines()
     assert {f"comment {line}" for line in provenance.ply_comments()} <= set(header)
+
+
+class _Records(HTMLParser):
+    """The text of a page's scripts, by id."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.id: str | None = None
+        self.texts: dict[str | None, str] = {}
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.id = dict(attrs).get("id") if tag == "script" else None
+
+    def handle_endtag(self, tag: str) -> None:
+        self.id = None
+
+    def handle_data(self, data: str) -> None:
+        self.texts[self.id] = data
+
+
+def test_a_page_says_so_in_a_block_that_machines_read(avatar: Avatar, tmp_path: Path) -> None:
+    parser = _Records()
+    parser.feed(save_html(avatar, tmp_path / "a.html").read_text(encoding="utf-8"))
+    record = json.loads(parser.texts["provenance"])
+    assert record["description"] == provenance.STATEMENT
+    assert provenance.SOURCE_TYPE in record["digitalSourceType"]
 
 
 def test_the_xmp_packet_is_well_formed() -> None:

@@ -25,6 +25,7 @@ from spatialavatar.driving import DriveConfig, portrait_view, retarget
 from spatialavatar.errors import InputError
 from spatialavatar.files import atomic_output
 from spatialavatar.head.arkit import ARKIT_52
+from spatialavatar.provenance import json_ld
 from spatialavatar.records import Track
 
 WEB_MAGIC = b"SAVW"
@@ -53,6 +54,7 @@ def save_html(avatar: Avatar, path: str | Path, motion: Track | None = None) -> 
     folder = files("spatialavatar.export") / "web"
     page = (folder / "page.html").read_text(encoding="utf-8")
     parts = {
+        "provenance": json_ld(),
         "data": base64.b64encode(web_binary(avatar, motion)).decode("ascii"),
         **{name.partition(".")[0]: (folder / name).read_text(encoding="utf-8") for name in _SOURCES},
     }
