@@ -23,6 +23,7 @@ from spatialavatar.records import Camera, HeadParams, Track
 from spatialavatar.refinement import RefineConfig, checkpoint, refine, write_report
 from spatialavatar.refinement.deformation import Deformer
 from spatialavatar.refinement.frames import FrameSource, reference_frame, split_frames
+from spatialavatar.refinement.joint_adam import JointAdam
 from spatialavatar.refinement.loop import screen_blur
 from spatialavatar.refinement.losses import compare, composite, l1_loss, ssim, ssim_loss, ssim_map
 from spatialavatar.refinement.metrics import Judge
@@ -494,6 +495,42 @@ def test_the_pull_keeps_positions_near_where_they_began(grey, track):
         return float((after.gaussians.means - grey.gaussians.means).abs().mean())
 
     assert moved(0.1) < 0.7 * moved(0.0)
+
+
+def test_joint_steps_turn_with_the_axes():
+    turn = torch.linalg.qr(torch.randn(3, 3, generator=torch.Generator().manual_seed(1)))[0]
+    gradients = torch.randn(5, 4, 3, generator=torch.Generator().manual_seed(2))
+
+    def path(gradients: torch.Tensor) -> torch.Tensor:
+        value = torch.zeros(4, 3, requires_grad=True)
+        optimiser = JointAdam([{"params": [value], "lr": 0.1}], eps=1e-8)
+        for gradient in gradients:
+            value.grad = gradient
+            optimiser.step()
+        return value.detach()
+
+    torch.testing.assert_close(path(gradients @ turn), path(gradients) @ turn)
+
+
+def test_a_joint_step_of_one_axis_alone_is_adams():
+    gradients = torch.randn(20, 4, 1, generator=torch.Generator().manual_seed(2))
+    values = [torch.zeros(4, 1, requires_grad=True) for _ in range(2)]
+    optimisers = [JointAdam([{"params": values[:1], "lr": 0.1}], eps=1e-8), torch.optim.Adam(values[1:], 0.1)]
+    for gradient in gradients:
+        for value, optimiser in zip(values, optimisers):
+            value.grad = gradient.clone()
+            optimiser.step()
+    torch.testing.assert_close(*values)
+
+
+def test_joint_steps_hardly_move_depth_that_no_frame_tells(grey, track):
+    def depth_share(joint: bool) -> float:
+        config = dataclasses.replace(QUICK, iterations=30, form_pull=0.0, joint_steps=joint)
+        after = run(grey, track, config)
+        moved = (after.pose(track.params[0]).means - grey.pose(track.params[0]).means).abs().mean(0)
+        return float(moved[2] / moved[:2].mean())
+
+    assert depth_share(True) < 0.8 * depth_share(False)
 
 
 def _ball_points(avatar: Avatar, params: HeadParams, frames: range) -> list[torch.Tensor]:

@@ -20,7 +20,7 @@ from spatialavatar.records import Track
 from spatialavatar.refinement.config import RefineConfig
 
 CHECKPOINT_FORMAT = "spatialavatar.refinement"
-CHECKPOINT_VERSION = 1
+CHECKPOINT_VERSION = 2
 
 
 def run_id(avatar: Avatar, track: Track, config: RefineConfig, seed: int) -> str:

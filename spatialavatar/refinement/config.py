@@ -46,9 +46,11 @@ class RefineConfig:
         color_gate: cosines of the angle to the viewer between which a colour is freed, at the frame that shows the
             Gaussian most squarely (ours: what is only ever seen on the rim would learn the background's colour from a
             matte that is a pixel off); None frees all.
+        joint_steps: all axes of a Gaussian's position, rotation and scale share one step length (ours: Adam's own
+            would move what no frame tells, such as depth, by full steps of noise; over thousands of steps the surface
+            falls apart when it is seen from the side).
         form_pull: share by which position, rotation, scale and opacity come back, each step, to what they were,
-            times the schedule (ours). Where no frame tells how deep a Gaussian lies, Adam makes full steps of noise,
-            and over thousands of steps the surface falls apart when it is seen from the side.
+            times the schedule (ours, for what noise is left).
         shape_share: share of the run, at its start, in which the rest head is refined too, smoothly (ours; 0 is the
             paper's frozen mesh).
         shape_rate: its learning rate, metres.
@@ -93,7 +95,8 @@ class RefineConfig:
     aspect_start: int = 500
 
     color_gate: tuple[float, float] | None = (0.15, 0.4)
-    form_pull: float = 5e-3
+    joint_steps: bool = True
+    form_pull: float = 1e-3
     shape_share: float = 0.0
     shape_rate: float = 1e-4
     shape_smoothness: float = 30.0

@@ -27,8 +27,9 @@ from spatialavatar.refinement.checkpoint import (
 from spatialavatar.refinement.config import RefineConfig
 from spatialavatar.refinement.deformation import Deformer
 from spatialavatar.refinement.frames import FrameSource, camera_of, check_track, reference_frame, split_frames
+from spatialavatar.refinement.joint_adam import JointAdam
 from spatialavatar.refinement.losses import compare
-from spatialavatar.refinement.parameters import FAMILIES, Attributes
+from spatialavatar.refinement.parameters import FAMILIES, FORM, Attributes
 from spatialavatar.refinement.rest_shape import RestShape
 from spatialavatar.refinement.shape_control import aspect_penalty, clamp_scales
 from spatialavatar.refinement.tuning import FrameTuning
@@ -171,7 +172,11 @@ class _Run:
         self._deformer = Deformer(avatar.head, avatar.layout, identity)
         self._source = FrameSource(track, avatar.head)
         self._attributes = Attributes(avatar.gaussians, self._color_gate())
-        self._optimiser = torch.optim.Adam(self._attributes.groups(config), eps=config.adam_epsilon, fused=True)
+        self._joint = FORM if config.joint_steps else ()
+        self._single = tuple(name for name in FAMILIES if name not in self._joint)
+        groups, eps = self._attributes.groups, config.adam_epsilon
+        self._optimiser = torch.optim.Adam(groups(config, self._single), eps=eps, fused=True)
+        self._joint_optimiser = JointAdam(groups(config, self._joint), eps) if self._joint else None
         self._tuning = FrameTuning(track.params, config)
         self._frame_optimiser = torch.optim.SparseAdam(self._tuning.groups()) if self._tuning.tensors else None
         self._shape = RestShape(avatar.head, config.shape_smoothness) if config.shape_share > 0.0 else None
@@ -421,7 +426,9 @@ class _Run:
             self._settle_shape()
 
     def _named_optimisers(self) -> Iterator[tuple[str, torch.optim.Optimizer, list[str]]]:
-        yield "adam", self._optimiser, list(FAMILIES)
+        yield "adam", self._optimiser, list(self._single)
+        if self._joint_optimiser is not None:
+            yield "joint", self._joint_optimiser, list(self._joint)
         if self._frame_optimiser is not None:
             yield "frames", self._frame_optimiser, list(self._tuning.tensors)
         if self._shape is not None and self._shape_optimiser is not None:

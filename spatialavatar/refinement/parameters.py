@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -10,6 +12,9 @@ from spatialavatar.refinement.config import RefineConfig
 
 FAMILIES = ("position", "rotation", "scale", "opacity", "color")
 """One learning rate each (method section 3)."""
+
+FORM = ("position", "rotation", "scale")
+"""The families that are vectors in the triangle's frame."""
 
 _LEAST = 1e-4
 """Opacities are kept this far from 0 and 1, where a logit would be infinite."""
@@ -65,7 +70,7 @@ class Attributes:
                 colors=live.colors.clamp(0.0, 1.0),
             )
 
-    def groups(self, config: RefineConfig) -> list[dict[str, object]]:
-        """Adam's parameter groups, each with the rate that the schedule multiplies."""
-        rates = {name: float(getattr(config, f"{name}_rate")) for name in FAMILIES}
-        return [{"params": [self.tensors[name]], "lr": rates[name], "base": rates[name]} for name in FAMILIES]
+    def groups(self, config: RefineConfig, families: Sequence[str]) -> list[dict[str, object]]:
+        """An optimiser's parameter groups for ``families``, each with the rate that the schedule multiplies."""
+        rates = {name: float(getattr(config, f"{name}_rate")) for name in families}
+        return [{"params": [self.tensors[name]], "lr": rates[name], "base": rates[name]} for name in families]
