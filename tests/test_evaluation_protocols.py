@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from spatialavatar.errors import InputError, NoFaceError
-from spatialavatar.evaluation import protocols
+from spatialavatar.evaluation import cutting
 from spatialavatar.evaluation.comparison import Comparison
 from spatialavatar.evaluation.datasets import Clip, Recording, read_clips
 from spatialavatar.evaluation.judge import Judge, head_region, without_beyond
@@ -39,7 +39,7 @@ def networks() -> Networks:
 def quick_mattes(monkeypatch):
     """Everything is person and face skin: the matting network takes longest."""
     whole = np.full((CROP_SIZE, CROP_SIZE), 255, np.uint8)
-    monkeypatch.setattr(protocols, "separate", lambda *_: (whole, np.full_like(whole, 3)))
+    monkeypatch.setattr(cutting, "separate", lambda *_: (whole, np.full_like(whole, 3)))
 
 
 def bench(networks: Networks, folder: Path, protocol: str, **config: int) -> Bench:

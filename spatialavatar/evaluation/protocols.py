@@ -16,22 +16,30 @@ else of a target is used. Frames in which the tracker finds no face are not meas
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 import torch
-from scipy.optimize import minimize_scalar
 from torch import Tensor
 
 from spatialavatar.avatar import Avatar
 from spatialavatar.errors import InputError, NoFaceError
 from spatialavatar.evaluation import metrics
 from spatialavatar.evaluation.comparison import Comparison
+from spatialavatar.evaluation.cutting import crop_of, cut_frames
 from spatialavatar.evaluation.datasets import Calibration, Clip, Recording
 from spatialavatar.evaluation.judge import REGIONS, Judge, without_beyond
+from spatialavatar.evaluation.rig import (
+    cropped_camera,
+    first_picture,
+    landmarks_in,
+    metric_scale,
+    posed_by_calibration,
+    relative_camera,
+)
 from spatialavatar.generator import SpatialAvatar
 from spatialavatar.head import HeadModel
 from spatialavatar.media import PictureSequence, read_image
@@ -40,7 +48,7 @@ from spatialavatar.records import Camera, HeadParams, Track
 from spatialavatar.render import render
 from spatialavatar.tracking import track_photo, track_photos, track_video
 from spatialavatar.tracking.fit import Observations, fit_landmarks
-from spatialavatar.tracking.framing import CROP_SIZE, Crop, crop_around, cut, separate
+from spatialavatar.tracking.framing import Crop, crop_around
 from spatialavatar.tracking.networks import Networks
 
 _LONG_CLIP: Final = 1000
@@ -49,7 +57,6 @@ _HOLDOUT: Final = 0.2
 _FIRST_FRAMES: Final = 50  # a face must be seen in one of so many
 _ASPECT_FRAMES: Final = 8
 _MAX_SOURCES: Final = 4
-_CV: Final = torch.diag(torch.tensor([1.0, -1.0, -1.0, 1.0]))  # the tracker's world has the camera's origin, y up
 
 
 @dataclass(frozen=True)
@@ -216,7 +223,7 @@ def _refined(clip: Clip, bench: Bench, clips: Sequence[Clip], progress: Progress
 
 def _with_pixels(track: Track, recording: Recording, frames: Sequence[int], bench: Bench, progress: Progress) -> Track:
     """The chosen frames of a track, with crops, mattes and classes."""
-    parts = list(_cut_frames(recording, frames, lambda frame: _crop_of(track, frame), bench.networks, progress))
+    parts = list(cut_frames(recording, frames, lambda frame: crop_of(track, frame), bench.networks, progress))
     index = torch.tensor(frames)
     images, mattes, segments = (torch.from_numpy(np.stack([p[i] for p in parts])) for i in (1, 2, 3))
     kept = {name: getattr(track, name) for name in ("confidence", "landmarks", "blendshapes", "crop")}
@@ -278,7 +285,7 @@ def _compare_photo(
     assert track.blendshapes is not None
     judge = Judge(bench.networks, bench.config.region)
     focal = float(track.camera.intrinsics[0, 0])
-    segments = without_beyond(track.segments[0].numpy(), _crop_of(track), size)
+    segments = without_beyond(track.segments[0].numpy(), crop_of(track), size)
     target = judge.target(track.images[0].numpy(), track.mattes[0].numpy(), segments, track.landmarks[0].numpy())
     renders, shape = {}, track.params.shape
     for count in range(1, min(len(sources), _MAX_SOURCES) + 1):
@@ -307,11 +314,11 @@ def _multi_view(clip: Clip, bench: Bench, clips: Sequence[Clip], progress: Progr
     sources = trained[: bench.config.sources]
     if not sources or not apart:
         raise InputError(f"{clip.name} has no two calibrated cameras, which the protocol multi-view needs.")
-    avatar, seconds = _avatar_of([_first_picture(recording) for recording in sources], bench)
+    avatar, seconds = _avatar_of([first_picture(recording) for recording in sources], bench)
     main = sources[0]
     assert main.calibration is not None
-    track, params = _posed_by_calibration(main, avatar.shape, bench, part(progress, 0.0, 0.3))
-    scale = _metric_scale(clip, main, apart, avatar, params, bench)
+    track, params = posed_by_calibration(main, avatar.shape, bench.head, bench.networks, part(progress, 0.0, 0.3))
+    scale = metric_scale(main, apart, params[0], bench.head, bench.networks)
     frames, notes = _targets(track, range(len(track)), bench, set())
     notes.append(
         f"Source: {', '.join(r.name for r in sources)}; targets: {', '.join(r.name for r in apart)}. The calibration's "
@@ -321,10 +328,10 @@ def _multi_view(clip: Clip, bench: Bench, clips: Sequence[Clip], progress: Progr
     with bench.comparison(clip, 0.0) as comparison:
         for done, recording in enumerate(apart):
             assert recording.calibration is not None
-            world = _relative_camera(main.calibration, recording.calibration, scale)
+            world = relative_camera(main.calibration, recording.calibration, scale)
             report = part(progress, 0.3 + 0.7 * done / len(apart), 0.3 + 0.7 * (done + 1) / len(apart))
-            views = {i: _view(avatar, params[i], world, recording.calibration) for i in frames}
-            cuts = _cut_frames(recording, frames, lambda i, views=views: views[i][0], bench.networks, report)
+            views = {i: _view(bench.head, params[i], world, recording.calibration) for i in frames}
+            cuts = cut_frames(recording, frames, lambda i, views=views: views[i][0], bench.networks, report)
             for index, image, matte, segments in cuts:
                 _, camera, points = views[index]
                 target = judge.target(image, matte, segments, points)
@@ -337,79 +344,13 @@ def _multi_view(clip: Clip, bench: Bench, clips: Sequence[Clip], progress: Progr
     return _result(clip, results, notes, fps=track.fps, frames=len(track), source=f"camera {main.name}, first frame")
 
 
-def _first_picture(recording: Recording) -> np.ndarray:
-    return next(iter(recording.open()))
-
-
-def _posed_by_calibration(
-    recording: Recording, shape: Tensor, bench: Bench, progress: Progress
-) -> tuple[Track, HeadParams]:
-    """The track of a recording, and its parameters fitted with the camera's true focal length and centre."""
-    assert recording.calibration is not None
-    track = track_video(recording.open(), bench.head, shape=shape, networks=bench.networks, progress=progress)
-    assert track.crop is not None
-    assert track.landmarks is not None
-    assert track.blendshapes is not None
-    crop = _crop_of(track)
-    intrinsics = _cropped(recording.calibration.intrinsics, crop)
-    observed = Observations(
-        points=track.landmarks,
-        blendshapes=track.blendshapes,
-        principal_point=intrinsics[:2, 2],
-        focal=intrinsics[:1, 0].expand(len(track)),
-    )
-    return track, fit_landmarks(bench.head, observed, shape=shape).params
-
-
-def _metric_scale(
-    clip: Clip, main: Recording, others: Sequence[Recording], avatar: Avatar, params: HeadParams, bench: Bench
-) -> float:
-    """The factor on the calibration's distances that fits the first frame's landmarks in the other cameras best."""
-    assert main.calibration is not None
-    seen = []
-    for recording in others:
-        found = bench.networks.landmarker.locate(_first_picture(recording))
-        if found is not None:
-            seen.append((recording.calibration, found.points[:, :2]))
-    if not seen:
-        return 1.0
-    landmarks = bench.head.landmarks(bench.head.vertices(params[0].replace(shape=avatar.shape)))[0]
-
-    def distance(logarithm: float) -> float:
-        errors = []
-        for calibration, points in seen:
-            world = _relative_camera(main.calibration, calibration, float(np.exp(logarithm)))
-            camera = Camera(torch.from_numpy(calibration.intrinsics).float(), world, 1, 1)
-            errors.append(np.median(np.linalg.norm(camera.project(landmarks).numpy() - points, axis=1)))
-        return float(np.mean(errors))
-
-    return float(np.exp(minimize_scalar(distance, bounds=(-0.7, 0.7), method="bounded").x))
-
-
-def _relative_camera(source: Calibration | None, target: Calibration, scale: float) -> Tensor:
-    """World to the target's camera (4, 4), where the tracker's world is the source camera's."""
-    assert source is not None
-    relative = target.world_to_camera @ np.linalg.inv(source.world_to_camera)
-    relative[:3, 3] *= scale
-    return torch.from_numpy(relative).float() @ _CV
-
-
 def _view(
-    avatar: Avatar, params: HeadParams, world: Tensor, calibration: Calibration
+    head: HeadModel, params: HeadParams, world: Tensor, calibration: Calibration
 ) -> tuple[Crop, Camera, np.ndarray]:
     """The crop around the head as it must appear in a calibrated camera, that crop's camera, and its landmarks."""
-    whole = Camera(torch.from_numpy(calibration.intrinsics).float(), world, 1, 1)
-    points = whole.project(avatar.head.landmarks(avatar.head.vertices(params.replace(shape=avatar.shape))))[0].numpy()
+    points = landmarks_in(calibration, world, head, params)[0]
     crop = crop_around(points)
-    camera = Camera(_cropped(calibration.intrinsics, crop), world, CROP_SIZE, CROP_SIZE)
-    return crop, camera, crop.to_crop(points)
-
-
-def _cropped(intrinsics: np.ndarray, crop: Crop) -> Tensor:
-    """The intrinsics (3, 3) of a crop scaled to 512 pixels."""
-    zoom = CROP_SIZE / crop.side
-    to_crop = np.array([[zoom, 0.0, -crop.x0 * zoom], [0.0, zoom, -crop.y0 * zoom], [0.0, 0.0, 1.0]])
-    return torch.from_numpy(to_crop @ intrinsics).float()
+    return crop, cropped_camera(calibration, world, crop), crop.to_crop(points)
 
 
 # -- shared -----------------------------------------------------------------------------------------------------------
@@ -463,48 +404,6 @@ def _targets(track: Track, frames: range, bench: Bench, damaged: set[int]) -> tu
     return chosen, notes
 
 
-def _chosen(recording: Recording, frames: Sequence[int], progress: Progress) -> Iterator[tuple[int, np.ndarray]]:
-    """The chosen frames of a recording, one at a time."""
-    wanted = set(frames)
-    for index, picture in enumerate(recording.open()):
-        if index > frames[-1]:
-            return
-        if index in wanted:
-            yield index, picture
-            progress((index + 1) / (frames[-1] + 1), f"Frame {index + 1} of {frames[-1] + 1}")
-
-
-def _crop_of(track: Track, frame: int = 0) -> Crop:
-    """Where a frame's crop lies: each shot of a video has its own."""
-    assert track.crop is not None
-    x0, y0, x1, _ = track.crop[frame].tolist()
-    return Crop(round(x0), round(y0), round(x1 - x0))
-
-
-def _cut_frames(
-    recording: Recording,
-    frames: Sequence[int],
-    crop_of: Callable[[int], Crop],
-    networks: Networks,
-    progress: Progress,
-) -> Iterator[tuple[int, np.ndarray, np.ndarray, np.ndarray]]:
-    """Index, crop, matte and classes of the chosen frames, one at a time; published mattes are taken where they are."""
-    mattes = recording.open_mattes()
-    published = iter(mattes) if mattes is not None else None
-    behind = 0
-    for index, picture in _chosen(recording, frames, progress):
-        crop = crop_of(index)
-        matte, segments = separate(picture, crop, networks)
-        if published is not None:
-            for _ in range(index - behind):
-                next(published, None)
-            behind = index + 1
-            given = next(published, None)
-            matte = matte if given is None else cut(given, crop)[..., 0]
-        size = (picture.shape[1], picture.shape[0])
-        yield index, cut(picture, crop), matte, without_beyond(segments, crop, size)
-
-
 def _compare(
     clip: Clip,
     bench: Bench,
@@ -523,8 +422,8 @@ def _compare(
     identities = {name: source.avatar.identity() for name, source in avatars.items()}
     recording = (driver or clip).recordings[0]
     with bench.comparison(clip, track.fps, identity) as comparison:
-        for index, image, matte, segments in _cut_frames(
-            recording, frames, lambda frame: _crop_of(track, frame), bench.networks, progress
+        for index, image, matte, segments in cut_frames(
+            recording, frames, lambda frame: crop_of(track, frame), bench.networks, progress
         ):
             target = judge.target(image, matte, segments, track.landmarks[index].numpy())
             renders, took = {}, {}

@@ -1,0 +1,63 @@
+"""Frames of a recording as crops with mattes and classes, one at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+
+from spatialavatar.evaluation.datasets import Recording
+from spatialavatar.evaluation.judge import without_beyond
+from spatialavatar.progress import Progress
+from spatialavatar.records import Track
+from spatialavatar.tracking.framing import Crop, cut, separate
+from spatialavatar.tracking.networks import Networks
+
+
+def crop_of(track: Track, frame: int = 0) -> Crop:
+    """Where a frame's crop lies: each shot of a video has its own."""
+    assert track.crop is not None
+    x0, y0, x1, _ = track.crop[frame].tolist()
+    return Crop(round(x0), round(y0), round(x1 - x0))
+
+
+def cut_frames(
+    recording: Recording,
+    frames: Sequence[int],
+    crops: Callable[[int], Crop],
+    networks: Networks,
+    progress: Progress,
+) -> Iterator[tuple[int, np.ndarray, np.ndarray, np.ndarray]]:
+    """Index, crop, matte and classes (``without_beyond``) of the chosen frames; published mattes where there are any.
+
+    Args:
+        recording: what is read, once.
+        frames: increasing.
+        crops: where a frame's crop lies.
+        networks: for mattes and classes.
+        progress: called with (fraction, message).
+    """
+    mattes = recording.open_mattes()
+    published = iter(mattes) if mattes is not None else None
+    behind = 0
+    for index, picture in _chosen(recording, frames, progress):
+        crop = crops(index)
+        matte, segments = separate(picture, crop, networks)
+        if published is not None:
+            for _ in range(index - behind):
+                next(published, None)
+            behind = index + 1
+            given = next(published, None)
+            matte = matte if given is None else cut(given, crop)[..., 0]
+        size = (picture.shape[1], picture.shape[0])
+        yield index, cut(picture, crop), matte, without_beyond(segments, crop, size)
+
+
+def _chosen(recording: Recording, frames: Sequence[int], progress: Progress) -> Iterator[tuple[int, np.ndarray]]:
+    wanted = set(frames)
+    for index, picture in enumerate(recording.open()):
+        if index > frames[-1]:
+            return
+        if index in wanted:
+            yield index, picture
+            progress((index + 1) / (frames[-1] + 1), f"Frame {index + 1} of {frames[-1] + 1}")
