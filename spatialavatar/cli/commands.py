@@ -9,6 +9,7 @@ from typing import Any
 
 from spatialavatar import __version__
 from spatialavatar.cli.output import Outcome
+from spatialavatar.errors import InputError
 from spatialavatar.progress import Progress
 
 Run = Callable[[argparse.Namespace, Progress], Outcome]
@@ -56,6 +57,18 @@ class Commands:
         )
         command.set_defaults(run=run)
         return command
+
+
+def shard(text: str) -> tuple[int, int]:
+    """What ``--shard I/N`` says.
+
+    Raises:
+        InputError: it is not of that form.
+    """
+    number, _, count = text.partition("/")
+    if not (number.isdigit() and count.isdigit()):
+        raise InputError(f"The shard {text!r} is not of the form i/n, for instance 1/4.")
+    return int(number), int(count)
 
 
 def _subcommands(parser: argparse.ArgumentParser) -> Any:

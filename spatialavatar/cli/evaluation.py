@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from spatialavatar.cli.commands import Commands
+from spatialavatar.cli.commands import Commands, shard
 from spatialavatar.cli.output import Outcome
 from spatialavatar.errors import InputError
 from spatialavatar.progress import Progress
@@ -73,17 +73,10 @@ def _bench(options: argparse.Namespace, progress: Progress) -> Outcome:
             layout=options.layout,
             only=options.only,
             jobs=options.jobs,
-            shard=_shard(options.shard),
+            shard=shard(options.shard),
             name=options.name,
             progress=progress,
         )
     files = [options.out / name for name in (bench.RESULTS, "table.md", "table.tex", "report.html")]
     facts: dict[str, Any] = {"files": files, **{k: v for k, v in content.items() if k != "clips"}}
     return Outcome(files, facts, report.markdown(content), [f"{c}: {why}" for c, why in content["failed"].items()])
-
-
-def _shard(text: str) -> tuple[int, int]:
-    number, _, count = text.partition("/")
-    if not (number.isdigit() and count.isdigit()):
-        raise InputError(f"The shard {text!r} is not of the form i/n, for instance 1/4.")
-    return int(number), int(count)

@@ -1,0 +1,345 @@
+"""From folders of raw clips, photos or rigs to shards: resumable, in parts for several machines.
+
+People are dealt out to shards by their place in the sorted list. Each is tracked once: what is done of an unfinished
+shard lies in a folder beside it. Who cannot be used is skipped, and ``skipped.json`` says why.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import json
+import shutil
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from spatialavatar.errors import InputError, NoFaceError, SpatialAvatarError
+from spatialavatar.evaluation.cutting import crop_of, cut_frames
+from spatialavatar.evaluation.datasets import Clip, Recording, read_clips
+from spatialavatar.evaluation.judge import without_beyond
+from spatialavatar.evaluation.rig import (
+    cropped_camera,
+    landmarks_in,
+    metric_scale,
+    posed_by_calibration,
+    relative_camera,
+)
+from spatialavatar.files import atomic_output, make_folder
+from spatialavatar.head import HeadModel
+from spatialavatar.hub.pretrained import write_text
+from spatialavatar.media import is_image, read_image
+from spatialavatar.progress import Progress, part, silent
+from spatialavatar.records import HeadParams, Track
+from spatialavatar.tracking import track_photo, track_photos, track_video
+from spatialavatar.tracking.framing import Crop, crop_around_all
+from spatialavatar.tracking.networks import Networks
+from spatialavatar.training.shards import Kind, join, person_key, write_person
+
+SKIPPED: Final = "skipped.json"
+
+
+@dataclass(frozen=True)
+class ShardConfig:
+    """How people become shards; two machines that work on one folder need the same.
+
+    Attributes:
+        photos: the pictures of a person are photos, not the frames of a video.
+        frames: kept of each video, evenly over those with a usable face.
+        max_frames: looked at in each video.
+        per_shard: people.
+    """
+
+    photos: bool = False
+    frames: int = 32
+    max_frames: int = 1500
+    per_shard: int = 32
+
+    def __post_init__(self) -> None:
+        if self.frames < 2 or self.max_frames < 2 or self.per_shard < 1:
+            raise InputError("Two frames at least must be looked at and kept, and a shard has one person at least.")
+
+
+@dataclass(frozen=True)
+class Shards:
+    """What a folder of shards holds.
+
+    Attributes:
+        paths: the tar files.
+        people: in them.
+        skipped: why somebody is not, by name.
+        missing: shards that other machines have not finished.
+    """
+
+    paths: list[Path]
+    people: int
+    skipped: dict[str, str]
+    missing: int
+
+
+def make_shards(
+    folder: str | Path,
+    out: str | Path,
+    head: HeadModel,
+    config: ShardConfig | None = None,
+    *,
+    layout: str | None = None,
+    only: str = "*",
+    shard: tuple[int, int] = (1, 1),
+    networks: Networks | None = None,
+    progress: Progress | None = None,
+) -> Shards:
+    """Track everybody in a folder, with pictures.
+
+    Args:
+        folder: a data set in a layout of :mod:`spatialavatar.evaluation.datasets`; with ``config.photos`` also single
+            photos of people.
+        out: where shards go, and where those of an interrupted run lie.
+        head: the head model.
+        config: sizes; the same in every run on ``out``.
+        layout: of the folder; by default the first that fits.
+        only: a pattern that names must match.
+        shard: (i, n): only every n-th shard, from the i-th on, both from 1.
+        networks: opened networks to use again.
+        progress: called with (fraction, message).
+
+    Raises:
+        InputError: the folder cannot be used, nobody matches, or ``out`` was made in another way.
+        OutputError: ``out`` cannot be written.
+    """
+    config, report = config or ShardConfig(), progress or silent
+    number, count = shard
+    if not 1 <= number <= count:
+        raise InputError(f"There is no part {number} of {count}; give i/n with i from 1 to n.")
+    folder, out = Path(folder), make_folder(out)
+    everybody = read_photos(folder) if config.photos and layout is None else read_clips(folder, layout)
+    clips = [clip for clip in everybody if fnmatch.fnmatch(clip.name, only)]
+    if not clips:
+        raise InputError(f"Nobody in {folder} matches {only!r}; leave the pattern out.")
+    keys = Counter(person_key(clip.name) for clip in clips)
+    if alike := [clip.name for clip in clips if keys[person_key(clip.name)] > 1]:
+        raise InputError(f"{', '.join(alike)} would be files of one name in a shard; rename all but one.")
+    _check_same_run(out, [clip.name for clip in clips], config, head)
+    networks = networks or Networks()
+    groups = list(
+        enumerate(clips[first : first + config.per_shard] for first in range(0, len(clips), config.per_shard))
+    )
+    mine = groups[number - 1 :: count]
+    for done, (index, group) in enumerate(mine):
+        stretch = part(report, done / len(mine), (done + 1) / len(mine))
+        _make_shard(out / f"shard-{index:05d}.tar", group, head, config, networks, stretch)
+    return _sum_up(out, len(groups))
+
+
+def read_photos(folder: Path) -> list[Clip]:
+    """People of a folder of photos: one folder each, or files ``PERSON_WHAT.jpg``, or one file each.
+
+    Raises:
+        InputError: there is no such folder, or no picture in it.
+    """
+    clips: list[Clip] = []
+    try:
+        clips = [clip for clip in read_clips(folder) if clip.pictures]
+    except InputError:
+        if not folder.is_dir():
+            raise
+    used = {path for clip in clips for path in clip.pictures}
+    files = sorted(path for path in folder.iterdir() if path.is_file() and path not in used and is_image(path))
+    alone = [Clip(path.stem, (Recording((path,)),)) for path in files]
+    if not clips and not alone:
+        raise InputError(f"There are no photos in {folder}; give a folder that holds some.")
+    return sorted([*clips, *alone], key=lambda clip: clip.name)
+
+
+def _check_same_run(out: Path, names: Sequence[str], config: ShardConfig, head: HeadModel) -> None:
+    """Write down how ``out`` is made; refuse to go on in another way."""
+    facts = json.dumps({"head": head.id, **vars(config), "people": list(names)}, indent=1, ensure_ascii=False)
+    path = out / "shards.json"
+    if path.is_file() and path.read_text(encoding="utf-8") != facts:
+        raise InputError(f"{out} holds shards of other people, sizes or another head model; choose another folder.")
+    write_text(path, facts)
+
+
+def _make_shard(
+    path: Path, clips: Sequence[Clip], head: HeadModel, config: ShardConfig, networks: Networks, progress: Progress
+) -> None:
+    """One shard and, beside it, who is in it and who is not."""
+    record = path.with_suffix(".json")
+    if record.is_file():
+        return
+    parts = make_folder(path.with_suffix(".parts"))
+    skipped, files = {}, []
+    for done, clip in enumerate(clips):
+        progress(done / len(clips), f"{path.stem}: {clip.name}")
+        file, reason = parts / f"{person_key(clip.name)}.tar", parts / f"{person_key(clip.name)}.txt"
+        if not file.is_file() and not reason.is_file():
+            _prepare(clip, file, reason, head, config, networks)
+        if file.is_file():
+            files.append(file)
+        else:
+            skipped[clip.name] = reason.read_text(encoding="utf-8")
+    if files:
+        with atomic_output(path) as temporary:
+            join(files, temporary)
+    write_text(record, json.dumps({"people": len(files), "skipped": skipped}, indent=1, ensure_ascii=False))
+    shutil.rmtree(parts)
+
+
+def _prepare(clip: Clip, file: Path, reason: Path, head: HeadModel, config: ShardConfig, networks: Networks) -> None:
+    """Write one person's tar file, or why there is none."""
+    try:
+        kind, tracks = tracks_of(clip, head, config, networks)
+        with atomic_output(file) as temporary:
+            write_person(temporary, clip.name, kind, tracks)
+    except (OSError, MemoryError):
+        raise  # the machine, not the clip
+    except SpatialAvatarError as error:
+        write_text(reason, str(error))
+    except Exception as error:  # whatever one clip does, the others are tracked
+        write_text(reason, f"Something went wrong that should not have ({type(error).__name__}: {error}).")
+
+
+def _sum_up(out: Path, shards: int) -> Shards:
+    """What all machines have made so far."""
+    records = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(out.glob("shard-*.json"))]
+    skipped = {name: reason for record in records for name, reason in record["skipped"].items()}
+    write_text(out / SKIPPED, json.dumps(skipped, indent=1, ensure_ascii=False))
+    people = sum(record["people"] for record in records)
+    return Shards(sorted(out.glob("shard-*.tar")), people, skipped, shards - len(records))
+
+
+# -- one person -------------------------------------------------------------------------------------------------------
+
+
+def tracks_of(clip: Clip, head: HeadModel, config: ShardConfig, networks: Networks) -> tuple[Kind, list[Track]]:
+    """The tracks of one person, with pictures.
+
+    Raises:
+        InputError: the clip cannot be read, or too little of it shows a face.
+        NoFaceError: nothing shows a face.
+    """
+    if not clip.recordings:
+        raise InputError(" ".join(clip.notes) or f"{clip.name} holds nothing that can be read.")
+    if config.photos:
+        return "photos", _photo_tracks(clip, head, networks)
+    rig = [recording for recording in clip.recordings if recording.calibration is not None]
+    if len(rig) > 1:
+        return "cameras", _rig_tracks(clip, rig, head, config, networks)
+    return "video", [_video_track(clip, head, config, networks)]
+
+
+def _photo_tracks(clip: Clip, head: HeadModel, networks: Networks) -> list[Track]:
+    """One track per usable photo; they share one shape."""
+    images, reasons = {}, []
+    for path in clip.pictures:
+        try:
+            images[path.name] = read_image(path)
+        except InputError as error:
+            reasons.append(str(error))
+    try:
+        tracks = track_photos(list(images.values()), head, names=list(images), networks=networks)
+    except InputError:  # of one or more: find out which
+        for name, image in list(images.items()):
+            try:
+                track_photo(image, head, name=name, networks=networks)
+            except InputError as error:
+                reasons.append(str(error))
+                del images[name]
+        if not images:
+            raise NoFaceError(" ".join(reasons)) from None
+        tracks = track_photos(list(images.values()), head, names=list(images), networks=networks)
+    return [_without_beyond(t, image, (*reasons, *t.warnings)) for t, image in zip(tracks, images.values())]
+
+
+def _without_beyond(track: Track, image: np.ndarray, warnings: tuple[str, ...]) -> Track:
+    assert track.segments is not None
+    size = (image.shape[1], image.shape[0])
+    marked = without_beyond(track.segments[0].numpy(), crop_of(track), size)
+    return track.replace(segments=torch.from_numpy(marked)[None], warnings=warnings)
+
+
+def _video_track(clip: Clip, head: HeadModel, config: ShardConfig, networks: Networks) -> Track:
+    """Some frames of a video."""
+    recording = clip.recordings[0]
+    track = track_video(recording.open(), head, max_frames=config.max_frames, networks=networks)
+    return _with_pictures(track, _usable(clip, track, config), recording, networks)
+
+
+def _usable(clip: Clip, track: Track, config: ShardConfig) -> list[int]:
+    """Frames that were tracked, evenly spaced."""
+    good = track.confidence > 0
+    if track.quality is not None:
+        good &= track.quality.tracked
+    frames = good.nonzero().squeeze(1).tolist()
+    if len(frames) < 2:
+        raise InputError(f"{clip.name} shows a usable face in {len(frames)} of {len(track)} frames; 2 are needed.")
+    spread = np.linspace(0, len(frames) - 1, min(config.frames, len(frames))).round().astype(int)
+    return [frames[place] for place in spread]
+
+
+def _with_pictures(track: Track, frames: Sequence[int], recording: Recording, networks: Networks) -> Track:
+    """The chosen frames of a track, with crops, mattes and classes."""
+    cuts = list(cut_frames(recording, frames, lambda frame: crop_of(track, frame), networks, silent))
+    if not cuts:
+        raise InputError("The frames of a recording could not be read a second time; copy it again.")
+    index = torch.tensor([number for number, *_ in cuts])
+    images, mattes, segments = (torch.from_numpy(np.stack([one[i] for one in cuts])) for i in (1, 2, 3))
+    kept = {name: getattr(track, name) for name in ("confidence", "landmarks", "blendshapes", "crop")}
+    return track.replace(
+        params=track.params[index],
+        images=images,
+        mattes=mattes,
+        segments=segments,
+        quality=None,
+        **{name: None if value is None else value[index] for name, value in kept.items()},
+    )
+
+
+def _rig_tracks(
+    clip: Clip, rig: Sequence[Recording], head: HeadModel, config: ShardConfig, networks: Networks
+) -> list[Track]:
+    """One track per camera: the head as the first camera tracks it, seen from where the others stand."""
+    main = rig[0]
+    track, params = posed_by_calibration(main, None, head, networks, silent, config.max_frames)
+    frames = _usable(clip, track, config)
+    readable, reasons = [], []
+    for recording in rig:
+        try:
+            recording.open()
+            readable.append(recording)
+        except InputError as error:
+            reasons.append(str(error))
+    scale = metric_scale(main, readable[1:], params[0], head, networks)
+    assert track.crop is not None
+    tracks = []
+    for recording in readable:
+        assert recording.calibration is not None
+        world = relative_camera(main.calibration, recording.calibration, scale)
+        chosen = params[torch.tensor(frames)]
+        crop = crop_of(track) if recording is main else _common_crop(recording, world, head, chosen)
+        seen = track.replace(
+            params=params,
+            camera=cropped_camera(recording.calibration, world, crop),
+            crop=torch.tensor([crop.box]).expand(len(track), 4),
+        )
+        if recording is not main:  # nobody looked for landmarks there
+            seen = seen.replace(landmarks=None, blendshapes=None)
+        shown = _with_pictures(seen, frames, recording, networks)
+        if len(shown) == len(frames):
+            tracks.append(shown)
+        else:
+            reasons.append(f"Camera {recording.name} ends after {len(shown)} of the {len(frames)} frames.")
+    if len(tracks) < 2:
+        raise InputError(" ".join([f"{clip.name} has fewer than two cameras that can be used.", *reasons]))
+    return [one.replace(warnings=(*one.warnings, *reasons)) for one in tracks]
+
+
+def _common_crop(recording: Recording, world: Tensor, head: HeadModel, params: HeadParams) -> Crop:
+    """One crop for all frames around the head as it must appear in a calibrated camera."""
+    assert recording.calibration is not None
+    return crop_around_all(landmarks_in(recording.calibration, world, head, params))[0]
