@@ -47,7 +47,7 @@ def main() -> None:
         page = browser.new_page(viewport={"width": 1000, "height": 640})
         start = time.perf_counter()
         page.goto(path.resolve().as_uri())
-        page.wait_for_function("window.spatialAvatar && spatialAvatar.splats > 0")
+        page.get_by_text("splats").wait_for()
         print(f"first picture after {time.perf_counter() - start:.2f} s")
         page.screenshot(path=out / "page.png")
         values = []

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 import torch
@@ -31,6 +32,9 @@ from spatialavatar.records import Camera, HeadParams, Track
 from spatialavatar.render import best_device, render
 from spatialavatar.threads import one_torch_thread
 from spatialavatar.tracking.smoothing import one_euro, one_euro_rotations
+
+UNIT_LIMITS: Final = (-0.25, 1.25)
+"""What named expression units were sculpted for."""
 
 
 @dataclass(frozen=True)
@@ -260,7 +264,7 @@ def _limited(expression: Tensor, head: HeadModel) -> Tensor:
     """Keep named expression units within what they were sculpted for; unnamed (statistical) ones are left alone."""
     if not head.has_named_units:
         return expression
-    return expression.clamp(-0.25, 1.25)
+    return expression.clamp(*UNIT_LIMITS)
 
 
 def _smoothed(params: HeadParams, fps: float, amount: float) -> HeadParams:

@@ -459,6 +459,7 @@ def test_export_takes_a_pose_and_an_expression(avatar_file: Path, tmp_path: Path
         (["--format", "ply", "--expression", "jawOpen"], "as jawOpen=0.6"),
         (["--format", "ply", "--expression", "smirk=1"], "no ARKit unit"),
         (["--format", "ply", "--motion", "talk.json"], "does not move"),
+        (["--format", "glb", "--mediapipe", "https://example.org/mediapipe"], "follows no camera"),
     ],
 )
 def test_export_says_which_option_does_not_fit(

@@ -111,7 +111,7 @@ def opened(browser: Browser, path: Path, script: str = "") -> Page:
 @pytest.fixture(scope="module")
 def page(browser: Browser, exported: Path) -> Iterator[Page]:
     page = opened(browser, exported)
-    page.wait_for_function("window.spatialAvatar")
+    page.locator("#controls").wait_for()
     yield page
     page.close()
 

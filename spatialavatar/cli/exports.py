@@ -27,6 +27,9 @@ def declare(commands: Commands) -> None:
     command.add_argument("--format", choices=_FORMATS, required=True)
     command.add_argument("-o", "--output", type=Path, help="default: the avatar's name with the format's suffix")
     command.add_argument("--motion", metavar="MOTION", help="html: a motion file, track or video that the page plays")
+    command.add_argument(
+        "--mediapipe", metavar="URL", help="html: your own copy of the face tracker (docs/web-avatar.md)"
+    )
     splats = "/".join(_SPLATS)
     command.add_argument("--expression", metavar="UNIT=WEIGHT,...", help=f"{splats}: ARKit units, as jawOpen=0.6")
     for angle, positive in (("yaw", "the subject's left"), ("pitch", "down"), ("roll", "the subject's right")):
@@ -48,7 +51,7 @@ def _export(options: argparse.Namespace, progress: Progress) -> Outcome:
     avatar = Avatar.from_pretrained(options.avatar)
     if options.format == "html":
         motion = motion_track(options.motion, avatar.head, progress) if options.motion else None
-        save_html(avatar, output, motion)
+        save_html(avatar, output, motion, options.mediapipe)
     elif options.format == "glb":
         save_glb(avatar, output)
     else:
@@ -64,6 +67,8 @@ def _refuse_what_does_not_apply(options: argparse.Namespace) -> None:
     """Raise :class:`InputError` for an option that the chosen format has no use for."""
     if options.motion and options.format != "html":
         raise InputError(f"A {options.format} file does not move; leave --motion out or choose --format html.")
+    if options.mediapipe and options.format != "html":
+        raise InputError(f"A {options.format} file follows no camera; leave --mediapipe out or choose --format html.")
     for name in ("expression", "yaw", "pitch", "roll"):
         if getattr(options, name) is not None and options.format not in _SPLATS:
             raise InputError(f"A {options.format} file is posed where it is shown; leave --{name} out.")

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import struct
 import zlib
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import numpy as np
 import torch
@@ -21,40 +23,55 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from spatialavatar.avatar import Avatar, skull_box
-from spatialavatar.driving import DriveConfig, portrait_view, retarget
+from spatialavatar.driving import UNIT_LIMITS, DriveConfig, portrait_view, retarget
 from spatialavatar.errors import InputError
 from spatialavatar.files import atomic_output
 from spatialavatar.head.arkit import ARKIT_52
 from spatialavatar.provenance import json_ld
 from spatialavatar.records import Track
+from spatialavatar.tracking.cues import OPEN, SHUT, resting_scores
+from spatialavatar.tracking.landmark_sets import LOWER_LID_LEFT, LOWER_LID_RIGHT, UPPER_LID_LEFT, UPPER_LID_RIGHT
+from spatialavatar.tracking.live import FILTERS, RADIANS, SETTLING, SETTLING_TIME
 
 WEB_MAGIC = b"SAVW"
 WEB_VERSION = 1
+LIBRARY = "https://cdn.jsdelivr.net/npm/@mediapipe/tasks-vision@0.10.21"  # later ones report their use to their maker
+MODEL = "https://storage.googleapis.com/mediapipe-models/face_landmarker/face_landmarker/float16/1/face_landmarker.task"
 
 _HEADER = struct.Struct("<4sIIII")
 _ALIGNMENT = 8
 _MOTION = ("expression", "rotation", "translation", "neck", "jaw", "eyes")
+_ADDRESS = re.compile(r"[\w.~:/@%+-]+")  # what can stand in a Content-Security-Policy and in an attribute
+_TRACKED_ORIGIN = (0.0, 0.026, 0.024)  # metres from the origin of the face that the landmarker poses to the eyeballs
 _UNSEEN = 1e-7  # metres; what a basis moves less is left out
 
 Stored = tuple[NDArray[Any], float]
 
 
-def save_html(avatar: Avatar, path: str | Path, motion: Track | None = None) -> Path:
+def save_html(avatar: Avatar, path: str | Path, motion: Track | None = None, mediapipe: str | None = None) -> Path:
     """Write the page; the file appears whole or not at all.
 
     Args:
         avatar: whom it shows.
         path: the file.
         motion: what it plays from the start, carried over to the avatar as ``drive`` does.
+        mediapipe: address of a folder with the face tracker that follows the visitor's camera: ``vision_bundle.mjs``
+            and ``wasm/`` of the npm package @mediapipe/tasks-vision, and ``face_landmarker.task``. By default they
+            come from their makers' servers, when the visitor first asks for it.
 
     Raises:
-        InputError: the Gaussians have other channels than three colours, or the motion is of another head.
+        InputError: the Gaussians have other channels than three colours, the motion is of another head, or
+            ``mediapipe`` is no address.
         OutputError: the file cannot be written.
     """
+    library, model = (LIBRARY, MODEL) if mediapipe is None else _own_tracker(mediapipe)
     folder = files("spatialavatar.export") / "web"
     page = (folder / "page.html").read_text(encoding="utf-8")
     parts = {
         "provenance": json_ld(),
+        "policy": _policy(library, model),
+        "library": library,
+        "model": model,
         "data": base64.b64encode(web_binary(avatar, motion)).decode("ascii"),
         **{name.partition(".")[0]: (folder / name).read_text(encoding="utf-8") for name in _SOURCES},
     }
@@ -66,7 +83,28 @@ def save_html(avatar: Avatar, path: str | Path, motion: Track | None = None) -> 
     return path
 
 
-_SOURCES = ("style.css", "engine.js", "viewer.js")
+_SOURCES = ("style.css", "engine.js", "webcam.js", "viewer.js")
+
+
+def _own_tracker(folder: str) -> tuple[str, str]:
+    """Addresses of the library and the model in a folder of one's own."""
+    address = urlsplit(folder)
+    if not folder or address.scheme not in ("", "http", "https") or not _ADDRESS.fullmatch(folder):
+        raise InputError(f"{folder!r} is no web address; give one like https://example.org/mediapipe, or a folder's.")
+    return folder.rstrip("/"), f"{folder.rstrip('/')}/{MODEL.rpartition('/')[2]}"
+
+
+def _policy(library: str, model: str) -> str:
+    """The page's Content-Security-Policy: it can reach the face tracker's two addresses and nothing else.
+
+    So nothing that the camera sees could be sent to anyone else, whatever the scripts did.
+    """
+    library, model = (address if urlsplit(address).scheme else "'self'" for address in (f"{library}/", model))
+    return (
+        f"default-src 'none'; style-src 'unsafe-inline'; img-src data: blob:; media-src blob: mediastream:; "
+        f"worker-src blob:; script-src 'unsafe-inline' 'wasm-unsafe-eval' blob: {library}; "
+        f"connect-src blob: data: {library} {model}"
+    )
 
 
 def web_binary(avatar: Avatar, motion: Track | None = None) -> bytes:
@@ -105,7 +143,39 @@ def _description(avatar: Avatar) -> dict[str, Any]:
         },
         "reference": {"rotation": [0.0] * 3, "translation": translation.tolist(), "neck": [0.0] * 3},
         "pivot": pivot.tolist(),
+        "driving": _driving(avatar),
     }
+
+
+def _driving(avatar: Avatar) -> dict[str, Any]:
+    """What turns the face tracker's scores into the avatar's parameters, as video tracking and driving have it."""
+    head, config = avatar.head, DriveConfig()
+    filters = {name: [f.min_cutoff, f.beta, f.derivative_cutoff] for name, f in FILTERS.items()}
+    lids = {
+        "eyeBlinkLeft": (UPPER_LID_LEFT, LOWER_LID_LEFT),
+        "eyeBlinkRight": (UPPER_LID_RIGHT, LOWER_LID_RIGHT),
+    }
+    return {
+        "resting": resting_scores(),
+        "filters": filters,
+        "settling": {"rates": SETTLING, "time": SETTLING_TIME, "radians": RADIANS},
+        "limits": list(UNIT_LIMITS) if head.has_named_units else None,
+        "neckShare": config.neck_share,
+        "maxShift": config.max_shift,
+        "lids": {
+            name: {"corners": [upper[0], upper[-1]], "pairs": list(zip(upper, lower))[3:6]}
+            for name, (upper, lower) in lids.items()
+        },
+        "shut": SHUT,
+        "open": OPEN,
+        "root": _root_before_camera(avatar),
+    }
+
+
+def _root_before_camera(avatar: Avatar) -> list[float]:
+    """The root joint seen from the origin of the face that the landmarker poses, metres, head axes."""
+    joints = avatar.identity().joints
+    return (joints[0] - joints[3:5].mean(0) + torch.tensor(_TRACKED_ORIGIN)).tolist()
 
 
 def _head_arrays(avatar: Avatar) -> dict[str, Stored]:

@@ -47,13 +47,18 @@ _SPREADS: Final = {
 """Standard deviation of units about their scores where it is not the usual one: small where landmarks are blind to the
 unit or would confuse it with another, large where they know better."""
 
-_SHUT, _OPEN = 0.06, 0.15  # lid gap over eye width at and below which an eye is shut, and above which it is not
+SHUT, OPEN = 0.06, 0.15  # lid gap over eye width at and below which an eye is shut, and above which it is not
 _GAP_OF_SHUT = 0.09  # of the eye width: how far the upper lid's points of a shut eye stay too high
+
+
+def resting_scores() -> list[float]:
+    """What a calm face scores, in the order of ``ARKIT_52``."""
+    return [_looked_up(_RESTING, name, 0.0) for name in ARKIT_52]
 
 
 def believed_scores(scores: Tensor) -> Tensor:
     """Scores (T, 52) with the resting part taken off, still 1 where they were 1."""
-    resting = torch.tensor([_looked_up(_RESTING, name, 0.0) for name in ARKIT_52], dtype=scores.dtype)
+    resting = torch.tensor(resting_scores(), dtype=scores.dtype)
     return ((scores - resting) / (1.0 - resting)).clamp(0.0, 1.0)
 
 
@@ -68,7 +73,7 @@ def shut_eyes(points: Tensor) -> Tensor:
     for upper, lower in ((UPPER_LID_RIGHT, LOWER_LID_RIGHT), (UPPER_LID_LEFT, LOWER_LID_LEFT)):
         width = (points[:, upper[0]] - points[:, upper[-1]]).norm(dim=-1).clamp_min(1e-6)
         gaps.append((points[:, list(upper[3:6])] - points[:, list(lower[3:6])]).norm(dim=-1).mean(-1) / width)
-    openness = ((torch.stack(gaps, -1) - _SHUT) / (_OPEN - _SHUT)).clamp(0.0, 1.0)
+    openness = ((torch.stack(gaps, -1) - SHUT) / (OPEN - SHUT)).clamp(0.0, 1.0)
     return 1.0 - openness * openness * (3.0 - 2.0 * openness)
 
 

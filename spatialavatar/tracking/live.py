@@ -39,10 +39,10 @@ _CALIBRATION_FRAMES: Final = 12  # of the first second, evenly: a joint fit of t
 _WARM_ITERATIONS: Final = 3  # from the frame before they come within 0.002 of the converged weights
 _MAX_ERROR: Final = 0.12  # as for videos: mean landmark error, part of the eye distance
 _LONGEST_STEP: Final = 0.25  # seconds; after a longer gap the filters start anew
-_SETTLING: Final = (0.3, 0.01)  # units a second by which the neutral moves at first and after a while
-_SETTLING_TIME: Final = 5.0  # seconds that "at first" lasts
-_RADIANS: Final = 0.3  # of jaw or eye that are as much as a full unit
-_FILTERS: Final = {
+SETTLING: Final = (0.3, 0.01)  # units a second by which the neutral moves at first and after a while
+SETTLING_TIME: Final = 5.0  # seconds that "at first" lasts
+RADIANS: Final = 0.3  # of jaw or eye that are as much as a full unit
+FILTERS: Final = {
     "expression": OneEuro(4.0, 12.0),
     "rotation": OneEuro(1.5, 12.0),
     "translation": OneEuro(1.5, 60.0),
@@ -209,10 +209,10 @@ class LiveTracker:
         statistical coefficients go both ways.
         """
         away = torch.cat([params.expression, params.jaw, params.eyes], 1)[0] - neutral
-        first, later = _SETTLING
+        first, later = SETTLING
         self._settled_for += step
-        rate = torch.full_like(away, max(later, first / (1.0 + self._settled_for / _SETTLING_TIME)))
-        rate[-9:] *= _RADIANS
+        rate = torch.full_like(away, max(later, first / (1.0 + self._settled_for / SETTLING_TIME)))
+        rate[-9:] *= RADIANS
         if self.head.has_named_units:
             resting = slice(None, -8)  # all but the jaw's turn and the gaze
             rate[resting] *= away[resting] < 0
@@ -260,7 +260,7 @@ class LiveTracker:
         }
         smooth = {}
         for name, value in values.items():
-            causal = self._filters.setdefault(name, OneEuroFilter(1.0 / step, _FILTERS[name]))
+            causal = self._filters.setdefault(name, OneEuroFilter(1.0 / step, FILTERS[name]))
             causal.fps = 1.0 / step
             smooth[name] = causal(value)
         smooth["rotation"] = matrix_to_axis_angle(quat_to_matrix(smooth["rotation"]))

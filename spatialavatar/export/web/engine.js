@@ -81,6 +81,15 @@ const SpatialAvatarEngine = (() => {
     return [m[0] * x + m[1] * y + m[2] * z, m[3] * x + m[4] * y + m[5] * z, m[6] * x + m[7] * y + m[8] * z];
   }
 
+  const transposed = (m) => [m[0], m[3], m[6], m[1], m[4], m[7], m[2], m[5], m[8]];
+
+  /** The inverse of rotation(), for turns below half a circle. */
+  function axisAngle(m) {
+    const x = m[7] - m[5], y = m[2] - m[6], z = m[3] - m[1], sine = Math.hypot(x, y, z) / 2;
+    const factor = sine < 1e-9 ? 0.5 : Math.atan2(sine, (m[0] + m[4] + m[8] - 1) / 2) / (2 * sine);
+    return [factor * x, factor * y, factor * z];
+  }
+
   /** Adds weight times one row of a sparse basis (offsets of the vertices it moves) to the vertices. */
   function addRow(vertices, arrays, basis, row, weight) {
     if (weight === 0) return;
@@ -291,7 +300,7 @@ const SpatialAvatarEngine = (() => {
     }
   }
 
-  return { Engine, FLOATS, ROW, read, rotation, multiply, apply };
+  return { Engine, FLOATS, ROW, read, rotation, multiply, apply, transposed, axisAngle };
 })();
 
 if (typeof document === "undefined") {

@@ -142,6 +142,7 @@ class Viewer {
     this.times = {};
     this.fps = 0;
     this.frame = null; // of the motion, where it plays
+    this.driven = null; // parameters by the camera, while it is on
     this.dirty = true;
     this.reset();
   }
@@ -174,11 +175,12 @@ class Viewer {
     this.dirty = true;
   }
 
-  /** Head parameters of what is shown: the motion's frame, or the weights and the pose. */
+  /** Head parameters of what is shown: the camera's, the motion's frame, or the weights and the pose. */
   params() {
     const { info, arrays, base, weights } = this;
     const rows = (array, width, row) => Array.from(array.subarray(row * width, (row + 1) * width));
     const count = info.expressions;
+    if (this.driven) return this.driven;
     if (this.frame !== null) {
       return {
         expression: rows(arrays.motion_expression, count, this.frame),
@@ -234,6 +236,12 @@ class Viewer {
 
   stats() {
     return { fps: this.fps, splats: this.splats, ...this.times };
+  }
+
+  /** Head parameters that stand above sliders and motion until null is given. */
+  drive(params) {
+    this.driven = params;
+    this.dirty = true;
   }
 
   play() {
@@ -310,7 +318,56 @@ function connect(viewer) {
     else viewer.setPose({});
   });
   element("record").addEventListener("click", () => toggleRecording(canvas));
+  connectWebcam(viewer);
   element("controls").hidden = false;
+}
+
+const STATES = {
+  calibrating: "Look straight into the camera with a calm face.",
+  following: "The avatar follows you.",
+  lost: "No face is seen.",
+  ended: "The camera stopped; use it again, or use the sliders.",
+};
+
+function connectWebcam(viewer) {
+  const button = element("webcam"), sliders = element("sliders");
+  let session = null;
+  const show = (text) => {
+    element("webcam-state").textContent = text;
+    element("webcam-state").hidden = !text;
+  };
+  const stop = (text = "") => {
+    session?.stop();
+    session = null;
+    viewer.drive(null);
+    button.textContent = "Use my camera";
+    sliders.disabled = false;
+    element("webcam-view").hidden = true;
+    show(text);
+  };
+  const changed = (state, params) => {
+    if (state === "ended") stop(STATES.ended);
+    else {
+      show(STATES[state]);
+      if (params) viewer.drive(params);
+    }
+  };
+  element("calibrate").addEventListener("click", () => session?.calibrate());
+  button.addEventListener("click", async () => {
+    if (session) return stop();
+    button.disabled = true;
+    show("Starting the camera and the face tracker.");
+    try {
+      session = await SpatialAvatarWebcam.start(viewer.info, viewer.arrays, element("video"), button.dataset, changed);
+      button.textContent = "Stop the camera";
+      sliders.disabled = true;
+      element("webcam-view").hidden = false;
+    } catch (error) {
+      stop(error instanceof SpatialAvatarWebcam.Trouble ? error.message : STATES.ended);
+    } finally {
+      button.disabled = false;
+    }
+  });
 }
 
 let recorder = null;
