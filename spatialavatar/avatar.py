@@ -22,15 +22,19 @@ from spatialavatar.hub.pretrained import CONFIG_FILE, Pretrained, write_text
 from spatialavatar.provenance import safetensors_metadata, save_png
 from spatialavatar.records import Camera, Gaussians, HeadParams
 from spatialavatar.render import Backend, render
+from spatialavatar.residual import ExpressionResidual, expression_code
 
 AVATAR_FORMAT = "spatialavatar.avatar"
-AVATAR_VERSION = 1
+AVATAR_VERSION = 2
+"""Of files with a residual; those without are of version 1, which earlier releases read too."""
+
 AVATAR_FILE = "avatar.safetensors"
 
 _MAX_RESOLUTION = 1024  # texels a side: what a file may ask this process to lay out
 _MAX_SIDE = 1 << 14
 _GAUSSIAN_TENSORS = ("means", "quats", "scales", "opacities", "colors")
 _REFERENCE_TENSORS = tuple(f.name for f in fields(HeadParams) if f.name != "shape")
+_RESIDUAL_TENSORS = tuple(f.name for f in fields(ExpressionResidual))
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,7 @@ class Avatar(Pretrained):
         reference: head parameters (one frame) of the first source view.
         camera: camera of the first source view; with ``reference`` it shows the avatar as that photo did.
         vertex_offsets: (V, 3) metres in head space, what the shape space cannot say (hair); or None.
+        residual: what the expression of a frame adds to the Gaussians, where a network made them; or None.
         info: plain facts about how the avatar was made.
     """
 
@@ -58,6 +63,7 @@ class Avatar(Pretrained):
     reference: HeadParams
     camera: Camera
     vertex_offsets: Tensor | None = None
+    residual: ExpressionResidual | None = None
     info: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -68,6 +74,11 @@ class Avatar(Pretrained):
                 f"The avatar has {len(self.gaussians)} Gaussians but its layout has {len(self.layout)}; "
                 "use the head model and resolution that it was made with."
             )
+        if self.residual is not None:
+            tensors = self.residual.tensors()
+            faults = _misshapen(tensors, self.residual.shapes(tensors, len(self.layout), self.head.expression_count))
+            if faults:
+                raise InputError(f"The residual {', '.join(faults)}; use the network of this head model and layout.")
 
     def identity(self) -> Identity:
         """The person's rest head, offsets included."""
@@ -83,7 +94,11 @@ class Avatar(Pretrained):
         if len(params) != 1:
             raise InputError(f"An avatar is posed one frame at a time; got {len(params)} frames.")
         vertices = self.head.pose(identity or self.identity(), params)[0]
-        return to_world(self.gaussians, self.head, self.layout, vertices)
+        return to_world(self.local(params), self.head, self.layout, vertices)
+
+    def local(self, params: HeadParams) -> Gaussians:
+        """The local Gaussians of one frame: those of the avatar, with what its expression adds to them."""
+        return self.gaussians if self.residual is None else self.residual.at(self.gaussians, expression_code(params))
 
     def render(
         self,
@@ -109,6 +124,7 @@ class Avatar(Pretrained):
             reference=self.reference.to(device),
             camera=self.camera.to(device),
             vertex_offsets=None if self.vertex_offsets is None else self.vertex_offsets.to(device),
+            residual=None if self.residual is None else self.residual.to(device),
             info=self.info,
         )
 
@@ -129,6 +145,10 @@ class Avatar(Pretrained):
         if self.vertex_offsets is not None:
             tensors["vertex_offsets"] = self.vertex_offsets
         stored = {name: tensor.detach().to("cpu", torch.float32).contiguous() for name, tensor in tensors.items()}
+        if self.residual is not None:
+            values = {f"residual.{name}": value.detach().cpu() for name, value in self.residual.tensors().items()}
+            stored |= {name: value.contiguous() for name, value in values.items()}
+            stored["residual.features"] = stored["residual.features"].half()
         with atomic_output(path) as temporary:
             try:
                 save_file(stored, temporary, {"spatialavatar": json.dumps(self._header()), **safetensors_metadata()})
@@ -140,7 +160,7 @@ class Avatar(Pretrained):
         """What the tensors do not say."""
         return {
             "format": AVATAR_FORMAT,
-            "version": AVATAR_VERSION,
+            "version": AVATAR_VERSION if self.residual is not None else 1,
             "head": self.head.id,
             "layout": self.layout.id,
             "resolution": self.layout.resolution,
@@ -171,9 +191,9 @@ class Avatar(Pretrained):
             raise FormatError(f"{path.name} is not an avatar file or is damaged; make it again.") from error
         if not isinstance(header, dict) or header.get("format") != AVATAR_FORMAT:
             raise FormatError(f"{path.name} is a safetensors file but not an avatar; give one that 'generate' wrote.")
-        if header.get("version") != AVATAR_VERSION:
+        if header.get("version") not in (1, AVATAR_VERSION):
             raise FormatError(
-                f"{path.name} is an avatar of version {header.get('version')}, this release reads version "
+                f"{path.name} is an avatar of version {header.get('version')}, this release reads versions up to "
                 f"{AVATAR_VERSION}; update the package or make the avatar again."
             )
         return cls._from_file(path.name, header, tensors, head if head is not None else default_head())
@@ -195,6 +215,7 @@ class Avatar(Pretrained):
         layout = build_layout(head, resolution)
         if header.get("layout") != layout.id:
             raise FormatError(f"{name} was made with another UV layout of the head {head.id}; make the avatar again.")
+        residual = None if header["version"] == 1 else _read_residual(name, tensors, len(layout), head)
         _check_tensors(name, tensors, head)
         gaussians = Gaussians(**{field_name: tensors[field_name] for field_name in _GAUSSIAN_TENSORS}, space="local")
         gaussians.check()
@@ -207,6 +228,7 @@ class Avatar(Pretrained):
             reference=HeadParams(shape=tensors["shape"], **reference),
             camera=Camera(tensors["camera.intrinsics"], tensors["camera.world_to_camera"], width, height),
             vertex_offsets=tensors.get("vertex_offsets"),
+            residual=residual,
             info=info,
         )
 
@@ -252,12 +274,32 @@ def _check_tensors(name: str, tensors: Mapping[str, Tensor], head: HeadModel) ->
     optional = {"vertex_offsets": tuple(head.template.shape)}
     faults = [f"lacks {key}" for key in sorted({*shapes, *_GAUSSIAN_TENSORS} - set(tensors))]
     faults += [f"has the unknown {key}" for key in sorted(set(tensors) - {*shapes, *_GAUSSIAN_TENSORS, *optional})]
-    for key, shape in (shapes | optional).items():
-        tensor = tensors.get(key)
-        if tensor is not None and (tuple(tensor.shape) != shape or not bool(torch.isfinite(tensor).all())):
-            faults.append(f"has {key} of shape {tuple(tensor.shape)} instead of finite values of {shape}")
+    faults += _misshapen(tensors, shapes | optional)
     if faults:
         raise FormatError(f"{name} {', '.join(faults)}; the file is damaged, make the avatar again.")
+
+
+def _read_residual(name: str, tensors: dict[str, Tensor], count: int, head: HeadModel) -> ExpressionResidual:
+    """Take the residual of ``count`` Gaussians out of a file's tensors.
+
+    Raises:
+        FormatError: a tensor is missing, of another shape, or not finite.
+    """
+    found = {key: tensors.pop(f"residual.{key}").float() for key in _RESIDUAL_TENSORS if f"residual.{key}" in tensors}
+    faults = [f"lacks residual.{key}" for key in _RESIDUAL_TENSORS if key not in found]
+    faults += _misshapen(found, ExpressionResidual.shapes(found, count, head.expression_count), "residual.")
+    if faults:
+        raise FormatError(f"{name} {', '.join(faults)}; the file is damaged, make the avatar again.")
+    return ExpressionResidual(**found)
+
+
+def _misshapen(tensors: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...]], prefix: str = "") -> list[str]:
+    """What to say of the tensors that are of another shape, or not finite; those that are not there are let be."""
+    return [
+        f"has {prefix}{key} of shape {tuple(tensors[key].shape)} instead of finite values of {shape}"
+        for key, shape in shapes.items()
+        if key in tensors and (tuple(tensors[key].shape) != shape or not bool(torch.isfinite(tensors[key]).all()))
+    ]
 
 
 def default_head() -> HeadModel:

@@ -43,6 +43,8 @@ TINY = NetworkConfig(
     color_channels=4,
 )
 
+VALUES = ("positions", "rotations", "scales", "colors", "opacities")
+
 
 @lru_cache
 def ball():
@@ -98,7 +100,7 @@ def test_the_untrained_network_leaves_every_bit_of_the_base():
 def test_a_batch_of_people_gives_one_correction_per_texel():
     output = tiny()(inputs(people=2, sources=3), view(2), code(2))
     count = len(ball()[1])
-    shapes = {name: tuple(value.shape) for name, value in vars(output.corrections).items()}
+    shapes = {name: tuple(getattr(output.corrections, name).shape) for name in VALUES}
     assert shapes == {
         "positions": (2, count, 3),
         "rotations": (2, count, 3),
@@ -115,7 +117,8 @@ def test_the_order_of_the_sources_changes_no_bit():
     with torch.no_grad():
         first, second = (network(i, view(), code()).corrections for i in (given, turned))
     assert first.positions.abs().max() > 0
-    assert all(torch.equal(getattr(first, name), getattr(second, name)) for name in vars(first))
+    assert all(torch.equal(getattr(first, name), getattr(second, name)) for name in VALUES)
+    assert all(torch.equal(first.residual[name], second.residual[name]) for name in first.residual)
 
 
 def test_pools_are_the_identity_for_one_source_and_equal_in_any_order():
@@ -142,7 +145,8 @@ def test_every_parameter_learns_within_two_steps_of_the_zero_start():
     for _ in range(3):
         optimiser.zero_grad()
         output = network(inputs(), view(), code()).corrections
-        sum((v * torch.randn(v.shape, generator=generator)).sum() for v in vars(output).values()).backward()
+        values = [*(getattr(output, name) for name in VALUES), *output.residual.values()]
+        sum((v * torch.randn(v.shape, generator=generator)).sum() for v in values).backward()
         optimiser.step()
     without = [n for n, p in network.named_parameters() if p.grad is None or not p.grad.abs().max() > 0]
     assert without == []
@@ -162,7 +166,7 @@ def test_a_base_learns_through_the_corrections_from_the_first_step():
     sum(
         (getattr(changed, n) * torch.rand(getattr(start, n).shape)).sum() for n in vars(start) if n != "space"
     ).backward()
-    assert all(value.grad.abs().max() > 0 for value in vars(zero).values())
+    assert all(getattr(zero, name).grad.abs().max() > 0 for name in VALUES)
 
 
 def test_an_opacity_moves_as_its_logit():

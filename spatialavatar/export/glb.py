@@ -52,12 +52,12 @@ def save_glb(avatar: Avatar, path: str | Path) -> Path:
 
 
 def lifted_texture(avatar: Avatar) -> np.ndarray:
-    """(U, U, 3) uint8 sRGB: the Gaussians' colours at their texels, elsewhere that of the nearest one."""
+    """(U, U, 3) uint8 sRGB: the Gaussians' colours at their texels, elsewhere that of the nearest one; at rest."""
     if avatar.gaussians.colors.shape[1] != 3:
         raise InputError(f"A texture holds three colours, not {avatar.gaussians.colors.shape[1]} channels.")
-    layout = avatar.layout
-    colors = layout.to_image(avatar.gaussians.colors).cpu().numpy()
-    seen = avatar.gaussians.opacities > _UNSEEN
+    gaussians, layout = avatar.local(avatar.head.neutral()), avatar.layout
+    colors = layout.to_image(gaussians.colors).cpu().numpy()
+    seen = gaussians.opacities > _UNSEEN
     known = layout.to_image((seen if bool(seen.any()) else ~seen)[:, None].float())[..., 0].cpu().numpy() > 0
     row, column = distance_transform_edt(~known, return_distances=False, return_indices=True)
     return np.rint(colors[row, column].clip(0.0, 1.0) * 255.0).astype(np.uint8)

@@ -2,7 +2,8 @@
 
 The page carries a binary: a header (magic, version, length, CRC-32, length of the description; little-endian), a JSON
 description, and arrays at multiples of eight bytes. Bases are sparse rows of int16 with a scale each; a Gaussian's
-numbers are float16, int16 and uint16, so that its picture differs from ours by less than the canvas rounds.
+numbers are float16, int16 and uint16, so that its picture differs from ours by less than the canvas rounds. What an
+expression adds to the Gaussians of an avatar with a residual is left out but for what it adds to the resting face.
 """
 
 from __future__ import annotations
@@ -196,7 +197,7 @@ def _head_arrays(avatar: Avatar) -> dict[str, Stored]:
 
 
 def _gaussian_arrays(avatar: Avatar) -> dict[str, Stored]:
-    g, layout = avatar.gaussians, avatar.layout
+    g, layout = avatar.local(avatar.head.neutral()), avatar.layout
     quats = torch.nn.functional.normalize(g.quats, dim=-1)
     return {
         "face": (layout.faces.numpy().astype("<u4"), 0.0),

@@ -28,6 +28,8 @@ def run_id(avatar: Avatar, track: Track, config: RefineConfig, seed: int) -> str
     digest = hashlib.sha256(json.dumps([avatar.layout.id, config.as_dict(), seed, len(track)]).encode())
     gaussians = avatar.gaussians
     tensors = [gaussians.means, gaussians.scales, gaussians.opacities, gaussians.colors, track.crop]
+    if avatar.residual is not None:
+        tensors += avatar.residual.tensors().values()
     if track.images is not None:
         tensors.append(track.images[:: max(1, len(track) // 16), ::8, ::8])
     for tensor in tensors:

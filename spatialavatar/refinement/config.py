@@ -51,6 +51,8 @@ class RefineConfig:
             falls apart when it is seen from the side).
         form_pull: share by which position, rotation, scale and opacity come back, each step, to what they were,
             times the schedule (ours, for what noise is left).
+        residual_rate: Adam's learning rate of the small network that says what an expression adds to the Gaussians,
+            where the avatar has one (ours; 0 leaves it as stage 1 made it). It is in force either way.
         shape_share: share of the run, at its start, in which the rest head is refined too, smoothly (ours; 0 is the
             paper's frozen mesh).
         shape_rate: its learning rate, metres.
@@ -97,6 +99,7 @@ class RefineConfig:
     color_gate: tuple[float, float] | None = (0.15, 0.4)
     joint_steps: bool = True
     form_pull: float = 1e-3
+    residual_rate: float = 0.0
     shape_share: float = 0.0
     shape_rate: float = 1e-4
     shape_smoothness: float = 30.0

@@ -16,6 +16,7 @@ from spatialavatar.head import HeadModel, Identity, UVLayout, triangle_frames
 from spatialavatar.head.rotations import quat_multiply
 from spatialavatar.records import Gaussians, HeadParams
 from spatialavatar.refinement._compiled import Carry
+from spatialavatar.residual import ExpressionResidual, expression_code
 
 _CACHE_BYTES = 400 * 2**20
 
@@ -29,12 +30,14 @@ class TriangleCarriers:
         rotation: (F, 9) triangle rotations, row-major.
         quat: (F, 4) the same, wxyz.
         scale: (F,) metres per triangle unit.
+        code: (1, E + 12) expression and pose as the residual reads them.
     """
 
     vertices: Tensor
     rotation: Tensor
     quat: Tensor
     scale: Tensor
+    code: Tensor
 
     @property
     def nbytes(self) -> int:
@@ -45,12 +48,15 @@ class TriangleCarriers:
 class Deformer:
     """Carries local Gaussians to the posed head of any frame of a track, with gradients to the Gaussians.
 
-    The same map as :func:`spatialavatar.head.to_world`.
+    The same map as :meth:`spatialavatar.avatar.Avatar.pose`.
     """
 
-    def __init__(self, head: HeadModel, layout: UVLayout, identity: Identity) -> None:
-        """Prepare for one person; ``identity`` is the rest head."""
+    def __init__(
+        self, head: HeadModel, layout: UVLayout, identity: Identity, residual: ExpressionResidual | None = None
+    ) -> None:
+        """Prepare for one person; ``identity`` is the rest head, ``residual`` what expressions add to the Gaussians."""
         self._head = head
+        self._residual = residual
         self._identity = identity
         self._triangle = layout.faces
         self._bary = layout.bary[..., None]
@@ -84,14 +90,20 @@ class Deformer:
     def _posed(self, params: HeadParams, identity: Identity) -> TriangleCarriers:
         vertices = self._head.pose(identity, params)[0]
         frames = triangle_frames(vertices[self._head.faces])
-        return TriangleCarriers(vertices, frames.rotation.flatten(1), frames.quat, frames.scale)
+        code = expression_code(params)
+        return TriangleCarriers(vertices, frames.rotation.flatten(1), frames.quat, frames.scale, code)
 
     def normals(self, frame: TriangleCarriers) -> Tensor:
         """(N, 3) outward unit normals of the triangles under the Gaussians: the second axis of their frames."""
         return frame.rotation.unflatten(1, (3, 3))[:, :, 1].index_select(0, self._triangle)
 
     def carry(self, local: Gaussians, frame: TriangleCarriers) -> Gaussians:
-        """World Gaussians: x = s R x_local + c, q = q_tri q_local, scale = s scale_local (method section 1)."""
+        """World Gaussians: x = s R x_local + c, q = q_tri q_local, scale = s scale_local (method section 1).
+
+        The residual of the frame's expression comes before that, where the person has one.
+        """
+        if self._residual is not None:
+            local = self._residual.at(local, frame.code)
         if local.means.device.type == "cpu" and not frame.vertices.requires_grad:
             means, quats, scales = Carry.apply(
                 local.means, local.quats, local.scales, self._triangle, self._corners, self._bary, frame

@@ -169,7 +169,8 @@ class _Run:
         device = avatar.gaussians.means.device
         self._camera = {size: camera_of(track, size).to(device) for size in (config.size, config.size // 2)}
         identity = self._start.identity()
-        self._deformer = Deformer(avatar.head, avatar.layout, identity)
+        self._residual = None if avatar.residual is None else avatar.residual.copied(config.residual_rate > 0.0)
+        self._deformer = Deformer(avatar.head, avatar.layout, identity, self._residual)
         self._source = FrameSource(track, avatar.head)
         self._attributes = Attributes(avatar.gaussians, self._color_gate())
         self._joint = FORM if config.joint_steps else ()
@@ -184,11 +185,17 @@ class _Run:
         if self._shape is not None:
             group = {"params": [self._shape.tensors["u"]], "lr": config.shape_rate, "base": config.shape_rate}
             self._shape_optimiser = torch.optim.Adam([group])
+        self._residual_optimiser = None
+        if self._residual is not None and config.residual_rate > 0.0:
+            rates = {"lr": config.residual_rate, "base": config.residual_rate}
+            groups = [{"params": [tensor], **rates} for tensor in self._residual.weights().values()]
+            self._residual_optimiser = torch.optim.Adam(groups)
         self._rest = identity.vertices
         self._scale_bounds = self._local_scale_bounds(identity.vertices)
         self._budget = math.inf if minutes is None else 60.0 * minutes
         self.iteration, self.seconds, self.whole = 0, 0.0, True
 
+    @torch.no_grad()
     def _color_gate(self) -> Tensor | None:
         """(N,) how squarely the best of some training frames shows each Gaussian; None where all are free."""
         if self._config.color_gate is None:
@@ -377,6 +384,7 @@ class _Run:
             self._start,
             gaussians=gaussians,
             vertex_offsets=offsets,
+            residual=None if self._residual is None else self._residual.copied(),
             info={**self._start.info, "refined": refined},
         )
 
@@ -404,6 +412,9 @@ class _Run:
         tensors = {f"attribute.{name}": value for name, value in self._attributes.tensors.items()}
         tensors |= {f"shape.{name}": value for name, value in (self._shape.tensors if self._shape else {}).items()}
         tensors |= {f"tuning.{name}": value for name, value in self._tuning.tensors.items()}
+        tensors |= {
+            f"residual.{name}": value for name, value in (self._residual.weights() if self._residual else {}).items()
+        }
         for prefix, optimiser, names in self._named_optimisers():
             tensors |= optimiser_tensors(prefix, optimiser, names)
         tensors["generator"] = self._generator.get_state()
@@ -415,6 +426,7 @@ class _Run:
         with torch.no_grad():
             own = {"attribute": self._attributes.tensors, "tuning": self._tuning.tensors}
             own["shape"] = self._shape.tensors if self._shape is not None else {}
+            own["residual"] = self._residual.weights() if self._residual is not None else {}
             for prefix, values in own.items():
                 for name, value in values.items():
                     value.copy_(tensors[f"{prefix}.{name}"])
@@ -431,5 +443,7 @@ class _Run:
             yield "joint", self._joint_optimiser, list(self._joint)
         if self._frame_optimiser is not None:
             yield "frames", self._frame_optimiser, list(self._tuning.tensors)
+        if self._residual is not None and self._residual_optimiser is not None:
+            yield "residual", self._residual_optimiser, list(self._residual.weights())
         if self._shape is not None and self._shape_optimiser is not None:
             yield "shape", self._shape_optimiser, list(self._shape.tensors)

@@ -317,7 +317,7 @@ class _Aligner:
         self._head, self._track, self._config, self._seen = avatar.head, track, config, seen
         self._gaussians = avatar.gaussians
         self._identity = avatar.head.identity(track.params.shape, avatar.vertex_offsets)
-        self._deformer = Deformer(avatar.head, avatar.layout, self._identity)
+        self._deformer = Deformer(avatar.head, avatar.layout, self._identity, avatar.residual)
         self._faces = avatar.head.faces.numpy().astype(np.int32)
         # The neck bends where the track has none, and what hangs below it is no head.
         self._of_head = ~avatar.head.part_faces(*({"neck"} & set(avatar.head.parts)))

@@ -104,7 +104,7 @@ def polish(
     config = config or PolishConfig()
     if config.iterations == 0:
         return avatar
-    deformer = Deformer(avatar.head, avatar.layout, avatar.identity())
+    deformer = Deformer(avatar.head, avatar.layout, avatar.identity(), avatar.residual)
     carriers = [deformer.frame(track.params[0], index) for index, track in enumerate(photos)]
     sources = [_photo(avatar.head, track, posed.vertices, config) for track, posed in zip(photos, carriers)]
     base = avatar.gaussians

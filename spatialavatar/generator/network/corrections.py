@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
-from spatialavatar.errors import InputError
-from spatialavatar.head.rotations import quat_multiply
 from spatialavatar.records import Gaussians, _Record
+from spatialavatar.residual import changed
 
 
 @dataclass(frozen=True)
@@ -23,6 +22,7 @@ class Corrections(_Record):
         scales: (..., N, 3) added to the logarithms of the scales.
         colors: (..., N, C) added to the colours; channels beyond the third have no counterpart in the base.
         opacities: (..., N) added to the logits of the opacities.
+        residual: what the expression changes after that, by attribute (``spatialavatar.residual``); empty for nothing.
     """
 
     positions: Tensor
@@ -30,38 +30,27 @@ class Corrections(_Record):
     scales: Tensor
     colors: Tensor
     opacities: Tensor
+    residual: Mapping[str, Tensor] = field(default_factory=dict)
 
     def __getitem__(self, index: int) -> Corrections:
         """One entry of a batch."""
-        return Corrections(**{name: value[index] for name, value in vars(self).items()})
+        own = {name: value[index] for name, value in vars(self).items() if name != "residual"}
+        return Corrections(**own, residual={name: value[index] for name, value in self.residual.items()})
 
 
 def apply_corrections(base: Gaussians, corrections: Corrections) -> Gaussians:
     """Add corrections (no batch axis) to the base; differentiable in both.
 
-    Every formula is one that gives its input back exactly where the correction is zero; the usual way through logarithm
-    and logit would not.
+    First what holds for all expressions, then the residual on top: the order in which an avatar has them, which keeps
+    the former as its Gaussians and evaluates the latter in every frame. Every formula is one that gives its input back
+    exactly where the correction is zero; the usual way through logarithm and logit would not.
 
     Raises:
         InputError: the Gaussians are not local, or not as many as the corrections.
     """
-    if base.space != "local":
-        raise InputError("Corrections are added to local Gaussians; convert them with to_local first.")
-    if corrections.positions.shape != base.means.shape:
-        raise InputError(
-            f"The corrections are {tuple(corrections.positions.shape)} and the Gaussians {tuple(base.means.shape)}; "
-            "take those of one layout, and one entry of a batch at a time."
-        )
-    turn = functional.normalize(functional.pad(corrections.rotations, (1, 0), value=1.0), dim=-1)
-    extra = corrections.colors.shape[-1] - base.colors.shape[-1]
-    colors = functional.pad(base.colors, (0, extra)) + corrections.colors
-    return base.replace(
-        means=base.means + corrections.positions,
-        quats=quat_multiply(base.quats, turn),
-        scales=base.scales * corrections.scales.exp(),
-        opacities=_shift_logit(base.opacities, corrections.opacities),
-        colors=torch.cat([colors[..., :3].clamp(0.0, 1.0), colors[..., 3:]], -1),
-    )
+    corrected = changed(base, vars(corrections))
+    corrected = corrected.replace(opacities=_shift_logit(base.opacities, corrections.opacities))
+    return changed(corrected, corrections.residual) if corrections.residual else corrected
 
 
 def _shift_logit(opacities: Tensor, shift: Tensor) -> Tensor:

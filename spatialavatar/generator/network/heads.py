@@ -8,10 +8,16 @@ from torch import Tensor, nn
 from spatialavatar.generator.network.corrections import Corrections
 from spatialavatar.head.rotations import axis_angle_to_matrix
 from spatialavatar.records import Camera, HeadParams
+from spatialavatar.residual import ATTRIBUTES, ExpressionResidual, by_attribute, expression_code, folded
+
+__all__ = ["AttributeHeads", "ResidualHead", "expression_code", "harmonic_encoding", "view_direction"]
 
 OCTAVES = 4
 VIEW_CHANNELS = 3 + 2 * 3 * OCTAVES
 """Length of :func:`harmonic_encoding`: 27."""
+
+FRONTAL = (0.0, 0.0, -1.0)
+""":func:`view_direction` of a head that faces the camera."""
 
 
 def view_direction(camera: Camera, params: HeadParams) -> Tensor:
@@ -28,11 +34,6 @@ def harmonic_encoding(directions: Tensor) -> Tensor:
     """(d, sin 2^k pi d, cos 2^k pi d), k = 0..3: directions (..., 3) to (..., 27)."""
     angles = [2.0**k * torch.pi * directions for k in range(OCTAVES)]
     return torch.cat([directions, *(a.sin() for a in angles), *(a.cos() for a in angles)], -1)
-
-
-def expression_code(params: HeadParams) -> Tensor:
-    """c_t (T, E + 12): expression, global rotation, jaw and eyes; 112 numbers for FLAME's 100 expressions (step 6)."""
-    return torch.cat([params.expression, params.rotation, params.jaw, params.eyes], -1)
 
 
 class AttributeHeads(nn.Module):
@@ -59,8 +60,15 @@ class AttributeHeads(nn.Module):
 
     def forward(self, features: Tensor, view: Tensor) -> Corrections:
         """UV features (B, N, C) and encoded directions (B, 27) to corrections (B, N, ...)."""
-        x = torch.cat([features, view[:, None].expand(-1, features.shape[1], -1)], -1)
-        values = {name: head(x) for name, head in self.heads.items()}
+        values = {}
+        for name, head in self.heads.items():
+            first, *rest = head  # type: ignore[misc]
+            own, of_view = first.weight.split([features.shape[-1], VIEW_CHANNELS], -1)
+            # The view is the same at every texel: its share of the first layer is computed once, not N times.
+            x = nn.functional.linear(features, own) + nn.functional.linear(view, of_view, first.bias)[:, None]
+            for layer in rest:
+                x = layer(x)
+            values[name] = x
         return Corrections(**{**values, "opacities": values["opacities"].squeeze(-1)})
 
 
@@ -70,8 +78,6 @@ class ResidualHead(nn.Module):
     Opacity is left out, because it would pump; shape is left out, because it acts through the mesh. FiLM starts as the
     identity and the output layers at zero, so that at first the residual is nothing.
     """
-
-    ATTRIBUTES = ("positions", "rotations", "scales", "colors")
 
     def __init__(self, features: int, condition: int, hidden: int, colors: int) -> None:
         """Start at zero.
@@ -83,7 +89,7 @@ class ResidualHead(nn.Module):
             colors: channels of the colour.
         """
         super().__init__()
-        count = len(self.ATTRIBUTES)
+        count = len(ATTRIBUTES)
         self.film = nn.Sequential(
             nn.Linear(condition, hidden), nn.SiLU(), _zero(nn.Linear(hidden, 2 * count * features))
         )
@@ -92,12 +98,28 @@ class ResidualHead(nn.Module):
 
     def forward(self, features: Tensor, condition: Tensor) -> dict[str, Tensor]:
         """UV features (B, N, C) and conditions (B, E + 12) to residuals (B, N, ...) by attribute."""
-        modulation = self.film(condition).unflatten(-1, (len(self.ATTRIBUTES), 2, 1, -1))
-        residual = {}
-        for index, (name, output) in enumerate(zip(self.ATTRIBUTES, self.outputs)):
-            scale, shift = modulation[:, index].unbind(1)
-            residual[name] = output(features * (1.0 + scale) + shift)
-        return residual
+        modulation = self.film(condition).unflatten(-1, (len(ATTRIBUTES), 2, -1))
+        weight, bias = folded(modulation, *self._outputs())
+        return by_attribute(torch.baddbmm(bias[:, None], features, weight.transpose(1, 2)))
+
+    @torch.no_grad()
+    def of_person(self, features: Tensor) -> ExpressionResidual:
+        """The residual of one person's features (N, C), of three colours, as an avatar keeps it: in half precision."""
+        first, _, second = self.film
+        weight, bias = self._outputs()
+        return ExpressionResidual(
+            features.half().float(),  # rounded here, so that a saved avatar is the same to the last bit
+            *(value.clone() for value in (first.weight, first.bias, second.weight, second.bias)),  # type: ignore
+            output_weight=weight[: 3 * len(ATTRIBUTES)].clone(),
+            output_bias=bias[: 3 * len(ATTRIBUTES)].clone(),
+        )
+
+    def _outputs(self) -> tuple[Tensor, Tensor]:
+        """Weights (9 + colours, C) and biases of the output layers, one below the other."""
+        return (
+            torch.cat([layer.weight for layer in self.outputs]),  # type: ignore[misc]
+            torch.cat([layer.bias for layer in self.outputs]),  # type: ignore[misc]
+        )
 
 
 def _zero(layer: nn.Linear) -> nn.Linear:

@@ -71,7 +71,7 @@ class NetworkOutput:
     """What one pass says.
 
     Attributes:
-        corrections: everything, to be added to the base.
+        corrections: everything, to be added to the base: ``view_part`` with ``residual`` on top.
         view_part: of it, what the five heads say; the view-invariance penalty acts on it.
         residual: of it, what the expression adds, by attribute (B, N, ...); empty without an expression.
     """
@@ -141,8 +141,7 @@ class CorrectionNetwork(nn.Module):
         """
         view_part = self.heads(features, view)
         residual = {} if expression is None else self.residual(features, expression)
-        changed = {name: getattr(view_part, name) + value for name, value in residual.items()}
-        return NetworkOutput(view_part.replace(**changed), view_part, residual)
+        return NetworkOutput(view_part.replace(residual=residual), view_part, residual)
 
     def forward(self, inputs: NetworkInputs, view: Tensor, expression: Tensor | None = None) -> NetworkOutput:
         """Features and corrections in one pass; see :meth:`features` and :meth:`decode`."""

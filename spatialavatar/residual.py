@@ -1,0 +1,158 @@
+"""What a person's expression adds to their Gaussians: the residual of method section 2, step 6, frame by frame.
+
+The network's residual head modulates a feature of every texel by the target's expression and pose (FiLM) and maps it
+to changes of position, rotation, scale and colour. Of one person only the features are their own; the rest is a small
+MLP. So an avatar keeps both and gets exactly what the network would say, for one product of (N, C) by (C, 12) a frame:
+a modulation followed by a linear layer is a linear layer.
+
+The changes are added to the finished local Gaussians of the person. Opacity is left out, because it would pump.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from spatialavatar.errors import InputError
+from spatialavatar.head.rotations import axis_angle_to_matrix, matrix_to_axis_angle, quat_multiply
+from spatialavatar.records import Gaussians, HeadParams, _Record
+
+ATTRIBUTES = ("positions", "rotations", "scales", "colors")
+
+
+def expression_code(params: HeadParams) -> Tensor:
+    """c_t (T, E + 12): expression, global rotation, jaw and eyes; 112 numbers for FLAME's 100 expressions.
+
+    The rotation is the skull's, so that it does not matter how torso and neck share a turn.
+    """
+    skull = axis_angle_to_matrix(params.rotation) @ axis_angle_to_matrix(params.neck)
+    return torch.cat([params.expression, matrix_to_axis_angle(skull), params.jaw, params.eyes], -1)
+
+
+def folded(modulation: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+    """FiLM and the linear layers behind it as one linear layer.
+
+    W (f (1 + s) + t) + b = (W (1 + s)) f + (W t + b).
+
+    Args:
+        modulation: (..., 4, 2, C) s and t of each attribute.
+        weight: (R, C) of the layers, one below the other: three rows each, and what is left is the colour's.
+        bias: (R,) likewise.
+
+    Returns:
+        Weights (..., R, C) and biases (..., R).
+    """
+    rows = torch.tensor([*(index for index in range(3) for _ in range(3)), *[3] * (len(weight) - 9)])
+    scale, shift = modulation[..., rows.to(weight.device), :, :].unbind(-2)
+    return weight * (1.0 + scale), bias + (weight * shift).sum(-1)
+
+
+def by_attribute(values: Tensor) -> dict[str, Tensor]:
+    """Rows (..., R) of the folded layer by attribute (..., 3), the colour's (..., R - 9)."""
+    return dict(zip(ATTRIBUTES, values.split([3, 3, 3, values.shape[-1] - 9], -1)))
+
+
+def changed(local: Gaussians, changes: Mapping[str, Tensor]) -> Gaussians:
+    """Local Gaussians with changes added to them; differentiable in both.
+
+    Every formula is one that gives its input back exactly where the change is zero.
+
+    Args:
+        local: N Gaussians.
+        changes: "positions" (N, 3) triangle units; "rotations" (N, 3) vector parts of quaternions of real part 1, in
+            the Gaussians' own axes; "scales" (N, 3) of the logarithms; "colors" (N, C), where the channels beyond the
+            Gaussians' own are new.
+
+    Raises:
+        InputError: the Gaussians are not local, or not as many as the changes.
+    """
+    if local.space != "local":
+        raise InputError("Corrections are added to local Gaussians; convert them with to_local first.")
+    if changes["positions"].shape != local.means.shape:
+        raise InputError(
+            f"The corrections are {tuple(changes['positions'].shape)} and the Gaussians {tuple(local.means.shape)}; "
+            "take those of one layout, and one entry of a batch at a time."
+        )
+    turn = functional.normalize(functional.pad(changes["rotations"], (1, 0), value=1.0), dim=-1)
+    extra = changes["colors"].shape[-1] - local.colors.shape[-1]
+    colors = (functional.pad(local.colors, (0, extra)) if extra else local.colors) + changes["colors"]
+    shown = colors[..., :3].clamp(0.0, 1.0)
+    return local.replace(
+        means=local.means + changes["positions"],
+        quats=quat_multiply(local.quats, turn),
+        scales=local.scales * changes["scales"].exp(),
+        colors=shown if colors.shape[-1] == 3 else torch.cat([shown, colors[..., 3:]], -1),
+    )
+
+
+@dataclass(frozen=True)
+class ExpressionResidual(_Record):
+    """The residual of one person.
+
+    Attributes:
+        features: (N, C) UV feature of each Gaussian's texel.
+        hidden_weight: (H, E + 12) of the MLP that reads :func:`expression_code`.
+        hidden_bias: (H,) of it.
+        film_weight: (8 C, H) of its second layer, to the modulation's (4, 2, C).
+        film_bias: (8 C,) of it.
+        output_weight: (12, C) of the four linear layers to position, rotation, scale and colour.
+        output_bias: (12,) of them.
+    """
+
+    features: Tensor
+    hidden_weight: Tensor
+    hidden_bias: Tensor
+    film_weight: Tensor
+    film_bias: Tensor
+    output_weight: Tensor
+    output_bias: Tensor
+
+    def at(self, local: Gaussians, code: Tensor) -> Gaussians:
+        """The N local Gaussians as they are under one :func:`expression_code` (1, E + 12); differentiable in all."""
+        return changed(local, by_attribute(self.changes(code)))
+
+    def changes(self, code: Tensor) -> Tensor:
+        """(N, 12) what one code (1, E + 12) adds: position, rotation, scale and colour, as ``changed`` reads them."""
+        hidden = functional.silu(functional.linear(code[0], self.hidden_weight, self.hidden_bias))
+        modulation = functional.linear(hidden, self.film_weight, self.film_bias).unflatten(-1, (len(ATTRIBUTES), 2, -1))
+        weight, bias = folded(modulation, self.output_weight, self.output_bias)
+        return torch.addmm(bias, self.features, weight.T)
+
+    def copied(self, learns: bool = False) -> ExpressionResidual:
+        """Detached copies of the tensors; with ``learns`` all but the features take gradients."""
+        copies = {name: value.detach().clone() for name, value in self.tensors().items()}
+        return ExpressionResidual(
+            **{name: value.requires_grad_(learns and name != "features") for name, value in copies.items()}
+        )
+
+    def weights(self) -> dict[str, Tensor]:
+        """All but the features, by name: the part that is not one person's own."""
+        return {name: value for name, value in self.tensors().items() if name != "features"}
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The tensors by name."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    @staticmethod
+    def shapes(tensors: Mapping[str, Tensor], count: int, expressions: int) -> dict[str, tuple[int, ...]]:
+        """The shapes by name that the tensors of N = ``count`` Gaussians on a head of E ``expressions`` must have.
+
+        The number of features and the MLP's width are read from ``tensors``, where they are there.
+        """
+        features, hidden = (
+            tensors[name].shape[-1] if name in tensors and tensors[name].ndim else 0
+            for name in ("features", "hidden_bias")
+        )
+        return {
+            "features": (count, features),
+            "hidden_weight": (hidden, expressions + 12),
+            "hidden_bias": (hidden,),
+            "film_weight": (8 * features, hidden),
+            "film_bias": (8 * features,),
+            "output_weight": (12, features),
+            "output_bias": (12,),
+        }
