@@ -5,21 +5,24 @@ from __future__ import annotations
 import base64
 import io
 import struct
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import cv2
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
 from spatialavatar.avatar import Avatar, default_head
-from spatialavatar.driving import portrait_view
+from spatialavatar.driving import DriveConfig, portrait_view, retarget
 from spatialavatar.export.html import save_html, web_binary
 from spatialavatar.head import build_layout
 from spatialavatar.head.arkit import ARKIT_INDEX
+from spatialavatar.motion import read_motion
 from spatialavatar.records import Camera, Gaussians, HeadParams
 
 from .chromium import needs_chromium, sync_api
@@ -151,3 +154,95 @@ def test_without_webgl_the_page_says_so(browser: Browser, exported: Path) -> Non
     page = opened(browser, exported, "HTMLCanvasElement.prototype.getContext = () => null")
     sync_api.expect(page.get_by_role("alert")).to_contain_text("WebGL 2")
     page.close()
+
+
+# -- what hands do to the page ----------------------------------------------------------------------------------------
+
+
+def shown(page: Page) -> np.ndarray:
+    """What the canvas shows (H, W, 3) once what is set now is drawn, in [0, 1]."""
+    url = page.evaluate(
+        "async () => { await spatialAvatar.render(); return document.getElementById('canvas').toDataURL(); }"
+    )
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(url.partition(",")[2]))).convert("RGB")) / 255.0
+
+
+@pytest.mark.parametrize(("label", "value"), [("Open mouth", "0.8"), ("Blink left", "1"), ("Head yaw", "30")])
+def test_a_slider_moves_the_avatar_and_reset_brings_it_back(page: Page, label: str, value: str) -> None:
+    page.get_by_role("button", name="Reset").click()
+    rest = shown(page)
+    page.get_by_label(label).fill(value)
+    assert np.abs(shown(page) - rest).max() > 0.2
+    page.get_by_role("button", name="Reset").click()
+    assert np.array_equal(shown(page), rest)
+    assert page.get_by_label(label).input_value() == "0"
+
+
+def test_dragging_turns_the_view_and_the_wheel_comes_closer(page: Page) -> None:
+    page.get_by_role("button", name="Reset").click()
+    box = page.locator("#canvas").bounding_box()
+    assert box is not None
+    page.mouse.move(box["x"] + 100, box["y"] + 100)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 160, box["y"] + 100, steps=3)
+    page.mouse.up()
+    page.mouse.wheel(0, -300)
+    page.wait_for_timeout(100)
+    orbit = page.evaluate("spatialAvatar.orbit")
+    assert orbit["yaw"] < -0.2
+    assert orbit["zoom"] > 1.2
+
+
+@pytest.fixture(scope="module")
+def moving(
+    browser: Browser, avatar: Avatar, examples: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Page]:
+    """A page that plays an example motion."""
+    motion = read_motion(examples / "motions" / "expressions.json", avatar.head)
+    page = opened(browser, save_html(avatar, tmp_path_factory.mktemp("motion") / "avatar.html", motion))
+    page.locator("#controls").wait_for()
+    yield page
+    page.close()
+
+
+def test_a_motion_plays_from_the_start_as_driving_has_it(moving: Page, avatar: Avatar, examples: Path) -> None:
+    motion = read_motion(examples / "motions" / "expressions.json", avatar.head)
+    params, _ = retarget(motion, avatar, DriveConfig())
+    assert moving.evaluate("spatialAvatar.info.motion") == {"frames": len(params), "fps": motion.fps}
+    frames = set()
+    for _ in range(8):
+        at, got = moving.evaluate("[spatialAvatar.frame, spatialAvatar.params()]")
+        frames.add(at)
+        for name in ("expression", "rotation", "translation", "neck", "jaw", "eyes"):
+            torch.testing.assert_close(torch.tensor(got[name]).float(), getattr(params, name)[at], atol=1e-5, rtol=0)
+        moving.wait_for_timeout(100)
+    assert len(frames) >= 3
+
+
+def test_play_stops_the_motion_and_starts_it_again(moving: Page) -> None:
+    play = moving.get_by_role("button", name="Play")
+    play.click()
+    assert moving.evaluate("spatialAvatar.frame") is None
+    play.click()
+    assert moving.evaluate("spatialAvatar.frame") is not None
+
+
+def test_a_recording_is_a_webm_of_what_moved(moving: Page, tmp_path: Path) -> None:
+    if moving.evaluate("spatialAvatar.frame") is None:
+        moving.get_by_role("button", name="Play").click()
+    moving.get_by_role("button", name="Record").click()
+    start, deadline = moving.evaluate("spatialAvatar.stats().frames"), time.monotonic() + 20
+    while moving.evaluate("spatialAvatar.stats().frames") < start + 6 and time.monotonic() < deadline:
+        moving.wait_for_timeout(50)
+    with moving.expect_download() as download:
+        moving.get_by_role("button", name="Stop and save").click()
+    path = tmp_path / download.value.suggested_filename
+    download.value.save_as(path)
+    assert path.suffix == ".webm"
+    capture, frames = cv2.VideoCapture(str(path)), []
+    while (read := capture.read())[0]:
+        frames.append(read[1].astype(np.float32))
+    assert len(frames) >= 3
+    assert frames[0].shape == (512, 512, 3)
+    assert frames[0].mean() > 30  # no black canvas
+    assert np.abs(frames[-1] - frames[0]).mean() > 0.5

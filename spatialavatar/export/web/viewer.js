@@ -70,7 +70,7 @@ function fail(sentence) {
 class Painter {
   constructor(canvas) {
     this.canvas = canvas;
-    const options = { antialias: false, depth: false, premultipliedAlpha: true, preserveDrawingBuffer: true };
+    const options = { alpha: false, antialias: false, depth: false, premultipliedAlpha: true, preserveDrawingBuffer: true };
     const gl = (this.gl = canvas.getContext("webgl2", options));
     if (!gl) throw new Error("This browser has WebGL 2 switched off, which draws the avatar; switch on graphics acceleration.");
     const program = gl.createProgram();
@@ -140,7 +140,7 @@ class Viewer {
     this.width = 512;
     this.height = Math.round(512 * info.camera.height / info.camera.width);
     this.times = {};
-    this.fps = 0;
+    this.fps = this.drawn = 0;
     this.frame = null; // of the motion, where it plays
     this.driven = null; // parameters by the camera, while it is on
     this.dirty = true;
@@ -232,10 +232,11 @@ class Viewer {
     this.painter.gl.readPixels(0, 0, 1, 1, this.painter.gl.RGBA, this.painter.gl.UNSIGNED_BYTE, new Uint8Array(4));
     this.times = { ...times, draw: performance.now() - start };
     this.splats = count;
+    this.drawn++;
   }
 
   stats() {
-    return { fps: this.fps, splats: this.splats, ...this.times };
+    return { fps: this.fps, frames: this.drawn, splats: this.splats, ...this.times };
   }
 
   /** Head parameters that stand above sliders and motion until null is given. */
