@@ -1,4 +1,8 @@
-"""Time and memory of stage 1's network on a CPU: one forward pass, and one whole training step.
+"""Time and memory of stage 1's network on a CPU.
+
+An avatar's share of it (features, heads and residual of one person), a frame with the residual and without, one forward
+pass as in training, and one whole training step. The first two are in CPU time on one thread, as ``generate`` and
+``drive`` run, since that is what other work on the machine changes least.
 
     python benchmarks/stage1_step.py small --sources 1 --repeats 5
     python benchmarks/stage1_step.py paper --sources 1
@@ -11,16 +15,21 @@ from __future__ import annotations
 
 import argparse
 import resource
+import statistics
 import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import torch
 
-from spatialavatar.avatar import default_head
+from spatialavatar.avatar import Avatar, default_head
+from spatialavatar.driving import portrait_view
 from spatialavatar.evaluation.lpips import Lpips
 from spatialavatar.generator.network import CorrectionNetwork, NetworkConfig, NetworkInputs, apply_corrections, encoders
 from spatialavatar.head import build_layout, to_world
 from spatialavatar.records import Camera, Gaussians
 from spatialavatar.render import render
+from spatialavatar.threads import one_torch_thread
 from spatialavatar.training import LossWeights, training_terms, weighted_sum
 from spatialavatar.training.losses import neighbour_pairs
 
@@ -32,6 +41,18 @@ def random_vit(name: str, revision: str | None = None):
 
     sizes = {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "intermediate_size": 3072}
     return AutoModel.from_config(DINOv3ViTConfig(**sizes, patch_size=16, num_register_tokens=4))
+
+
+def cpu_times(runs: Sequence[Callable[[], object]], repeats: int) -> list[list[float]]:
+    """Seconds of CPU time of each, taken in turn after one round that is not counted."""
+    times: list[list[float]] = [[] for _ in runs]
+    for turn in range(repeats + 1):
+        for run, taken in zip(runs, times):
+            start = time.process_time()
+            run()
+            if turn:
+                taken.append(time.process_time() - start)
+    return times
 
 
 def main() -> None:
@@ -82,6 +103,32 @@ def main() -> None:
     parameters = sum(p.numel() for p in network.parameters()) / 1e6
     channels = network.config.color_channels
     print(f"{args.config}: {parameters:.1f} M parameters, {count} Gaussians, {SIZE} px, {channels} colour channels")
+
+    def person() -> Avatar:
+        with torch.no_grad():
+            features = network.features(inputs)
+            local = apply_corrections(base, network.decode(features, view).corrections[0])
+        residual = network.residual.of_person(features[0])
+        local = local.replace(colors=local.colors[:, :3])
+        shape = torch.zeros(head.shape_count)
+        return Avatar(head, layout, shape, local, head.neutral(), Camera.frontal(SIZE), residual=residual)
+
+    with one_torch_thread():
+        (made,) = cpu_times([person], args.repeats)
+        print(
+            f"an avatar's share, K = {args.sources}: {min(made):.2f} s of CPU time at best, {max(made):.2f} s at worst"
+        )
+        avatar = person()
+        plain, identity = replace(avatar, residual=None), avatar.identity()
+        portrait, home = portrait_view(avatar)
+        params = head.neutral().replace(translation=home[None])
+
+        def frame(of: Avatar) -> Callable[[], object]:
+            return lambda: render(of.pose(params, identity), portrait)
+
+        with torch.inference_mode():
+            without, with_it = (1e3 * statistics.median(t) for t in cpu_times([frame(plain), frame(avatar)], 15))
+        print(f"a frame: {without:.0f} ms of CPU time without the residual, {with_it:.0f} ms with it, medians of 15")
     for name, run in (("forward", forward), ("training step", step)):
         walls = []
         for _ in range(args.repeats):

@@ -12,6 +12,7 @@ import torch
 from spatialavatar.errors import FormatError, InputError, MissingAssetError
 from spatialavatar.generator import BaseConfig, BaseResult, GeneratorConfig, SpatialAvatar, build_base
 from spatialavatar.generator.filling import fill_unseen
+from spatialavatar.generator.network import EncoderConfig, NetworkConfig
 from spatialavatar.generator.numerics import bilinear, graph_laplacian
 from spatialavatar.generator.pooling import apply_gain, exposure_gains, match_light, mean_pool
 from spatialavatar.generator.silhouette import fit_silhouette
@@ -296,8 +297,9 @@ def test_a_saved_model_loads_again_with_its_configuration(tmp_path):
 
 
 def test_an_encoder_that_this_release_does_not_have_is_refused():
-    with pytest.raises(FormatError, match="encoder"):
-        SpatialAvatar(GeneratorConfig(encoder="dinov9"), model().head)
+    network = NetworkConfig(encoder=EncoderConfig(kind="dinov9"))
+    with pytest.raises(FormatError, match="no encoder of the kind 'dinov9'"):
+        SpatialAvatar(GeneratorConfig(network=network), model().head)
 
 
 def test_an_empty_folder_is_no_model(tmp_path):

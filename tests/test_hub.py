@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from spatialavatar import cli, hub
 from spatialavatar.avatar import AVATAR_FILE, Avatar
 from spatialavatar.errors import FormatError, MissingAssetError, OutputError
 from spatialavatar.generator import GeneratorConfig, SpatialAvatar
+from spatialavatar.generator.network import NetworkConfig
 from spatialavatar.hub import weights
 from spatialavatar.hub.papers import PAPER_ID, fetch_model_of, paper_facts
 
@@ -84,6 +86,17 @@ def test_a_model_is_fetched_from_the_hub(fake: FakeHub, model_files: dict[str, b
     model = SpatialAvatar.from_pretrained(MODEL)
     assert model.config == CONFIG
     assert model.head.id == "ball"
+
+
+def test_a_models_network_is_pushed_and_fetched_with_it(fake: FakeHub) -> None:
+    network = replace(NetworkConfig.small(), unet_channels=(4, 8), image_size=64)
+    model = SpatialAvatar(GeneratorConfig(resolution=48, network=network), make_ball_head())
+    model.push_to_hub(MODEL, token=OWNER_TOKEN)
+    again = SpatialAvatar.from_pretrained(MODEL)
+    assert again.config == model.config
+    assert model.network is not None
+    assert again.network is not None
+    assert torch.equal(again.network.unet.stem.weight, model.network.unet.stem.weight.half().float())
 
 
 def test_an_avatar_is_fetched_without_the_files_that_loading_does_not_need(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from spatialavatar.generator.network.config import NetworkConfig
+
 
 @dataclass(frozen=True)
 class BaseConfig:
@@ -89,13 +91,18 @@ class GeneratorConfig:
     """What a saved generator is.
 
     Attributes:
-        encoder: the image encoder of the network that corrects the base; "none" is the base alone.
         resolution: U, texels per side of the UV layout.
         head: folder of the head model, relative to the configuration file.
         base: constants of the base.
+        network: sizes of the network that corrects the base; None is the base alone.
     """
 
-    encoder: str = "none"
     resolution: int = 256
     head: str = "head"
     base: BaseConfig = field(default_factory=BaseConfig)
+    network: NetworkConfig | None = None
+
+    @property
+    def encoder(self) -> str:
+        """What looks at the photos: the network's encoder by name or kind, or "none"."""
+        return "none" if self.network is None else self.network.encoder.name or self.network.encoder.kind

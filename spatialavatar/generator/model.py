@@ -15,18 +15,22 @@ from spatialavatar.avatar import Avatar
 from spatialavatar.errors import FormatError, InputError, MissingAssetError, OutputError
 from spatialavatar.generator.base import build_base
 from spatialavatar.generator.config import BaseConfig, GeneratorConfig
+from spatialavatar.generator.network import CorrectionNetwork, EncoderConfig, NetworkConfig, load_network, save_network
+from spatialavatar.generator.network.weights import NETWORK_FILE
 from spatialavatar.generator.sources import SourceView
 from spatialavatar.head import HeadModel, build_layout
 from spatialavatar.hub.cards import model_card
 from spatialavatar.hub.pretrained import CARD_FILE, CONFIG_FILE, Pretrained, write_text
-from spatialavatar.progress import Progress
+from spatialavatar.progress import Progress, part, silent
 from spatialavatar.records import Track
 
-_Config = TypeVar("_Config", BaseConfig, GeneratorConfig)
+_Config = TypeVar("_Config", BaseConfig, EncoderConfig, GeneratorConfig, NetworkConfig)
 MODEL_FORMAT = "spatialavatar.generator"
-MODEL_VERSION = 1
-ENCODERS = ("none",)
-"""Encoders this release can run; "none" leaves the base as it is."""
+MODEL_VERSION = 2
+"""Of models with a network; the base alone is of version 1, which earlier releases read too."""
+
+_BASE_SHARE = 0.85
+"""Of the time, where a network follows."""
 
 
 class SpatialAvatar(Pretrained):
@@ -39,28 +43,39 @@ class SpatialAvatar(Pretrained):
         config: what this model is.
         head: the head model.
         layout: the UV layout of the Gaussians.
+        network: what corrects the base; None for the base alone.
     """
 
-    def __init__(self, config: GeneratorConfig, head: HeadModel, folder: Path | None = None) -> None:
+    def __init__(
+        self,
+        config: GeneratorConfig,
+        head: HeadModel,
+        folder: Path | None = None,
+        network: CorrectionNetwork | None = None,
+    ) -> None:
         """Assemble a model.
 
         Args:
             config: its configuration.
             head: the head model.
             folder: where it was loaded from; :meth:`save_pretrained` copies what else lies there (networks, licences).
+            network: of the configuration's sizes, for this head model and layout; by default, where the configuration
+                has one, an untrained one, which corrects nothing.
 
         Raises:
-            FormatError: the configuration asks for an encoder that this release does not have.
+            FormatError: there is no encoder of the kind that the configuration names.
+            InputError: the network is not the one of the configuration.
+            MissingAssetError: the encoder's library or weights are missing.
         """
-        if config.encoder not in ENCODERS:
-            raise FormatError(
-                f"The model wants the encoder {config.encoder!r}, this release has {', '.join(ENCODERS)}; "
-                "update the package."
-            )
         self.config = config
         self.head = head
         self.layout = build_layout(head, config.resolution)
         self._folder = folder
+        if network is None and config.network is not None:
+            network = CorrectionNetwork(config.network, head, self.layout).eval()
+        if network is not None and network.config != config.network:
+            raise InputError("The network is not of the configuration's sizes; put its own config into it as network.")
+        self.network = network
 
     def generate(
         self, photos: Sequence[Track] | Sequence[np.ndarray] | Track | np.ndarray, progress: Progress | None = None
@@ -84,16 +99,24 @@ class SpatialAvatar(Pretrained):
             from spatialavatar.tracking import track_photos
 
             tracks = track_photos(images, self.head)
-        result = build_base(self.head, self.layout, tracks, self.config.base, progress)
+        report = progress or silent
+        share = 1.0 if self.network is None else _BASE_SHARE
+        result = build_base(self.head, self.layout, tracks, self.config.base, part(report, 0.0, share))
+        gaussians, residual = result.gaussians, None
+        if self.network is not None:
+            report(share, "Correcting it with the network")
+            gaussians, residual = self.network.person(result)
+            report(1.0, "Done")
         reference = min(result.sources, key=_restlessness)
         return Avatar(
             head=self.head,
             layout=self.layout,
             shape=reference.params.shape,
-            gaussians=result.gaussians,
+            gaussians=gaussians,
             reference=reference.params,
             camera=reference.camera,
             vertex_offsets=result.vertex_offsets,
+            residual=residual,
             info={
                 "photos": len(result.sources),
                 "encoder": self.config.encoder,
@@ -110,25 +133,32 @@ class SpatialAvatar(Pretrained):
         if self._folder is None:
             self.head.save(folder / self.config.head)
         elif self._folder.resolve() != folder.resolve():
-            others = shutil.ignore_patterns(CONFIG_FILE, CARD_FILE, ".*")
+            others = shutil.ignore_patterns(CONFIG_FILE, CARD_FILE, NETWORK_FILE, ".*")
             try:
                 shutil.copytree(self._folder, folder, dirs_exist_ok=True, ignore=others)
             except OSError as error:
                 raise OutputError(
                     f"The model cannot be written to {folder} ({error}); choose another place."
                 ) from error
-        config = {"format": MODEL_FORMAT, "version": MODEL_VERSION, **dataclasses.asdict(self.config)}
-        write_text(folder / CONFIG_FILE, json.dumps(config, indent=2) + "\n")
+        if self.network is not None:
+            save_network(self.network, folder / NETWORK_FILE, self.head, self.layout)
+        write_text(folder / CONFIG_FILE, json.dumps(_as_json(self.config), indent=2) + "\n")
 
     @classmethod
     def _read_folder(cls, folder: Path, head: HeadModel | None) -> SpatialAvatar:
         config = read_config(folder / CONFIG_FILE)
-        unread = sorted(path.name for path in folder.glob("*.safetensors"))
-        if unread and config.encoder == "none":
+        read = {NETWORK_FILE} if config.network is not None else set()
+        unread = sorted({path.name for path in folder.glob("*.safetensors")} - read)
+        if unread:
             raise FormatError(
                 f"The model in {folder} has weights that it does not use: {', '.join(unread)}; remove them."
             )
-        return cls(config, head or HeadModel.load(folder / config.head), folder)
+        head = head or HeadModel.load(folder / config.head)
+        network = None
+        if config.network is not None:
+            layout = build_layout(head, config.resolution)
+            network = load_network(folder / NETWORK_FILE, config.network, head, layout)
+        return cls(config, head, folder, network)
 
 
 def read_config(path: Path) -> GeneratorConfig:
@@ -147,12 +177,30 @@ def read_config(path: Path) -> GeneratorConfig:
         raise FormatError(f"{path} is no configuration of a model or is damaged; fetch it again.") from error
     if kind != MODEL_FORMAT:
         raise FormatError(f"{path} is not the configuration of a SpatialAvatar model; give the folder of one.")
-    if version != MODEL_VERSION:
+    if version not in (1, MODEL_VERSION):
         raise FormatError(
-            f"{path} is of version {version}, this release reads version {MODEL_VERSION}; update the package."
+            f"{path} is of version {version}, this release reads versions up to {MODEL_VERSION}; update the package."
         )
+    network = None
+    if version == 1:
+        if raw.pop("encoder", None) != "none":
+            raise FormatError(f"{path} is of version 1 and has an encoder, which that had not; fetch it again.")
+    else:
+        values = raw.pop("network", None)
+        encoder = values.pop("encoder", None) if isinstance(values, dict) else None
+        encoder = _strictly(EncoderConfig, encoder, f"network's encoder of {path}")
+        network = _strictly(NetworkConfig, {**(values or {}), "encoder": encoder}, f"network of {path}")
     base = _strictly(BaseConfig, raw.pop("base", None), f"base of {path}")
-    return _strictly(GeneratorConfig, {**raw, "base": base}, str(path))
+    return _strictly(GeneratorConfig, {**raw, "base": base, "network": network}, str(path))
+
+
+def _as_json(config: GeneratorConfig) -> dict[str, Any]:
+    """What :func:`read_config` reads."""
+    values = dataclasses.asdict(config)
+    if config.network is None:
+        del values["network"]
+        return {"format": MODEL_FORMAT, "version": 1, "encoder": "none", **values}
+    return {"format": MODEL_FORMAT, "version": MODEL_VERSION, **values}
 
 
 def _strictly(kind: type[_Config], values: Any, where: str) -> _Config:

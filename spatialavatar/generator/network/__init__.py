@@ -6,6 +6,7 @@ Its last layers start at zero, so that an untrained network leaves the base exac
 from spatialavatar.generator.network.config import EncoderConfig, NetworkConfig
 from spatialavatar.generator.network.corrections import Corrections, apply_corrections
 from spatialavatar.generator.network.model import CorrectionNetwork, NetworkInputs, NetworkOutput, network_inputs
+from spatialavatar.generator.network.weights import load_network, save_network
 
 __all__ = [
     "CorrectionNetwork",
@@ -15,5 +16,7 @@ __all__ = [
     "NetworkInputs",
     "NetworkOutput",
     "apply_corrections",
+    "load_network",
     "network_inputs",
+    "save_network",
 ]

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from spatialavatar.errors import InputError
+
+_MOST = 8192  # channels or pixels a side: what a configuration may ask this process to make room for
 
 
 @dataclass(frozen=True)
@@ -24,6 +29,9 @@ class EncoderConfig:
     frozen: bool = False
     widths: tuple[int, int, int, int] = (48, 96, 192, 320)
     depths: tuple[int, int, int, int] = (2, 2, 4, 2)
+
+    def __post_init__(self) -> None:
+        _check_sizes(self, {"widths": 4, "depths": 4})
 
 
 @dataclass(frozen=True)
@@ -51,6 +59,11 @@ class NetworkConfig:
     hidden_channels: int = 64
     color_channels: int = 3
 
+    def __post_init__(self) -> None:
+        _check_sizes(self, {})
+        if self.color_channels < 3:
+            raise InputError(f"The network has {self.color_channels} colour channels; give at least 3.")
+
     @classmethod
     def small(cls) -> NetworkConfig:
         """With an encoder of our own shape; at most 20 million parameters, so that half precision takes 40 MB."""
@@ -67,3 +80,22 @@ class NetworkConfig:
             hidden_channels=128,
             color_channels=32,
         )
+
+
+def _check_sizes(config: Any, lengths: dict[str, int]) -> None:
+    """Refuse sizes that are no whole numbers in range, and lists of another length than ``lengths`` has by name.
+
+    Raises:
+        InputError: there is such a size.
+    """
+    for entry in fields(config):
+        value = getattr(config, entry.name)
+        if not isinstance(entry.default, (int, tuple)) or isinstance(entry.default, bool):
+            continue
+        alone = not isinstance(entry.default, tuple)
+        sizes = (value,) if alone else value
+        length = 1 if alone else lengths.get(entry.name)
+        whole = isinstance(sizes, tuple) and all(type(size) is int and 1 <= size <= _MOST for size in sizes)
+        if not whole or not sizes or (length is not None and len(sizes) != length):
+            wanted = "a whole number" if alone else f"{length or 'some'} whole numbers"
+            raise InputError(f"The network's {entry.name} is {value!r}; give {wanted} from 1 to {_MOST}.")

@@ -4,22 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from spatialavatar.errors import InputError
-from spatialavatar.generator.base import BaseResult
 from spatialavatar.generator.network.config import NetworkConfig
-from spatialavatar.generator.network.corrections import Corrections
+from spatialavatar.generator.network.corrections import Corrections, apply_corrections
 from spatialavatar.generator.network.dense import DenseHead
 from spatialavatar.generator.network.encoders import build_encoder
-from spatialavatar.generator.network.heads import AttributeHeads, ResidualHead
+from spatialavatar.generator.network.heads import FRONTAL, AttributeHeads, ResidualHead, harmonic_encoding
 from spatialavatar.generator.network.style_unet import StyleUNet
 from spatialavatar.generator.network.unwrapping import pool_seen, pool_sources, sample_at
 from spatialavatar.head import HeadModel, UVLayout
-from spatialavatar.records import _Record
+from spatialavatar.records import Gaussians, _Record
+from spatialavatar.residual import ExpressionResidual
+
+if TYPE_CHECKING:  # the base's constants are stored with the network's, so that importing it here would be a circle
+    from spatialavatar.generator.base import BaseResult
 
 _KNOWN = 7
 """Channels that the base gives for each texel."""
@@ -119,6 +123,19 @@ class CorrectionNetwork(nn.Module):
         self.heads = AttributeHeads(config.uv_channels, config.hidden_channels, config.color_channels)
         condition = head.expression_count + 12
         self.residual = ResidualHead(config.uv_channels, condition, config.hidden_channels, config.color_channels)
+
+    @torch.no_grad()
+    def person(self, base: BaseResult) -> tuple[Gaussians, ExpressionResidual]:
+        """What an avatar is made of: the corrected base, and what expressions add to it.
+
+        An avatar's Gaussians do not change with the view, so the five heads are asked for a head that faces the camera.
+        Of the colour's channels three are kept: they are the colour at test time (method section 2, step 5).
+        """
+        features = self.features(network_inputs(base, self.config.image_size))
+        said = self.decode(features, harmonic_encoding(features.new_tensor([FRONTAL]))).corrections[0]
+        gaussians = apply_corrections(base.gaussians, said.replace(colors=said.colors[:, :3]))
+        gaussians.check()
+        return gaussians, self.residual.of_person(features[0])
 
     def features(self, inputs: NetworkInputs) -> Tensor:
         """The UV feature (B, N, C) of people; it depends neither on the target's view nor on its expression."""
