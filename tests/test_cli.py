@@ -433,11 +433,11 @@ def test_the_example_of_every_command_is_a_line_that_parses() -> None:
             assert {"json", "quiet", "debug"} <= vars(options).keys()
 
 
-@pytest.mark.parametrize("form", ["ply", "splat", "spz", "glb"])
+@pytest.mark.parametrize("form", ["ply", "splat", "spz", "glb", "lam-zip"])
 def test_export_writes_the_form_beside_the_others(avatar_file: Path, tmp_path: Path, form: str) -> None:
-    output = tmp_path / f"out.{form}"
+    output = tmp_path / f"out.{form.removeprefix('lam-')}"
     assert cli.main(["export", str(avatar_file), "--format", form, "-o", str(output), "-q"]) == 0
-    begins = {"ply": b"ply\n", "splat": b"", "spz": b"\x1f\x8b", "glb": b"glTF"}[form]
+    begins = {"ply": b"ply\n", "splat": b"", "spz": b"\x1f\x8b", "glb": b"glTF", "lam-zip": b"PK"}[form]
     assert output.read_bytes().startswith(begins)
     assert output.stat().st_size > 1000
 

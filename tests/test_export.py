@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
 import struct
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ import torch
 
 from spatialavatar.avatar import Avatar, default_head
 from spatialavatar.errors import InputError
-from spatialavatar.export import held_pose, save_glb, save_ply, save_splat, save_spz
+from spatialavatar.export import held_pose, save_glb, save_lam_zip, save_ply, save_splat, save_spz
 from spatialavatar.export.glb import lifted_texture
 from spatialavatar.export.splat import splat_rows
 from spatialavatar.head import build_layout
@@ -115,9 +117,8 @@ def test_more_than_three_channels_fit_no_file(save: Callable[..., Path], tmp_pat
     assert not (tmp_path / "a").exists()
 
 
-def read_glb(path: Path) -> tuple[dict[str, Any], Callable[[int], np.ndarray]]:
+def read_glb(data: bytes) -> tuple[dict[str, Any], Callable[[int], np.ndarray]]:
     """The description in a GLB and a reader of its accessors."""
-    data = path.read_bytes()
     magic, version, length, size, kind = struct.unpack("<4sII I4s", data[:20])
     assert (magic, version, length, kind) == (b"glTF", 2, len(data), b"JSON")
     described = json.loads(data[20 : 20 + size])
@@ -128,8 +129,8 @@ def read_glb(path: Path) -> tuple[dict[str, Any], Callable[[int], np.ndarray]]:
     def array(index: int) -> np.ndarray:
         accessor = described["accessors"][index]
         view = described["bufferViews"][accessor["bufferView"]]
-        width = {"SCALAR": 1, "VEC2": 2, "VEC3": 3}[accessor["type"]]
-        dtype = {5126: "<f4", 5125: "<u4"}[accessor["componentType"]]
+        width = {"SCALAR": 1, "VEC2": 2, "VEC3": 3, "VEC4": 4, "MAT4": 16}[accessor["type"]]
+        dtype = {5126: "<f4", 5125: "<u4", 5121: "u1"}[accessor["componentType"]]
         return np.frombuffer(binary, dtype, accessor["count"] * width, view["byteOffset"]).reshape(-1, width)
 
     return described, array
@@ -162,7 +163,7 @@ def person() -> Avatar:
 def test_the_glbs_morphs_are_the_heads_arkit_units_within_a_tenth_of_a_millimetre(
     person: Avatar, tmp_path: Path
 ) -> None:
-    described, array = read_glb(save_glb(person, tmp_path / "a.glb"))
+    described, array = read_glb(save_glb(person, tmp_path / "a.glb").read_bytes())
     mesh = described["meshes"][0]
     primitive = mesh["primitives"][0]
     assert mesh["extras"]["targetNames"] == list(ARKIT_52)
@@ -206,3 +207,93 @@ def test_trimesh_reads_the_glb(person: Avatar, tmp_path: Path) -> None:
     assert 0.25 < high[1] - low[1] < 0.4  # metres, y up
     assert mesh.visual.uv.shape == (len(mesh.vertices), 2)
     assert mesh.visual.material.baseColorTexture.size == (64, 64)
+
+
+@pytest.fixture(scope="module")
+def lam_zip(person: Avatar, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """The files of a LAM archive by name, its folder's own entry among them."""
+    with zipfile.ZipFile(save_lam_zip(person, tmp_path_factory.mktemp("lam") / "ada.zip")) as archive:
+        assert archive.testzip() is None
+        return {name: archive.read(name) for name in archive.namelist()}
+
+
+def lam_centres(files: dict[str, bytes], weights: dict[str, float]) -> np.ndarray:
+    """What LAM's renderer adds up for each Gaussian: vertex, offset and weighted morph targets."""
+    plyfile = pytest.importorskip("plyfile", reason="needs the extra 'dev'")
+    described, array = read_glb(files["ada/skin.glb"])
+    mesh = described["meshes"][0]
+    rows = plyfile.PlyData.read(io.BytesIO(files["ada/offset.ply"]))["vertex"]
+    centres = array(mesh["primitives"][0]["attributes"]["POSITION"]) + np.stack([rows[axis] for axis in "xyz"], 1)
+    for name, target in zip(mesh["extras"]["targetNames"], mesh["primitives"][0]["targets"]):
+        centres = centres + weights.get(name, 0.0) * array(target["POSITION"])
+    return centres
+
+
+def test_a_lam_archive_is_one_folder_of_four_files(lam_zip: dict[str, bytes]) -> None:
+    parts = ["skin.glb", "offset.ply", "animation.glb", "vertex_order.json"]
+    assert set(lam_zip) == {"ada/", *(f"ada/{part}" for part in parts)}
+
+
+@pytest.mark.parametrize("unit", [None, "jawOpen", "mouthSmileLeft", "eyeLookInLeft"])
+def test_lams_sum_of_vertex_offset_and_morph_is_where_the_gaussian_is(
+    person: Avatar, lam_zip: dict[str, bytes], unit: str | None
+) -> None:
+    weights = {unit: 1.0} if unit else {}
+    expression, jaw, eyes = person.head.from_arkit(torch.tensor([[weights.get(name, 0.0) for name in ARKIT_52]]))
+    wanted = person.pose(person.head.neutral().replace(expression=expression, jaw=jaw, eyes=eyes)).means.numpy()
+    apart = lam_centres(lam_zip, weights) - wanted
+    assert np.ptp(apart, axis=0).max() < 5e-6  # one shift for all
+    rest = person.identity().vertices[person.head.part_vertices("face", "scalp", "ears")].numpy()
+    assert np.abs((rest.min(0) + rest.max(0)) / 2 + apart.mean(0, np.float64) - [0.0, 1.62, 0.0]).max() < 1e-5
+
+
+def test_a_lam_skin_names_what_the_renderer_asks_for(lam_zip: dict[str, bytes], person: Avatar) -> None:
+    described, array = read_glb(lam_zip["ada/skin.glb"])
+    (mesh,), (skin,) = described["meshes"], described["skins"]
+    attributes = mesh["primitives"][0]["attributes"]
+    assert mesh["extras"]["targetNames"] == list(ARKIT_52)
+    assert "animations" not in described  # the renderer takes a file with clips for one without a mesh
+    assert [described["nodes"][joint]["name"] for joint in skin["joints"]] == ["hip", "head"]
+    assert (array(attributes["JOINTS_0"]) == [1, 0, 0, 0]).all()
+    assert len(array(attributes["POSITION"])) == len(person.gaussians)
+    inverse = array(skin["inverseBindMatrices"]).reshape(2, 4, 4)[1].T
+    joint = np.append(described["nodes"][1]["translation"], 1.0)
+    assert np.abs(inverse @ joint - [0, 0, 0, 1]).max() < 1e-6
+
+
+def test_a_lam_animation_has_a_clip_of_the_head_for_every_state(lam_zip: dict[str, bytes]) -> None:
+    described, array = read_glb(lam_zip["ada/animation.glb"])
+    assert len(described["animations"]) == 12
+    for clip in described["animations"]:
+        (channel,) = clip["channels"]
+        assert described["nodes"][channel["target"]["node"]]["name"] == "head"
+        assert array(clip["samplers"][0]["input"])[-1, 0] > 1.0
+
+
+def test_lam_colours_are_plain_and_its_vertices_run_from_the_back_to_the_front(
+    person: Avatar, lam_zip: dict[str, bytes]
+) -> None:
+    plyfile = pytest.importorskip("plyfile", reason="needs the extra 'dev'")
+    rows = plyfile.PlyData.read(io.BytesIO(lam_zip["ada/offset.ply"]))["vertex"]
+    colors = np.stack([rows[f"f_dc_{i}"] for i in range(3)], 1)
+    assert np.abs(colors - person.gaussians.colors.numpy()).max() < 1e-6
+    order = json.loads(lam_zip["ada/vertex_order.json"])
+    assert sorted(order) == list(range(len(person.gaussians)))
+    described, array = read_glb(lam_zip["ada/skin.glb"])
+    depth = array(described["meshes"][0]["primitives"][0]["attributes"]["POSITION"])[order, 2]
+    assert (np.diff(depth) >= 0).all()
+    assert depth[-1] - depth[0] > 0.1
+
+
+def test_trimesh_reads_a_lam_skin_whose_triangles_look_outwards(lam_zip: dict[str, bytes], person: Avatar) -> None:
+    trimesh = pytest.importorskip("trimesh", reason="needs the extra 'dev'")
+    scene = trimesh.load(io.BytesIO(lam_zip["ada/skin.glb"]), file_type="glb", process=False)
+    (mesh,) = scene.geometry.values()
+    assert len(mesh.vertices) == len(person.gaussians)
+    outwards = (mesh.triangles_center - [0.0, 1.62, 0.0]) * mesh.face_normals
+    assert (outwards.sum(1) > 0).mean() > 0.8
+
+
+def test_a_lam_archive_must_be_called_zip(person: Avatar, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"call me\.bin me\.zip"):
+        save_lam_zip(person, tmp_path / "me.bin")

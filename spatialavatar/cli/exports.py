@@ -11,7 +11,7 @@ from spatialavatar.errors import InputError
 from spatialavatar.progress import Progress
 
 _SPLATS = ("ply", "splat", "spz")
-_FORMATS = ("html", *_SPLATS, "glb")
+_FORMATS = ("html", *_SPLATS, "glb", "lam-zip")
 
 
 def declare(commands: Commands) -> None:
@@ -43,10 +43,10 @@ def _export(options: argparse.Namespace, progress: Progress) -> Outcome:
 
     from spatialavatar.avatar import Avatar
     from spatialavatar.driving import motion_track
-    from spatialavatar.export import held_pose, save_glb, save_html, save_ply, save_splat, save_spz
+    from spatialavatar.export import held_pose, save_glb, save_html, save_lam_zip, save_ply, save_splat, save_spz
     from spatialavatar.media import check_writable
 
-    output = options.output or Path(f"{options.avatar.stem}.{options.format}")
+    output = options.output or Path(f"{options.avatar.stem}.{options.format.removeprefix('lam-')}")
     check_writable(output)
     avatar = Avatar.from_pretrained(options.avatar)
     if options.format == "html":
@@ -54,6 +54,8 @@ def _export(options: argparse.Namespace, progress: Progress) -> Outcome:
         save_html(avatar, output, motion, options.mediapipe)
     elif options.format == "glb":
         save_glb(avatar, output)
+    elif options.format == "lam-zip":
+        save_lam_zip(avatar, output)
     else:
         params = held_pose(avatar, units, options.yaw or 0.0, options.pitch or 0.0, options.roll or 0.0)
         if options.format == "ply":

@@ -11,6 +11,7 @@ from torch import Tensor
 from spatialavatar.avatar import Avatar, skull_box
 from spatialavatar.driving import DriveConfig, retarget
 from spatialavatar.errors import InputError
+from spatialavatar.head.arkit import ARKIT_52
 from spatialavatar.head.rotations import matrix_to_quat, quat_multiply
 from spatialavatar.motion import Motion
 from spatialavatar.records import Gaussians, HeadParams
@@ -37,6 +38,13 @@ def held_pose(
     track = Motion.held(units, yaw, pitch, roll).to_track(avatar.head)
     params = retarget(track, avatar, DriveConfig(smoothing=0.0))[0][0]
     return params.replace(translation=torch.zeros_like(params.translation))
+
+
+def units_alone(avatar: Avatar) -> HeadParams:
+    """52 frames: each ARKit unit at weight 1, the others at 0, the head straight ahead."""
+    count = len(ARKIT_52)
+    expression, jaw, eyes = avatar.head.from_arkit(torch.eye(count))
+    return avatar.head.neutral(count).replace(expression=expression, jaw=jaw, eyes=eyes)
 
 
 def exported_gaussians(

@@ -9,10 +9,7 @@ light is in the colours.
 from __future__ import annotations
 
 import io
-import json
-import struct
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -21,13 +18,11 @@ from scipy.ndimage import distance_transform_edt
 
 from spatialavatar.avatar import Avatar, skull_box
 from spatialavatar.errors import InputError
+from spatialavatar.export.frames import units_alone
+from spatialavatar.export.gltf import INDICES, VERTICES, Glb
 from spatialavatar.files import atomic_output
 from spatialavatar.head.arkit import ARKIT_52
-from spatialavatar.provenance import SOFTWARE, safetensors_metadata
 
-_MAGIC, _VERSION = b"glTF", 2
-_FLOAT, _UNSIGNED = 5126, 5125
-_VERTICES, _INDICES = 34962, 34963
 _UNSEEN = 0.1  # below this opacity a Gaussian's colour was hardly learnt
 
 
@@ -74,75 +69,47 @@ def _corners(avatar: Avatar) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 def _shapes(avatar: Avatar) -> tuple[np.ndarray, np.ndarray]:
     """The resting vertices (V, 3) about the skull's middle, and what each unit at weight 1 adds (52, V, 3), metres."""
-    head, count = avatar.head, len(ARKIT_52)
-    expression, jaw, eyes = head.from_arkit(torch.eye(count))
-    params = head.neutral(count).replace(expression=expression, jaw=jaw, eyes=eyes)
-    identity = avatar.identity()
+    head, identity = avatar.head, avatar.identity()
     rest = head.pose(identity, head.neutral())[0]
-    morphs = head.pose(identity, params) - rest
+    morphs = head.pose(identity, units_alone(avatar)) - rest
     low, high = skull_box(avatar)
     return (rest - 0.5 * (low + high)).numpy().astype("<f4"), morphs.numpy().astype("<f4")
 
 
 def _packed(points: np.ndarray, uv: np.ndarray, faces: np.ndarray, morphs: np.ndarray, texture: bytes) -> bytes:
-    """The file's bytes: header, JSON chunk, binary chunk."""
-    binary = bytearray()
-    views: list[dict[str, int]] = []
-    accessors: list[dict[str, Any]] = []
-
-    def view(data: bytes, **more: int) -> int:
-        views.append({"buffer": 0, "byteOffset": len(binary), "byteLength": len(data), **more})
-        binary.extend(data + b"\0" * (-len(data) % 4))
-        return len(views) - 1
-
-    def accessor(array: np.ndarray, component: int, kind: str, target: int) -> int:
-        entry = {"bufferView": view(array.tobytes(), target=target), "componentType": component, "type": kind}
-        entry["count"] = array.size if kind == "SCALAR" else len(array)
-        if kind == "VEC3":  # the format wants the box of everything called POSITION
-            entry |= {"min": array.min(0).tolist(), "max": array.max(0).tolist()}
-        accessors.append(entry)
-        return len(accessors) - 1
-
+    """The file's bytes."""
+    glb = Glb()
     primitive = {
         "attributes": {
-            "POSITION": accessor(points, _FLOAT, "VEC3", _VERTICES),
-            "TEXCOORD_0": accessor(uv, _FLOAT, "VEC2", _VERTICES),
+            "POSITION": glb.accessor(points, VERTICES, box=True),
+            "TEXCOORD_0": glb.accessor(uv, VERTICES),
         },
-        "indices": accessor(faces, _UNSIGNED, "SCALAR", _INDICES),
+        "indices": glb.accessor(faces.reshape(-1), INDICES),
         "material": 0,
-        "targets": [{"POSITION": accessor(morph, _FLOAT, "VEC3", _VERTICES)} for morph in morphs],
+        "targets": glb.morphs(morphs),
     }
-    image = {"bufferView": view(texture), "mimeType": "image/png"}
     weights = [0.0] * len(morphs)
-    described = {
-        "asset": {"version": "2.0", "generator": SOFTWARE, "extras": safetensors_metadata()},
-        "extensionsUsed": ["KHR_materials_unlit"],
-        "scene": 0,
-        "scenes": [{"nodes": [0]}],
-        "nodes": [{"mesh": 0, "name": "head"}],
-        "meshes": [
-            {"name": "head", "primitives": [primitive], "weights": weights, "extras": {"targetNames": list(ARKIT_52)}}
-        ],
-        "materials": [
-            {
-                "pbrMetallicRoughness": {
-                    "baseColorTexture": {"index": 0},
-                    "metallicFactor": 0.0,
-                    "roughnessFactor": 1.0,
-                },
-                "extensions": {"KHR_materials_unlit": {}},
-                "doubleSided": True,
-            }
-        ],
-        "textures": [{"source": 0, "sampler": 0}],
-        "samplers": [{"magFilter": 9729, "minFilter": 9729, "wrapS": 33071, "wrapT": 33071}],  # linear, clamped
-        "images": [image],
-        "buffers": [{"byteLength": len(binary)}],
-        "bufferViews": views,
-        "accessors": accessors,
+    material = {
+        "pbrMetallicRoughness": {"baseColorTexture": {"index": 0}, "metallicFactor": 0.0, "roughnessFactor": 1.0},
+        "extensions": {"KHR_materials_unlit": {}},
+        "doubleSided": True,
     }
-    text = json.dumps(described, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 4)
-    length = 12 + 8 + len(text) + 8 + len(binary)
-    chunks = struct.pack("<I4s", len(text), b"JSON") + text + struct.pack("<I4s", len(binary), b"BIN\0") + binary
-    return struct.pack("<4sII", _MAGIC, _VERSION, length) + chunks
+    return glb.packed(
+        {
+            "extensionsUsed": ["KHR_materials_unlit"],
+            "scenes": [{"nodes": [0]}],
+            "nodes": [{"mesh": 0, "name": "head"}],
+            "meshes": [
+                {
+                    "name": "head",
+                    "primitives": [primitive],
+                    "weights": weights,
+                    "extras": {"targetNames": list(ARKIT_52)},
+                }
+            ],
+            "materials": [material],
+            "textures": [{"source": 0, "sampler": 0}],
+            "samplers": [{"magFilter": 9729, "minFilter": 9729, "wrapS": 33071, "wrapT": 33071}],  # linear, clamped
+            "images": [{"bufferView": glb.view(texture), "mimeType": "image/png"}],
+        }
+    )

@@ -19,7 +19,7 @@ from spatialavatar.errors import InputError
 from spatialavatar.export.frames import SH_CONSTANT, Y_DOWN, exported_gaussians
 from spatialavatar.files import atomic_output
 from spatialavatar.provenance import ply_comments
-from spatialavatar.records import HeadParams
+from spatialavatar.records import Gaussians, HeadParams
 
 SH_DEGREES = (0, 3)
 
@@ -65,14 +65,18 @@ def save_ply(
         OutputError: the file cannot be written.
     """
     rows = ply_rows(avatar, params, for_viewer=for_viewer, sh_degree=sh_degree)
+    path = Path(path)
+    with atomic_output(path) as temporary:
+        temporary.write_bytes(ply_bytes(rows, ply_properties(sh_degree)))
+    return path
+
+
+def ply_bytes(rows: np.ndarray, properties: tuple[str, ...]) -> bytes:
+    """A PLY's bytes: its header, which says that the file is synthetic, and rows (N, columns) of ``<f4``."""
     header = ["ply", "format binary_little_endian 1.0", *(f"comment {line}" for line in ply_comments())]
     header += [f"element vertex {len(rows)}"]
-    header += [f"property float {name}" for name in ply_properties(sh_degree)]
-    path = Path(path)
-    with atomic_output(path) as temporary, temporary.open("wb") as file:
-        file.write(("\n".join([*header, "end_header"]) + "\n").encode("ascii"))
-        file.write(rows.tobytes())
-    return path
+    header += [f"property float {name}" for name in properties]
+    return ("\n".join([*header, "end_header"]) + "\n").encode("ascii") + rows.tobytes()
 
 
 def ply_rows(
@@ -84,13 +88,18 @@ def ply_rows(
     if for_viewer:
         axes, radius = _towards_viewer() @ axes, _VIEWER_RADIUS
     moved = exported_gaussians(avatar, params, axes, radius)
+    harmonics = torch.cat([(moved.colors - 0.5) / SH_CONSTANT, torch.zeros(len(moved), rest)], 1)
+    return splat_columns(moved.means, harmonics, moved)
+
+
+def splat_columns(means: Tensor, harmonics: Tensor, gaussians: Gaussians) -> np.ndarray:
+    """``<f4`` rows of a splat PLY: places (N, 3), colours (N, C), then the Gaussians' opacities, scales, rotations."""
     columns = [
-        moved.means,
-        (moved.colors - 0.5) / SH_CONSTANT,
-        torch.zeros(len(moved), rest),
-        torch.logit(moved.opacities.clamp(_MARGIN, 1.0 - _MARGIN))[:, None],
-        moved.scales.clamp_min(1e-12).log(),
-        moved.quats,
+        means,
+        harmonics,
+        torch.logit(gaussians.opacities.clamp(_MARGIN, 1.0 - _MARGIN))[:, None],
+        gaussians.scales.clamp_min(1e-12).log(),
+        gaussians.quats,
     ]
     return torch.cat(columns, 1).numpy().astype("<f4")
 
