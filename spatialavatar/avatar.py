@@ -10,12 +10,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from spatialavatar.errors import FormatError, InputError, MissingAssetError
-from spatialavatar.files import atomic_output
 from spatialavatar.head import HeadModel, Identity, UVLayout, build_layout, load_head, to_world
 from spatialavatar.hub.cards import PREVIEW_FILE, avatar_card
 from spatialavatar.hub.pretrained import CONFIG_FILE, Pretrained, write_text
@@ -23,6 +20,7 @@ from spatialavatar.provenance import safetensors_metadata, save_png
 from spatialavatar.records import Camera, Gaussians, HeadParams
 from spatialavatar.render import Backend, render
 from spatialavatar.residual import ExpressionResidual, expression_code
+from spatialavatar.tensor_files import read_tensors, write_tensors
 
 AVATAR_FORMAT = "spatialavatar.avatar"
 AVATAR_VERSION = 2
@@ -144,16 +142,12 @@ class Avatar(Pretrained):
         tensors["camera.world_to_camera"] = self.camera.world_to_camera
         if self.vertex_offsets is not None:
             tensors["vertex_offsets"] = self.vertex_offsets
-        stored = {name: tensor.detach().to("cpu", torch.float32).contiguous() for name, tensor in tensors.items()}
         if self.residual is not None:
-            values = {f"residual.{name}": value.detach().cpu() for name, value in self.residual.tensors().items()}
-            stored |= {name: value.contiguous() for name, value in values.items()}
-            stored["residual.features"] = stored["residual.features"].half()
-        with atomic_output(path) as temporary:
-            try:
-                save_file(stored, temporary, {"spatialavatar": json.dumps(self._header()), **safetensors_metadata()})
-            except SafetensorError as error:  # the library's name for a full disk
-                raise OSError(str(error)) from error
+            tensors |= {f"residual.{name}": tensor for name, tensor in self.residual.tensors().items()}
+        stored = {name: tensor.float() for name, tensor in tensors.items()}
+        if self.residual is not None:
+            stored["residual.features"] = self.residual.features.half()
+        write_tensors(path, stored, self._header(), safetensors_metadata())
         return path
 
     def _header(self) -> dict[str, Any]:
@@ -183,13 +177,8 @@ class Avatar(Pretrained):
         path = Path(path)
         if not path.is_file():
             raise MissingAssetError(f"There is no avatar at {path}; make one with 'spatialavatar generate'.")
-        try:
-            with safe_open(path, framework="pt") as file:
-                header = json.loads((file.metadata() or {}).get("spatialavatar", "{}"))
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
-        except (SafetensorError, ValueError, OSError) as error:
-            raise FormatError(f"{path.name} is not an avatar file or is damaged; make it again.") from error
-        if not isinstance(header, dict) or header.get("format") != AVATAR_FORMAT:
+        tensors, header = read_tensors(path, f"{path.name} is not an avatar file or is damaged; make it again.")
+        if header.get("format") != AVATAR_FORMAT:
             raise FormatError(f"{path.name} is a safetensors file but not an avatar; give one that 'generate' wrote.")
         if header.get("version") not in (1, AVATAR_VERSION):
             raise FormatError(

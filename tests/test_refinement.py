@@ -15,12 +15,12 @@ import pytest
 import torch
 
 from spatialavatar import avatar as avatar_module
-from spatialavatar import cli
+from spatialavatar import cli, tensor_files
 from spatialavatar.avatar import Avatar
 from spatialavatar.errors import FormatError, InputError, OutputError
 from spatialavatar.head import to_world
 from spatialavatar.records import Camera, HeadParams, Track
-from spatialavatar.refinement import RefineConfig, checkpoint, refine, write_report
+from spatialavatar.refinement import RefineConfig, refine, write_report
 from spatialavatar.refinement.deformation import Deformer
 from spatialavatar.refinement.frames import FrameSource, reference_frame, split_frames
 from spatialavatar.refinement.joint_adam import JointAdam
@@ -698,7 +698,7 @@ def test_a_disk_that_fills_up_leaves_the_last_checkpoint_to_go_on_from(grey, tra
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(checkpoint, "save_file", full)
+        patch.setattr(tensor_files, "save_file", full)
         with pytest.raises(OutputError, match="No space left"):
             _stopped_at(7, refine(grey, track, config, checkpoint=path))
     assert path.read_bytes() == kept

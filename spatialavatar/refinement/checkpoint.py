@@ -9,15 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from spatialavatar.avatar import Avatar
 from spatialavatar.errors import FormatError
-from spatialavatar.files import atomic_output
 from spatialavatar.records import Track
 from spatialavatar.refinement.config import RefineConfig
+from spatialavatar.tensor_files import read_tensors, write_tensors
 
 CHECKPOINT_FORMAT = "spatialavatar.refinement"
 CHECKPOINT_VERSION = 2
@@ -44,13 +42,7 @@ def save_checkpoint(path: str | Path, tensors: Mapping[str, Tensor], facts: Mapp
     Raises:
         OutputError: the place cannot be written, or the disk is full.
     """
-    header = {"format": CHECKPOINT_FORMAT, "version": CHECKPOINT_VERSION, **facts}
-    stored = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    with atomic_output(path) as temporary:
-        try:
-            save_file(stored, temporary, {"spatialavatar": json.dumps(header)})
-        except SafetensorError as error:  # the library's name for a full disk
-            raise OSError(str(error)) from error
+    write_tensors(path, tensors, {"format": CHECKPOINT_FORMAT, "version": CHECKPOINT_VERSION, **facts})
 
 
 def load_checkpoint(path: str | Path, run: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -60,12 +52,8 @@ def load_checkpoint(path: str | Path, run: str) -> tuple[dict[str, Tensor], dict
         FormatError: it is damaged, or of another run.
     """
     path = Path(path)
-    try:
-        with safe_open(path, framework="pt") as file:
-            facts = json.loads((file.metadata() or {}).get("spatialavatar", "{}"))
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
-    except (SafetensorError, ValueError, OSError) as error:
-        raise FormatError(f"The checkpoint {path.name} is damaged; delete it and refine again.") from error
+    damaged = f"The checkpoint {path.name} is damaged; delete it and refine again."
+    tensors, facts = read_tensors(path, damaged)
     if facts.get("format") != CHECKPOINT_FORMAT or facts.get("version") != CHECKPOINT_VERSION:
         raise FormatError(f"{path.name} is no checkpoint of this release; delete it and refine again.")
     if facts.get("run") != run:

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from spatialavatar.errors import FormatError, InputError, MissingAssetError
-from spatialavatar.files import atomic_output
 from spatialavatar.generator.network.config import NetworkConfig
 from spatialavatar.generator.network.model import CorrectionNetwork
 from spatialavatar.head import HeadModel, UVLayout
+from spatialavatar.tensor_files import read_tensors, write_tensors
 
 NETWORK_FILE = "network.safetensors"
 NETWORK_FORMAT = "spatialavatar.network"
@@ -43,8 +40,7 @@ def save_network(
         InputError: a weight is not finite, or too large for half precision.
         OutputError: the file cannot be written.
     """
-    dtype = torch.float16 if half else torch.float32
-    stored = {name: value.detach().to("cpu", dtype).contiguous() for name, value in _own(network).items()}
+    stored = {name: value.half() if half else value.float() for name, value in _own(network).items()}
     broken = [name for name, value in stored.items() if not bool(torch.isfinite(value).all())]
     if broken:
         raise InputError(f"The network's {_listed(broken)} hold values that are not finite; train it again.")
@@ -56,13 +52,8 @@ def save_network(
         "layout": layout.id,
         "resolution": layout.resolution,
     }
-    path = Path(path)
-    with atomic_output(path) as temporary:
-        try:
-            save_file(stored, temporary, {"spatialavatar": json.dumps(header)})
-        except SafetensorError as error:  # the library's name for a full disk
-            raise OSError(str(error)) from error
-    return path
+    write_tensors(path, stored, header)
+    return Path(path)
 
 
 def load_network(path: str | Path, config: NetworkConfig, head: HeadModel, layout: UVLayout) -> CorrectionNetwork:
@@ -83,12 +74,7 @@ def load_network(path: str | Path, config: NetworkConfig, head: HeadModel, layou
         raise MissingAssetError(
             f"The model has a network by its configuration, but {path} is not there; fetch the model again."
         )
-    try:
-        with safe_open(path, framework="pt") as file:
-            header = json.loads((file.metadata() or {}).get("spatialavatar", "{}"))
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
-    except (SafetensorError, ValueError, OSError) as error:
-        raise FormatError(f"{path.name} holds no weights or is damaged; fetch the model again.") from error
+    tensors, header = read_tensors(path, f"{path.name} holds no weights or is damaged; fetch the model again.")
     _check_header(path.name, header, head, layout)
     network = CorrectionNetwork(config, head, layout)
     own = _own(network)
@@ -108,13 +94,13 @@ def _own(network: CorrectionNetwork) -> dict[str, Tensor]:
     }
 
 
-def _check_header(name: str, header: Any, head: HeadModel, layout: UVLayout) -> None:
+def _check_header(name: str, header: dict[str, Any], head: HeadModel, layout: UVLayout) -> None:
     """Hold what the file says of itself against the head model and layout in use.
 
     Raises:
         FormatError: it is no network's, of another version, or was trained for others.
     """
-    if not isinstance(header, dict) or header.get("format") != NETWORK_FORMAT:
+    if header.get("format") != NETWORK_FORMAT:
         raise FormatError(f"{name} is a safetensors file but not a network's weights; fetch the model again.")
     if header.get("version") != NETWORK_VERSION:
         raise FormatError(
