@@ -173,7 +173,9 @@ class _Handler(BaseHTTPRequestHandler):
         if data is None:
             self._answer(404, {"error": "Entry not found"}, {"X-Error-Code": "EntryNotFound", "X-Repo-Commit": sha})
             return
-        headers = {"ETag": f'"{_etag(data)}"', "X-Repo-Commit": sha}
+        headers = {"ETag": f'"{_etag(data)}"', "X-Repo-Commit": sha, "Access-Control-Allow-Origin": "*"}
+        if name.endswith(".html"):
+            headers["Content-Type"] = "text/plain; charset=utf-8"  # so that no repository's script runs on the Hub
         sent = data[: len(data) // 2] if name == found.cut_short and self.command == "GET" else data
         self._answer(200, sent, headers)
 

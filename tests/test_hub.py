@@ -631,6 +631,25 @@ def test_push_uploads_privately_unless_told_otherwise(
     assert fake.repos["owner/ann"].private == (not flags)
 
 
+@pytest.mark.parametrize("flags", [[], ["--public"]])
+def test_push_takes_the_web_page_along_and_says_where_it_is(
+    fake: FakeHub,
+    avatar: Avatar,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    flags: list[str],
+) -> None:
+    monkeypatch.setattr("spatialavatar.avatar.default_head", lambda: avatar.head)
+    path = str(avatar.save(tmp_path / "a.safetensors"))
+    assert cli.main(["push", path, "owner/ann", "--token", OWNER_TOKEN, "--page", "--json", *flags]) == 0
+    out, err = capsys.readouterr()
+    repo = fake.repos["owner/ann"]
+    assert json.loads(out)["page"] == f"{fake.url}/owner/ann/resolve/{repo.refs['main']}/avatar.html"
+    assert repo.commits[repo.refs["main"]]["avatar.html"].startswith(b"<!doctype html>")
+    assert ("cannot be shown" in err) == (not flags)
+
+
 def test_the_command_line_says_in_one_line_that_the_shipped_weights_are_used(
     fake: FakeHub, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

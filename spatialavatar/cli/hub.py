@@ -13,6 +13,7 @@ from spatialavatar.hub.papers import PAPER_ID
 from spatialavatar.progress import Progress
 
 _GROUP = "On the Hub"
+_PAGE = "avatar.html"
 
 
 def declare(commands: Commands) -> None:
@@ -47,6 +48,9 @@ def declare(commands: Commands) -> None:
     command.add_argument("avatar", type=Path, metavar="AVATAR", help="what 'generate' or 'refine' wrote")
     command.add_argument("repo_id", metavar="REPO_ID", help="you/name")
     command.add_argument("--public", action="store_true", help="for everybody; ask the person shown first")
+    command.add_argument(
+        "--page", action="store_true", help=f"with {_PAGE}, which other pages can show (docs/embed.md)"
+    )
     command.add_argument("--token", help="one that may write; default: the one that 'hf auth login' stored")
 
 
@@ -79,11 +83,26 @@ def _papers_load(options: argparse.Namespace, progress: Progress) -> Outcome:
 
 def _push(options: argparse.Namespace, progress: Progress) -> Outcome:
     from spatialavatar.avatar import Avatar
+    from spatialavatar.export import save_html
 
     avatar = Avatar.load(options.avatar)
     progress(0.0, f"Uploading to {options.repo_id}")
-    address = avatar.push_to_hub(options.repo_id, private=not options.public, token=options.token)
-    return Outcome([address], {"repo_id": options.repo_id, "commit": address, "private": not options.public})
+    address = avatar.push_to_hub(
+        options.repo_id,
+        private=not options.public,
+        token=options.token,
+        beside=(lambda folder: save_html(avatar, folder / _PAGE)) if options.page else None,
+    )
+    facts = {"repo_id": options.repo_id, "commit": address, "private": not options.public}
+    notes = []
+    if options.page:
+        facts["page"] = f"{address.replace('/commit/', '/resolve/')}/{_PAGE}"
+        notes.append(f"docs/embed.md shows this in a page: {facts['page']}")
+        if not options.public:
+            notes.append(
+                "A private repository's page cannot be shown; push with --public, or make it public on the Hub."
+            )
+    return Outcome([address], facts, notes=notes)
 
 
 def _told(facts: dict[str, Any]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, TypeVar
 
@@ -91,6 +91,7 @@ class Pretrained(ABC):
         private: bool | None = None,
         token: Token = None,
         message: str = "Upload with SpatialAvatar",
+        beside: Callable[[Path], object] | None = None,
     ) -> str:
         """Upload it to a model repository, which is made where it is not there yet.
 
@@ -99,6 +100,7 @@ class Pretrained(ABC):
             private: by default an avatar goes to a private repository only, a model to what the account has set.
             token: one that may write; by default the one that ``hf auth login`` stored.
             message: of the commit.
+            beside: called with the folder before it is uploaded, to put more files into it.
 
         Returns:
             The address of the commit.
@@ -108,6 +110,8 @@ class Pretrained(ABC):
         """
         with tempfile.TemporaryDirectory() as folder:
             self.save_pretrained(folder, repo_id=repo_id)
+            if beside is not None:
+                beside(Path(folder))
             private = self._private if private is None else private
             return push(Path(folder), repo_id, private=private, token=token, message=message)
 
