@@ -14,7 +14,7 @@ import torch
 
 from benchmarks.report import table
 from spatialavatar.avatar import Avatar, skull_box
-from spatialavatar.export import held_pose, save_glb, save_ply, save_splat, save_spz
+from spatialavatar.export import held_pose, save_glb, save_html, save_lam_zip, save_ply, save_splat, save_spz
 from spatialavatar.head.arkit import ARKIT_52
 from spatialavatar.provenance import save_png
 from spatialavatar.records import Camera, HeadParams
@@ -51,7 +51,13 @@ def main() -> None:
         pixels = (torch.cat(strips).clamp(0, 1) * 255).round().byte().numpy()
         save_png(out / f"{form.replace(', ', '-').replace(' ', '')}.png", np.ascontiguousarray(pixels))
         rows.append([form, f"{path.stat().st_size / 1e6:.2f}", *(f"{value:.1f}" for value in values)])
-    rows.append(["glb", f"{save_glb(avatar, out / 'head.glb').stat().st_size / 1e6:.2f}", *["-"] * len(poses)])
+    for form, save, name in (
+        ("glb", save_glb, "head.glb"),
+        ("html", save_html, "head.html"),
+        ("lam-zip", save_lam_zip, "head.zip"),
+        ("the avatar's own file", Avatar.save, "head.safetensors"),
+    ):
+        rows.append([form, f"{save(avatar, out / name).stat().st_size / 1e6:.2f}", *["-"] * len(poses)])
     print(f"{len(avatar.gaussians)} Gaussians, {SIZE} x {SIZE}\n")
     print(table(["form", "MB", *(f"{name}, dB" for name in poses)], rows))
     print("\nmorph targets against the head, largest distance of a vertex in mm:")
