@@ -129,13 +129,15 @@ class CorrectionNetwork(nn.Module):
         """What an avatar is made of: the corrected base, and what expressions add to it.
 
         An avatar's Gaussians do not change with the view, so the five heads are asked for a head that faces the camera.
-        Of the colour's channels three are kept: they are the colour at test time (method section 2, step 5).
+        Of the colour's channels three are kept: they are the colour at test time (method section 2, step 5). The
+        network may be on another device than the base; the result is where the base is.
         """
-        features = self.features(network_inputs(base, self.config.image_size))
+        features = self.features(network_inputs(base, self.config.image_size).to(self.texels.device))
         said = self.decode(features, harmonic_encoding(features.new_tensor([FRONTAL]))).corrections[0]
-        gaussians = apply_corrections(base.gaussians, said.replace(colors=said.colors[:, :3]))
+        home = base.gaussians.means.device
+        gaussians = apply_corrections(base.gaussians, said.replace(colors=said.colors[:, :3]).to(home))
         gaussians.check()
-        return gaussians, self.residual.of_person(features[0])
+        return gaussians, self.residual.of_person(features[0]).to(home)
 
     def features(self, inputs: NetworkInputs) -> Tensor:
         """The UV feature (B, N, C) of people; it depends neither on the target's view nor on its expression."""
