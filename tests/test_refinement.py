@@ -36,6 +36,7 @@ from spatialavatar.refinement.shape_control import (
     log_aspect,
     projected_axes,
 )
+from spatialavatar.refinement.turned_views import beside, inner_difference
 from spatialavatar.render import rasterize, render
 from spatialavatar.tracking import save_track
 
@@ -531,6 +532,41 @@ def test_joint_steps_hardly_move_depth_that_no_frame_tells(grey, track):
         return float(moved[2] / moved[:2].mean())
 
     assert depth_share(True) < 0.8 * depth_share(False)
+
+
+def test_a_camera_beside_keeps_its_distance_and_what_it_looks_at():
+    camera, center = Camera.frontal(64), torch.tensor([0.02, 0.01, 0.1])
+
+    def seen(one: Camera) -> torch.Tensor:
+        return one.world_to_camera[:3, :3] @ center + one.world_to_camera[:3, 3]
+
+    generator = torch.Generator().manual_seed(3)
+    moved = [beside(camera, center, (15.0, 35.0), generator) for _ in range(50)]
+    for one in moved:
+        torch.testing.assert_close(seen(one), seen(camera))
+    cosines = torch.stack([(one.world_to_camera[:3, :3] @ camera.world_to_camera[:3, :3].T)[2, 2] for one in moved])
+    assert 25.0 < float(cosines.min().acos().rad2deg()) <= 38.1
+
+
+def test_growing_beyond_the_start_costs_nothing_and_a_hole_does():
+    cover = torch.zeros(8, 8, 1)
+    cover[2:6, 2:6] = 1.0
+    color = cover.expand(-1, -1, 3) * 0.5
+    grown, torn = torch.ones(8, 8, 1), cover.clone()
+    torn[3, 3] = 0.0
+    assert float(inner_difference(grown.expand(-1, -1, 3) * 0.5, grown, color, cover)) == 0.0
+    assert float(inner_difference(torn.expand(-1, -1, 3) * 0.5, torn, color, cover)) == pytest.approx(1.5 / 64)
+
+
+def test_turned_views_keep_the_head_whole_from_beside(grey, track):
+    def holes(weight: float) -> float:
+        config = dataclasses.replace(QUICK, iterations=60, form_pull=0.0, joint_steps=False, turned_weight=weight)
+        after = run(grey, track, config)
+        camera = beside(track.camera, torch.zeros(3), (0.0, 35.0), torch.Generator().manual_seed(1))
+        covers = [one.render(track.params[0], camera)[1] for one in (grey, after)]
+        return float((covers[0] - covers[1]).clamp_min(0.0)[covers[0] > 0.98].mean())
+
+    assert holes(4.0) < 0.6 * holes(0.0)
 
 
 def _ball_points(avatar: Avatar, params: HeadParams, frames: range) -> list[torch.Tensor]:

@@ -51,6 +51,10 @@ class RefineConfig:
             falls apart when it is seen from the side).
         form_pull: share by which position, rotation, scale and opacity come back, each step, to what they were,
             times the schedule (ours, for what noise is left).
+        turned_weight: of the difference to the form of the start, in the same colours, from random sides (ours: what no
+            frame shows would otherwise fall apart); 0 switches it off.
+        turned_every: steps from one such picture to the next.
+        turned_reach: how far its camera is turned from a frame's at most, degrees up or down and to the sides.
         residual_rate: Adam's learning rate of the small network that says what an expression adds to the Gaussians,
             where the avatar has one (ours; 0 leaves it as stage 1 made it). It is in force either way.
         shape_share: share of the run, at its start, in which the rest head is refined too, smoothly (ours; 0 is the
@@ -99,6 +103,9 @@ class RefineConfig:
     color_gate: tuple[float, float] | None = (0.15, 0.4)
     joint_steps: bool = True
     form_pull: float = 1e-3
+    turned_weight: float = 1.0
+    turned_every: int = 4
+    turned_reach: tuple[float, float] = (15.0, 35.0)
     residual_rate: float = 0.0
     shape_share: float = 0.0
     shape_rate: float = 1e-4

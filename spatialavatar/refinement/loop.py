@@ -16,7 +16,7 @@ from torch import Tensor
 from spatialavatar.avatar import Avatar
 from spatialavatar.errors import FormatError, InputError
 from spatialavatar.head import build_layout
-from spatialavatar.records import Gaussians, Track
+from spatialavatar.records import Camera, Gaussians, Track
 from spatialavatar.refinement.checkpoint import (
     load_checkpoint,
     optimiser_tensors,
@@ -25,7 +25,7 @@ from spatialavatar.refinement.checkpoint import (
     save_checkpoint,
 )
 from spatialavatar.refinement.config import RefineConfig
-from spatialavatar.refinement.deformation import Deformer
+from spatialavatar.refinement.deformation import Deformer, TriangleCarriers
 from spatialavatar.refinement.frames import FrameSource, camera_of, check_track, reference_frame, split_frames
 from spatialavatar.refinement.joint_adam import JointAdam
 from spatialavatar.refinement.losses import compare
@@ -33,6 +33,7 @@ from spatialavatar.refinement.parameters import FAMILIES, FORM, Attributes
 from spatialavatar.refinement.rest_shape import RestShape
 from spatialavatar.refinement.shape_control import aspect_penalty, clamp_scales
 from spatialavatar.refinement.tuning import FrameTuning
+from spatialavatar.refinement.turned_views import beside, inner_difference
 from spatialavatar.refinement.visibility import clearly_seen, solid
 from spatialavatar.render import rasterize, render
 
@@ -167,7 +168,8 @@ class _Run:
         self._reference = int(self._split.training[reference_frame(jaw, self._generator)])
         self._start = on_track(avatar, track, self._reference)
         device = avatar.gaussians.means.device
-        self._camera = {size: camera_of(track, size).to(device) for size in (config.size, config.size // 2)}
+        sizes = (config.size, config.size // 2, config.size // 4)
+        self._camera = {size: camera_of(track, size).to(device) for size in sizes}
         identity = self._start.identity()
         self._residual = None if avatar.residual is None else avatar.residual.copied(config.residual_rate > 0.0)
         self._deformer = Deformer(avatar.head, avatar.layout, identity, self._residual)
@@ -312,6 +314,39 @@ class _Run:
         view = self._source.view(frame, carriers.vertices, size, edge_weight=config.edge_weight)
         world = self._deformer.carry(local, carriers)
         camera = view.window(self._camera[size])
+        color, alpha, info = self._rasterize(world, camera, size)
+        exposed = self._tuning.expose(color, frame)
+        l1, ssim = compare(exposed, alpha[..., 0], view.image, view.matte, view.weight, self._background())
+        # Outside the window both are background: no difference, and a mean over the whole frame all the same.
+        share = camera.width * camera.height / size**2
+        terms |= {"l1": share * l1, "ssim": share * ssim}
+        if config.aspect_weight > 0.0 and self.iteration >= config.short_of(config.aspect_start):
+            seen = (info["radii"][0] > 0).all(-1).nonzero().squeeze(-1)
+            if config.aspect_share < 1.0:
+                start = torch.randint(round(1.0 / config.aspect_share), (), generator=self._generator)
+                seen = seen[int(start) :: round(1.0 / config.aspect_share)]
+            shapes = world.means, world.quats, world.scales
+            terms["aspect"] = aspect_penalty(*shapes, seen, camera, config.aspect_limit)
+        if config.turned_weight > 0.0 and self.iteration % config.turned_every == 0:
+            terms["turned"] = self._turned(world, carriers, size // 2)
+        prior = self._tuning.prior(frame)
+        if prior is not None:
+            terms["prior"] = prior
+        return terms
+
+    def _turned(self, world: Gaussians, carriers: TriangleCarriers, size: int) -> Tensor:
+        """How the refined form differs from the start's, in the same colours, from a random side."""
+        camera = beside(
+            self._camera[size], carriers.vertices.detach().mean(0), self._config.turned_reach, self._generator
+        )
+        with torch.no_grad():
+            expected = self._deformer.carry(self._attributes.initial_form(), carriers)
+            expected_color, cover, _ = self._rasterize(expected, camera, size)
+        color, alpha, _ = self._rasterize(world, camera, size)
+        return inner_difference(color, alpha, expected_color, cover)
+
+    def _rasterize(self, world: Gaussians, camera: Camera, size: int) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        """Colour (H, W, C) and alpha (H, W, 1) of a window of pictures of ``size``, and the rasteriser's facts."""
         color, alpha, info = rasterize(
             world.means,
             world.quats,
@@ -325,22 +360,7 @@ class _Run:
             eps2d=screen_blur(size / self._track.camera.width),
             backend=self._backend,  # type: ignore[arg-type]
         )
-        exposed = self._tuning.expose(color[0], frame)
-        l1, ssim = compare(exposed, alpha[0, ..., 0], view.image, view.matte, view.weight, self._background())
-        # Outside the window both are background: no difference, and a mean over the whole frame all the same.
-        share = camera.width * camera.height / size**2
-        terms |= {"l1": share * l1, "ssim": share * ssim}
-        if config.aspect_weight > 0.0 and self.iteration >= config.short_of(config.aspect_start):
-            seen = (info["radii"][0] > 0).all(-1).nonzero().squeeze(-1)
-            if config.aspect_share < 1.0:
-                start = torch.randint(round(1.0 / config.aspect_share), (), generator=self._generator)
-                seen = seen[int(start) :: round(1.0 / config.aspect_share)]
-            shapes = world.means, world.quats, world.scales
-            terms["aspect"] = aspect_penalty(*shapes, seen, camera, config.aspect_limit)
-        prior = self._tuning.prior(frame)
-        if prior is not None:
-            terms["prior"] = prior
-        return terms
+        return color[0], alpha[0], info
 
     def _background(self) -> Tensor:
         """One random colour (3,), which both sides are laid over."""
@@ -356,6 +376,7 @@ class _Run:
             "ssim": config.ssim_weight,
             "aspect": config.aspect_weight,
             "shape": config.shape_pull,
+            "turned": config.turned_weight,
             "prior": 1.0,
         }
         return torch.stack([weights[name] * value for name, value in terms.items()]).sum()

@@ -58,6 +58,12 @@ class Attributes:
         color = t["color"] if self._color_gate is None else self._start["color"].lerp(t["color"], self._color_gate)
         return Gaussians(t["position"], t["rotation"], t["scale"].exp(), t["opacity"].sigmoid(), color)
 
+    def initial_form(self) -> Gaussians:
+        """The form of the start in the colours of now, detached."""
+        form = self._start
+        colors = self.gaussians().colors.detach()
+        return Gaussians(form["position"], form["rotation"], form["scale"].exp(), form["opacity"].sigmoid(), colors)
+
     def snapshot(self) -> Gaussians:
         """A detached copy with unit quaternions."""
         with torch.no_grad():
