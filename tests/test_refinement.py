@@ -504,7 +504,7 @@ def test_joint_steps_turn_with_the_axes():
 
     def path(gradients: torch.Tensor) -> torch.Tensor:
         value = torch.zeros(4, 3, requires_grad=True)
-        optimiser = JointAdam([{"params": [value], "lr": 0.1}], eps=1e-8)
+        optimiser = JointAdam([{"params": [value], "lr": 0.1}])
         for gradient in gradients:
             value.grad = gradient
             optimiser.step()
@@ -516,7 +516,7 @@ def test_joint_steps_turn_with_the_axes():
 def test_a_joint_step_of_one_axis_alone_is_adams():
     gradients = torch.randn(20, 4, 1, generator=torch.Generator().manual_seed(2))
     values = [torch.zeros(4, 1, requires_grad=True) for _ in range(2)]
-    optimisers = [JointAdam([{"params": values[:1], "lr": 0.1}], eps=1e-8), torch.optim.Adam(values[1:], 0.1)]
+    optimisers = [JointAdam([{"params": values[:1], "lr": 0.1}]), torch.optim.Adam(values[1:], 0.1)]
     for gradient in gradients:
         for value, optimiser in zip(values, optimisers):
             value.grad = gradient.clone()

@@ -30,6 +30,8 @@ class RefineConfig:
             project's training frames.
         final_rate: share of the rates at the end of the one cosine (paper: a cosine, no value).
         adam_epsilon: ours; large enough that a Gaussian which hardly shows takes small steps.
+        color_epsilon: the same for colours (ours): what is nearly hidden from all frames would take random ones, and
+            speckle the head where it is turned.
 
         scale_freeze: steps during which the scales do not move (paper: 500); at most a tenth of a shorter run.
         clamp_scales: the hard clamps below (paper).
@@ -90,6 +92,7 @@ class RefineConfig:
     color_rate: float = 5e-3
     final_rate: float = 0.02
     adam_epsilon: float = 1e-8
+    color_epsilon: float = 1e-6
 
     scale_freeze: int = 500
     clamp_scales: bool = True

@@ -17,9 +17,9 @@ class JointAdam(torch.optim.Optimizer):
     gradient, and no choice of axes is special.
     """
 
-    def __init__(self, groups: Iterable[dict[str, Any]], eps: float, betas: tuple[float, float] = (0.9, 0.999)) -> None:
-        """Groups as of every optimiser, of tensors (N, C), each with its ``lr``; ``eps`` and ``betas`` as Adam's."""
-        super().__init__(groups, {"lr": 1e-3, "eps": eps, "betas": betas})
+    def __init__(self, groups: Iterable[dict[str, Any]]) -> None:
+        """Groups of tensors (N, C), each with its ``lr`` and, where they are not Adam's, ``eps`` and ``betas``."""
+        super().__init__(groups, {"lr": 1e-3, "eps": 1e-8, "betas": (0.9, 0.999)})
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]

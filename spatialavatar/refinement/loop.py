@@ -177,9 +177,8 @@ class _Run:
         self._attributes = Attributes(avatar.gaussians, self._color_gate())
         self._joint = FORM if config.joint_steps else ()
         self._single = tuple(name for name in FAMILIES if name not in self._joint)
-        groups, eps = self._attributes.groups, config.adam_epsilon
-        self._optimiser = torch.optim.Adam(groups(config, self._single), eps=eps, fused=True)
-        self._joint_optimiser = JointAdam(groups(config, self._joint), eps) if self._joint else None
+        self._optimiser = torch.optim.Adam(self._attributes.groups(config, self._single), fused=True)
+        self._joint_optimiser = JointAdam(self._attributes.groups(config, self._joint)) if self._joint else None
         self._tuning = FrameTuning(track.params, config)
         self._frame_optimiser = torch.optim.SparseAdam(self._tuning.groups()) if self._tuning.tensors else None
         self._shape = RestShape(avatar.head, config.shape_smoothness) if config.shape_share > 0.0 else None

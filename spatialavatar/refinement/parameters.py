@@ -78,5 +78,9 @@ class Attributes:
 
     def groups(self, config: RefineConfig, families: Sequence[str]) -> list[dict[str, object]]:
         """An optimiser's parameter groups for ``families``, each with the rate that the schedule multiplies."""
-        rates = {name: float(getattr(config, f"{name}_rate")) for name in families}
-        return [{"params": [self.tensors[name]], "lr": rates[name], "base": rates[name]} for name in families]
+        found: list[dict[str, object]] = []
+        for name in families:
+            rate = float(getattr(config, f"{name}_rate"))
+            eps = config.color_epsilon if name == "color" else config.adam_epsilon
+            found.append({"params": [self.tensors[name]], "lr": rate, "base": rate, "eps": eps})
+        return found
