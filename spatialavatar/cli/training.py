@@ -1,4 +1,4 @@
-"""Commands that train stage 1's network: ``shards``."""
+"""Commands that train stage 1's network: ``shards``, ``train``."""
 
 from __future__ import annotations
 
@@ -32,6 +32,15 @@ def declare(commands: Commands) -> None:
     command.add_argument("--per-shard", type=int, default=32, help="people, default: %(default)s")
     command.add_argument("--shard", default="1/1", metavar="I/N", help="only every N-th shard, from the I-th on")
 
+    command = commands.add(
+        _GROUP,
+        "train",
+        _train,
+        "Train the network that corrects the base, or go on with a run",
+        "train configs/monocular.toml",
+    )
+    command.add_argument("config", type=Path, metavar="CONFIG", help="a TOML file; docs/training.md has its keys")
+
 
 def _shards(options: argparse.Namespace, progress: Progress) -> Outcome:
     from spatialavatar.avatar import default_head
@@ -55,3 +64,17 @@ def _shards(options: argparse.Namespace, progress: Progress) -> Outcome:
         notes.append(f"{made.missing} shards are still to be made by other machines.")
     facts = {"shards": made.paths, "people": made.people, "skipped": made.skipped, "missing": made.missing}
     return Outcome(made.paths, facts, notes=notes)
+
+
+def _train(options: argparse.Namespace, progress: Progress) -> Outcome:
+    from spatialavatar.training.config import read_training_config
+    from spatialavatar.training.launcher import LEFT_OUT, REDRAWN, train
+
+    config = read_training_config(options.config)
+    result = train(config, progress)
+    notes = [f"{result.steps} steps, on {result.people} people."]
+    if result.left_out:
+        notes.append(f"{len(result.left_out)} could not be used; {Path(config.out) / LEFT_OUT} says why.")
+    if result.redrawn:
+        notes.append(f"{result.redrawn} draws could not be used; {Path(config.out) / REDRAWN} says why.")
+    return Outcome([result.model], vars(result), notes=notes)

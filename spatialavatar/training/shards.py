@@ -48,7 +48,7 @@ class View:
     frame: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Person:
     """What is kept in memory of one person in a shard.
 

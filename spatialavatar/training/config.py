@@ -1,0 +1,153 @@
+"""A training run as a TOML file; ``configs/`` has one for each phase."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from spatialavatar.errors import FormatError, InputError, MissingAssetError
+from spatialavatar.generator.config import BaseConfig
+from spatialavatar.generator.network import NetworkConfig
+from spatialavatar.training.optimisation import Phase
+
+_Record = TypeVar("_Record")
+
+_PRESETS: Final[dict[str, dict[str, Callable[[], Any]]]] = {
+    "network": {"small": NetworkConfig.small, "paper": NetworkConfig.paper},
+    "phase": {"monocular": Phase.monocular, "multi_view": Phase.multi_view},
+}
+_HARMLESS: Final = ("out", "micro_batch", "workers", "cache", "log_every", "save_every", "judge_every", "judged")
+"""What may differ when a run goes on: it changes no step."""
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """One phase of training. Paths are relative to where the run is started.
+
+    Attributes:
+        out: folder of the run: checkpoint, logs, sheets, and in the end the network.
+        shards: folders of shards.
+        phase: optimiser, schedule, losses.
+        network: sizes.
+        base: constants of the base that the network corrects.
+        start: the ``model/network.safetensors`` of another run, where this one starts and to which L2-SP holds it; ""
+            for none.
+        head: folder of another head model than the one that ships; "" for that.
+        held_out: patterns of names of people who are never trained on and by whom the run is judged.
+        alone: whether people of a single picture are learned from, as sources and targets in one.
+        seed: of everything random.
+        size: pixels a side of renders and targets.
+        resolution: texels a side of the UV layout.
+        targets: per example; more share one base, which costs most of an example's time.
+        micro_batch: examples that go through the network at once; memory grows with it.
+        workers: processes that prepare examples, for each training process.
+        cache: folder in which bases are kept, for photo sets, where few different ones are drawn; "" for none.
+        ema: decay of the averaged weights, which are the ones that are judged and kept.
+        log_every: steps.
+        save_every: steps.
+        judge_every: steps; 0 is never.
+        judged: views of each held-out person, at most.
+    """
+
+    out: str
+    shards: tuple[str, ...]
+    phase: Phase = field(default_factory=Phase.monocular)
+    network: NetworkConfig = field(default_factory=NetworkConfig.small)
+    base: BaseConfig = field(default_factory=BaseConfig)
+    start: str = ""
+    head: str = ""
+    held_out: tuple[str, ...] = ()
+    alone: bool = False
+    seed: int = 0
+    size: int = 512
+    resolution: int = 256
+    targets: int = 1
+    micro_batch: int = 1
+    workers: int = 0
+    cache: str = ""
+    ema: float = 0.999
+    log_every: int = 10
+    save_every: int = 500
+    judge_every: int = 2000
+    judged: int = 2
+
+    def __post_init__(self) -> None:
+        if not self.shards or not self.out:
+            raise InputError("A run needs a folder of its own (out) and at least one folder of shards.")
+        at_least_one = ("size", "resolution", "targets", "micro_batch", "log_every", "save_every", "judged")
+        wrong = [name for name in at_least_one if getattr(self, name) < 1]
+        wrong += [name for name in ("iterations", "batch") if getattr(self.phase, name) < 1]
+        if wrong:
+            raise InputError(f"In a training configuration {', '.join(wrong)} must be at least 1.")
+        if self.size < 64:
+            raise InputError("Pictures of less than 64 pixels a side cannot be compared; give a larger size.")
+        known = {"optimiser": ("adam", "adamw"), "schedule": ("linear", "cosine"), "precision": ("fp32", "bf16")}
+        for name, values in known.items():
+            if getattr(self.phase, name) not in values:
+                raise InputError(f"The phase's {name} is {getattr(self.phase, name)!r}; give {' or '.join(values)}.")
+
+    def facts(self) -> str:
+        """What decides every step, as JSON: two runs of equal facts on equal shards are the same run."""
+        values = {name: value for name, value in dataclasses.asdict(self).items() if name not in _HARMLESS}
+        return json.dumps(values, indent=1, sort_keys=True)
+
+
+def read_training_config(path: str | Path) -> TrainingConfig:
+    """Read a configuration; ``preset`` in [phase] and [network] names what the other keys there change.
+
+    Raises:
+        InputError: there is no such file, or a value makes no sense.
+        FormatError: it is not TOML, or has an unknown key or a value of the wrong type.
+        MissingAssetError: Python is older than 3.11 and the package tomli is not installed.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"There is no configuration at {path}; take one of configs/.")
+    try:
+        import tomllib
+    except ImportError:
+        try:
+            import tomli as tomllib
+        except ImportError as error:
+            raise MissingAssetError("Training needs more packages; run pip install 'spatialavatar[train]'.") from error
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise FormatError(f"{path} is no TOML file ({error}); correct it.") from error
+    for name, presets in _PRESETS.items():
+        table = dict(values.get(name, {}))
+        preset = table.pop("preset", next(iter(presets)))
+        if preset not in presets:
+            raise FormatError(f"{path} names the preset {preset!r} of {name}; there are {', '.join(presets)}.")
+        values[name] = _changed(presets[preset](), table, f"[{name}] of {path}")
+    blank = TrainingConfig(out="run", shards=("shards",))
+    missing = [name for name in ("out", "shards") if name not in values]
+    if missing:
+        raise FormatError(f"{path} does not say {' and '.join(missing)}; add it.")
+    ready = {name: values.pop(name) for name in _PRESETS}
+    return _changed(dataclasses.replace(blank, **ready), values, str(path))
+
+
+def _changed(record: _Record, values: dict[str, Any], where: str) -> _Record:
+    """A dataclass with some fields changed; tables change the dataclasses in it."""
+    known = {one.name for one in dataclasses.fields(record)}  # type: ignore[arg-type]
+    unknown = sorted(set(values) - known)
+    if unknown:
+        raise FormatError(f"{where} has the unknown key {', '.join(unknown)}; correct or remove it.")
+    changes = {}
+    for name, value in values.items():
+        current = getattr(record, name)
+        if dataclasses.is_dataclass(current) and isinstance(value, dict):
+            changes[name] = _changed(current, value, f"{name} in {where}")
+            continue
+        value = tuple(value) if isinstance(value, list) else value
+        wanted = (int, float) if isinstance(current, float) else type(current)
+        fits = isinstance(value, wanted) and isinstance(value, bool) == isinstance(current, bool)
+        if current is not None and not fits:
+            raise FormatError(f"{name} in {where} is {value!r}; give it as in {current!r}.")
+        changes[name] = value
+    return dataclasses.replace(record, **changes)  # type: ignore[type-var]

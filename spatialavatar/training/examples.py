@@ -1,0 +1,274 @@
+"""What one step learns from: people's photos with their base, and the pictures that the result is held to.
+
+What a step draws hangs on the seed, the step and the example's number in the whole batch, and on nothing else: neither
+on how many processes share the batch, nor on what was drawn before.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from torch.nn import functional
+
+from spatialavatar.errors import InputError
+from spatialavatar.evaluation.judge import head_region
+from spatialavatar.files import atomic_output
+from spatialavatar.generator.base import build_base
+from spatialavatar.generator.config import BaseConfig
+from spatialavatar.generator.network import NetworkInputs, network_inputs
+from spatialavatar.head import HeadModel, UVLayout
+from spatialavatar.records import Camera, Gaussians, HeadParams, Track, _Record, as_float_image
+from spatialavatar.training.optimisation import Phase
+from spatialavatar.training.sampling import SourceSampler, draw_count, draw_views, temperature
+from spatialavatar.training.shards import People, Person, View
+
+ATTEMPTS: Final = 20
+"""Draws for one example, of which all but the last showed bad data."""
+
+_BEYOND: Final = 255  # in the classes: no picture
+
+
+@dataclass(frozen=True)
+class Target(_Record):
+    """A picture that renders are held to.
+
+    Attributes:
+        params: one frame.
+        camera: of the picture.
+        image: (S, S, 3) the person over ``background``, and ``background`` where nothing counts.
+        region: (S, S) share of each pixel that counts.
+        background: (3,) colour.
+        box: (4,) the face: x0, y0, x1, y1, pixels.
+    """
+
+    params: HeadParams
+    camera: Camera
+    image: Tensor
+    region: Tensor
+    background: Tensor
+    box: Tensor
+
+    def shown(self, image: Tensor, alpha: Tensor) -> Tensor:
+        """A render (S, S, 3), premultiplied by its alpha (S, S), over the background where it counts."""
+        share = self.region[..., None]
+        return (image + (1.0 - alpha[..., None]) * self.background) * share + self.background * (1.0 - share)
+
+
+@dataclass(frozen=True)
+class Example(_Record):
+    """One person.
+
+    Attributes:
+        name: of the person.
+        inputs: of the network (B = 1).
+        base: N local Gaussians of the sources.
+        offsets: (V, 3) metres in head space, the base's hair.
+        targets: of the same person.
+        seed: of what is random in its losses.
+        redrawn: why earlier draws could not be used.
+    """
+
+    name: str
+    inputs: NetworkInputs
+    base: Gaussians
+    offsets: Tensor
+    targets: tuple[Target, ...]
+    seed: int
+    redrawn: tuple[str, ...] = ()
+
+    def to(self, device: torch.device | str) -> Example:
+        """A copy on ``device``."""
+        return replace(super().to(device), targets=tuple(target.to(device) for target in self.targets))
+
+
+class Examples(torch.utils.data.Dataset):
+    """The examples of a whole run, by number: example ``n`` is number ``n % batch`` of step ``n // batch``."""
+
+    def __init__(
+        self,
+        people: People,
+        chosen: Sequence[Person],
+        phase: Phase,
+        head: HeadModel,
+        layout: UVLayout,
+        *,
+        size: int,
+        image_size: int,
+        base: BaseConfig | None = None,
+        targets: int = 1,
+        seed: int = 0,
+        cache: Path | None = None,
+    ) -> None:
+        """Draw from some people.
+
+        Args:
+            people: reads their pictures.
+            chosen: of them, who is drawn; all equally often.
+            phase: its length, its batch and its share of cross-camera draws.
+            head: the head model.
+            layout: where Gaussians lie.
+            size: pixels a side of the targets.
+            image_size: pixels a side of the pictures that the network sees.
+            base: constants of the base.
+            targets: of each example, where its person has as many views; more of them share one base.
+            seed: of the run.
+            cache: folder in which bases are kept, for people of few views; or None.
+        """
+        self._people, self._chosen, self._phase = people, list(chosen), phase
+        self._head, self._layout = head, layout
+        self._size, self._image_size, self._targets = size, image_size, targets
+        self._base_config = base or BaseConfig()
+        self._seed, self._cache = seed, cache
+
+    def __len__(self) -> int:
+        return self._phase.iterations * self._phase.batch
+
+    def __getitem__(self, number: int) -> Example:
+        """Draw, read and prepare an example; bad data is drawn again.
+
+        Raises:
+            InputError: nothing but bad data was drawn.
+        """
+        step, place = divmod(number, self._phase.batch)
+        count = draw_count(_generator(self._seed, step))  # one for the step, so that examples go through in one batch
+        redrawn: list[str] = []
+        for attempt in range(ATTEMPTS):
+            generator = _generator(self._seed, step, place, attempt)
+            person = self._chosen[int(torch.randint(len(self._chosen), (), generator=generator))]
+            try:
+                sources, targets = draw(person, self._phase, step, count, self._targets, generator)
+                example = self.example(person, sources, targets, generator)
+            except (OSError, MemoryError):
+                raise  # the machine, not the person
+            except Exception as error:  # whatever is wrong with one person, the others are learned from
+                redrawn.append(f"{person.name}: {error}")
+            else:
+                return replace(example, redrawn=tuple(redrawn))
+        raise InputError(f"Of {ATTEMPTS} people drawn none could be used; the last: {redrawn[-1]}")
+
+    def example(
+        self, person: Person, sources: Sequence[View], targets: Sequence[View], generator: torch.Generator | None
+    ) -> Example:
+        """Prepare an example of these views.
+
+        Args:
+            person: who.
+            sources: views that the base is made of.
+            targets: views to compare with.
+            generator: of the backgrounds and of the example's seed; None: white and 0, for judging.
+
+        Raises:
+            InputError: a base cannot be made of the sources.
+            FormatError: a picture is damaged.
+        """
+        inputs, base, offsets = self._base(person, sources)
+        shown = [self._target(self._people.view(person, view), generator) for view in targets]
+        seed = 0 if generator is None else int(torch.randint(2**31, (), generator=generator))
+        return Example(person.name, inputs, base, offsets, tuple(shown), seed)
+
+    def _base(self, person: Person, sources: Sequence[View]) -> tuple[NetworkInputs, Gaussians, Tensor]:
+        views = sorted((view.track, view.frame) for view in sources)
+        what = f"{person.shard.resolve()} {person.key} {views} {self._layout.id} {self._image_size} {self._base_config}"
+        path = self._cache and self._cache / f"{hashlib.sha256(what.encode()).hexdigest()[:24]}.safetensors"
+        if path and path.is_file():
+            return _unpacked(load_file(path))
+        tracks = [self._people.view(person, View(*view)) for view in views]
+        made = build_base(self._head, self._layout, tracks, self._base_config)
+        result = (network_inputs(made, self._image_size), made.gaussians, made.vertex_offsets)
+        if path:
+            with atomic_output(path) as temporary:
+                save_file(_packed(*result), temporary)
+        return result
+
+    def _target(self, track: Track, generator: torch.Generator | None) -> Target:
+        assert track.images is not None
+        assert track.mattes is not None
+        background = torch.ones(3) if generator is None else torch.rand(3, generator=generator)
+        vertices = self._head.vertices(track.params)
+        points = track.camera.project(self._head.landmarks(vertices, max(self._head.landmark_embeddings)))[0]
+        region = torch.ones(track.images.shape[1:3])
+        if track.segments is not None:
+            classes = track.segments[0].numpy()
+            region = torch.from_numpy((head_region(classes, points.numpy()) & (classes != _BEYOND)).astype(np.float32))
+        share = (as_float_image(track.mattes[0]) * region)[..., None]
+        image = as_float_image(track.images[0]) * share + background * (1.0 - share)
+        size, scale = self._size, self._size / track.camera.width
+        return Target(
+            params=track.params,
+            camera=track.camera.resized(size, size),
+            image=_resized(image.movedim(-1, 0), size).movedim(0, -1),
+            region=_resized(region[None], size)[0],
+            background=background,
+            box=torch.cat([points.min(0).values, points.max(0).values]) * scale,
+        )
+
+
+def draw(
+    person: Person, phase: Phase, step: int, count: int, targets: int, generator: torch.Generator
+) -> tuple[list[View], list[View]]:
+    """Up to ``count`` sources and up to ``targets`` targets of a person (method section 2, "Phase 1" and "Phase 2").
+
+    A person of a single view is source and target in one.
+    """
+    views = person.views
+    if person.kind == "cameras" and phase.cross_camera is not None:
+        cameras, instants = len(person.frames), person.frames[0]
+        count = max(1, min(count, cameras - 1, instants - 1))
+        places = draw_views(cameras, instants, count, generator, phase.cross_camera)
+        chosen = [View(camera, instant) for camera, instant in places]
+        sources, target = chosen[:-1], chosen[-1]
+        rest = [view for view in views if view not in chosen]
+    elif len(views) == 1:
+        return views, views
+    else:
+        number = int(torch.randint(len(views), (), generator=generator))
+        sampler = SourceSampler(person.directions, person.expressions)
+        heat = temperature(step, phase.iterations)
+        numbers = sampler.draw(number, min(count, len(views) - 1), heat, generator)
+        sources, target = [views[one] for one in numbers], views[number]
+        rest = [view for index, view in enumerate(views) if index != number and index not in numbers]
+    more = torch.randperm(len(rest), generator=generator)[: targets - 1].tolist()
+    return sources, [target, *[rest[index] for index in more]]
+
+
+def least_like(person: Person, target: int) -> View:
+    """The view that is least like one of a person's views; itself where there is no other."""
+    unlike = SourceSampler(person.directions, person.expressions).dissimilarity(target)
+    if len(unlike) > 1:
+        unlike[target] = -torch.inf
+    return person.views[int(unlike.argmax())]
+
+
+def _generator(*numbers: int) -> torch.Generator:
+    """A generator that hangs on all of the numbers and on their count."""
+    state = np.random.SeedSequence([len(numbers), *numbers]).generate_state(1, np.uint64)
+    return torch.Generator().manual_seed(int(state[0] >> np.uint64(1)))
+
+
+def _resized(picture: Tensor, size: int) -> Tensor:
+    """A picture (C, H, W) at ``size`` pixels a side."""
+    if picture.shape[-2:] == (size, size):
+        return picture
+    resized = functional.interpolate(picture[None], (size, size), mode="bilinear", antialias=True)
+    return resized[0].clamp(0.0, 1.0)
+
+
+def _packed(inputs: NetworkInputs, base: Gaussians, offsets: Tensor) -> dict[str, Tensor]:
+    values: dict[str, Any] = {f"inputs.{name}": value for name, value in vars(inputs).items()}
+    values |= {f"base.{field.name}": getattr(base, field.name) for field in fields(base) if field.name != "space"}
+    return {name: value.contiguous() for name, value in {**values, "offsets": offsets}.items()}
+
+
+def _unpacked(tensors: dict[str, Tensor]) -> tuple[NetworkInputs, Gaussians, Tensor]:
+    def of(group: str) -> dict[str, Tensor]:
+        return {name.removeprefix(group): value for name, value in tensors.items() if name.startswith(group)}
+
+    return NetworkInputs(**of("inputs.")), Gaussians(**of("base.")), tensors["offsets"]

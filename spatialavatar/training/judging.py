@@ -1,0 +1,170 @@
+"""How a network does on people it has never seen: the base and the corrected base against their pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from spatialavatar.evaluation.judge import as_pixels
+from spatialavatar.evaluation.lpips import Lpips
+from spatialavatar.evaluation.metrics import psnr
+from spatialavatar.generator.network import CorrectionNetwork
+from spatialavatar.generator.network.heads import FRONTAL, expression_code, harmonic_encoding
+from spatialavatar.head import HeadModel, UVLayout
+from spatialavatar.head.rotations import axis_angle_to_matrix, matrix_to_axis_angle
+from spatialavatar.provenance import save_png
+from spatialavatar.records import HeadParams
+from spatialavatar.training.examples import Example, Examples, Target, least_like
+from spatialavatar.training.shards import Person
+from spatialavatar.training.step import corrected, encoded, rendered
+
+TURNS = (-40.0, 40.0)
+"""Degrees by which the sheets turn a person away from the target's pose."""
+
+SHEET_ROWS = 8
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a network makes of held-out people; means over a person's views first, then over people.
+
+    Attributes:
+        people: of each by name: ``lpips``, ``psnr`` of the corrected base, ``base_lpips``, ``base_psnr``.
+        failed: why somebody could not be judged, by name.
+    """
+
+    people: dict[str, dict[str, float]]
+    failed: dict[str, str]
+
+    def summary(self) -> dict[str, Any]:
+        """Means, and the share of people whose LPIPS is better than the base's."""
+        rows = list(self.people.values())
+        names = ("lpips", "base_lpips", "psnr", "base_psnr")
+        means = {name: round(fmean(row[name] for row in rows), 4) for name in names} if rows else {}
+        better = sum(row["lpips"] < row["base_lpips"] for row in rows)
+        return {**means, "people": len(rows), "better": better}
+
+
+class HeldOut:
+    """Held-out people and the network's judge; examples are prepared once."""
+
+    def __init__(
+        self, examples: Examples, people: Sequence[Person], head: HeadModel, layout: UVLayout, views: int
+    ) -> None:
+        """Choose views, evenly; the source of each is the person's view that is least like it.
+
+        Args:
+            examples: prepares them.
+            people: held out; those of a single view are left aside.
+            head: the head model, on the device of the network.
+            layout: on the same.
+            views: of each person, at most.
+        """
+        self._examples = examples
+        self._people = sorted((p for p in people if len(p.views) > 1), key=lambda person: person.name)
+        self._head, self._layout, self._views = head, layout, views
+        self._lpips = Lpips().to(head.device)
+        self._prepared: dict[tuple[str, int], Example] = {}
+
+    def judge(self, network: CorrectionNetwork, sheet: Path | None = None) -> Verdict:
+        """Compare on white, and draw a sheet of the first people.
+
+        Args:
+            network: on the device of the head.
+            sheet: PNG to write: source, target, base, corrected base, and both turned to either side.
+        """
+        people: dict[str, dict[str, float]] = {}
+        failed: dict[str, str] = {}
+        rows = []
+        for person in self._people:
+            scores = []
+            for number in self._chosen(person):
+                try:
+                    example = self._example(person, number)
+                except (OSError, MemoryError):
+                    raise
+                except Exception as error:  # whatever is wrong with one person, the others are judged
+                    failed[person.name] = str(error)
+                    continue
+                score, pictures = self._compare(
+                    network, example.to(self._head.device), len(rows) < SHEET_ROWS and not scores
+                )
+                scores.append(score)
+                if pictures:
+                    rows.append(torch.cat(pictures, 1))
+            if scores:
+                people[person.name] = {name: fmean(score[name] for score in scores) for name in scores[0]}
+        if sheet is not None and rows:
+            save_png(sheet, as_pixels(torch.cat(rows)))
+        return Verdict(people, failed)
+
+    def _chosen(self, person: Person) -> list[int]:
+        count = len(person.views)
+        return np.linspace(0, count - 1, min(self._views, count)).round().astype(int).tolist()
+
+    def _example(self, person: Person, number: int) -> Example:
+        key = (person.name, number)
+        if key not in self._prepared:
+            source = least_like(person, number)
+            self._prepared[key] = self._examples.example(person, [source], [person.views[number]], None)
+        return self._prepared[key]
+
+    @torch.no_grad()
+    def _compare(
+        self, network: CorrectionNetwork, example: Example, drawn: bool
+    ) -> tuple[dict[str, float], list[Tensor]]:
+        (target,) = example.targets
+        ((_, features),) = encoded(network, [example])
+        base = self._of_base(example, target, target.params)
+        ours = self._of_network(network, features, example, target, target.params)
+        score = {
+            "lpips": self._lpips(ours, target.image),
+            "base_lpips": self._lpips(base, target.image),
+            "psnr": psnr(ours, target.image, target.region),
+            "base_psnr": psnr(base, target.image, target.region),
+        }
+        if not drawn:
+            return score, []
+        source = example.inputs.images[0, 0].movedim(0, -1)
+        columns = [_fitted(source, len(target.image)), target.image, base, ours]
+        for degrees in TURNS:
+            turned = turned_by(target.params, degrees)
+            free = target.replace(region=torch.ones_like(target.region))
+            columns += [
+                self._of_base(example, free, turned),
+                self._of_network(network, features, example, free, turned),
+            ]
+        return score, columns
+
+    def _of_network(
+        self, network: CorrectionNetwork, features: Tensor, example: Example, target: Target, params: HeadParams
+    ) -> Tensor:
+        # As an avatar has it: its Gaussians are asked for once, for a head that faces the camera.
+        view = harmonic_encoding(features.new_tensor([FRONTAL]))
+        output = network.decode(features, view, expression_code(params))
+        _, image, alpha = corrected(example, output, self._head, self._layout, params, target.camera)
+        return target.shown(image, alpha).clamp(0.0, 1.0)
+
+    def _of_base(self, example: Example, target: Target, params: HeadParams) -> Tensor:
+        image, alpha = rendered(example, example.base, self._head, self._layout, params, target.camera)
+        return target.shown(image, alpha).clamp(0.0, 1.0)
+
+
+def turned_by(params: HeadParams, degrees: float) -> HeadParams:
+    """The head turned about the vertical axis of the world, where it stands."""
+    turn = axis_angle_to_matrix(torch.tensor([[0.0, np.deg2rad(degrees), 0.0]]).to(params.rotation))
+    return params.replace(rotation=matrix_to_axis_angle(turn @ axis_angle_to_matrix(params.rotation)))
+
+
+def _fitted(picture: Tensor, size: int) -> Tensor:
+    resized = torch.nn.functional.interpolate(
+        picture.movedim(-1, 0)[None], (size, size), mode="bilinear", antialias=True
+    )
+    return resized[0].movedim(0, -1).clamp(0.0, 1.0)

@@ -1,0 +1,110 @@
+"""One training step's forward pass: base and network to renders, renders and targets to the loss."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from spatialavatar.evaluation.lpips import Lpips
+from spatialavatar.generator.network import CorrectionNetwork, NetworkInputs, NetworkOutput, apply_corrections
+from spatialavatar.generator.network.heads import expression_code, harmonic_encoding, view_direction
+from spatialavatar.head import HeadModel, UVLayout, to_world
+from spatialavatar.records import Camera, Gaussians, HeadParams
+from spatialavatar.render import render
+from spatialavatar.training.examples import Example
+from spatialavatar.training.losses import LossWeights, neighbour_pairs, training_terms, weighted_sum
+
+
+class TrainingStep(nn.Module):
+    """The network with its loss, as one module: what ``accelerate`` wraps."""
+
+    def __init__(
+        self,
+        network: CorrectionNetwork,
+        head: HeadModel,
+        layout: UVLayout,
+        weights: LossWeights,
+        precision: str = "fp32",
+    ) -> None:
+        """Everything lies on the device of ``head`` and ``layout``.
+
+        Args:
+            network: what is trained.
+            head: the head model.
+            layout: of the Gaussians.
+            weights: of the losses.
+            precision: "fp32", or "bf16" for the encoder and the U-Net.
+        """
+        super().__init__()
+        self.network = network
+        self._head, self._layout, self._weights = head, layout, weights
+        self._half = precision == "bf16"
+        self._pairs, self._lpips = neighbour_pairs(layout), Lpips().to(head.device)
+
+    def forward(self, examples: Sequence[Example]) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss and its unweighted terms, each the sum over the examples of the mean over an example's targets."""
+        sums: dict[str, Tensor] = {}
+        for example, features in encoded(self.network, examples, self._half):
+            for number, target in enumerate(example.targets):
+                view = encoded_view(target.camera, target.params).requires_grad_()
+                # Signs of the target's own, so that no other example has a say in them.
+                signs = torch.Generator(self._head.device).manual_seed(example.seed + number)
+                output = self.network.decode(features, view, expression_code(target.params))
+                local, image, alpha = corrected(example, output, self._head, self._layout, target.params, target.camera)
+                terms = training_terms(
+                    rendered=target.shown(image, alpha)[None],
+                    target=target.image[None],
+                    boxes=target.box[None],
+                    local_means=local.means[None],
+                    local_scales=local.scales[None],
+                    output=output,
+                    view=view,
+                    pairs=self._pairs,
+                    weights=self._weights,
+                    network=self._lpips,
+                    generator=signs,
+                )
+                for name, value in terms.items():
+                    sums[name] = sums.get(name, torch.zeros_like(value)) + value / len(example.targets)
+        return weighted_sum(sums, self._weights), {name: value.detach() for name, value in sums.items()}
+
+
+def encoded(
+    network: CorrectionNetwork, examples: Sequence[Example], half: bool = False
+) -> Iterable[tuple[Example, Tensor]]:
+    """Each example with its UV features (1, N, C) float32; examples of equally many sources go through together.
+
+    ``half`` lets encoder and U-Net run in bf16. Heads, renders and losses do not: 8 bits are too few for them.
+    """
+    groups: dict[int, list[Example]] = {}
+    for example in examples:
+        groups.setdefault(example.inputs.images.shape[1], []).append(example)
+    for group in groups.values():
+        inputs = NetworkInputs.cat([example.inputs for example in group])
+        with torch.autocast(inputs.images.device.type, torch.bfloat16, enabled=half):
+            features = network.features(inputs).float()
+        yield from zip(group, features.split(1))
+
+
+def encoded_view(camera: Camera, params: HeadParams) -> Tensor:
+    """(1, 27) from where one frame is seen."""
+    return harmonic_encoding(view_direction(camera, params))
+
+
+def corrected(
+    example: Example, output: NetworkOutput, head: HeadModel, layout: UVLayout, params: HeadParams, camera: Camera
+) -> tuple[Gaussians, Tensor, Tensor]:
+    """The corrected local Gaussians, and their render (S, S, 3) and alpha (S, S) of one frame, without a background."""
+    local = apply_corrections(example.base, output.corrections[0])
+    return local, *rendered(example, local, head, layout, params, camera)
+
+
+def rendered(
+    example: Example, local: Gaussians, head: HeadModel, layout: UVLayout, params: HeadParams, camera: Camera
+) -> tuple[Tensor, Tensor]:
+    """Local Gaussians of an example's person in one frame: the first three channels (S, S, 3), and alpha (S, S)."""
+    vertices = head.vertices(params, example.offsets)[0]
+    # Nothing reads what lies beyond the third channel yet.
+    return render(to_world(local.replace(colors=local.colors[:, :3]), head, layout, vertices), camera)
