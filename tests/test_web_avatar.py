@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import math
 import struct
 import time
 from collections.abc import Iterator
@@ -22,7 +23,7 @@ from spatialavatar.driving import DriveConfig, portrait_view, retarget
 from spatialavatar.export.html import save_html, web_binary
 from spatialavatar.head import build_layout
 from spatialavatar.head.arkit import ARKIT_INDEX
-from spatialavatar.motion import read_motion
+from spatialavatar.motion import Motion, read_motion
 from spatialavatar.records import Camera, Gaussians, HeadParams
 
 from .chromium import needs_chromium, sync_api
@@ -103,11 +104,11 @@ def exported(avatar: Avatar, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_html(avatar, tmp_path_factory.mktemp("web") / "avatar.html")
 
 
-def opened(browser: Browser, path: Path, script: str = "") -> Page:
+def opened(browser: Browser, path: Path, script: str = "", fragment: str = "") -> Page:
     page = browser.new_page()
     if script:
         page.add_init_script(script)
-    page.goto(path.as_uri())
+    page.goto(path.as_uri() + fragment)
     return page
 
 
@@ -119,11 +120,20 @@ def page(browser: Browser, exported: Path) -> Iterator[Page]:
     page.close()
 
 
+@pytest.fixture(scope="module", params=["#gpu", "#cpu"])
+def drawn(browser: Browser, exported: Path, request: pytest.FixtureRequest) -> Iterator[Page]:
+    """The page as WebGL draws it, and as its worker does."""
+    page = opened(browser, exported, fragment=request.param)
+    page.locator("#controls").wait_for()
+    yield page
+    page.close()
+
+
 @pytest.mark.parametrize("face", FACES)
 @pytest.mark.parametrize("pose", POSES)
-def test_the_page_shows_what_our_rasteriser_shows(page: Page, avatar: Avatar, pose: str, face: str) -> None:
+def test_the_page_shows_what_our_rasteriser_shows(drawn: Page, avatar: Avatar, pose: str, face: str) -> None:
     asked: tuple[Any, ...] = POSES[pose], FACES[face]
-    assert psnr(theirs(page, *asked), ours(avatar, *asked)) >= 36
+    assert psnr(theirs(drawn, *asked), ours(avatar, *asked)) >= 36
 
 
 def replaced_data(exported: Path, data: bytes, path: Path) -> Path:
@@ -150,7 +160,18 @@ def test_bad_data_is_named_on_the_page(
     page.close()
 
 
-def test_without_webgl_the_page_says_so(browser: Browser, exported: Path) -> None:
+def test_without_webgl_the_page_draws_all_the_same(browser: Browser, exported: Path, avatar: Avatar) -> None:
+    script = """const ask = HTMLCanvasElement.prototype.getContext;
+        HTMLCanvasElement.prototype.getContext = function (kind, ...rest) {
+            return kind === "webgl2" ? null : ask.call(this, kind, ...rest);
+        };"""
+    page = opened(browser, exported, script)
+    page.locator("#controls").wait_for()
+    assert psnr(theirs(page, POSES["aside"], {}), ours(avatar, POSES["aside"], {})) >= 36
+    page.close()
+
+
+def test_where_nothing_can_be_drawn_the_page_says_so(browser: Browser, exported: Path) -> None:
     page = opened(browser, exported, "HTMLCanvasElement.prototype.getContext = () => null")
     sync_api.expect(page.get_by_role("alert")).to_contain_text("WebGL 2")
     page.close()
@@ -246,3 +267,18 @@ def test_a_recording_is_a_webm_of_what_moved(moving: Page, tmp_path: Path) -> No
     assert frames[0].shape == (512, 512, 3)
     assert frames[0].mean() > 30  # no black canvas
     assert np.abs(frames[-1] - frames[0]).mean() > 0.5
+
+
+def test_a_turn_is_shared_between_torso_and_neck_as_driving_has_it(page: Page, avatar: Avatar) -> None:
+    held = Motion.held({}, yaw=30.0, pitch=-10.0, roll=15.0)
+    expected, _ = retarget(held.to_track(avatar.head), avatar, DriveConfig())
+    got = page.evaluate(
+        """(angles) => {
+            spatialAvatar.reset();
+            spatialAvatar.turn(angles);
+            return spatialAvatar.params();
+        }""",
+        {"yaw": math.radians(30.0), "pitch": math.radians(-10.0), "roll": math.radians(15.0)},
+    )
+    for name in ("rotation", "neck", "translation"):
+        torch.testing.assert_close(torch.tensor(got[name]), getattr(expected, name)[0], atol=1e-5, rtol=0)

@@ -9,6 +9,7 @@ const SpatialAvatarEngine = (() => {
   const EPS2D = 0.3; // pixels squared
   const ALPHA_MIN = 1 / 255;
   const NEAR = 0.01; // metres
+  const COVERED = 1 / 512; // what shines through a pixel that is finished
   const FLOATS = 12; // a splat: mean xy, half size xy, conic abc, opacity, rgb, unused
   const ROW = 512; // splats in a row of the texture that carries them
   const ARRAYS = { float32: Float32Array, uint32: Uint32Array, uint16: Uint16Array, int16: Int16Array, uint8: Uint8Array };
@@ -287,16 +288,57 @@ const SpatialAvatarEngine = (() => {
       return out;
     }
 
-    /** One frame: { splats, count, times in milliseconds }. */
-    frame({ params, camera, width, height }) {
+    /**
+     * The picture of sorted splats as RGBA bytes, for where there is no GPU: front to back, so that a pixel which is
+     * covered costs no more, and only the pixels inside each ellipse. `ground`: 1 is white behind the avatar, 0 nothing.
+     */
+    paint(splats, count, width, height, ground) {
+      const size = width * height, light = new Float32Array(3 * size), through = new Float32Array(size).fill(1);
+      for (let t = FLOATS * (count - 1); t >= 0; t -= FLOATS) {
+        const px = splats[t] - 0.5, py = splats[t + 1] - 0.5, opacity = splats[t + 7];
+        const a = 0.5 * splats[t + 4], b = splats[t + 5], c = 0.5 * splats[t + 6], limit = Math.log(opacity / ALPHA_MIN);
+        const bend = Math.exp(-2 * a);
+        const red = splats[t + 8], green = splats[t + 9], blue = splats[t + 10];
+        const top = Math.max(0, Math.ceil(py - splats[t + 3])), bottom = Math.min(height - 1, Math.floor(py + splats[t + 3]));
+        for (let y = top; y <= bottom; y++) {
+          const dy = y - py, skew = b * dy, rest = c * dy * dy, root = skew * skew - 4 * a * (rest - limit);
+          if (root < 0) continue;
+          const reach = Math.sqrt(root), from = Math.ceil(px - (skew + reach) / (2 * a)), to = px - (skew - reach) / (2 * a);
+          const last = Math.min(width - 1, Math.floor(to)), row = y * width;
+          // From pixel to pixel a Gaussian changes by a factor, which itself changes by a constant factor.
+          const first = Math.max(0, from), dx = first - px;
+          let alpha = opacity * Math.exp(-(a * dx * dx + skew * dx + rest)), step = Math.exp(-(a * (2 * dx + 1) + skew));
+          for (let x = first; x <= last; x++, alpha *= step, step *= bend) {
+            const left = through[row + x];
+            if (left < COVERED) continue;
+            const part = left * Math.min(0.999, alpha), k = 3 * (row + x);
+            light[k] += part * red; light[k + 1] += part * green; light[k + 2] += part * blue;
+            through[row + x] = left - part;
+          }
+        }
+      }
+      const pixels = new Uint8ClampedArray(4 * size);
+      for (let i = 0; i < size; i++) {
+        const alpha = ground ? 1 : Math.max(1 - through[i], 1e-6), behind = ground * through[i];
+        for (let k = 0; k < 3; k++) pixels[4 * i + k] = 255 * (light[3 * i + k] + behind) / alpha;
+        pixels[4 * i + 3] = 255 * alpha;
+      }
+      return pixels;
+    }
+
+    /** One frame: { splats, count, times in milliseconds }, or { pixels, ... } where `ground` asks for a picture. */
+    frame({ params, camera, width, height, ground = null }) {
       const start = performance.now();
       this.pose(params);
       const posed = performance.now();
       const count = this.project(camera, width, height);
       const projected = performance.now();
       const splats = this.sorted(count);
-      const times = { pose: posed - start, project: projected - posed, sort: performance.now() - projected };
-      return { splats, count, times };
+      const sorted = performance.now();
+      const times = { pose: posed - start, project: projected - posed, sort: sorted - projected };
+      if (ground === null) return { splats, count, times };
+      const pixels = this.paint(splats, count, width, height, ground);
+      return { pixels, count, times: { ...times, draw: performance.now() - sorted } };
     }
   }
 
@@ -309,7 +351,7 @@ if (typeof document === "undefined") {
     if (data.buffer) engine = new SpatialAvatarEngine.Engine(data.buffer);
     else {
       const frame = engine.frame(data);
-      self.postMessage({ id: data.id, ...frame }, [frame.splats.buffer]);
+      self.postMessage({ id: data.id, ...frame }, [(frame.splats ?? frame.pixels).buffer]);
     }
   };
 }

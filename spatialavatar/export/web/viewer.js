@@ -1,5 +1,5 @@
 // The page: draws sorted splats with WebGL2, and turns sliders, the mouse and a motion into poses.
-const { Engine, FLOATS, ROW, read, rotation, multiply, apply } = SpatialAvatarEngine;
+const { Engine, FLOATS, ROW, read, rotation, multiply, apply, axisAngle } = SpatialAvatarEngine;
 
 const SLIDERS = [ // label, ARKit units
   ["Open mouth", ["jawOpen"]],
@@ -21,7 +21,7 @@ const SLIDERS = [ // label, ARKit units
   ["Puff cheeks", ["cheekPuff"]],
   ["Sneer", ["noseSneerLeft", "noseSneerRight"]],
 ];
-const TURNS = [["Head yaw", 1, 40], ["Head pitch", 0, 25], ["Head roll", 2, 25]]; // label, axis, degrees either way
+const TURNS = [["Head yaw", "yaw", 40], ["Head pitch", "pitch", 25], ["Head roll", "roll", 25]]; // label, angle, degrees
 const RADIANS = Math.PI / 180;
 
 const VERTEX = `#version 300 es
@@ -58,6 +58,9 @@ void main() {
   result = vec4(color * alpha, alpha);
 }`;
 
+// Another page may show this one as a part of its own: without sliders, and with its own colours behind the avatar.
+const inside = document.body.classList.contains("inside");
+const ground = inside ? 0 : 1; // what is behind the avatar: white, or nothing
 const element = (id) => document.getElementById(id);
 
 function fail(sentence) {
@@ -67,10 +70,20 @@ function fail(sentence) {
   element("canvas").hidden = true;
 }
 
+/** Whether there is a GPU behind WebGL 2; a processor that plays one draws slower than our worker. */
+function hasGPU() {
+  const gl = document.createElement("canvas").getContext("webgl2");
+  const about = gl?.getExtension("WEBGL_debug_renderer_info");
+  const name = about ? gl.getParameter(about.UNMASKED_RENDERER_WEBGL) : "";
+  gl?.getExtension("WEBGL_lose_context")?.loseContext();
+  return Boolean(gl) && !/swiftshader|llvmpipe|softpipe|software|basic render/i.test(name);
+}
+
+/** Draws the sorted splats on the GPU. */
 class Painter {
   constructor(canvas) {
     this.canvas = canvas;
-    const options = { alpha: false, antialias: false, depth: false, premultipliedAlpha: true, preserveDrawingBuffer: true };
+    const options = { alpha: !ground, antialias: false, depth: false, premultipliedAlpha: true, preserveDrawingBuffer: true };
     const gl = (this.gl = canvas.getContext("webgl2", options));
     if (!gl) throw new Error("This browser has WebGL 2 switched off, which draws the avatar; switch on graphics acceleration.");
     const program = gl.createProgram();
@@ -93,17 +106,44 @@ class Painter {
     gl.blendFunc(gl.ONE, gl.ONE_MINUS_SRC_ALPHA);
   }
 
-  draw(splats, count, width, height) {
-    const { gl, canvas } = this;
+  /** What the request for a frame says besides pose and camera. */
+  wants() {
+    return {};
+  }
+
+  draw({ splats, count, times }, width, height) {
+    const { gl, canvas } = this, start = performance.now();
     if (canvas.width !== width) canvas.width = width;
     if (canvas.height !== height) canvas.height = height;
     gl.viewport(0, 0, width, height);
-    gl.clearColor(1, 1, 1, 1);
+    gl.clearColor(ground, ground, ground, ground);
     gl.clear(gl.COLOR_BUFFER_BIT);
     gl.uniform2f(this.size, width, height);
     const columns = ROW * FLOATS / 4, rows = splats.length / (ROW * FLOATS);
     gl.texImage2D(gl.TEXTURE_2D, 0, gl.RGBA32F, columns, rows, 0, gl.RGBA, gl.FLOAT, splats);
     gl.drawArrays(gl.TRIANGLES, 0, 6 * count);
+    gl.readPixels(0, 0, 1, 1, gl.RGBA, gl.UNSIGNED_BYTE, new Uint8Array(4)); // waits until it is drawn
+    times.draw = performance.now() - start;
+  }
+}
+
+/** Shows the pictures that the worker paints. */
+class Easel {
+  constructor(canvas) {
+    this.canvas = canvas;
+    this.context = canvas.getContext("2d", { alpha: !ground });
+    if (!this.context) throw new Error("This browser can neither use WebGL 2 nor draw pictures; try another browser.");
+  }
+
+  wants() {
+    return { ground };
+  }
+
+  draw({ pixels }, width, height) {
+    const { canvas } = this;
+    if (canvas.width !== width) canvas.width = width;
+    if (canvas.height !== height) canvas.height = height;
+    this.context.putImageData(new ImageData(pixels, width, height), 0, 0);
   }
 }
 
@@ -135,7 +175,8 @@ class Viewer {
     const { info, arrays } = read(buffer);
     this.info = info;
     this.arrays = arrays;
-    this.painter = new Painter(element("canvas"));
+    const gpu = location.hash === "#gpu" || location.hash !== "#cpu" && hasGPU();
+    this.painter = new (gpu ? Painter : Easel)(element("canvas"));
     this.ask = frames(buffer);
     this.width = 512;
     this.height = Math.round(512 * info.camera.height / info.camera.width);
@@ -173,6 +214,13 @@ class Viewer {
     Object.assign(this.orbit, orbit);
     this.frame = null;
     this.dirty = true;
+  }
+
+  /** Turns the head, in the sense of Motion.held, radians; torso and neck share it as in driving. */
+  turn({ yaw = 0, pitch = 0, roll = 0 }) {
+    const angles = axisAngle(multiply(multiply(rotation(0, yaw, 0), rotation(pitch, 0, 0)), rotation(0, 0, roll)));
+    const share = this.info.driving.neckShare;
+    this.setPose({ rotation: angles.map((a) => (1 - share) * a), neck: angles.map((a) => share * a) });
   }
 
   /** Head parameters of what is shown: the camera's, the motion's frame, or the weights and the pose. */
@@ -225,13 +273,11 @@ class Viewer {
     this.width = width;
     this.height = height;
     this.dirty = false;
-    const request = { params: this.params(), camera: this.camera(), width, height };
-    const { splats, count, times } = await this.ask(request);
-    const start = performance.now();
-    this.painter.draw(splats, count, width, height);
-    this.painter.gl.readPixels(0, 0, 1, 1, this.painter.gl.RGBA, this.painter.gl.UNSIGNED_BYTE, new Uint8Array(4));
-    this.times = { ...times, draw: performance.now() - start };
-    this.splats = count;
+    const request = { params: this.params(), camera: this.camera(), width, height, ...this.painter.wants() };
+    const frame = await this.ask(request);
+    this.painter.draw(frame, width, height);
+    this.times = frame.times;
+    this.splats = frame.count;
     this.drawn++;
   }
 
@@ -284,11 +330,11 @@ function addSlider(label, low, high, changed) {
 
 function connect(viewer) {
   const { info } = viewer, canvas = element("canvas");
-  const turns = [0, 0, 0];
-  for (const [label, axis, limit] of TURNS) {
+  const angles = {};
+  for (const [label, angle, limit] of TURNS) {
     addSlider(label, -limit, limit, (degrees) => {
-      turns[axis] = degrees * RADIANS;
-      viewer.setPose({ neck: info.reference.neck.map((value, k) => value + turns[k]) });
+      angles[angle] = degrees * RADIANS;
+      viewer.turn(angles);
     });
   }
   for (const [label, units] of SLIDERS) {
@@ -309,7 +355,8 @@ function connect(viewer) {
   }, { passive: false });
   canvas.addEventListener("webglcontextlost", () => fail("The browser took the graphics away; load the page again."));
   element("reset").addEventListener("click", () => {
-    turns.fill(0);
+    if (inside) return viewer.setPose({ orbit: { yaw: 0, pitch: 0, zoom: 1 } }); // the face is the outer page's
+    for (const [, angle] of TURNS) angles[angle] = 0;
     for (const input of element("sliders").querySelectorAll("input")) input.value = 0;
     viewer.reset();
   });
