@@ -6,6 +6,7 @@ import json
 import pickle
 import subprocess
 import sys
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import torch
 
 from spatialavatar.errors import FormatError, InputError
 from spatialavatar.generator import BaseConfig, SpatialAvatar
+from spatialavatar.generator.network import CorrectionNetwork
 from spatialavatar.head import build_layout
 from spatialavatar.records import Track
 from spatialavatar.training import Phase
@@ -22,8 +24,9 @@ from spatialavatar.training.config import read_training_config
 from spatialavatar.training.examples import Examples, draw, least_like
 from spatialavatar.training.launcher import CHECKPOINT, HELD_OUT, LEFT_OUT, LOG, MODEL, REDRAWN, train
 from spatialavatar.training.shards import People, View
-from spatialavatar.training.step import TrainingStep
+from spatialavatar.training.step import TrainingStep, encoded
 from tests.test_generator import model, painted_track
+from tests.test_network import TINY as TINY_NETWORK
 from tests.test_shards import ball_track, write_shard
 
 accelerate = pytest.importorskip("accelerate")
@@ -190,11 +193,11 @@ def test_micro_batches_change_nothing(tmp_path, shards, unbroken):
 
 def test_phase_two_starts_from_a_network_and_is_held_to_it(tmp_path, shards, unbroken):
     more = f'start = "{unbroken / MODEL / "network.safetensors"}"'
-    free = run(tmp_path, shards, "free", "multi_view", more, steps=2)
-    path = write_config(tmp_path, shards, "held", "multi_view", more, steps=2)
-    path.write_text(path.read_text().replace("rate = 1e-2", "rate = 1e-2\nanchor = 1e6"))
-    train(read_training_config(path))
-    (loose, loose_later), (tied, tied_later) = log(free), log(tmp_path / "held")
+    for name, anchor in (("free", "1e-3"), ("held", "1e6")):
+        path = write_config(tmp_path, shards, name, "multi_view", more, steps=2)
+        path.write_text(path.read_text().replace("rate = 1e-2", f'rate = 1e-2\nanchor = {anchor}\nprecision = "fp32"'))
+        train(read_training_config(path))
+    (loose, loose_later), (tied, tied_later) = log(tmp_path / "free"), log(tmp_path / "held")
     assert "residual" in loose
     assert 0 < loose["l1"] == pytest.approx(tied["l1"])
     assert loose["l1"] != pytest.approx(log(unbroken)[0]["l1"], rel=1e-3)  # it does not start from nothing
@@ -304,6 +307,20 @@ def test_sources_and_targets_differ_and_the_judges_source_is_the_least_alike(tmp
         sources, targets = draw(ann, Phase.monocular(), 0, 4, 3, torch.Generator().manual_seed(seed))
         assert len({*sources, *targets}) == len(sources) + len(targets) == 4
     assert least_like(ann, 0) == View(0, 3)
+
+
+def test_half_precision_is_for_the_features_only(shards):
+    network, example = tiny_network(), drawn(shards)[0]
+    with torch.no_grad():
+        ((_, whole),) = encoded(network, [example])
+        ((_, half),) = encoded(network, [example], half=True)
+    assert half.dtype == torch.float32
+    assert 0 < float((half - whole).abs().max()) < 0.1 * float(whole.abs().max())
+
+
+def tiny_network() -> CorrectionNetwork:
+    torch.manual_seed(0)
+    return CorrectionNetwork(replace(TINY_NETWORK, color_channels=3), model().head, build_layout(model().head, 64))
 
 
 def test_the_target_shows_the_person_over_its_background(shards):
