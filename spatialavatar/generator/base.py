@@ -101,7 +101,7 @@ def build_base(
     shifts = [after - before for before, after in zip(balanced, matched)]
     gaussians = sharpen(head, layout, tables, gaussians, sources, warps, weights, gains, shifts, offsets, config)
     gaussians.check()
-    report(1.0, "Done")
+    report(1.0, "Painted the Gaussians")
     return BaseResult(
         gaussians=gaussians,
         vertex_offsets=offsets,

@@ -106,7 +106,7 @@ class SpatialAvatar(Pretrained):
         if self.network is not None:
             report(share, "Correcting it with the network")
             gaussians, residual = self.network.person(result)
-            report(1.0, "Done")
+            report(1.0, "Corrected by the network")
         reference = min(result.sources, key=_restlessness)
         return Avatar(
             head=self.head,
