@@ -498,6 +498,14 @@ def test_the_pull_keeps_positions_near_where_they_began(grey, track):
     assert moved(0.1) < 0.7 * moved(0.0)
 
 
+def test_the_pull_on_colours_keeps_them_near_where_they_began(grey, track):
+    def moved(pull: float) -> float:
+        after = run(grey, track, dataclasses.replace(QUICK, iterations=30, color_pull=pull))
+        return float((after.gaussians.colors - grey.gaussians.colors).abs().mean())
+
+    assert moved(0.1) < 0.7 * moved(0.0)
+
+
 def test_joint_steps_turn_with_the_axes():
     turn = torch.linalg.qr(torch.randn(3, 3, generator=torch.Generator().manual_seed(1)))[0]
     gradients = torch.randn(5, 4, 3, generator=torch.Generator().manual_seed(2))

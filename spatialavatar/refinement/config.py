@@ -53,6 +53,7 @@ class RefineConfig:
             falls apart when it is seen from the side).
         form_pull: share by which position, rotation, scale and opacity come back, each step, to what they were,
             times the schedule (ours, for what noise is left).
+        color_pull: the same for colours: on the rim of what was filmed they would take on any value in the long run.
         turned_weight: of the difference to the form of the start, in the same colours, from random sides (ours: what no
             frame shows would otherwise fall apart); 0 switches it off.
         turned_every: steps from one such picture to the next.
@@ -106,6 +107,7 @@ class RefineConfig:
     color_gate: tuple[float, float] | None = (0.15, 0.4)
     joint_steps: bool = True
     form_pull: float = 1e-3
+    color_pull: float = 3e-3
     turned_weight: float = 1.0
     turned_every: int = 4
     turned_reach: tuple[float, float] = (15.0, 35.0)

@@ -258,8 +258,7 @@ class _Run:
             self._attributes.tensors["scale"].grad = None
         for optimiser in self._optimisers:
             optimiser.step()
-        if self._config.form_pull > 0.0:
-            self._attributes.pull(self._config.form_pull * self.cosine())
+        self._attributes.pull(self._config.form_pull * self.cosine(), self._config.color_pull * self.cosine())
         self._constrain()
         shaping = self.shaping
         self.iteration += 1

@@ -46,10 +46,11 @@ class Attributes:
         self.tensors: dict[str, Tensor] = {name: value.clone().requires_grad_() for name, value in self._start.items()}
 
     @torch.no_grad()
-    def pull(self, share: float) -> None:
-        """Bring position, rotation, scale and opacity back by ``share`` of what they have left their start by."""
+    def pull(self, form: float, color: float) -> None:
+        """Bring what was changed back by a share of the change: ``color`` of the colours', ``form`` of the others'."""
         for name in FAMILIES:
-            if name != "color":
+            share = color if name == "color" else form
+            if share > 0.0:
                 self.tensors[name].lerp_(self._start[name], share)
 
     def gaussians(self) -> Gaussians:
