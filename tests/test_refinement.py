@@ -27,6 +27,7 @@ from spatialavatar.refinement.joint_adam import JointAdam
 from spatialavatar.refinement.loop import screen_blur
 from spatialavatar.refinement.losses import compare, composite, l1_loss, ssim, ssim_loss, ssim_map
 from spatialavatar.refinement.metrics import Judge
+from spatialavatar.refinement.parameters import Attributes
 from spatialavatar.refinement.polish import PolishConfig, polish
 from spatialavatar.refinement.shape_control import (
     aspect_loss,
@@ -504,6 +505,21 @@ def test_the_pull_on_colours_keeps_them_near_where_they_began(grey, track):
         return float((after.gaussians.colors - grey.gaussians.colors).abs().mean())
 
     assert moved(0.1) < 0.7 * moved(0.0)
+
+
+def test_smoothing_leaves_what_neighbours_share_and_takes_what_they_do_not(grey):
+    layout = grey.layout
+    attributes = Attributes(grey.gaussians)
+    noise = torch.randn(len(layout), 3, generator=torch.Generator().manual_seed(4))
+    with torch.no_grad():
+        attributes.tensors["color"].add_(0.1)
+    attributes.smooth_colors(0.5, layout)
+    torch.testing.assert_close(attributes.tensors["color"].detach(), grey.gaussians.colors + 0.1)
+    with torch.no_grad():
+        attributes.tensors["color"].copy_(grey.gaussians.colors + 0.1 * noise)
+    before = float((attributes.tensors["color"].detach() - grey.gaussians.colors).std())
+    attributes.smooth_colors(0.5, layout)
+    assert float((attributes.tensors["color"].detach() - grey.gaussians.colors).std()) < 0.75 * before
 
 
 def test_joint_steps_turn_with_the_axes():

@@ -54,6 +54,9 @@ class RefineConfig:
         form_pull: share by which position, rotation, scale and opacity come back, each step, to what they were,
             times the schedule (ours, for what noise is left).
         color_pull: the same for colours: on the rim of what was filmed they would take on any value in the long run.
+        color_smoothing: share by which the change of a texel's colour comes nearer, each step, to the mean change of the
+            texels around it, times the schedule (ours: two Gaussians that overlap in all frames may err in opposite
+            ways, which shows as speckle when the head is turned).
         turned_weight: of the difference to the form of the start, in the same colours, from random sides (ours: what no
             frame shows would otherwise fall apart); 0 switches it off.
         turned_every: steps from one such picture to the next.
@@ -108,6 +111,7 @@ class RefineConfig:
     joint_steps: bool = True
     form_pull: float = 1e-3
     color_pull: float = 3e-3
+    color_smoothing: float = 1e-2
     turned_weight: float = 1.0
     turned_every: int = 4
     turned_reach: tuple[float, float] = (15.0, 35.0)

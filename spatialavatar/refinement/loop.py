@@ -41,6 +41,7 @@ PREVIEWS = (0, 100, 300, 500, 1000, 2000, 4000, 6000, 8000)
 """Iterations after which a step carries a preview, as does the last."""
 
 _CHECKPOINT_SECONDS = 15.0
+_SMOOTH_EVERY = 4
 _GATE_FRAMES = 24
 _GATE_RIM = 3.0  # pixels of 512 inside the matte's edge that do not count as seeing
 _GATE_SHARE = (0.05, 0.3)
@@ -259,6 +260,9 @@ class _Run:
         for optimiser in self._optimisers:
             optimiser.step()
         self._attributes.pull(self._config.form_pull * self.cosine(), self._config.color_pull * self.cosine())
+        if self._config.color_smoothing > 0.0 and self.iteration % _SMOOTH_EVERY == 0:
+            share = _SMOOTH_EVERY * self._config.color_smoothing * self.cosine()
+            self._attributes.smooth_colors(min(share, 1.0), self._start.layout)
         self._constrain()
         shaping = self.shaping
         self.iteration += 1

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from spatialavatar.head import UVLayout
 from spatialavatar.records import Gaussians
 from spatialavatar.refinement.config import RefineConfig
 
@@ -52,6 +53,15 @@ class Attributes:
             share = color if name == "color" else form
             if share > 0.0:
                 self.tensors[name].lerp_(self._start[name], share)
+
+    @torch.no_grad()
+    def smooth_colors(self, share: float, layout: UVLayout) -> None:
+        """Bring each colour's change nearer, by ``share``, to the mean change of the 3 x 3 texels around it."""
+        change = self.tensors["color"] - self._start["color"]
+        values = torch.cat([change, torch.ones_like(change[:, :1])], 1)
+        picture = layout.to_image(values).movedim(-1, 0)
+        around = layout.from_image(torch.nn.functional.avg_pool2d(picture, 3, stride=1, padding=1).movedim(0, -1))
+        self.tensors["color"].add_(around[:, :-1] / around[:, -1:] - change, alpha=share)
 
     def gaussians(self) -> Gaussians:
         """The local Gaussians, differentiable; quaternions of any length (the rasteriser normalises them)."""
