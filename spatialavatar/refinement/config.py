@@ -54,7 +54,7 @@ class RefineConfig:
         form_pull: share by which position, rotation, scale and opacity come back, each step, to what they were,
             times the schedule (ours, for what noise is left).
         color_pull: the same for colours: on the rim of what was filmed they would take on any value in the long run.
-        color_smoothing: share by which the change of a texel's colour comes nearer, each step, to the mean change of the
+        color_smoothing: share by which the change of a colour comes nearer, each step, to the mean change of the
             texels around it, times the schedule (ours: two Gaussians that overlap in all frames may err in opposite
             ways, which shows as speckle when the head is turned).
         turned_weight: of the difference to the form of the start, in the same colours, from random sides (ours: what no
