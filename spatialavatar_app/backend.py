@@ -25,7 +25,7 @@ from spatialavatar.avatar import Avatar
 from spatialavatar.diagnostics import avatar_facts
 from spatialavatar.driving import DriveConfig, drive
 from spatialavatar.errors import InputError
-from spatialavatar.export import save_glb, save_ply, save_splat, save_spz
+from spatialavatar.export import save_glb, save_html, save_ply, save_splat, save_spz
 from spatialavatar.hub import weights_dir
 from spatialavatar.motion import is_motion_file, read_motion, write_motion
 from spatialavatar.pipeline import default_model, generate
@@ -48,15 +48,16 @@ EXPORTS = {
     "splat": "avatar.splat",
     "spz": "avatar.spz",
     "glb": "avatar.glb",
+    "html": "avatar.html",
     "view": "view.ply",
     "png": "avatar.png",
     "card": "README.md",
 }
-"""What an avatar can be saved as: the avatar file, Gaussians in metres (three forms), a mesh, Gaussians for gradio's 3D
-view, a picture, the text that goes with it."""
+"""What an avatar can be saved as: the avatar file, Gaussians in metres (three forms), a mesh, a web page, Gaussians
+for gradio's Model3D, a picture, the text that goes with it."""
 
 _AVATAR = EXPORTS["avatar"]
-_SAVERS = {"ply": save_ply, "splat": save_splat, "spz": save_spz, "glb": save_glb}
+_SAVERS = {"ply": save_ply, "splat": save_splat, "spz": save_spz, "glb": save_glb, "html": save_html}
 _MOST_FRAMES = round(60 * MAX_VIDEO_SECONDS)
 _PREVIEW_SECONDS = 0.7
 _GPU_START = 15.0  # seconds to fork, to reach the GPU and to compile its kernels

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 
 _Units = Mapping[str, float]
 
@@ -85,14 +86,16 @@ def mood_values(mood: str) -> list[float]:
     return [MOODS[mood].get(control.label, 0.0) for control in CONTROLS]
 
 
-def held_face(values: list[float]) -> dict[str, Any]:
-    """What ``Motion.held`` takes for the sliders' ``values``, in the order of :data:`CONTROLS`."""
-    units: dict[str, float] = {}
-    angles: dict[str, float] = {}
-    for control, value in zip(CONTROLS, values, strict=True):
+def movements() -> list[dict[str, dict[str, float]]]:
+    """What each of :data:`CONTROLS` moves per unit of its value to the right (``up``) and to the left (``down``).
+
+    ARKit units by name, and ``yaw``, ``pitch`` and ``roll`` in radians.
+    """
+    table = []
+    for control in CONTROLS:
         if control.angle:
-            angles[control.angle] = -value if control.angle in _REVERSED else value
-            continue
-        for name, weight in (control.up if value >= 0.0 else control.down).items():
-            units[name] = min(1.0, units.get(name, 0.0) + weight * abs(value))
-    return {"units": units, **angles}
+            radians = math.radians(-1.0 if control.angle in _REVERSED else 1.0)
+            table.append({"up": {control.angle: radians}, "down": {control.angle: -radians}})
+        else:
+            table.append({"up": dict(control.up), "down": dict(control.down)})
+    return table

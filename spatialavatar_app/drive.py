@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,6 +12,7 @@ from spatialavatar_app import fragments
 from spatialavatar_app.activity import Activity, Updates
 from spatialavatar_app.controls import CONTROLS, GROUPS, MOODS, mood_values
 from spatialavatar_app.endpoints import MOTIONS
+from spatialavatar_app.live import FRONT, HOLD
 from spatialavatar_app.stage import Page
 from spatialavatar_app.steps import Step
 
@@ -18,6 +20,7 @@ _INTRODUCTION = """
 ## Bring it to life
 Play an example, let it follow a video of any face, or move it by hand.
 """
+_IN_THE_BROWSER: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private", "queue": False}
 _SIZES = {"Small": 256, "Medium": 512, "Large": 768}
 
 
@@ -72,15 +75,17 @@ def build(page: Page) -> None:
         [page.avatar, way, motion, clip, file, strength, smoothing, size],
         page.video_outputs,
     )
-    quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private", "queue": False}
     for tab in (example, video, hand):
-        tab.select(lambda tab=tab: (tab.id, gr.Column(visible=tab is not hand)), None, [way, filming], **quiet)
+        tab.select(
+            lambda tab=tab: (tab.id, gr.Column(visible=tab is not hand)), None, [way, filming], **_IN_THE_BROWSER
+        )
+    hand.select(None, None, None, js=FRONT, **_IN_THE_BROWSER)
     page.note_uploads(clip, file)
     page.when_there_is_an_avatar(sliders, lambda _: dict.fromkeys(sliders, 0.0))
 
 
 def _by_hand(page: Page) -> list[Any]:
-    """Buttons for moods and a slider for each control, which move the avatar on the stage at once."""
+    """Buttons for moods and a slider for each control, which move the avatar without the server."""
     with gr.Row(elem_classes="sa-moods"):
         moods = {mood: gr.Button(mood, size="sm") for mood in MOODS}
     sliders = []
@@ -90,37 +95,10 @@ def _by_hand(page: Page) -> list[Any]:
                 step = 1.0 if control.angle else 0.05
                 slider = gr.Slider(control.low, control.limit, 0.0, step=step, label=control.label, buttons=[])
                 sliders.append(slider)
-    trouble = gr.HTML("")
-
-    def look(avatar: str | None, *values: float) -> Updates:
-        try:
-            picture = page.face(page.there(avatar), list(values))
-        except gr.Error as error:
-            return {trouble: fragments.notice(error.message, "problem")}
-        return page.stage.show(fragments.portrait(picture, "Your avatar as the sliders have it"))
-
-    outputs = [*page.stage.front, trouble]
-    always: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
-    # While one picture is being made only the last of the moves after it is kept: the slider never lags behind.
-    events = [slider.input for slider in sliders]
-    gr.on(
-        events,
-        look,
-        [page.avatar, *sliders],
-        outputs,
-        trigger_mode="always_last",
-        concurrency_id="still",
-        concurrency_limit=2,
-        **always,
-    )
-
-    def set_mood(mood: str, avatar: str | None) -> Updates:
-        values = mood_values(mood)
-        return {**dict(zip(sliders, values)), **look(avatar, *values)}
-
+    for slider in sliders:
+        slider.input(None, sliders, None, js=HOLD, **_IN_THE_BROWSER)
     for mood, button in moods.items():
-        button.click(
-            lambda avatar, mood=mood: set_mood(mood, avatar), page.avatar, [*sliders, *outputs], queue=False, **always
-        )
+        values = json.dumps(mood_values(mood))
+        button.click(None, None, sliders, js=f"() => {{ ({HOLD})(...{values}); return {values}; }}", **_IN_THE_BROWSER)
     assert len(sliders) == len(CONTROLS)
     return sliders

@@ -342,8 +342,8 @@ def _endpoints(service: Service, keeper: _Keeper) -> list[_Endpoint]:
         Args:
             avatar: an avatar file that was made here.
             form: ply, splat or spz for splat viewers and editors, in metres; glb for a textured mesh with ARKit morph
-                targets; view for a PLY that fits gradio's Model3D; png for a picture; card for the text that goes with
-                it; avatar for the avatar file itself, written anew.
+                targets; html for a web page that shows and moves it; view for a PLY that fits gradio's Model3D; png
+                for a picture; card for the text that goes with it; avatar for the avatar file itself, written anew.
 
         Returns:
             The file, and facts: how many Gaussians.

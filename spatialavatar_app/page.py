@@ -43,6 +43,10 @@ def build_demo(backend: Backend | None = None) -> gr.Blocks:
                 for name in reversed(STEPS):
                     with page.tabs[name]:
                         _BUILDERS[name](page)
+        # An event of its own: gradio 6.31 forgets a value for a closed tab when the same event, a generator, goes on.
+        page.avatar.change(
+            page.live, page.avatar, page.stage.space, show_progress="hidden", api_visibility="private", queue=False
+        )
         gr.HTML(static_text("footer.html").replace("{where}", what_runs_where()), elem_id="sa-footer")
         add_endpoints(page.service, page.sessions)
         demo.unload(page.leave)

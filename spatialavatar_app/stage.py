@@ -12,8 +12,8 @@ import gradio as gr
 from spatialavatar_app import fragments
 from spatialavatar_app.activity import Updates
 from spatialavatar_app.backend import EXPORTS, Backend
-from spatialavatar_app.controls import CONTROLS, held_face
 from spatialavatar_app.endpoints import Service
+from spatialavatar_app.live import LiveAvatar
 from spatialavatar_app.sessions import Sessions
 from spatialavatar_app.still import StillRequest
 
@@ -33,7 +33,7 @@ class Stage:
             with gr.Tab("Avatar", id="picture"):
                 self.picture = gr.HTML(fragments.empty_stage("Your avatar appears here"), elem_classes="sa-view")
             with gr.Tab("3D", id="space", interactive=False) as self.space_tab:
-                self.space = gr.Model3D(interactive=False, show_label=False, label="The avatar in 3D", height=480)
+                self.space = LiveAvatar()
                 gr.HTML('<p class="sa-hint">Drag to turn it, scroll to come closer.</p>')
 
     @property
@@ -82,9 +82,7 @@ class Page:
     def avatar_outputs(self) -> list[Any]:
         """The components that change with the avatar."""
         later = [tab for name, tab in self.tabs.items() if name != "create"]
-        return self._with_followers(
-            "avatar", [self.avatar, *self.stage.front, self.stage.space_tab, self.stage.space, *later]
-        )
+        return self._with_followers("avatar", [self.avatar, *self.stage.front, self.stage.space_tab, *later])
 
     @property
     def video_outputs(self) -> list[Any]:
@@ -100,8 +98,8 @@ class Page:
         Raises:
             gr.Error: it is no avatar.
         """
-        picture = self.face(avatar, [0.0] * len(CONTROLS))
-        updates: Updates = {self.avatar: avatar, self.stage.space_tab: gr.Tab(interactive=True), self.stage.space: None}
+        picture = self.backend.still(StillRequest(self.there(avatar)))
+        updates: Updates = {self.avatar: avatar, self.stage.space_tab: gr.Tab(interactive=True)}
         updates |= {tab: gr.Tab(interactive=True) for name, tab in self.tabs.items() if name != "create"}
         updates |= self.stage.show(fragments.portrait(picture, "Your avatar, at rest, facing you"))
         for _, follow in self._followers["avatar"]:
@@ -115,18 +113,18 @@ class Page:
             updates |= follow(video)
         return updates
 
-    def face(self, avatar: str, values: list[float]) -> bytes:
-        """The avatar with the sliders at ``values``, as a picture file's bytes."""
-        return self.backend.still(StillRequest(self.there(avatar), held_face(values)))
+    def live(self, avatar: str | None) -> str | None:
+        """The avatar's web page, for the stage."""
+        return self.exported(avatar, "html")["html"] if avatar else None
 
-    def exported(self, avatar: str) -> list[str]:
-        """Files that lie beside the avatar once they were asked for: for the 3D view, for other viewers, the card."""
-        paths = {form: Path(avatar).with_name(EXPORTS[form]) for form in ("view", "ply", "card")}
+    def exported(self, avatar: str, *forms: str) -> dict[str, str]:
+        """Paths, by form, of files that lie beside the avatar once they were asked for."""
+        paths = {form: Path(avatar).with_name(EXPORTS[form]) for form in forms}
         if not all(path.is_file() for path in paths.values()):
             for step in self.service.export(avatar, list(paths)):
                 for form, made in step.files.items():
                     shutil.copyfile(made, paths[form])
-        return [str(path) for path in paths.values()]
+        return {form: str(path) for form, path in paths.items()}
 
     @staticmethod
     def there(avatar: str | None) -> str:

@@ -18,6 +18,7 @@ Nothing stays here when you leave, so keep what you like.
 _THINGS = {  # title, what is on the button, what it is
     "video": ("Video", "video", "An mp4 that plays everywhere."),
     "avatar": ("Avatar", "avatar", "Open it here again, or use it from a program."),
+    "html": ("Web page", "web page", "A file that shows it and moves it in any browser."),
     "ply": ("3D file", "3D file", "The head at rest, for viewers that show splats (.ply)."),
     "card": ("Description", "description", "What it is, how to use it, what is allowed."),
 }
@@ -44,9 +45,10 @@ def build(page: Page) -> None:
         return {buttons[name]: gr.DownloadButton(f"Save the {_THINGS[name][1]}", value=path, interactive=True)}
 
     page.when_there_is_an_avatar(
-        [buttons[name] for name in ("avatar", "ply", "card")],
+        [buttons[name] for name in ("avatar", "html", "ply", "card")],
         lambda avatar: {
             **saved("avatar", avatar),
+            **saved("html", page.exported(avatar, "html")["html"]),
             **{buttons[name]: gr.DownloadButton("Save", value=None, interactive=False) for name in ("ply", "card")},
         },
     )
@@ -56,21 +58,14 @@ def build(page: Page) -> None:
 
     def prepare(avatar: str | None) -> Updates:
         try:
-            _, ply, card = page.exported(page.there(avatar))
+            made = page.exported(page.there(avatar), "ply", "card")
         except gr.Error as error:
             return {trouble: fragments.notice(error.message, "problem")}
-        return {**saved("ply", ply), **saved("card", card), trouble: ""}
-
-    def prepare_view(avatar: str | None) -> Updates:
-        updates = prepare(avatar)
-        return updates if updates.get(trouble) else {**updates, page.stage.space: page.exported(page.there(avatar))[0]}
+        return {**saved("ply", made["ply"]), **saved("card", made["card"]), trouble: ""}
 
     quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
     play.click(lambda video: page.stage.show(fragments.film(video)), page.video, page.stage.front, **quiet)
-    files = [buttons["ply"], buttons["card"], trouble]
-    page.tabs["keep"].select(prepare, page.avatar, files, **quiet)
-    # Given again to a 3D view that shows it already it would be loaded again.
-    page.stage.space_tab.select(prepare_view, page.avatar, [*files, page.stage.space], **quiet)
+    page.tabs["keep"].select(prepare, page.avatar, [buttons["ply"], buttons["card"], trouble], **quiet)
     if "OAUTH_CLIENT_ID" in os.environ:
         _own_account(page)
 

@@ -14,6 +14,7 @@ import pytest
 from gradio_client import Client
 from PIL import Image
 
+from spatialavatar.export import save_html
 from spatialavatar.media import VideoWriter
 from spatialavatar_app.backend import (
     EXPORTS,
@@ -78,11 +79,10 @@ class FakeBackend:
         return str(path)
 
     def still(self, request: StillRequest) -> bytes:
-        """A picture whose colour tells how far the mouth is open."""
+        """A black picture."""
         self.stills.append(request)
         picture = io.BytesIO()
-        red = round(255 * request.face["units"].get("jawOpen", 0.0))
-        Image.new("RGBA", (64, 64), (red, 0, 0, 255)).save(picture, "webp", lossless=True)
+        Image.new("RGBA", (64, 64), (0, 0, 0, 255)).save(picture, "webp", lossless=True)
         return picture.getvalue()
 
     def generate(self, request: GenerateRequest) -> Steps:
@@ -119,11 +119,14 @@ class FakeBackend:
         yield Step(1.0, "Done", {"motion": str(out)}, {"frames": 2, "fps": 25.0, "held": 0, "warnings": []})
 
     def export(self, request: ExportRequest) -> Steps:
-        """Empty files."""
+        """Empty files, and the web page of a ball."""
         yield from self._steps(request, "Writing")
         files = {form: str(Path(request.folder) / EXPORTS[form]) for form in request.forms}
-        for path in files.values():
-            Path(path).write_text("ply", encoding="utf-8")
+        for form, path in files.items():
+            if form == "html":
+                save_html(make_ball_avatar(16), path)
+            else:
+                Path(path).write_text("ply", encoding="utf-8")
         yield Step(1.0, "Done", files, {"gaussians": 4})
 
     def backend(self) -> Backend:

@@ -28,7 +28,7 @@ from .chromium import needs_chromium, sync_api
 from .fake_backend import RunningApp, running_app
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page, Route
+    from playwright.sync_api import Browser, Frame, Page, Route
 
 pytestmark = needs_chromium
 
@@ -76,10 +76,18 @@ def go_to(page: Page, step: str) -> None:
     page.locator("#steps").get_by_role("tab", name=step).click()
 
 
-def red_of_the_stage(page: Page) -> int:
-    """How red the fake picture on the stage is: it says how far the mouth is open."""
-    source = page.locator(".sa-portrait img").get_attribute("src") or ""
-    return Image.open(io.BytesIO(base64.b64decode(source.partition(",")[2]))).convert("RGB").getpixel((5, 5))[0]
+def viewer(page: Page) -> Frame:
+    """The avatar's own page on the stage, once it draws."""
+    page.frame_locator("iframe.sa-live").locator("#controls").wait_for()
+    return next(frame for frame in page.frames if frame.parent_frame is not None)
+
+
+def canvas(page: Page) -> np.ndarray:
+    """What the avatar's canvas shows (H, W, 4), once it is drawn."""
+    url = viewer(page).evaluate(
+        "async () => { await spatialAvatar.render(); return document.getElementById('canvas').toDataURL(); }"
+    )
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(url.partition(",")[2]))).convert("RGBA")) / 255.0
 
 
 def test_later_steps_wait_for_an_avatar(page: Page) -> None:
@@ -160,29 +168,56 @@ def test_stop_stops_the_work(page: Page, app: RunningApp) -> None:
     assert len(app.fake.stopped) == stopped + 1
 
 
-def test_a_slider_moves_the_avatar_at_once(page: Page) -> None:
+def test_a_slider_moves_the_avatar_in_the_browser_and_the_server_hears_nothing(page: Page) -> None:
     create(page)
     go_to(page, "Drive")
     page.get_by_role("tab", name="By hand").click()
-    slider = page.get_by_role("slider", name="Open the mouth")
-    assert red_of_the_stage(page) == 0
+    rest = canvas(page)
+    assert 0.05 < rest[..., 3].mean() < 0.95  # an avatar, and the stage behind it
+    page.locator("button").filter(has_text="Head").click()
+    page.wait_for_load_state("networkidle")
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    slider = page.get_by_role("slider", name="Turn the head")
     for _ in range(6):
-        slider.press("ArrowRight")
-    opened = float(slider.input_value())
-    assert opened > 0.0
-    deadline = time.monotonic() + PATIENCE / 1000
-    while red_of_the_stage(page) != round(255 * opened) and time.monotonic() < deadline:
-        page.wait_for_timeout(50)
-    assert red_of_the_stage(page) == round(255 * opened)
+        slider.press("PageUp")
+    degrees = float(slider.input_value())
+    assert degrees > 0
+    assert np.abs(canvas(page) - rest).max() > 0.2
+    neck = viewer(page).evaluate("spatialAvatar.params().neck[1] / spatialAvatar.info.driving.neckShare")
+    assert neck == pytest.approx(np.deg2rad(degrees))
+    assert asked == []
 
 
-def test_a_mood_sets_sliders_and_the_stage(page: Page) -> None:
+def test_a_mood_sets_sliders_and_the_avatar(page: Page) -> None:
     create(page)
     go_to(page, "Drive")
     page.get_by_role("tab", name="By hand").click()
+    viewer(page)
     page.get_by_role("button", name="Surprise").click()
     sync_api.expect(page.get_by_role("slider", name="Open the mouth")).to_have_value("0.55")
-    assert red_of_the_stage(page) == round(255 * 0.55)
+    shown = viewer(page).evaluate(
+        "Object.fromEntries(spatialAvatar.info.units.map((n, k) => [n, spatialAvatar.weights[k]]))"
+    )
+    assert {name: shown[name] for name in ("jawOpen", "browInnerUp", "eyeWideLeft")} == {
+        "jawOpen": 0.55,
+        "browInnerUp": 0.9,
+        "eyeWideLeft": 0.8,
+    }
+
+
+def test_sliders_stand_at_rest_on_the_next_avatar(page: Page) -> None:
+    create(page)
+    go_to(page, "Drive")
+    page.get_by_role("tab", name="By hand").click()
+    viewer(page)
+    page.get_by_role("button", name="Surprise").click()
+    go_to(page, "Create")
+    create(page, "Astronaut")
+    go_to(page, "Drive")
+    sync_api.expect(page.get_by_role("slider", name="Open the mouth")).to_have_value("0")
+    page.locator("#views").get_by_role("tab", name="3D").click()
+    assert viewer(page).evaluate("spatialAvatar.weights.every((weight) => weight === 0)")
 
 
 def test_a_video_is_played_and_can_be_saved(page: Page, tmp_path: Path) -> None:

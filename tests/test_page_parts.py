@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import itertools
+import math
 
 import pytest
 
 pytest.importorskip("gradio", reason="the page needs the extra 'app': pip install -e '.[app]'")
 
 from spatialavatar.head.arkit import ARKIT_52
-from spatialavatar.motion import Motion
 from spatialavatar_app import fragments
 from spatialavatar_app.activity import _time_left
-from spatialavatar_app.controls import CONTROLS, MOODS, held_face, mood_values
+from spatialavatar_app.controls import CONTROLS, MOODS, mood_values, movements
 
 
-def value_of(label: str, value: float) -> list[float]:
-    return [value if control.label == label else 0.0 for control in CONTROLS]
+def movement_of(label: str) -> dict[str, dict[str, float]]:
+    return next(moved for control, moved in zip(CONTROLS, movements(), strict=True) if control.label == label)
 
 
 def test_every_slider_moves_units_that_there_are() -> None:
@@ -32,22 +32,15 @@ def test_every_mood_stands_on_sliders_and_within_their_ends() -> None:
             assert control.low <= value <= control.limit, (mood, control.label)
 
 
-def test_sliders_at_rest_make_a_resting_face() -> None:
-    face = Motion.held(**held_face([0.0] * len(CONTROLS)))
-    assert float(face.weights.abs().max()) == 0.0
-    assert float(face.rotation.abs().max()) == 0.0
-
-
 def test_the_two_ends_of_a_slider_are_two_expressions() -> None:
-    for value, unit, other in ((0.5, "mouthSmileLeft", "mouthFrownLeft"), (-0.5, "mouthFrownLeft", "mouthSmileLeft")):
-        units = held_face(value_of("Frown – smile", value))["units"]
-        assert units[unit] == 0.5
-        assert units.get(other, 0.0) == 0.0
+    moved = movement_of("Frown – smile")
+    assert moved["up"]["mouthSmileLeft"] == moved["down"]["mouthFrownLeft"] == 1.0
+    assert not set(moved["up"]) & set(moved["down"])
 
 
 def test_the_right_end_of_nod_looks_up_and_of_turn_to_the_right_of_the_picture() -> None:
-    assert held_face(value_of("Nod", 20.0))["pitch"] == -20.0
-    assert held_face(value_of("Turn the head", 20.0))["yaw"] == 20.0
+    assert movement_of("Nod") == {"up": {"pitch": -math.radians(1)}, "down": {"pitch": math.radians(1)}}
+    assert movement_of("Turn the head") == {"up": {"yaw": math.radians(1)}, "down": {"yaw": -math.radians(1)}}
 
 
 def test_words_of_visitors_are_no_markup() -> None:

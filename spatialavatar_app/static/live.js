@@ -1,0 +1,36 @@
+// The avatar's web page inside this one. It is fetched when it is first looked at; then the sliders move it right here.
+const frame = element.querySelector("iframe");
+let wanted = null, shown = null;
+
+const load = async () => {
+  if (shown === wanted || !frame.checkVisibility()) return;
+  const url = (shown = wanted);
+  const page = url ? await (await fetch(url)).text() : "";
+  if (url === wanted) frame.srcdoc = page.replace("<body>", '<body class="inside">');
+};
+const change = () => {
+  wanted = props.value?.url ?? null;
+  load();
+};
+
+/** The avatar as the sliders have it (live.py, HOLD): their values as ARKit units and angles (controls.py, movements). */
+const move = () => {
+  const viewer = frame.contentWindow.spatialAvatar, values = window.spatialAvatarHeld;
+  if (!viewer || !values) return;
+  const sums = {};
+  values.forEach((value, k) => {
+    const parts = Object.entries(props.movements[k][value >= 0 ? "up" : "down"]);
+    for (const [name, weight] of parts) sums[name] = (sums[name] ?? 0) + weight * Math.abs(value);
+  });
+  viewer.setExpression(Object.fromEntries(viewer.info.units.map((unit) => [unit, Math.min(1, sums[unit] ?? 0)])));
+  viewer.turn(sums);
+};
+
+frame.addEventListener("load", move);
+window.addEventListener("spatialavatar-held", move);
+new IntersectionObserver(load).observe(frame);
+watch("value", () => {
+  window.spatialAvatarHeld = null; // another avatar begins at rest
+  change();
+});
+change();
