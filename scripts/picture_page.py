@@ -54,9 +54,10 @@ def by_hand(page: Page, mood: str) -> None:
     page.get_by_text("Your avatar is ready").wait_for()
     page.locator("#steps").get_by_role("tab", name="Drive").click()
     page.get_by_role("tab", name="By hand").click()
-    before = page.locator(".sa-portrait img").get_attribute("src")
+    page.frame_locator("iframe.sa-live").locator("#controls").wait_for()
     page.get_by_role("button", name=mood).click()
-    page.wait_for_function("before => document.querySelector('.sa-portrait img').src !== before", arg=before)
+    frame = next(frame for frame in page.frames if frame.parent_frame is not None)
+    frame.evaluate("spatialAvatar.render()")
 
 
 def shot(page: Page) -> Image.Image:
