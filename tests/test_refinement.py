@@ -572,14 +572,16 @@ def test_a_camera_beside_keeps_its_distance_and_what_it_looks_at():
     assert 25.0 < float(cosines.min().acos().rad2deg()) <= 38.1
 
 
-def test_growing_beyond_the_start_costs_nothing_and_a_hole_does():
-    cover = torch.zeros(8, 8, 1)
-    cover[2:6, 2:6] = 1.0
+def test_a_hole_costs_and_another_outline_does_not():
+    cover = torch.zeros(32, 32, 1)
+    cover[8:24, 8:24] = 1.0
+    shapes = {name: cover.clone() for name in ("grown", "carved", "torn")}
+    shapes["grown"][4:28, 4:28] = 1.0
+    shapes["carved"][8, 8:24] = 0.0
+    shapes["torn"][15, 15] = 0.0
     color = cover.expand(-1, -1, 3) * 0.5
-    grown, torn = torch.ones(8, 8, 1), cover.clone()
-    torn[3, 3] = 0.0
-    assert float(inner_difference(grown.expand(-1, -1, 3) * 0.5, grown, color, cover)) == 0.0
-    assert float(inner_difference(torn.expand(-1, -1, 3) * 0.5, torn, color, cover)) == pytest.approx(1.5 / 64)
+    costs = {n: float(inner_difference(c.expand(-1, -1, 3) * 0.5, c, color, cover)) for n, c in shapes.items()}
+    assert costs == {"grown": 0.0, "carved": 0.0, "torn": pytest.approx(1.5 / 32**2)}
 
 
 def test_turned_views_keep_the_head_whole_from_beside(grey, track):

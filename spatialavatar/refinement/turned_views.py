@@ -19,6 +19,9 @@ from spatialavatar.records import Camera
 _COVERED = 0.98
 """Alpha of the start's form from which a pixel is inside; hair may grow beyond it."""
 
+_RIM = 1 / 32
+"""Share of the picture's width, from the outline inwards, that does not count: the start's form may be too large."""
+
 
 def beside(camera: Camera, center: Tensor, reach: tuple[float, float], generator: torch.Generator) -> Camera:
     """The camera moved to a random place on an arc about ``center`` (3,), world metres.
@@ -36,7 +39,7 @@ def beside(camera: Camera, center: Tensor, reach: tuple[float, float], generator
 
 
 def inner_difference(color: Tensor, alpha: Tensor, expected: Tensor, cover: Tensor) -> Tensor:
-    """Mean over all pixels of |colour| + |alpha| difference where ``cover`` is solid.
+    """Mean over all pixels of |colour| + |alpha| difference where ``cover`` is solid, its rim left out.
 
     Args:
         color: (H, W, 3) over black.
@@ -45,4 +48,6 @@ def inner_difference(color: Tensor, alpha: Tensor, expected: Tensor, cover: Tens
         cover: (H, W, 1), its alpha.
     """
     off = (color - expected).abs().mean(-1, keepdim=True) + (alpha - cover).abs()
-    return ((cover > _COVERED) * off).mean()
+    rim = max(1, round(_RIM * cover.shape[1]))
+    inside = -torch.nn.functional.max_pool2d(-cover.movedim(-1, 0), 2 * rim + 1, stride=1, padding=rim).movedim(0, -1)
+    return ((inside > _COVERED) * off).mean()
