@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
+import torch
 
+from spatialavatar.errors import InputError
 from spatialavatar.evaluation.datasets import Recording
 from spatialavatar.evaluation.judge import without_beyond
-from spatialavatar.progress import Progress
+from spatialavatar.progress import Progress, silent
 from spatialavatar.records import Track
 from spatialavatar.tracking.framing import Crop, cut, separate
 from spatialavatar.tracking.networks import Networks
@@ -51,6 +53,30 @@ def cut_frames(
             matte = matte if given is None else cut(given, crop)[..., 0]
         size = (picture.shape[1], picture.shape[0])
         yield index, cut(picture, crop), matte, without_beyond(segments, crop, size)
+
+
+def with_pictures(
+    track: Track, frames: Sequence[int], recording: Recording, networks: Networks, progress: Progress = silent
+) -> Track:
+    """The chosen frames of a track of ``recording``, with crops, mattes and classes; those that can be read.
+
+    Raises:
+        InputError: none can be read.
+    """
+    cuts = list(cut_frames(recording, frames, lambda frame: crop_of(track, frame), networks, progress))
+    if not cuts:
+        raise InputError("The frames of a recording could not be read a second time; copy it again.")
+    index = torch.tensor([number for number, *_ in cuts])
+    images, mattes, segments = (torch.from_numpy(np.stack([one[i] for one in cuts])) for i in (1, 2, 3))
+    kept = {name: getattr(track, name) for name in ("confidence", "landmarks", "blendshapes", "crop")}
+    return track.replace(
+        params=track.params[index],
+        images=images,
+        mattes=mattes,
+        segments=segments,
+        quality=None,
+        **{name: None if value is None else value[index] for name, value in kept.items()},
+    )
 
 
 def _chosen(recording: Recording, frames: Sequence[int], progress: Progress) -> Iterator[tuple[int, np.ndarray]]:

@@ -29,8 +29,8 @@ from spatialavatar.avatar import Avatar
 from spatialavatar.errors import InputError, NoFaceError
 from spatialavatar.evaluation import metrics
 from spatialavatar.evaluation.comparison import Comparison
-from spatialavatar.evaluation.cutting import crop_of, cut_frames
-from spatialavatar.evaluation.datasets import Calibration, Clip, Recording
+from spatialavatar.evaluation.cutting import crop_of, cut_frames, with_pictures
+from spatialavatar.evaluation.datasets import Calibration, Clip
 from spatialavatar.evaluation.judge import REGIONS, Judge, without_beyond
 from spatialavatar.evaluation.rig import (
     cropped_camera,
@@ -198,7 +198,7 @@ def _refined(clip: Clip, bench: Bench, clips: Sequence[Clip], progress: Progress
         good[i] for i in np.linspace(0, len(good) - 1, min(len(good), bench.config.train_frames)).round().astype(int)
     ]
     # The crop of the training part is its own: it was chosen without a look at the test part.
-    learned = _with_pixels(training, clip.recordings[0], good, bench, part(progress, 0.2, 0.35))
+    learned = with_pictures(training, good, clip.recordings[0], bench.networks, part(progress, 0.2, 0.35))
     before = replace(
         source.avatar, shape=training.params.shape, reference=training.params[good[0]], camera=training.camera
     )
@@ -219,22 +219,6 @@ def _refined(clip: Clip, bench: Bench, clips: Sequence[Clip], progress: Progress
         f"{bench.config.iterations} steps."
     )
     return _compare(clip, bench, track, frames, avatars, part(progress, 0.7, 1.0), notes)
-
-
-def _with_pixels(track: Track, recording: Recording, frames: Sequence[int], bench: Bench, progress: Progress) -> Track:
-    """The chosen frames of a track, with crops, mattes and classes."""
-    parts = list(cut_frames(recording, frames, lambda frame: crop_of(track, frame), bench.networks, progress))
-    index = torch.tensor(frames)
-    images, mattes, segments = (torch.from_numpy(np.stack([p[i] for p in parts])) for i in (1, 2, 3))
-    kept = {name: getattr(track, name) for name in ("confidence", "landmarks", "blendshapes", "crop")}
-    return track.replace(
-        params=track.params[index],
-        images=images,
-        mattes=mattes,
-        segments=segments,
-        quality=None,
-        **{name: None if value is None else value[index] for name, value in kept.items()},
-    )
 
 
 # -- k-source ---------------------------------------------------------------------------------------------------------

@@ -35,7 +35,7 @@ from spatialavatar.refinement.shape_control import aspect_penalty, clamp_scales
 from spatialavatar.refinement.tuning import FrameTuning
 from spatialavatar.refinement.turned_views import beside, inner_difference
 from spatialavatar.refinement.visibility import clearly_seen, solid
-from spatialavatar.render import rasterize, render
+from spatialavatar.render import rasterize_view, render
 
 PREVIEWS = (0, 100, 300, 500, 1000, 2000, 4000, 6000, 8000)
 """Iterations after which a step carries a preview, as does the last."""
@@ -349,20 +349,8 @@ class _Run:
 
     def _rasterize(self, world: Gaussians, camera: Camera, size: int) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         """Colour (H, W, C) and alpha (H, W, 1) of a window of pictures of ``size``, and the rasteriser's facts."""
-        color, alpha, info = rasterize(
-            world.means,
-            world.quats,
-            world.scales,
-            world.opacities,
-            world.colors,
-            camera.world_to_camera[None],
-            camera.intrinsics[None],
-            camera.width,
-            camera.height,
-            eps2d=screen_blur(size / self._track.camera.width),
-            backend=self._backend,  # type: ignore[arg-type]
-        )
-        return color[0], alpha[0], info
+        blur = screen_blur(size / self._track.camera.width)
+        return rasterize_view(world, camera, eps2d=blur, backend=self._backend)  # type: ignore[arg-type]
 
     def _background(self) -> Tensor:
         """One random colour (3,), which both sides are laid over."""

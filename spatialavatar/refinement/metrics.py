@@ -16,7 +16,7 @@ from spatialavatar.refinement.deformation import Deformer
 from spatialavatar.refinement.frames import FrameSource, View, camera_of
 from spatialavatar.refinement.losses import composite, ssim_map
 from spatialavatar.refinement.shape_control import largest_aspect, projected_axes
-from spatialavatar.render import rasterize, render
+from spatialavatar.render import rasterize_view, render
 
 _POSE_SIGMA = {"rotation": 0.02, "neck": 0.02, "translation": 0.003}
 """What the alignment moves, and its first steps: a tenth of so many radians and metres."""
@@ -114,9 +114,7 @@ class Judge:
 def screen_aspect(avatar: Avatar, params: HeadParams, camera: Camera) -> float:
     """The largest aspect ratio on screen of any Gaussian that is seen in one view."""
     world = avatar.pose(params)
-    gaussians = (world.means, world.quats, world.scales, world.opacities, world.colors)
-    view = (camera.world_to_camera[None], camera.intrinsics[None], camera.width, camera.height)
-    _, _, info = rasterize(*gaussians, *view)
+    _, _, info = rasterize_view(world, camera)
     seen = (info["radii"][0] > 0).all(-1)
     return largest_aspect(projected_axes(world.means[seen], world.quats[seen], world.scales[seen], camera))
 

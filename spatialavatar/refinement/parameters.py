@@ -65,15 +65,16 @@ class Attributes:
 
     def gaussians(self) -> Gaussians:
         """The local Gaussians, differentiable; quaternions of any length (the rasteriser normalises them)."""
-        t = self.tensors
-        color = t["color"] if self._color_gate is None else self._start["color"].lerp(t["color"], self._color_gate)
-        return Gaussians(t["position"], t["rotation"], t["scale"].exp(), t["opacity"].sigmoid(), color)
+        return self._gaussians(self.tensors)
 
     def initial_form(self) -> Gaussians:
         """The form of the start in the colours of now, detached."""
-        form = self._start
-        colors = self.gaussians().colors.detach()
-        return Gaussians(form["position"], form["rotation"], form["scale"].exp(), form["opacity"].sigmoid(), colors)
+        return self._gaussians(self._start | {"color": self.tensors["color"].detach()})
+
+    def _gaussians(self, raw: dict[str, Tensor]) -> Gaussians:
+        """The local Gaussians of one tensor per family, their colours as free as the gate lets them be."""
+        color = raw["color"] if self._color_gate is None else self._start["color"].lerp(raw["color"], self._color_gate)
+        return Gaussians(raw["position"], raw["rotation"], raw["scale"].exp(), raw["opacity"].sigmoid(), color)
 
     def snapshot(self) -> Gaussians:
         """A detached copy with unit quaternions."""

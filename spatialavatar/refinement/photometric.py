@@ -36,7 +36,7 @@ from spatialavatar.refinement.config import RefineConfig
 from spatialavatar.refinement.deformation import Deformer, TriangleCarriers
 from spatialavatar.refinement.frames import BODY_SKIN, CLOTHES
 from spatialavatar.refinement.loop import refine, screen_blur
-from spatialavatar.render import rasterize
+from spatialavatar.render import rasterize_view
 from spatialavatar.render.mesh import rasterize_mesh
 from spatialavatar.threads import one_torch_thread
 from spatialavatar.tracking.io import load_track, save_track
@@ -436,20 +436,8 @@ class _Aligner:
         size = len(target.image)
         camera = self._track.camera.resized(size, size)
         world = self._deformer.carry(self._gaussians, carriers)
-        color, alpha, _ = rasterize(
-            world.means,
-            world.quats,
-            world.scales,
-            world.opacities,
-            world.colors,
-            camera.world_to_camera[None],
-            camera.intrinsics[None],
-            size,
-            size,
-            eps2d=screen_blur(size / self._track.camera.width),
-        )
-        alpha = alpha[0]
-        image = color[0] / alpha.clamp_min(0.5)
+        color, alpha, _ = rasterize_view(world, camera, eps2d=screen_blur(size / self._track.camera.width))
+        image = color / alpha.clamp_min(0.5)
         mesh = rasterize_mesh(
             camera.to_camera(carriers.vertices).numpy(), self._faces, camera.intrinsics.numpy(), size, size
         )

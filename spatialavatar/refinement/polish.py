@@ -24,7 +24,7 @@ from spatialavatar.refinement.deformation import Deformer, TriangleCarriers
 from spatialavatar.refinement.frames import FrameSource, View
 from spatialavatar.refinement.losses import compare
 from spatialavatar.refinement.visibility import clearly_seen, smoothstep, solid
-from spatialavatar.render import rasterize
+from spatialavatar.render import render
 
 _FAMILIES = ("position", "scale", "opacity", "color")
 _LEAST = 1e-4  # opacities are kept this far from 0 and 1, where a logit would be infinite
@@ -121,7 +121,7 @@ def polish(
     for iteration in range(config.iterations):
         index = int(torch.randint(len(sources), (), generator=generator))
         view, camera = sources[index].view, sources[index].camera
-        color, alpha = _render(deformer.carry(change.gaussians(), carriers[index]), camera)
+        color, alpha = render(deformer.carry(change.gaussians(), carriers[index]), camera)
         background = torch.rand(3, generator=generator).to(color.device)
         l1, ssim = compare(color, alpha, view.image, view.matte, view.weight, background)
         optimiser.zero_grad(set_to_none=True)
@@ -184,18 +184,10 @@ def _photo(head: HeadModel, track: Track, vertices: Tensor, config: PolishConfig
 @torch.no_grad()
 def _balanced(local: Gaussians, deformer: Deformer, posed: TriangleCarriers, photo: _Photo) -> _Photo:
     """The photo in the light of the avatar: a gain per channel, so that photos do not pull the colours to and fro."""
-    color, alpha = _render(deformer.carry(local, posed), photo.camera)
+    color, alpha = render(deformer.carry(local, posed), photo.camera)
     counted = (photo.counted * (alpha > 0.9))[..., None]
     gain = ((color * counted).sum((0, 1)) + _TINY) / ((photo.view.image * counted).sum((0, 1)) + _TINY)
     return replace(photo, view=replace(photo.view, image=(photo.view.image * gain).clamp(0.0, 1.0)))
-
-
-def _render(world: Gaussians, camera: Camera) -> tuple[Tensor, Tensor]:
-    """Image (H, W, C), premultiplied, and alpha (H, W)."""
-    gaussians = (world.means, world.quats, world.scales, world.opacities, world.colors)
-    view = (camera.world_to_camera[None], camera.intrinsics[None], camera.width, camera.height)
-    image, alpha, _ = rasterize(*gaussians, *view)
-    return image[0], alpha[0, ..., 0]
 
 
 def _seen_by(

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from spatialavatar.records import Camera, Gaussians
 from spatialavatar.refinement.shape_control import projected_axes
-from spatialavatar.render import rasterize
+from spatialavatar.render import rasterize_view
 
 _BLUR = 0.3  # the rasteriser's, pixels squared
 
@@ -44,19 +44,13 @@ def clearly_seen(
     """
     with torch.enable_grad():
         brightness = torch.ones(len(world), 1, device=world.means.device, requires_grad=True)
-        image, _, _ = rasterize(
-            world.means.detach(),
-            world.quats.detach(),
-            world.scales.detach(),
-            world.opacities.detach(),
-            brightness,
-            camera.world_to_camera[None],
-            camera.intrinsics[None],
-            camera.width,
-            camera.height,
-            eps2d=_BLUR,
+        # The record's values without their history: only the brightness takes part.
+        means, quats, scales, opacities = (
+            value.detach() for value in (world.means, world.quats, world.scales, world.opacities)
         )
-        (weight,) = torch.autograd.grad((image[0, ..., 0] * counted).sum(), brightness)
+        lit = Gaussians(means, quats, scales, opacities, brightness, space="world")
+        image, _, _ = rasterize_view(lit, camera, eps2d=_BLUR)
+        (weight,) = torch.autograd.grad((image[..., 0] * counted).sum(), brightness)
     with torch.no_grad():
         across, down = projected_axes(world.means, world.quats, world.scales, camera).unbind(1)
         xx, xy, yy = (across * across).sum(-1) + _BLUR, (across * down).sum(-1), (down * down).sum(-1) + _BLUR

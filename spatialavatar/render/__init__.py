@@ -1,6 +1,7 @@
 """What a head looks like: the Gaussian rasteriser and its backends, and the mesh z-buffer (``render.mesh``).
 
-``rasterize`` has gsplat's arguments and meaning on every backend; ``render`` is the same for one record and camera.
+``rasterize`` has gsplat's arguments and meaning on every backend; ``rasterize_view`` is the same for one record and
+camera, and ``render`` what most callers want of it: the picture over a background.
 """
 
 from __future__ import annotations
@@ -19,7 +20,17 @@ from spatialavatar.records import Camera, Gaussians
 Renderer = Literal["cpu", "gsplat", "triton"]
 Backend = Literal["auto", Renderer]
 
-__all__ = ["Backend", "Renderer", "best_device", "choose_backend", "rasterize", "render", "warmup", "why_unusable"]
+__all__ = [
+    "Backend",
+    "Renderer",
+    "best_device",
+    "choose_backend",
+    "rasterize",
+    "rasterize_view",
+    "render",
+    "warmup",
+    "why_unusable",
+]
 
 
 def rasterize(
@@ -90,6 +101,49 @@ def rasterize(
     return image, alpha, {**info, "width": width, "height": height, "backend": chosen}
 
 
+def rasterize_view(
+    gaussians: Gaussians,
+    camera: Camera,
+    *,
+    background: Tensor | None = None,
+    eps2d: float = 0.3,
+    backend: Backend = "auto",
+) -> tuple[Tensor, Tensor, dict[str, Any]]:
+    """:func:`rasterize` for one set of world Gaussians (N, C channels) and one camera.
+
+    Args:
+        gaussians: in world space.
+        camera: its pose is moved to the Gaussians' device.
+        background: (C,), or None for zero.
+        eps2d: as for :func:`rasterize`.
+        backend: likewise.
+
+    Returns:
+        image (H, W, C), alpha (H, W, 1) and the rasteriser's facts, whose own axis of one camera stays.
+
+    Raises:
+        InputError: the Gaussians are still local, shapes disagree, or the backend cannot be used here.
+    """
+    if gaussians.space != "world":
+        raise InputError("Gaussians that are local to their triangles cannot be rendered; pose the avatar first.")
+    device = gaussians.means.device
+    image, alpha, info = rasterize(
+        gaussians.means,
+        gaussians.quats,
+        gaussians.scales,
+        gaussians.opacities,
+        gaussians.colors,
+        camera.world_to_camera.to(device)[None],
+        camera.intrinsics.to(device)[None],
+        camera.width,
+        camera.height,
+        backgrounds=None if background is None else background[None],
+        eps2d=eps2d,
+        backend=backend,
+    )
+    return image[0], alpha[0], info
+
+
 def render(
     gaussians: Gaussians,
     camera: Camera,
@@ -110,25 +164,10 @@ def render(
     Raises:
         InputError: the Gaussians are still local, shapes disagree, or the backend cannot be used here.
     """
-    if gaussians.space != "world":
-        raise InputError("Gaussians that are local to their triangles cannot be rendered; pose the avatar first.")
-    device = gaussians.means.device
     if background is not None:
-        background = torch.as_tensor(background, dtype=torch.float32, device=device)[None]
-    image, alpha, _ = rasterize(
-        gaussians.means,
-        gaussians.quats,
-        gaussians.scales,
-        gaussians.opacities,
-        gaussians.colors,
-        camera.world_to_camera.to(device)[None],
-        camera.intrinsics.to(device)[None],
-        camera.width,
-        camera.height,
-        backgrounds=background,
-        backend=backend,
-    )
-    return image[0], alpha[0, ..., 0]
+        background = torch.as_tensor(background, dtype=torch.float32, device=gaussians.means.device)
+    image, alpha, _ = rasterize_view(gaussians, camera, background=background, backend=backend)
+    return image, alpha[..., 0]
 
 
 def choose_backend(device: torch.device | str, backend: Backend = "auto") -> Renderer:

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from spatialavatar.errors import InputError, NoFaceError, SpatialAvatarError
-from spatialavatar.evaluation.cutting import crop_of, cut_frames
+from spatialavatar.evaluation.cutting import crop_of, with_pictures
 from spatialavatar.evaluation.datasets import Clip, Recording, read_clips
 from spatialavatar.evaluation.judge import without_beyond
 from spatialavatar.evaluation.rig import (
@@ -267,7 +267,7 @@ def _video_track(clip: Clip, head: HeadModel, config: ShardConfig, networks: Net
     """Some frames of a video."""
     recording = clip.recordings[0]
     track = track_video(recording.open(), head, max_frames=config.max_frames, networks=networks)
-    return _with_pictures(track, _usable(clip, track, config), recording, networks)
+    return with_pictures(track, _usable(clip, track, config), recording, networks)
 
 
 def _usable(clip: Clip, track: Track, config: ShardConfig) -> list[int]:
@@ -280,24 +280,6 @@ def _usable(clip: Clip, track: Track, config: ShardConfig) -> list[int]:
         raise InputError(f"{clip.name} shows a usable face in {len(frames)} of {len(track)} frames; 2 are needed.")
     spread = np.linspace(0, len(frames) - 1, min(config.frames, len(frames))).round().astype(int)
     return [frames[place] for place in spread]
-
-
-def _with_pictures(track: Track, frames: Sequence[int], recording: Recording, networks: Networks) -> Track:
-    """The chosen frames of a track, with crops, mattes and classes."""
-    cuts = list(cut_frames(recording, frames, lambda frame: crop_of(track, frame), networks, silent))
-    if not cuts:
-        raise InputError("The frames of a recording could not be read a second time; copy it again.")
-    index = torch.tensor([number for number, *_ in cuts])
-    images, mattes, segments = (torch.from_numpy(np.stack([one[i] for one in cuts])) for i in (1, 2, 3))
-    kept = {name: getattr(track, name) for name in ("confidence", "landmarks", "blendshapes", "crop")}
-    return track.replace(
-        params=track.params[index],
-        images=images,
-        mattes=mattes,
-        segments=segments,
-        quality=None,
-        **{name: None if value is None else value[index] for name, value in kept.items()},
-    )
 
 
 def _rig_tracks(
@@ -329,7 +311,7 @@ def _rig_tracks(
         )
         if recording is not main:  # nobody looked for landmarks there
             seen = seen.replace(landmarks=None, blendshapes=None)
-        shown = _with_pictures(seen, frames, recording, networks)
+        shown = with_pictures(seen, frames, recording, networks)
         if len(shown) == len(frames):
             tracks.append(shown)
         else:
