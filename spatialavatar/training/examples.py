@@ -14,18 +14,17 @@ from typing import Any, Final
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn import functional
 
 from spatialavatar.errors import InputError
 from spatialavatar.evaluation.judge import head_region
-from spatialavatar.files import atomic_output
 from spatialavatar.generator.base import build_base
 from spatialavatar.generator.config import BaseConfig
 from spatialavatar.generator.network import NetworkInputs, network_inputs
 from spatialavatar.head import HeadModel, UVLayout
 from spatialavatar.records import Camera, Gaussians, HeadParams, Track, _Record, as_float_image
+from spatialavatar.tensor_files import read_tensors, write_tensors
 from spatialavatar.training.optimisation import Phase
 from spatialavatar.training.sampling import SourceSampler, draw_count, draw_views, temperature
 from spatialavatar.training.shards import People, Person, View
@@ -179,13 +178,12 @@ class Examples(torch.utils.data.Dataset):
         what = f"{person.shard.resolve()} {person.key} {views} {self._layout.id} {self._image_size} {self._base_config}"
         path = self._cache and self._cache / f"{hashlib.sha256(what.encode()).hexdigest()[:24]}.safetensors"
         if path and path.is_file():
-            return _unpacked(load_file(path))
+            return _unpacked(read_tensors(path, f"The base that is kept in {path} is damaged; delete the file.")[0])
         tracks = [self._people.view(person, View(*view)) for view in views]
         made = build_base(self._head, self._layout, tracks, self._base_config)
         result = (network_inputs(made, self._image_size), made.gaussians, made.vertex_offsets)
         if path:
-            with atomic_output(path) as temporary:
-                save_file(_packed(*result), temporary)
+            write_tensors(path, _packed(*result), {})
         return result
 
     def _target(self, track: Track, generator: torch.Generator | None) -> Target:
@@ -204,8 +202,8 @@ class Examples(torch.utils.data.Dataset):
         return Target(
             params=track.params,
             camera=track.camera.resized(size, size),
-            image=_resized(image.movedim(-1, 0), size).movedim(0, -1),
-            region=_resized(region[None], size)[0],
+            image=resized(image.movedim(-1, 0), size).movedim(0, -1),
+            region=resized(region[None], size)[0],
             background=background,
             box=torch.cat([points.min(0).values, points.max(0).values]) * scale,
         )
@@ -253,18 +251,18 @@ def _generator(*numbers: int) -> torch.Generator:
     return torch.Generator().manual_seed(int(state[0] >> np.uint64(1)))
 
 
-def _resized(picture: Tensor, size: int) -> Tensor:
+def resized(picture: Tensor, size: int) -> Tensor:
     """A picture (C, H, W) at ``size`` pixels a side."""
     if picture.shape[-2:] == (size, size):
         return picture
-    resized = functional.interpolate(picture[None], (size, size), mode="bilinear", antialias=True)
-    return resized[0].clamp(0.0, 1.0)
+    scaled = functional.interpolate(picture[None], (size, size), mode="bilinear", antialias=True)
+    return scaled[0].clamp(0.0, 1.0)
 
 
 def _packed(inputs: NetworkInputs, base: Gaussians, offsets: Tensor) -> dict[str, Tensor]:
     values: dict[str, Any] = {f"inputs.{name}": value for name, value in vars(inputs).items()}
     values |= {f"base.{field.name}": getattr(base, field.name) for field in fields(base) if field.name != "space"}
-    return {name: value.contiguous() for name, value in {**values, "offsets": offsets}.items()}
+    return {**values, "offsets": offsets}
 
 
 def _unpacked(tensors: dict[str, Tensor]) -> tuple[NetworkInputs, Gaussians, Tensor]:

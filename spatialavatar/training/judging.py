@@ -21,7 +21,7 @@ from spatialavatar.head import HeadModel, UVLayout
 from spatialavatar.head.rotations import axis_angle_to_matrix, matrix_to_axis_angle
 from spatialavatar.provenance import save_png
 from spatialavatar.records import HeadParams
-from spatialavatar.training.examples import Example, Examples, Target, least_like
+from spatialavatar.training.examples import Example, Examples, Target, least_like, resized
 from spatialavatar.training.shards import Person
 from spatialavatar.training.step import corrected, encoded, rendered
 
@@ -132,8 +132,8 @@ class HeldOut:
         }
         if not drawn:
             return score, []
-        source = example.inputs.images[0, 0].movedim(0, -1)
-        columns = [_fitted(source, len(target.image)), target.image, base, ours]
+        source = example.inputs.images[0, 0]
+        columns = [resized(source, len(target.image)).movedim(0, -1), target.image, base, ours]
         for degrees in TURNS:
             turned = turned_by(target.params, degrees)
             free = target.replace(region=torch.ones_like(target.region))
@@ -161,10 +161,3 @@ def turned_by(params: HeadParams, degrees: float) -> HeadParams:
     """The head turned about the vertical axis of the world, where it stands."""
     turn = axis_angle_to_matrix(torch.tensor([[0.0, np.deg2rad(degrees), 0.0]]).to(params.rotation))
     return params.replace(rotation=matrix_to_axis_angle(turn @ axis_angle_to_matrix(params.rotation)))
-
-
-def _fitted(picture: Tensor, size: int) -> Tensor:
-    resized = torch.nn.functional.interpolate(
-        picture.movedim(-1, 0)[None], (size, size), mode="bilinear", antialias=True
-    )
-    return resized[0].movedim(0, -1).clamp(0.0, 1.0)
