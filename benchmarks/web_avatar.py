@@ -2,10 +2,12 @@
 
 As its worker draws (#cpu, what it chooses without a GPU) and as WebGL 2 does, which SwiftShader plays there (#gpu).
 
-PYTHONPATH=. python benchmarks/web_avatar.py me.safetensors OUT_DIR
+PYTHONPATH=. python benchmarks/web_avatar.py me.safetensors OUT_DIR [--residual STRENGTH]
+
+With --residual the avatar gets a random network's residual: what it costs is that of any, what it shows is noise.
 """
 
-import sys
+import argparse
 import time
 from pathlib import Path
 
@@ -15,7 +17,7 @@ from PIL import Image
 from spatialavatar.avatar import Avatar
 from spatialavatar.export import save_html
 from tests.chromium import launched
-from tests.test_web_avatar import ours, psnr, theirs
+from tests.test_web_avatar import ours, psnr, theirs, with_residual
 
 SIZE = 512
 POSES = [[0.0, 0.0, 0.0], [0.0, 0.5, 0.0], [0.0, -0.5, 0.0], [0.3, 0.0, 0.1], [-0.25, 0.2, -0.1]]
@@ -28,7 +30,7 @@ SPEED = """async () => {
     const sums = {}, start = performance.now();
     let frames = 0;
     while (performance.now() - start < 5000) {
-        spatialAvatar.setPose({ neck: [0, 0.4 * Math.sin(frames / 5), 0] });
+        spatialAvatar.setPose({ neck: [0, 0.4 * Math.sin(frames / 5), 0] }); // so that a residual changes too
         await spatialAvatar.render({ width: 512, height: 512 });
         frames++;
         const stats = spatialAvatar.stats();
@@ -40,9 +42,18 @@ SPEED = """async () => {
 
 
 def main() -> None:
-    source, out = Path(sys.argv[1]), Path(sys.argv[2])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("avatar", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--residual", type=float, metavar="STRENGTH", help="of the random weights; 0.02 is to be seen")
+    options = parser.parse_args()
+    out = options.out
     out.mkdir(parents=True, exist_ok=True)
-    avatar = Avatar.load(source)
+    avatar = Avatar.load(options.avatar)
+    if options.residual is not None:
+        plain, avatar = avatar, with_residual(avatar, options.residual)
+        changes = [psnr(ours(plain, [0.0] * 3, face, SIZE), ours(avatar, [0.0] * 3, face, SIZE)) for face in FACES]
+        print("without the residual, dB:", *(f"{change:.1f}" for change in changes))
     path = save_html(avatar, out / "avatar.html")
     print(f"page: {path.stat().st_size / 1e6:.2f} MB, {len(avatar.gaussians)} Gaussians")
     wanted = {(p, f): ours(avatar, neck, face, SIZE) for p, neck in enumerate(POSES) for f, face in enumerate(FACES)}

@@ -13,7 +13,6 @@ from safetensors.torch import load_file, save_file
 
 from spatialavatar.avatar import Avatar
 from spatialavatar.errors import FormatError, InputError
-from spatialavatar.export.html import web_binary
 from spatialavatar.export.ply import ply_rows
 from spatialavatar.generator.network.heads import ResidualHead
 from spatialavatar.records import HeadParams, Track
@@ -208,10 +207,3 @@ def test_a_still_export_holds_the_residual_of_its_expression():
     assert not (rows == ply_rows(dataclasses.replace(avatar, residual=None), params)).all()
     colors = torch.from_numpy(rows[:, 3:6].copy()) * 0.28209479177387814 + 0.5
     torch.testing.assert_close(colors, avatar.local(params).colors, atol=1e-5, rtol=1e-5)
-
-
-def test_the_web_page_holds_the_residual_of_the_resting_face():
-    avatar = moving_avatar()
-    at_rest = dataclasses.replace(avatar, gaussians=avatar.local(avatar.head.neutral()), residual=None)
-    assert web_binary(avatar) == web_binary(at_rest)
-    assert web_binary(avatar) != web_binary(dataclasses.replace(avatar, residual=None))

@@ -21,6 +21,7 @@ from PIL import Image
 from spatialavatar.avatar import Avatar, default_head
 from spatialavatar.driving import DriveConfig, portrait_view, retarget
 from spatialavatar.export.html import save_html, web_binary
+from spatialavatar.generator.network.heads import ResidualHead
 from spatialavatar.head import build_layout
 from spatialavatar.head.arkit import ARKIT_INDEX
 from spatialavatar.motion import Motion, read_motion
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 pytestmark = needs_chromium
 
 SIZE = 256
+FEATURES = 32  # of a residual, as networks have
 POSES = {"ahead": [0.0, 0.0, 0.0], "aside": [0.1, 0.45, -0.05]}
 FACES: dict[str, dict[str, float]] = {"rest": {}, "open": {"jawOpen": 0.7, "mouthSmileLeft": 0.6, "eyeBlinkRight": 1.0}}
 
@@ -134,6 +136,44 @@ def drawn(browser: Browser, exported: Path, request: pytest.FixtureRequest) -> I
 def test_the_page_shows_what_our_rasteriser_shows(drawn: Page, avatar: Avatar, pose: str, face: str) -> None:
     asked: tuple[Any, ...] = POSES[pose], FACES[face]
     assert psnr(theirs(drawn, *asked), ours(avatar, *asked)) >= 36
+
+
+def with_residual(avatar: Avatar, strength: float, hidden: int = 64) -> Avatar:
+    """The avatar with a random network's residual of the size that networks have; strength is that of its weights."""
+    random = torch.Generator().manual_seed(5)
+    head = ResidualHead(FEATURES, avatar.head.expression_count + 12, hidden, 3)
+    with torch.no_grad():
+        for parameter in head.parameters():
+            parameter.copy_(strength * torch.randn(parameter.shape, generator=random))
+    return replace(avatar, residual=head.of_person(torch.randn(len(avatar.layout), FEATURES, generator=random)))
+
+
+@pytest.fixture(scope="module")
+def expressive(avatar: Avatar) -> Avatar:
+    return with_residual(avatar, 0.15, hidden=16)
+
+
+@pytest.fixture(scope="module")
+def expressing(browser: Browser, expressive: Avatar, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
+    page = opened(browser, save_html(expressive, tmp_path_factory.mktemp("residual") / "avatar.html"))
+    page.locator("#controls").wait_for()
+    yield page
+    page.close()
+
+
+@pytest.mark.parametrize("face", FACES)
+def test_the_page_shows_what_a_network_adds_to_an_expression(
+    expressing: Page, expressive: Avatar, avatar: Avatar, face: str
+) -> None:
+    asked: tuple[Any, ...] = POSES["aside"], FACES[face]
+    expected = ours(expressive, *asked)
+    assert psnr(expected, ours(avatar, *asked)) < 25
+    assert psnr(theirs(expressing, *asked), expected) >= 36
+
+
+def test_features_of_a_residual_are_a_byte_each(expressive: Avatar, avatar: Avatar) -> None:
+    more = len(web_binary(expressive)) - len(web_binary(avatar))
+    assert FEATURES * len(avatar.layout) < more < 1.1 * FEATURES * len(avatar.layout) + 30_000
 
 
 def replaced_data(exported: Path, data: bytes, path: Path) -> Path:

@@ -2,8 +2,8 @@
 
 The page carries a binary: a header (magic, version, length, CRC-32, length of the description; little-endian), a JSON
 description, and arrays at multiples of eight bytes. Bases are sparse rows of int16 with a scale each; a Gaussian's
-numbers are float16, int16 and uint16, so that its picture differs from ours by less than the canvas rounds. What an
-expression adds to the Gaussians of an avatar with a residual is left out but for what it adds to the resting face.
+numbers are float16, int16 and uint16, so that its picture differs from ours by less than the canvas rounds. The
+features of a residual are a byte each.
 """
 
 from __future__ import annotations
@@ -30,12 +30,13 @@ from spatialavatar.files import atomic_output
 from spatialavatar.head.arkit import ARKIT_52
 from spatialavatar.provenance import json_ld
 from spatialavatar.records import Track
+from spatialavatar.residual import ExpressionResidual
 from spatialavatar.tracking.cues import OPEN, SHUT, resting_scores
 from spatialavatar.tracking.landmark_sets import LOWER_LID_LEFT, LOWER_LID_RIGHT, UPPER_LID_LEFT, UPPER_LID_RIGHT
 from spatialavatar.tracking.live import FILTERS, RADIANS, SETTLING, SETTLING_TIME
 
 WEB_MAGIC = b"SAVW"
-WEB_VERSION = 1
+WEB_VERSION = 2
 LIBRARY = "https://cdn.jsdelivr.net/npm/@mediapipe/tasks-vision@0.10.21"  # later ones report their use to their maker
 MODEL = "https://storage.googleapis.com/mediapipe-models/face_landmarker/face_landmarker/float16/1/face_landmarker.task"
 
@@ -115,6 +116,8 @@ def web_binary(avatar: Avatar, motion: Track | None = None) -> bytes:
     with torch.inference_mode():
         avatar = avatar.to("cpu")
         stored = _head_arrays(avatar) | _gaussian_arrays(avatar)
+        if avatar.residual is not None:
+            stored |= _residual_arrays(avatar.residual)
         description = _description(avatar)
         if motion is not None:
             params, _ = retarget(motion, avatar, DriveConfig())
@@ -197,7 +200,7 @@ def _head_arrays(avatar: Avatar) -> dict[str, Stored]:
 
 
 def _gaussian_arrays(avatar: Avatar) -> dict[str, Stored]:
-    g, layout = avatar.local(avatar.head.neutral()), avatar.layout
+    g, layout = avatar.gaussians, avatar.layout
     quats = torch.nn.functional.normalize(g.quats, dim=-1)
     return {
         "face": (layout.faces.numpy().astype("<u4"), 0.0),
@@ -208,6 +211,15 @@ def _gaussian_arrays(avatar: Avatar) -> dict[str, Stored]:
         "opacities": _steps(g.opacities.clamp(0.0, 1.0), "<u2", 65535),
         "colors": (g.colors.numpy().astype("<f2"), 0.0),
     }
+
+
+def _residual_arrays(residual: ExpressionResidual) -> dict[str, Stored]:
+    """The residual; each of the C features has its own range, which 256 steps divide."""
+    low, high = residual.features.aminmax(dim=0)
+    step = ((high - low) / 255).clamp_min(1e-30)
+    features = ((residual.features - low) / step).round().numpy().astype("<u1")
+    floats = {name: (_floats(tensor), 0.0) for name, tensor in {**residual.weights(), "low": low, "step": step}.items()}
+    return {f"residual_{name}": array for name, array in {"features": (features, 0.0), **floats}.items()}
 
 
 def _sparse_rows(name: str, basis: Tensor) -> dict[str, Stored]:

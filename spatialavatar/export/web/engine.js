@@ -4,7 +4,7 @@
 
 const SpatialAvatarEngine = (() => {
   const MAGIC = "SAVW";
-  const VERSION = 1;
+  const VERSION = 2;
   const HEADER = 20; // magic, version, length of all, CRC-32 of what follows the header, length of the description
   const EPS2D = 0.3; // pixels squared
   const ALPHA_MIN = 1 / 255;
@@ -91,6 +91,26 @@ const SpatialAvatarEngine = (() => {
     return [factor * x, factor * y, factor * z];
   }
 
+  /** The row-major matrix of a quaternion of any length but 0, into `out` at `at`. */
+  function setRotation(out, at, w, x, y, z) {
+    const length = Math.sqrt(w * w + x * x + y * y + z * z) || 1;
+    w /= length; x /= length; y /= length; z /= length;
+    out[at] = 1 - 2 * (y * y + z * z); out[at + 1] = 2 * (x * y - w * z); out[at + 2] = 2 * (x * z + w * y);
+    out[at + 3] = 2 * (x * y + w * z); out[at + 4] = 1 - 2 * (x * x + z * z); out[at + 5] = 2 * (y * z - w * x);
+    out[at + 6] = 2 * (x * z - w * y); out[at + 7] = 2 * (y * z + w * x); out[at + 8] = 1 - 2 * (x * x + y * y);
+  }
+
+  /** weight (rows, columns) times vector, and bias. */
+  function linear(weight, bias, vector) {
+    return Float64Array.from(bias, (start, row) => {
+      let sum = start;
+      for (let k = 0, at = row * vector.length; k < vector.length; k++) sum += weight[at + k] * vector[k];
+      return sum;
+    });
+  }
+
+  const clamped = (value) => Math.min(1, Math.max(0, value));
+
   /** Adds weight times one row of a sparse basis (offsets of the vertices it moves) to the vertices. */
   function addRow(vertices, arrays, basis, row, weight) {
     if (weight === 0) return;
@@ -116,23 +136,70 @@ const SpatialAvatarEngine = (() => {
       this.depths = new Float32Array(this.count);
       this.order = new Uint32Array(this.count);
       this.keys = new Uint16Array(this.count);
-      this.gaussianRotations = this.localRotations();
+      this.local = this.resting();
     }
 
-    /** The Gaussians' own rotations as matrices: they never change. */
-    localRotations() {
-      const quats = this.arrays.quats, out = new Float32Array(9 * this.count);
-      for (let n = 0; n < this.count; n++) {
-        let [w, x, y, z] = quats.subarray(4 * n, 4 * n + 4);
-        const length = Math.hypot(w, x, y, z) || 1;
-        w /= length; x /= length; y /= length; z /= length;
-        out.set([
-          1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y),
-          2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x),
-          2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y),
-        ], 9 * n);
+    /** The local Gaussians without a residual, their rotations as matrices; arrays that a residual may overwrite. */
+    resting() {
+      const { quats, means, scales, colors } = this.arrays, rotations = new Float32Array(9 * this.count);
+      for (let n = 0, q = 0; n < this.count; n++, q += 4) {
+        setRotation(rotations, 9 * n, quats[q], quats[q + 1], quats[q + 2], quats[q + 3]);
       }
-      return out;
+      if (!this.arrays.residual_features) return { means, rotations, scales, colors };
+      return { means: means.slice(), rotations, scales: scales.slice(), colors: colors.slice() };
+    }
+
+    /** What the expression adds to the local Gaussians where a network made them: residual.ExpressionResidual.at. */
+    express({ expression, rotation: turn, neck, jaw, eyes }) {
+      if (!this.arrays.residual_features) return;
+      const skull = axisAngle(multiply(rotation(...turn), rotation(...neck)));
+      const code = [...expression, ...skull, ...jaw, ...eyes];
+      if (this.code && code.every((value, k) => value === this.code[k])) return; // only the camera has moved
+      this.code = code;
+      const { residual_features: features, quats, means: places, scales: sizes, colors: paints } = this.arrays;
+      const { means, rotations, scales, colors } = this.local, { weight: w, bias: b } = this.folded(code);
+      const width = w.length / 12;
+      for (let n = 0, at = 0; n < this.count; n++) {
+        let mx = b[0], my = b[1], mz = b[2], rx = b[3], ry = b[4], rz = b[5];
+        let sx = b[6], sy = b[7], sz = b[8], red = b[9], green = b[10], blue = b[11];
+        for (let c = 0, k = 0; c < width; c++, k += 12) {
+          const value = features[at++];
+          mx += value * w[k]; my += value * w[k + 1]; mz += value * w[k + 2];
+          rx += value * w[k + 3]; ry += value * w[k + 4]; rz += value * w[k + 5];
+          sx += value * w[k + 6]; sy += value * w[k + 7]; sz += value * w[k + 8];
+          red += value * w[k + 9]; green += value * w[k + 10]; blue += value * w[k + 11];
+        }
+        const i = 3 * n, q = 4 * n, qw = quats[q], qx = quats[q + 1], qy = quats[q + 2], qz = quats[q + 3];
+        means[i] = places[i] + mx; means[i + 1] = places[i + 1] + my; means[i + 2] = places[i + 2] + mz;
+        setRotation(
+          rotations, 9 * n, qw - qx * rx - qy * ry - qz * rz, qx + qw * rx + qy * rz - qz * ry,
+          qy + qw * ry + qz * rx - qx * rz, qz + qw * rz + qx * ry - qy * rx,
+        );
+        scales[i] = sizes[i] * Math.exp(sx); scales[i + 1] = sizes[i + 1] * Math.exp(sy);
+        scales[i + 2] = sizes[i + 2] * Math.exp(sz);
+        colors[i] = clamped(paints[i] + red); colors[i + 1] = clamped(paints[i + 1] + green);
+        colors[i + 2] = clamped(paints[i + 2] + blue);
+      }
+    }
+
+    /**
+     * The residual's network for one code as a linear layer of the stored bytes of the features: residual.folded, and a
+     * feature is low + step * byte. weight (C, 12), bias (12).
+     */
+    folded(code) {
+      const of = (name) => this.arrays[`residual_${name}`], outputs = of("output_weight"), low = of("low"), step = of("step");
+      const hidden = linear(of("hidden_weight"), of("hidden_bias"), code).map((x) => x / (1 + Math.exp(-x)));
+      const film = linear(of("film_weight"), of("film_bias"), hidden); // scale and shift (C) of each attribute
+      const width = low.length, weight = new Float64Array(12 * width), bias = Float64Array.from(of("output_bias"));
+      for (let row = 0; row < 12; row++) {
+        const attribute = 2 * width * Math.floor(row / 3);
+        for (let c = 0; c < width; c++) {
+          const own = outputs[row * width + c], scaled = own * (1 + film[attribute + c]);
+          weight[12 * c + row] = scaled * step[c];
+          bias[row] += scaled * low[c] + own * film[attribute + width + c];
+        }
+      }
+      return { weight, bias };
     }
 
     /** Linear blend skinning, HeadModel.pose. `params`: expression, rotation, translation, neck, jaw, eyes. */
@@ -214,8 +281,8 @@ const SpatialAvatarEngine = (() => {
 
     /** Splats of the posed avatar, farthest first. `camera`: intrinsics [fx, fy, cx, cy], view (row-major 4 x 4). */
     project(camera, width, height) {
-      const { vertices: p, frames, splats, depths, gaussianRotations: g } = this;
-      const { faces, face, bary, means, scales, opacities, colors } = this.arrays;
+      const { vertices: p, frames, splats, depths } = this, { means, rotations: g, scales, colors } = this.local;
+      const { faces, face, bary, opacities } = this.arrays;
       const [fx, fy, cx, cy] = camera.intrinsics, m = camera.view;
       const limitX = 0.15 * width / fx, limitY = 0.15 * height / fy;
       const left = -(cx / fx + limitX), right = (width - cx) / fx + limitX;
@@ -330,6 +397,7 @@ const SpatialAvatarEngine = (() => {
     frame({ params, camera, width, height, ground = null }) {
       const start = performance.now();
       this.pose(params);
+      this.express(params);
       const posed = performance.now();
       const count = this.project(camera, width, height);
       const projected = performance.now();
