@@ -52,9 +52,9 @@ class NetworkConfig:
 
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
     image_size: int = 512
-    dense_channels: int = 64
+    dense_channels: int = 32
     style_channels: int = 256
-    unet_channels: tuple[int, ...] = (32, 64, 128, 192, 256)
+    unet_channels: tuple[int, ...] = (16, 48, 96, 192, 256)
     uv_channels: int = 32
     hidden_channels: int = 64
     color_channels: int = 3

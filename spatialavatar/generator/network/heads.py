@@ -65,7 +65,8 @@ class AttributeHeads(nn.Module):
             first, *rest = head  # type: ignore[misc]
             own, of_view = first.weight.split([features.shape[-1], VIEW_CHANNELS], -1)
             # The view is the same at every texel: its share of the first layer is computed once, not N times.
-            x = nn.functional.linear(features, own) + nn.functional.linear(view, of_view, first.bias)[:, None]
+            of_all = nn.functional.linear(view, of_view, first.bias)
+            x = torch.stack([torch.addmm(bias, feature, own.T) for bias, feature in zip(of_all, features)])
             for layer in rest:
                 x = layer(x)
             values[name] = x

@@ -148,7 +148,7 @@ class CorrectionNetwork(nn.Module):
         pooled = pool_seen(sampled.transpose(0, 1), inputs.weights.transpose(0, 1))
         cls = pool_sources(encoded.cls.unflatten(0, (people, count)).transpose(0, 1))
         grid = self._to_grid(torch.cat([pooled, inputs.known], -1))
-        return self.unet(grid, cls).flatten(2)[:, :, self.texels].transpose(1, 2)
+        return self.unet(grid, cls).movedim(1, -1).flatten(1, 2)[:, self.texels]
 
     def decode(self, features: Tensor, view: Tensor, expression: Tensor | None = None) -> NetworkOutput:
         """Corrections for one target per person.
@@ -167,7 +167,10 @@ class CorrectionNetwork(nn.Module):
         return self.decode(self.features(inputs), view, expression)
 
     def _to_grid(self, values: Tensor) -> Tensor:
-        """Per-texel values (B, N, C) as UV pictures (B, C, U, U), zero where there is no texel."""
-        grid = values.new_zeros(len(values), values.shape[-1], self._resolution**2)
-        grid[:, :, self.texels] = values.transpose(1, 2)
-        return grid.unflatten(2, (self._resolution, self._resolution))
+        """Per-texel values (B, N, C) as UV pictures (B, C, U, U), zero where there is no texel.
+
+        A texel's channels lie together in memory: convolutions on a CPU are faster so, and nothing is transposed.
+        """
+        grid = values.new_zeros(len(values), self._resolution**2, values.shape[-1])
+        grid[:, self.texels] = values
+        return grid.unflatten(1, (self._resolution, self._resolution)).movedim(-1, 1)

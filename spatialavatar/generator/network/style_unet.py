@@ -87,7 +87,9 @@ class StyleUNet(nn.Module):
         steps = list(pairwise(channels))
         self.down = nn.ModuleList(_StyleBlock(coarse_in, coarse, style) for coarse_in, coarse in steps)
         self.top = _StyleBlock(channels[0], channels[0], style)
-        self.up = nn.ModuleList(_StyleBlock(coarse + fine, fine, style) for fine, coarse in steps)
+        # Narrowed before they are enlarged: most of the cost lies at full resolution.
+        self.narrow = nn.ModuleList(nn.Conv2d(coarse, fine, kernel_size=1) for fine, coarse in steps)
+        self.up = nn.ModuleList(_StyleBlock(2 * fine, fine, style) for fine, coarse in steps)
         self.out = nn.Conv2d(channels[0], outputs, kernel_size=1)
 
     def forward(self, x: Tensor, cls: Tensor) -> Tensor:
@@ -98,7 +100,7 @@ class StyleUNet(nn.Module):
         for block in self.down:
             skips.append(x)
             x = block(functional.avg_pool2d(x, 2), style)
-        for block, skip in zip(reversed(list(self.up)), reversed(skips)):
-            x = functional.interpolate(x, skip.shape[-2:], mode="bilinear", align_corners=False)
+        for narrow, block, skip in reversed(list(zip(self.narrow, self.up, skips))):
+            x = functional.interpolate(narrow(x), skip.shape[-2:], mode="bilinear", align_corners=False)
             x = block(torch.cat([x, skip], 1), style)
         return self.out(x)
