@@ -137,6 +137,11 @@ class Camera(_Record):
         scale = torch.tensor([[width / self.width], [height / self.height], [1.0]], dtype=self.intrinsics.dtype)
         return Camera(self.intrinsics * scale.to(self.intrinsics.device), self.world_to_camera, width, height)
 
+    def window(self, x0: float, y0: float, x1: float, y1: float) -> Camera:
+        """The part of the camera that sees this window of its picture, pixels; it may reach beyond the picture."""
+        shift = self.intrinsics.new_tensor([[0.0, 0.0, x0], [0.0, 0.0, y0], [0.0, 0.0, 0.0]])
+        return Camera(self.intrinsics - shift, self.world_to_camera, round(x1 - x0), round(y1 - y0))
+
     def to_camera(self, points: Tensor) -> Tensor:
         """World points (..., 3) in camera axes, metres."""
         rotation, translation = self.world_to_camera[:3, :3], self.world_to_camera[:3, 3]

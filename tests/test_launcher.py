@@ -18,7 +18,7 @@ from spatialavatar.generator import BaseConfig, SpatialAvatar
 from spatialavatar.generator.network import CorrectionNetwork
 from spatialavatar.head import build_layout
 from spatialavatar.records import Track
-from spatialavatar.training import Phase
+from spatialavatar.training import LossWeights, Phase
 from spatialavatar.training import launcher as launcher_module
 from spatialavatar.training.config import read_training_config
 from spatialavatar.training.examples import Examples, draw, least_like
@@ -222,7 +222,7 @@ def test_what_an_example_is_hangs_on_its_number_alone(shards):
     assert len({drawn(shards, seed)[5].seed for seed in range(3)}) == 3
 
 
-def drawn(shards: Path, seed: int = 0, chosen: tuple[str, ...] = ("ann", "bob")) -> Examples:
+def drawn(shards: Path, seed: int = 0, chosen: tuple[str, ...] = ("ann", "bob"), **more: float) -> Examples:
     head = model().head
     people = People([shards], head.id)
     picked = [person for person in people.people if person.name in chosen]
@@ -236,6 +236,7 @@ def drawn(shards: Path, seed: int = 0, chosen: tuple[str, ...] = ("ann", "bob"))
         image_size=64,
         base=BaseConfig(silhouette_rounds=0, sharpening_rounds=0),
         seed=seed,
+        **more,
     )
 
 
@@ -334,9 +335,57 @@ def test_the_target_shows_the_person_over_its_background(shards):
     assert 10 < y0 < y1 < 60
 
 
+def test_a_zoomed_target_is_a_window_of_the_picture(shards):
+    examples = drawn(shards, zoom=2.0)
+    (person,) = (one for one in People([shards], model().head.id).people if one.name == "ann")
+    (whole,) = drawn(shards).example(person, person.views[:1], person.views[:1], None).targets
+    generator = torch.Generator().manual_seed(3)
+    (target,) = examples.example(person, person.views[:1], person.views[:1], generator).targets
+    assert 1.0 < float(target.camera.intrinsics[0, 0] / whole.camera.intrinsics[0, 0]) <= 2.0
+    points = model().head.landmarks(model().head.vertices(target.params), max(model().head.landmark_embeddings))
+    seen, before = target.camera.project(points)[0], whole.camera.project(points)[0]
+    assert torch.allclose(target.box[:2], seen.min(0).values, atol=0.1)
+    # A point of the face has the same colour in both.
+    inside = ((seen > 4) & (seen < 60)).all(-1)
+    assert int(inside.sum()) > 5
+    near, far = (p[inside].long().unbind(-1) for p in (seen, before))
+    person_seen = whole.region[far[1], far[0]] > 0.99
+    difference = target.image[near[1], near[0]] - whole.image[far[1], far[0]]
+    assert float(difference[person_seen].abs().median()) < 0.08
+
+
+def test_a_tint_takes_light_from_sources_base_and_targets_alike(shards):
+    plain, tinted = drawn(shards)[0], drawn(shards, tint=0.5)[0]
+    gain = tinted.base.colors.mean(0) / plain.base.colors.mean(0)
+    assert bool(((gain >= 0.5) & (gain <= 1.0)).all())
+    assert float(gain.std()) > 1e-3
+    for one, other in (
+        (tinted.inputs.images[0, 0].movedim(0, -1), plain.inputs.images[0, 0].movedim(0, -1)),
+        (tinted.targets[0].image, plain.targets[0].image),
+        (tinted.inputs.known[0, :, 3:6], plain.inputs.known[0, :, 3:6]),
+    ):
+        torch.testing.assert_close(one, other * gain, atol=1e-4, rtol=1e-4)
+    assert torch.equal(tinted.inputs.known[..., 6], plain.inputs.known[..., 6])
+
+
+def test_regularisers_of_a_share_of_the_examples_weigh_as_much_more(shards):
+    example, head = drawn(shards)[0], model().head
+    layout = build_layout(head, 64)
+    torch.manual_seed(0)
+    network = CorrectionNetwork(replace(TINY_NETWORK, color_channels=3), head, layout)
+    always, seldom = (TrainingStep(network, head, layout, LossWeights(), regularised=share) for share in (1.0, 0.25))
+    _, whole = always([example])
+    found = [seldom([replace(example, seed=seed)])[1]["scale_tv"] for seed in range(12)]
+    computed = [float(value) for value in found if value]
+    assert 0 < len(computed) < len(found)
+    assert computed == pytest.approx([4.0 * float(whole["scale_tv"])] * len(computed), rel=1e-5)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
+        ("zoom = 0.5", "whole picture"),
+        ("tint = 1.0", "less than 1"),
         ("speed = 3", "unknown key speed"),
         ('size = "big"', "size in"),
         ("size = 32", "64 pixels"),

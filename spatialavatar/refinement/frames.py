@@ -54,9 +54,7 @@ class View:
 
     def window(self, camera: Camera) -> Camera:
         """The part of a camera of the whole frame that sees this window."""
-        x0, y0, x1, y1 = self.box
-        shift = camera.intrinsics.new_tensor([[0.0, 0.0, x0], [0.0, 0.0, y0], [0.0, 0.0, 0.0]])
-        return Camera(camera.intrinsics - shift, camera.world_to_camera, x1 - x0, y1 - y0)
+        return camera.window(*self.box)
 
 
 def split_frames(track: Track, holdout: float) -> Split:

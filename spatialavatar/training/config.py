@@ -41,6 +41,10 @@ class TrainingConfig:
         alone: whether people of a single picture are learned from, as sources and targets in one.
         seed: of everything random.
         size: pixels a side of renders and targets.
+        zoom: targets show a window of the picture, at random up to this many times larger than the whole would be at
+            ``size``: so small renders teach what large ones show. 1 is the whole picture, as in the paper.
+        tint: share of its brightness that each colour channel of an example loses at most, by chance, in sources and
+            targets alike: photos of one studio are then lit in many ways. 0 is none, as in the paper.
         resolution: texels a side of the UV layout.
         targets: per example; more share one base, which costs most of an example's time.
         micro_batch: examples that go through the network at once; memory grows with it.
@@ -64,6 +68,8 @@ class TrainingConfig:
     alone: bool = False
     seed: int = 0
     size: int = 512
+    zoom: float = 1.0
+    tint: float = 0.0
     resolution: int = 256
     targets: int = 1
     micro_batch: int = 1
@@ -83,6 +89,12 @@ class TrainingConfig:
         wrong += [name for name in ("iterations", "batch") if getattr(self.phase, name) < 1]
         if wrong:
             raise InputError(f"In a training configuration {', '.join(wrong)} must be at least 1.")
+        if not 1.0 <= self.zoom <= 8.0:
+            raise InputError(f"The zoom of training targets is {self.zoom}; give 1 (the whole picture) to 8.")
+        if not 0.0 <= self.tint < 1.0:
+            raise InputError(f"The tint of examples is {self.tint}; give 0 (none) to less than 1.")
+        if not 0.0 < self.phase.regularised <= 1.0:
+            raise InputError(f"The share of examples that are regularised is {self.phase.regularised}; give 0 to 1.")
         if self.size < 64:
             raise InputError("Pictures of less than 64 pixels a side cannot be compared; give a larger size.")
         known = {"optimiser": ("adam", "adamw"), "schedule": ("linear", "cosine"), "precision": ("fp32", "bf16")}

@@ -87,6 +87,25 @@ class Example(_Record):
         """A copy on ``device``."""
         return replace(super().to(device), targets=tuple(target.to(device) for target in self.targets))
 
+    def tinted(self, gain: Tensor) -> Example:
+        """The same under another light: every colour times ``gain`` (3,), of at most 1.
+
+        The base of tinted photos is the tinted base, because its colours are weighted means of theirs.
+        """
+        inputs, known = self.inputs, self.inputs.known
+        return replace(
+            self,
+            inputs=inputs.replace(
+                images=inputs.images * gain[:, None, None],
+                known=torch.cat([known[..., :3] * gain, known[..., 3:6] * gain, known[..., 6:]], -1),
+            ),
+            base=self.base.replace(colors=self.base.colors * gain),
+            targets=tuple(
+                target.replace(image=target.image * gain, background=target.background * gain)
+                for target in self.targets
+            ),
+        )
+
 
 class Examples(torch.utils.data.Dataset):
     """The examples of a whole run, by number: example ``n`` is number ``n % batch`` of step ``n // batch``."""
@@ -101,6 +120,8 @@ class Examples(torch.utils.data.Dataset):
         *,
         size: int,
         image_size: int,
+        zoom: float = 1.0,
+        tint: float = 0.0,
         base: BaseConfig | None = None,
         targets: int = 1,
         seed: int = 0,
@@ -116,7 +137,9 @@ class Examples(torch.utils.data.Dataset):
             layout: where Gaussians lie.
             size: pixels a side of the targets.
             image_size: pixels a side of the pictures that the network sees.
+            zoom: targets show a window at most this many times enlarged; 1 is the whole picture.
             base: constants of the base.
+            tint: share of its brightness that a colour channel loses at most; 0 is none.
             targets: of each example, where its person has as many views; more of them share one base.
             seed: of the run.
             cache: folder in which bases are kept, for people of few views; or None.
@@ -124,6 +147,7 @@ class Examples(torch.utils.data.Dataset):
         self._people, self._chosen, self._phase = people, list(chosen), phase
         self._head, self._layout = head, layout
         self._size, self._image_size, self._targets = size, image_size, targets
+        self._zoom, self._tint = zoom, tint
         self._base_config = base or BaseConfig()
         self._seed, self._cache = seed, cache
 
@@ -171,7 +195,10 @@ class Examples(torch.utils.data.Dataset):
         inputs, base, offsets = self._base(person, sources)
         shown = [self._target(self._people.view(person, view), generator) for view in targets]
         seed = 0 if generator is None else int(torch.randint(2**31, (), generator=generator))
-        return Example(person.name, inputs, base, offsets, tuple(shown), seed)
+        example = Example(person.name, inputs, base, offsets, tuple(shown), seed)
+        if generator is None or not self._tint:
+            return example
+        return example.tinted(1.0 - self._tint * torch.rand(3, generator=generator))
 
     def _base(self, person: Person, sources: Sequence[View]) -> tuple[NetworkInputs, Gaussians, Tensor]:
         views = sorted((view.track, view.frame) for view in sources)
@@ -198,15 +225,40 @@ class Examples(torch.utils.data.Dataset):
             region = torch.from_numpy((head_region(classes, points.numpy()) & (classes != _BEYOND)).astype(np.float32))
         share = (as_float_image(track.mattes[0]) * region)[..., None]
         image = as_float_image(track.images[0]) * share + background * (1.0 - share)
-        size, scale = self._size, self._size / track.camera.width
+        x, y, side = (0, 0, track.camera.width) if generator is None else window(share[..., 0], self._zoom, generator)
+        size, corner = self._size, points.new_tensor([x, y])
+        image, region = image[y : y + side, x : x + side], region[y : y + side, x : x + side]
         return Target(
             params=track.params,
-            camera=track.camera.resized(size, size),
+            camera=track.camera.window(x, y, x + side, y + side).resized(size, size),
             image=resized(image.movedim(-1, 0), size).movedim(0, -1),
             region=resized(region[None], size)[0],
             background=background,
-            box=torch.cat([points.min(0).values, points.max(0).values]) * scale,
+            box=torch.cat([points.min(0).values - corner, points.max(0).values - corner]) * (size / side),
         )
+
+
+def window(share: Tensor, zoom: float, generator: torch.Generator) -> tuple[int, int, int]:
+    """A random square window of a square picture about a place of the person.
+
+    Args:
+        share: (S, S) of each pixel that the person takes.
+        zoom: the window's sides are the picture's divided by 1 to this, evenly in the divisor.
+        generator: of the chance.
+
+    Returns:
+        x and y of the corner, and the side, pixels.
+    """
+    whole = len(share)
+    if zoom == 1.0:
+        return 0, 0, whole
+    side = round(whole / (1.0 + (zoom - 1.0) * float(torch.rand((), generator=generator))))
+    places = (share > 0.5).nonzero()
+    centre = (
+        places[int(torch.randint(len(places), (), generator=generator))].tolist() if len(places) else [whole // 2] * 2
+    )
+    y, x = (min(max(middle - side // 2, 0), whole - side) for middle in centre)
+    return x, y, side
 
 
 def draw(

@@ -100,7 +100,9 @@ class _Run:
             network = load_network(config.start, config.network, self.head, self.layout)
         else:
             network = CorrectionNetwork(config.network, self.head, self.layout)
-        step = TrainingStep(network, *self._on_device(), self.phase.weights, self.phase.precision)
+        step = TrainingStep(
+            network, *self._on_device(), self.phase.weights, self.phase.precision, self.phase.regularised
+        )
         groups = parameter_groups(network, self.phase.rate, self.phase.encoder_decay)
         self.rates = [group["lr"] for group in groups]
         self.step, self.optimiser = self.accelerator.prepare(step, _OPTIMISERS[self.phase.optimiser](groups))
@@ -242,6 +244,8 @@ class _Run:
             self.head,
             self.layout,
             size=self.config.size,
+            zoom=self.config.zoom,
+            tint=self.config.tint,
             image_size=self.config.network.image_size,
             base=self.config.base,
             targets=self.config.targets,

@@ -6,7 +6,7 @@ Pictures are (B, H, W, 3) float sRGB in [0, 1]; values on the UV grid are (B, N,
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import torch
 from torch import Tensor
@@ -22,6 +22,9 @@ SIGMAS = (0.5, 1.0, 2.0, 4.0, 8.0)
 
 BOX_GROWTH = 1.65
 """How much larger than the detected face box its loss reaches (paper)."""
+
+REGULARISERS = ("position_tv", "scale_tv", "jacobian")
+"""Terms that look at no picture."""
 
 _C1, _C2 = 0.01**2, 0.03**2
 
@@ -49,6 +52,10 @@ class LossWeights:
     scale_tv: float = 1e-2
     jacobian: float = 1e-1
     residual: float = 0.0
+
+    def of_pictures(self) -> LossWeights:
+        """Without :data:`REGULARISERS`."""
+        return replace(self, **dict.fromkeys(REGULARISERS, 0.0))
 
 
 def training_terms(

@@ -30,6 +30,9 @@ class Phase:
         encoder_decay: of the learning rate per encoder layer, from the last one down; 1 is none.
         anchor: lambda_sp of L2-SP; 0 is none.
         cross_camera: share of batches with all cameras at one instant; None for single-camera clips.
+        regularised: share of examples, drawn at random, that the terms which look at no picture (the two smoothness
+            terms and the view-invariance penalty) are computed of; they weigh as much more. Those terms take a fifth
+            of a step on a CPU; 1 is the paper's.
         weights: of the losses.
     """
 
@@ -45,6 +48,7 @@ class Phase:
     encoder_decay: float = 1.0
     anchor: float = 0.0
     cross_camera: float | None = None
+    regularised: float = 1.0
     weights: LossWeights = field(default_factory=LossWeights)
 
     @classmethod

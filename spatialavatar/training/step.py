@@ -14,7 +14,7 @@ from spatialavatar.head import HeadModel, UVLayout, to_world
 from spatialavatar.records import Camera, Gaussians, HeadParams
 from spatialavatar.render import render
 from spatialavatar.training.examples import Example
-from spatialavatar.training.losses import LossWeights, neighbour_pairs, training_terms, weighted_sum
+from spatialavatar.training.losses import REGULARISERS, LossWeights, neighbour_pairs, training_terms, weighted_sum
 
 
 class TrainingStep(nn.Module):
@@ -27,6 +27,7 @@ class TrainingStep(nn.Module):
         layout: UVLayout,
         weights: LossWeights,
         precision: str = "fp32",
+        regularised: float = 1.0,
     ) -> None:
         """Everything lies on the device of ``head`` and ``layout``.
 
@@ -36,11 +37,13 @@ class TrainingStep(nn.Module):
             layout: of the Gaussians.
             weights: of the losses.
             precision: "fp32", or "bf16" for the encoder and the U-Net.
+            regularised: as ``Phase.regularised``.
         """
         super().__init__()
         self.network = network
         self._head, self._layout, self._weights = head, layout, weights
         self._half = precision == "bf16"
+        self._regularised = regularised
         self._pairs, self._lpips = neighbour_pairs(layout), Lpips().to(head.device)
 
     def forward(self, examples: Sequence[Example]) -> tuple[Tensor, dict[str, Tensor]]:
@@ -49,8 +52,9 @@ class TrainingStep(nn.Module):
         for example, features in encoded(self.network, examples, self._half):
             for number, target in enumerate(example.targets):
                 view = encoded_view(target.camera, target.params).requires_grad_()
-                # Signs of the target's own, so that no other example has a say in them.
+                # Chance of the target's own, so that no other example has a say in it.
                 signs = torch.Generator(self._head.device).manual_seed(example.seed + number)
+                chosen = self._regularised == 1.0 or float(_uniform(example.seed + number)) < self._regularised
                 output = self.network.decode(features, view, expression_code(target.params))
                 local, image, alpha = corrected(example, output, self._head, self._layout, target.params, target.camera)
                 terms = training_terms(
@@ -62,10 +66,13 @@ class TrainingStep(nn.Module):
                     output=output,
                     view=view,
                     pairs=self._pairs,
-                    weights=self._weights,
+                    weights=self._weights if chosen else self._weights.of_pictures(),
                     network=self._lpips,
                     generator=signs,
                 )
+                for name in REGULARISERS:
+                    if getattr(self._weights, name) != 0.0:
+                        terms[name] = terms[name] / self._regularised if chosen else image.new_zeros(())
                 for name, value in terms.items():
                     sums[name] = sums.get(name, torch.zeros_like(value)) + value / len(example.targets)
         return weighted_sum(sums, self._weights), {name: value.detach() for name, value in sums.items()}
@@ -86,6 +93,11 @@ def encoded(
         with torch.autocast(inputs.images.device.type, torch.bfloat16, enabled=half):
             features = network.features(inputs).float()
         yield from zip(group, features.split(1))
+
+
+def _uniform(seed: int) -> Tensor:
+    """A number in [0, 1) that hangs on the seed alone, on the CPU: the same on every device."""
+    return torch.rand((), generator=torch.Generator().manual_seed(seed))
 
 
 def encoded_view(camera: Camera, params: HeadParams) -> Tensor:
