@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,10 @@ from spatialavatar import cli
 from spatialavatar.errors import InputError
 from spatialavatar.evaluation import bench
 from spatialavatar.evaluation.protocols import BenchConfig
+from spatialavatar.generator import SpatialAvatar
 from spatialavatar.hub import cards
+from tests.test_generator import model as generator_model
+from tests.test_network import TINY as TINY_NETWORK
 
 
 @pytest.fixture
@@ -110,6 +114,46 @@ def test_results_of_another_configuration_are_not_mixed_in(clips, measured, tmp_
     bench.run(clips, tmp_path / "out", BenchConfig("self"))
     with pytest.raises(InputError, match="give another --out"):
         bench.run(clips, tmp_path / "out", BenchConfig("self", stride=2))
+
+
+def model_folder(tmp_path: Path, name: str, text: str) -> Path:
+    folder = tmp_path / name
+    folder.mkdir()
+    (folder / "config.json").write_text(text)
+    return folder
+
+
+def test_results_of_another_model_are_not_mixed_in_and_those_of_its_copy_are(clips, measured, tmp_path):
+    one, copy, other = (model_folder(tmp_path, name, text) for name, text in (("a", "1"), ("b", "1"), ("c", "2")))
+    first = bench.run(clips, tmp_path / "out", BenchConfig("self"), model=one)
+    measured.clear()
+    assert bench.run(clips, tmp_path / "out", BenchConfig("self"), model=copy)["digest"] == first["digest"]
+    assert measured == ["three"]  # which failed
+    for more in ({"model": other}, {"model": one, "base": True}, {}):
+        with pytest.raises(InputError, match="give another --out"):
+            bench.run(clips, tmp_path / "out", BenchConfig("self"), **more)
+
+
+def test_the_results_say_which_model_was_measured(clips, measured, tmp_path):
+    model = str(model_folder(tmp_path, "a", "1"))
+    line = ["bench", "self", str(clips), "--out", str(tmp_path / "out"), "--model", model, "--base"]
+    assert cli.main(line) == 0
+    assert f"--model {model} --base --out DIR" in (tmp_path / "out" / "table.md").read_text()
+
+
+def test_a_worker_opens_the_model_that_is_asked_for(tmp_path, monkeypatch):
+    from spatialavatar.evaluation import protocols
+
+    opened = generator_model()
+    network = replace(opened.config, network=replace(TINY_NETWORK, color_channels=3))
+    SpatialAvatar(network, opened.head).save_pretrained(tmp_path / "model")
+    monkeypatch.setattr("spatialavatar.tracking.networks.Networks", lambda **_: None)
+    monkeypatch.setattr(bench, "_WORKER", [])
+    for base in (False, True):
+        bench._start_worker(bench._Start(BenchConfig("self"), tmp_path, (), tmp_path / "model", base), 1)
+        ((prepared, _),) = bench._WORKER
+        assert isinstance(prepared, protocols.Bench)
+        assert (prepared.model.network is None) == base
 
 
 def test_merged_shards_are_the_whole_run(clips, measured, tmp_path):

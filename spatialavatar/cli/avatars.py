@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from spatialavatar.cli.commands import Commands
+from spatialavatar.cli.commands import Commands, add_model, chosen_model
 from spatialavatar.cli.output import Outcome
 from spatialavatar.errors import InputError
 from spatialavatar.progress import Progress, part
@@ -29,8 +29,7 @@ def declare(commands: Commands) -> None:
     )
     command.add_argument("photos", nargs="+", type=Path, metavar="PHOTO")
     command.add_argument("-o", "--output", type=Path, default=Path("avatar.safetensors"), help="default: %(default)s")
-    command.add_argument("--model", metavar="REPO_OR_FOLDER", help="another generator than the one that ships")
-    command.add_argument("--revision", help="of the model on the Hub: a branch, a tag, or better a commit")
+    add_model(command)
     command.add_argument(
         "--polish", type=int, metavar="STEPS", help="steps that bring the avatar nearer to the photos, default: 80"
     )
@@ -75,11 +74,7 @@ def _generate(options: argparse.Namespace, progress: Progress) -> Outcome:
     from spatialavatar.pipeline import generate
 
     check_writable(options.output)
-    model = None
-    if options.model:
-        from spatialavatar.generator import SpatialAvatar
-
-        model = SpatialAvatar.from_pretrained(options.model, revision=options.revision)
+    model = chosen_model(options)
     avatar = generate(options.photos, model=model, polish=options.polish, progress=progress)
     avatar.save(options.output)
     facts = {"avatar": options.output, "gaussians": len(avatar.gaussians), "head": avatar.head.id, **avatar.info}

@@ -5,12 +5,15 @@ from __future__ import annotations
 import argparse
 import textwrap
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from spatialavatar import __version__
 from spatialavatar.cli.output import Outcome
 from spatialavatar.errors import InputError
 from spatialavatar.progress import Progress
+
+if TYPE_CHECKING:
+    from spatialavatar.generator import SpatialAvatar
 
 Run = Callable[[argparse.Namespace, Progress], Outcome]
 """One command: takes the parsed line and a progress callback, does the work, returns what there is to say."""
@@ -69,6 +72,26 @@ def shard(text: str) -> tuple[int, int]:
     if not (number.isdigit() and count.isdigit()):
         raise InputError(f"The shard {text!r} is not of the form i/n, for instance 1/4.")
     return int(number), int(count)
+
+
+def add_model(command: argparse.ArgumentParser) -> None:
+    """Declare the options that :func:`chosen_model` reads."""
+    command.add_argument("--model", metavar="REPO_OR_FOLDER", help="another generator than the one that ships")
+    command.add_argument("--revision", help="of the model on the Hub: a branch, a tag, or better a commit")
+    command.add_argument("--base", action="store_true", help="leave the model's trained network out, if it has one")
+
+
+def chosen_model(options: argparse.Namespace) -> SpatialAvatar | None:
+    """The model that the options name; None for the one that ships, as it is."""
+    if not (options.model or options.base):
+        return None
+    from spatialavatar.generator import SpatialAvatar
+    from spatialavatar.pipeline import default_model
+
+    model = (
+        SpatialAvatar.from_pretrained(options.model, revision=options.revision) if options.model else default_model()
+    )
+    return model.without_network() if options.base else model
 
 
 def _subcommands(parser: argparse.ArgumentParser) -> Any:

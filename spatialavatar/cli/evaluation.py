@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from spatialavatar.cli.commands import Commands, shard
+from spatialavatar.cli.commands import Commands, add_model, shard
 from spatialavatar.cli.output import Outcome
 from spatialavatar.errors import InputError
 from spatialavatar.progress import Progress
@@ -36,6 +36,7 @@ def declare(commands: Commands) -> None:
     command.add_argument("--only", default="*", help="measure only clips whose names match, such as 'london_*'")
     command.add_argument("--layout", help="of the folder, if it is not to be found out; docs/evaluation.md lists them")
     command.add_argument("--name", help="of the data set in the tables; default: the folder's")
+    add_model(command)
     command.add_argument("--region", default="head", help="pixels that count: head or full; default: %(default)s")
     command.add_argument("--stride", type=int, default=1, help="measure every n-th target frame, default: %(default)s")
     command.add_argument("--sources", type=int, default=1, help="multi-view: source cameras, default: %(default)s")
@@ -75,6 +76,9 @@ def _bench(options: argparse.Namespace, progress: Progress) -> Outcome:
             jobs=options.jobs,
             shard=shard(options.shard),
             name=options.name,
+            model=options.model,
+            revision=options.revision,
+            base=options.base,
             progress=progress,
         )
     files = [options.out / name for name in (bench.RESULTS, "table.md", "table.tex", "report.html")]

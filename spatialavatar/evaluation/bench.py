@@ -34,6 +34,7 @@ from spatialavatar.evaluation import metrics, report
 from spatialavatar.evaluation.datasets import Clip, read_clips
 from spatialavatar.evaluation.protocols import Bench, BenchConfig, measure
 from spatialavatar.files import atomic_output
+from spatialavatar.hub.transfer import fetch
 from spatialavatar.progress import Progress, silent
 
 SCHEMA: Final = "spatialavatar.evaluation/1"
@@ -53,6 +54,9 @@ def run(
     jobs: int = 1,
     shard: tuple[int, int] = (1, 1),
     name: str | None = None,
+    model: str | Path | None = None,
+    revision: str | None = None,
+    base: bool = False,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Measure the clips of a folder and write tables and a report.
@@ -66,6 +70,9 @@ def run(
         jobs: clips measured at a time, each by a process of its own.
         shard: (i, n): only every n-th clip, from the i-th on, both from 1.
         name: of the data set, for the tables; by default the folder's.
+        model: a folder or a repository of the Hub, to measure another model than the one that ships.
+        revision: of the repository.
+        base: leave the model's network out.
         progress: called with (fraction, message).
 
     Returns:
@@ -73,7 +80,7 @@ def run(
 
     Raises:
         InputError: the folder cannot be used, no clip matches, or ``out`` holds another run's results.
-        MissingAssetError: a package or a weight file is missing.
+        MissingAssetError: a package, a weight file or the model is missing.
         OutputError: ``out`` cannot be written.
     """
     number, count = shard
@@ -86,11 +93,12 @@ def run(
     if not clips:
         raise InputError(f"No clip in {folder} matches {only!r}; leave the pattern out to see their names.")
     mine = clips[number - 1 :: count]
-    run_facts = _facts(config, name or folder.resolve().name, layout, only, len(clips))
+    start = _Start(config, out / _CLIPS, clips, None if model is None else fetch(model, revision=revision), base)
+    run_facts = _facts(start, name or folder.resolve().name, layout, only) | {"model": model and str(model)}
     _check_same_run(out, run_facts)
     paths = {clip.name: out / _CLIPS / f"{clip.file_name}.json" for clip in mine}
     waiting = [clip for clip in mine if _read_result(paths[clip.name], run_facts["key"]) is None]
-    for done, result in enumerate(_measured(waiting, clips, config, out / _CLIPS, jobs, progress), 1):
+    for done, result in enumerate(_measured(waiting, start, jobs, progress), 1):
         result["key"] = run_facts["key"]
         _write_json(paths[result["clip"]], result)
         progress(done / len(waiting), f"{result['clip']}: {result['status']}")
@@ -124,23 +132,39 @@ def merge(folders: Sequence[str | Path], out: str | Path) -> dict[str, Any]:
 # -- measuring --------------------------------------------------------------------------------------------------------
 
 
-def _measured(
-    waiting: Sequence[Clip], clips: Sequence[Clip], config: BenchConfig, folder: Path, jobs: int, progress: Progress
-) -> Iterator[dict[str, Any]]:
+@dataclasses.dataclass(frozen=True)
+class _Start:
+    """What a process has to know to measure clips.
+
+    Attributes:
+        config: what to measure.
+        folder: where a clip's results go.
+        clips: the whole set.
+        model: folder of the model; None for the one that ships.
+        base: whether its network is left out.
+    """
+
+    config: BenchConfig
+    folder: Path
+    clips: Sequence[Clip]
+    model: Path | None
+    base: bool
+
+
+def _measured(waiting: Sequence[Clip], start: _Start, jobs: int, progress: Progress) -> Iterator[dict[str, Any]]:
     """The results of clips, in the order in which they are ready."""
     if not waiting:
         return
-    folder.mkdir(parents=True, exist_ok=True)
+    start.folder.mkdir(parents=True, exist_ok=True)
     if jobs <= 1 or len(waiting) == 1:
-        _start_worker(config, folder, clips, os.cpu_count() or 1)
+        _start_worker(start, os.cpu_count() or 1)
         for done, clip in enumerate(waiting):
             yield _measure_one(clip, _share(progress, done, len(waiting), clip.name))
         return
     threads = max(1, (os.cpu_count() or 1) // jobs)
-    start = (config, folder, clips, threads)
     # A fresh process for each worker: torch's and the networks' threads do not survive a fork.
     with ProcessPoolExecutor(
-        min(jobs, len(waiting)), get_context("spawn"), initializer=_start_worker, initargs=start
+        min(jobs, len(waiting)), get_context("spawn"), initializer=_start_worker, initargs=(start, threads)
     ) as pool:
         futures = [pool.submit(_measure_one, clip) for clip in waiting]
         try:
@@ -162,13 +186,17 @@ def _share(progress: Progress, done: int, count: int, name: str) -> Progress:
 _WORKER: list[tuple[Bench, Sequence[Clip]]] = []
 
 
-def _start_worker(config: BenchConfig, folder: Path, clips: Sequence[Clip], threads: int) -> None:
+def _start_worker(start: _Start, threads: int) -> None:
     """Open model and networks once for each process."""
+    from spatialavatar.generator import SpatialAvatar
     from spatialavatar.pipeline import default_model
     from spatialavatar.tracking.networks import Networks
 
     torch.set_num_threads(threads)
-    _WORKER[:] = [(Bench(config, default_model(), Networks(threads=threads), folder), clips)]
+    model = default_model() if start.model is None else SpatialAvatar.from_pretrained(start.model)
+    if start.base:
+        model = model.without_network()
+    _WORKER[:] = [(Bench(start.config, model, Networks(threads=threads), start.folder), start.clips)]
 
 
 def _measure_one(clip: Clip, progress: Progress = silent) -> dict[str, Any]:
@@ -198,7 +226,7 @@ def _peak_memory() -> float | None:
 # -- writing down -----------------------------------------------------------------------------------------------------
 
 
-def _facts(config: BenchConfig, name: str, layout: str | None, only: str, clips: int) -> dict[str, Any]:
+def _facts(start: _Start, name: str, layout: str | None, only: str) -> dict[str, Any]:
     """What has to be known to make the run again."""
     # Not the results that lie beside the weights: else one run would change the next one's key.
     files = [entry for entry in hub.manifest() if "/results" not in entry["path"]]
@@ -207,14 +235,25 @@ def _facts(config: BenchConfig, name: str, layout: str | None, only: str, clips:
         "dataset": name,
         "layout": layout or "found",
         "only": only,
-        "clips": clips,
-        "config": dataclasses.asdict(config),
+        "clips": len(start.clips),
+        "config": dataclasses.asdict(start.config),
         "version": __version__,
         "commit": _commit(),
         "weights": weights,
+        "model_content": None if start.model is None else _content(start.model),  # and not where it lies
+        "base": start.base,
     }
     key = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
     return {"key": key, **facts, "packages": _versions(), "machine": _machine()}
+
+
+def _content(model: Path) -> str:
+    """A hash of what decides a model's avatars: its configuration and its tensors, those of its head model too."""
+    digest = hashlib.sha256()
+    for path in sorted([*model.rglob("*.json"), *model.rglob("*.safetensors")]):
+        if not path.name.startswith("results"):
+            digest.update(path.relative_to(model).as_posix().encode() + hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()[:16]
 
 
 def _commit() -> str | None:
@@ -300,6 +339,10 @@ def _command(run_facts: dict[str, Any]) -> str:
     for name, value in run_facts["config"].items():
         if name != "protocol" and value != default[name]:
             words.append(f"--{name.replace('_', '-')} {value}")
+    if run_facts["model"]:
+        words.append(f"--model {run_facts['model']}")
+    if run_facts["base"]:
+        words.append("--base")
     if run_facts["only"] != "*":
         words.append(f"--only '{run_facts['only']}'")
     return " ".join([*words, "--out DIR"])

@@ -125,6 +125,10 @@ class SpatialAvatar(Pretrained):
             },
         )
 
+    def without_network(self) -> SpatialAvatar:
+        """The same model with the base alone."""
+        return SpatialAvatar(dataclasses.replace(self.config, network=None), self.head, self._folder)
+
     def card(self, repo_id: str | None = None) -> str:
         """The card of this model, with the licences of the files it was loaded with."""
         return model_card(self.config, self.head, len(self.layout), self._folder, repo_id)
