@@ -221,6 +221,22 @@ def test_sliders_stand_at_rest_on_the_next_avatar(page: Page) -> None:
     assert viewer(page).evaluate("spatialAvatar.weights.every((weight) => weight === 0)")
 
 
+def test_the_live_avatar_has_the_pages_letters_and_its_light_or_dark(page: Page) -> None:
+    create(page)
+    font = "(element) => getComputedStyle(element).fontFamily.split(',')[0]"
+    tab = page.locator("#views").get_by_role("tab", name="3D")
+    tab.click()
+    frame = viewer(page)
+    frame.wait_for_function("document.fonts.size === 1")
+    assert frame.locator("#reset").evaluate(font) == tab.evaluate(font)
+    for _ in range(2):
+        page.get_by_role("button", name="Switch between light and dark").click()
+        dark = page.evaluate("document.body.classList.contains('dark')")
+        color = "rgb(238, 243, 246)" if dark else "rgb(23, 33, 43)"
+        sync_api.expect(frame.locator("#reset")).to_have_css("color", color)
+    assert canvas(page)[0, 0, 3] == 0  # nothing is behind the avatar
+
+
 def test_a_video_is_played_and_can_be_saved(page: Page, tmp_path: Path) -> None:
     create(page)
     go_to(page, "Drive")

@@ -106,8 +106,8 @@ def exported(avatar: Avatar, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_html(avatar, tmp_path_factory.mktemp("web") / "avatar.html")
 
 
-def opened(browser: Browser, path: Path, script: str = "", fragment: str = "") -> Page:
-    page = browser.new_page()
+def opened(browser: Browser, path: Path, script: str = "", fragment: str = "", **options: Any) -> Page:
+    page = browser.new_page(**options)
     if script:
         page.add_init_script(script)
     page.goto(path.as_uri() + fragment)
@@ -174,6 +174,16 @@ def test_the_page_shows_what_a_network_adds_to_an_expression(
 def test_features_of_a_residual_are_a_byte_each(expressive: Avatar, avatar: Avatar) -> None:
     more = len(web_binary(expressive)) - len(web_binary(avatar))
     assert FEATURES * len(avatar.layout) < more < 1.1 * FEATURES * len(avatar.layout) + 30_000
+
+
+@pytest.mark.parametrize("fragment", ["#gpu", "#cpu"])
+def test_in_the_dark_the_ground_is_the_stages(browser: Browser, exported: Path, fragment: str) -> None:
+    page = opened(browser, exported, fragment=fragment, color_scheme="dark")
+    page.locator("#controls").wait_for()
+    corner = 255 * theirs(page, POSES["ahead"], {}, 64)[0, 0]
+    stage = page.evaluate("getComputedStyle(document.getElementById('stage')).backgroundColor")
+    assert stage == f"rgb({', '.join(str(round(value)) for value in corner)})" != "rgb(255, 255, 255)"
+    page.close()
 
 
 def replaced_data(exported: Path, data: bytes, path: Path) -> Path:

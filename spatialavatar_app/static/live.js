@@ -26,7 +26,21 @@ const move = () => {
   viewer.turn(sums);
 };
 
+/** This page's letters, and its light or dark, for the frame's buttons; the frame itself may fetch no font. */
+const letters = fetch("static/fonts/Quicksand/Quicksand-Bold.woff2").then((answer) => answer.arrayBuffer());
+const shade = () => {
+  frame.contentDocument.documentElement.style.colorScheme = document.body.classList.contains("dark") ? "dark" : "light";
+};
+const dress = async () => {
+  shade();
+  const face = new frame.contentWindow.FontFace("Quicksand", await letters, { weight: "600 700" });
+  frame.contentDocument.fonts.add(face);
+  frame.contentDocument.documentElement.style.fontFamily = "Quicksand, system-ui, sans-serif";
+};
+
 frame.addEventListener("load", move);
+frame.addEventListener("load", dress);
+new MutationObserver(shade).observe(document.body, { attributeFilter: ["class"] });
 window.addEventListener("spatialavatar-held", move);
 new IntersectionObserver(load).observe(frame);
 watch("value", () => {

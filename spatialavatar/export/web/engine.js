@@ -357,7 +357,7 @@ const SpatialAvatarEngine = (() => {
 
     /**
      * The picture of sorted splats as RGBA bytes, for where there is no GPU: front to back, so that a pixel which is
-     * covered costs no more, and only the pixels inside each ellipse. `ground`: 1 is white behind the avatar, 0 nothing.
+     * covered costs no more, and only the pixels inside each ellipse. `ground`: premultiplied RGBA behind the avatar.
      */
     paint(splats, count, width, height, ground) {
       const size = width * height, light = new Float32Array(3 * size), through = new Float32Array(size).fill(1);
@@ -386,8 +386,8 @@ const SpatialAvatarEngine = (() => {
       }
       const pixels = new Uint8ClampedArray(4 * size);
       for (let i = 0; i < size; i++) {
-        const alpha = ground ? 1 : Math.max(1 - through[i], 1e-6), behind = ground * through[i];
-        for (let k = 0; k < 3; k++) pixels[4 * i + k] = 255 * (light[3 * i + k] + behind) / alpha;
+        const alpha = Math.max(1 - through[i] * (1 - ground[3]), 1e-6);
+        for (let k = 0; k < 3; k++) pixels[4 * i + k] = 255 * (light[3 * i + k] + ground[k] * through[i]) / alpha;
         pixels[4 * i + 3] = 255 * alpha;
       }
       return pixels;

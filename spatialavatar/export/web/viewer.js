@@ -60,8 +60,13 @@ void main() {
 
 // Another page may show this one as a part of its own: without sliders, and with its own colours behind the avatar.
 const inside = document.body.classList.contains("inside");
-const ground = inside ? 0 : 1; // what is behind the avatar: white, or nothing
 const element = (id) => document.getElementById(id);
+
+/** What is behind the avatar, premultiplied RGBA in [0, 1]: the stage's own colour, so that no edge of the canvas is seen. */
+function ground() {
+  const [red, green, blue, alpha = 1] = getComputedStyle(element("stage")).backgroundColor.match(/[\d.]+/g).map(Number);
+  return [red, green, blue].map((value) => value / 255 * alpha).concat(alpha);
+}
 
 function fail(sentence) {
   element("message").textContent = sentence;
@@ -83,7 +88,7 @@ function hasGPU() {
 class Painter {
   constructor(canvas) {
     this.canvas = canvas;
-    const options = { alpha: !ground, antialias: false, depth: false, premultipliedAlpha: true, preserveDrawingBuffer: true };
+    const options = { alpha: inside, antialias: false, depth: false, premultipliedAlpha: true, preserveDrawingBuffer: true };
     const gl = (this.gl = canvas.getContext("webgl2", options));
     if (!gl) throw new Error("This browser has WebGL 2 switched off, which draws the avatar; switch on graphics acceleration.");
     const program = gl.createProgram();
@@ -116,7 +121,7 @@ class Painter {
     if (canvas.width !== width) canvas.width = width;
     if (canvas.height !== height) canvas.height = height;
     gl.viewport(0, 0, width, height);
-    gl.clearColor(ground, ground, ground, ground);
+    gl.clearColor(...ground());
     gl.clear(gl.COLOR_BUFFER_BIT);
     gl.uniform2f(this.size, width, height);
     const columns = ROW * FLOATS / 4, rows = splats.length / (ROW * FLOATS);
@@ -131,12 +136,12 @@ class Painter {
 class Easel {
   constructor(canvas) {
     this.canvas = canvas;
-    this.context = canvas.getContext("2d", { alpha: !ground });
+    this.context = canvas.getContext("2d", { alpha: inside });
     if (!this.context) throw new Error("This browser can neither use WebGL 2 nor draw pictures; try another browser.");
   }
 
   wants() {
-    return { ground };
+    return { ground: ground() };
   }
 
   draw({ pixels }, width, height) {
@@ -353,6 +358,9 @@ function connect(viewer) {
     viewer.orbit.zoom = Math.max(0.5, Math.min(4, viewer.orbit.zoom * Math.exp(-event.deltaY * 0.001)));
     viewer.dirty = true;
   }, { passive: false });
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
+    viewer.dirty = true;
+  });
   canvas.addEventListener("webglcontextlost", () => fail("The browser took the graphics away; load the page again."));
   element("reset").addEventListener("click", () => {
     if (inside) return viewer.setPose({ orbit: { yaw: 0, pitch: 0, zoom: 1 } }); // the face is the outer page's
