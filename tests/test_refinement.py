@@ -27,6 +27,7 @@ from spatialavatar.refinement.joint_adam import JointAdam
 from spatialavatar.refinement.loop import screen_blur
 from spatialavatar.refinement.losses import compare, composite, l1_loss, ssim, ssim_loss, ssim_map
 from spatialavatar.refinement.metrics import Judge
+from spatialavatar.refinement.near_side import NearSide
 from spatialavatar.refinement.parameters import Attributes
 from spatialavatar.refinement.polish import PolishConfig, polish
 from spatialavatar.refinement.shape_control import (
@@ -491,22 +492,6 @@ def test_what_no_frame_shows_squarely_keeps_its_colour(grey, track):
     assert not torch.equal(gated.gaussians.colors[~rim], grey.gaussians.colors[~rim])
 
 
-def test_the_pull_keeps_positions_near_where_they_began(grey, track):
-    def moved(pull: float) -> float:
-        after = run(grey, track, dataclasses.replace(QUICK, iterations=30, form_pull=pull))
-        return float((after.gaussians.means - grey.gaussians.means).abs().mean())
-
-    assert moved(0.1) < 0.7 * moved(0.0)
-
-
-def test_the_pull_on_colours_keeps_them_near_where_they_began(grey, track):
-    def moved(pull: float) -> float:
-        after = run(grey, track, dataclasses.replace(QUICK, iterations=30, color_pull=pull))
-        return float((after.gaussians.colors - grey.gaussians.colors).abs().mean())
-
-    assert moved(0.1) < 0.7 * moved(0.0)
-
-
 def test_smoothing_leaves_what_neighbours_share_and_takes_what_they_do_not(grey):
     layout = grey.layout
     attributes = Attributes(grey.gaussians)
@@ -550,12 +535,48 @@ def test_a_joint_step_of_one_axis_alone_is_adams():
 
 def test_joint_steps_hardly_move_depth_that_no_frame_tells(grey, track):
     def depth_share(joint: bool) -> float:
-        config = dataclasses.replace(QUICK, iterations=30, form_pull=0.0, joint_steps=joint)
+        config = dataclasses.replace(QUICK, iterations=30, joint_steps=joint)
         after = run(grey, track, config)
         moved = (after.pose(track.params[0]).means - grey.pose(track.params[0]).means).abs().mean(0)
         return float(moved[2] / moved[:2].mean())
 
     assert depth_share(True) < 0.8 * depth_share(False)
+
+
+def test_the_far_side_and_what_is_behind_the_lips_are_left_out(grey, track):
+    head, layout = grey.head, grey.layout
+    carriers = Deformer(head, layout, grey.identity()).frame(track.params[0])
+    world = grey.pose(track.params[0])
+    facing = torch.nn.functional.normalize(_ball_points(grey, track.params, range(1))[0], dim=-1)[:, 2]
+    inside = torch.arange(len(layout)) % 2 == 0
+
+    class Parts:
+        parts = ("face", "mouth")
+        faces = head.faces
+
+    class Layout:
+        faces = layout.faces
+
+        def mask(self, head: Parts, *parts: str) -> torch.Tensor:
+            return inside if parts == ("mouth",) else ~inside
+
+    near_side = NearSide(Parts(), Layout(), 0.0)  # type: ignore[arg-type]
+    shown = near_side(world, carriers, track.camera).opacities > 0.0
+    assert shown[inside].all() and shown[facing > 0.3].all() and not shown[~inside & (facing < -0.3)].any()
+    assert not near_side(world, carriers, track.camera, mouth=False).opacities[inside].any()
+
+
+def test_a_surface_does_not_open_to_show_what_is_dark_behind_it(grey, track):
+    def cover(far_side: float | None) -> float:
+        config = dataclasses.replace(
+            QUICK, iterations=40, far_side=far_side, turned_weight=0.0, color_rate=0.0, scale_rate=0.0
+        )
+        near = torch.nn.functional.normalize(_ball_points(grey, track.params, range(1))[0], dim=-1)[:, 2:] > 0.0
+        light = dataclasses.replace(grey, gaussians=grey.gaussians.replace(colors=0.8 * near.float().expand(-1, 3)))
+        after = run(light, track, config)
+        return float(after.gaussians.opacities[near[:, 0]].mean())
+
+    assert cover(-0.3) > cover(None) + 0.1
 
 
 def test_a_camera_beside_keeps_its_distance_and_what_it_looks_at():
@@ -586,7 +607,7 @@ def test_a_hole_costs_and_another_outline_does_not():
 
 def test_turned_views_keep_the_head_whole_from_beside(grey, track):
     def holes(weight: float) -> float:
-        config = dataclasses.replace(QUICK, iterations=60, form_pull=0.0, joint_steps=False, turned_weight=weight)
+        config = dataclasses.replace(QUICK, iterations=60, joint_steps=False, turned_weight=weight)
         after = run(grey, track, config)
         camera = beside(track.camera, torch.zeros(3), (0.0, 35.0), torch.Generator().manual_seed(1))
         covers = [one.render(track.params[0], camera)[1] for one in (grey, after)]

@@ -30,8 +30,6 @@ class RefineConfig:
             project's training frames.
         final_rate: share of the rates at the end of the one cosine (paper: a cosine, no value).
         adam_epsilon: ours; large enough that a Gaussian which hardly shows takes small steps.
-        color_epsilon: the same for colours (ours): what is nearly hidden from all frames would take random ones, and
-            speckle the head where it is turned.
 
         scale_freeze: steps during which the scales do not move (paper: 500); at most a tenth of a shorter run.
         clamp_scales: the hard clamps below (paper).
@@ -48,12 +46,12 @@ class RefineConfig:
         color_gate: cosines of the angle to the viewer between which a colour is freed, at the frame that shows the
             Gaussian most squarely (ours: what is only ever seen on the rim would learn the background's colour from a
             matte that is a pixel off); None frees all.
+        far_side: cosine of a surface's normal to the way to the camera below which its Gaussians are left out of the
+            renders that are compared (ours: holes would show the dark back of the head, which paints stubble from the
+            filmed angles and specks from others); None draws all.
         joint_steps: all axes of a Gaussian's position, rotation and scale share one step length (ours: Adam's own
             would move what no frame tells, such as depth, by full steps of noise; over thousands of steps the surface
             falls apart when it is seen from the side).
-        form_pull: share by which position, rotation, scale and opacity come back, each step, to what they were,
-            times the schedule (ours, for what noise is left).
-        color_pull: the same for colours: on the rim of what was filmed they would take on any value in the long run.
         color_smoothing: share by which the change of a colour comes nearer, each step, to the mean change of the
             texels around it, times the schedule (ours: two Gaussians that overlap in all frames may err in opposite
             ways, which shows as speckle when the head is turned).
@@ -96,7 +94,6 @@ class RefineConfig:
     color_rate: float = 5e-3
     final_rate: float = 0.02
     adam_epsilon: float = 1e-8
-    color_epsilon: float = 1e-6
 
     scale_freeze: int = 500
     clamp_scales: bool = True
@@ -108,9 +105,8 @@ class RefineConfig:
     aspect_start: int = 500
 
     color_gate: tuple[float, float] | None = (0.15, 0.4)
+    far_side: float | None = -0.3
     joint_steps: bool = True
-    form_pull: float = 1e-3
-    color_pull: float = 3e-3
     color_smoothing: float = 1e-2
     turned_weight: float = 1.0
     turned_every: int = 4

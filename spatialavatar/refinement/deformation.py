@@ -40,6 +40,11 @@ class TriangleCarriers:
     code: Tensor
 
     @property
+    def normals(self) -> Tensor:
+        """(F, 3) outward unit normals: the second axis of each triangle's frame."""
+        return self.rotation.unflatten(1, (3, 3))[:, :, 1]
+
+    @property
     def nbytes(self) -> int:
         """Memory of the tensors."""
         return sum(t.numel() * t.element_size() for t in (self.vertices, self.rotation, self.quat, self.scale))
@@ -94,8 +99,8 @@ class Deformer:
         return TriangleCarriers(vertices, frames.rotation.flatten(1), frames.quat, frames.scale, code)
 
     def normals(self, frame: TriangleCarriers) -> Tensor:
-        """(N, 3) outward unit normals of the triangles under the Gaussians: the second axis of their frames."""
-        return frame.rotation.unflatten(1, (3, 3))[:, :, 1].index_select(0, self._triangle)
+        """(N, 3) outward unit normals of the triangles under the Gaussians."""
+        return frame.normals.index_select(0, self._triangle)
 
     def carry(self, local: Gaussians, frame: TriangleCarriers) -> Gaussians:
         """World Gaussians: x = s R x_local + c, q = q_tri q_local, scale = s scale_local (method section 1).

@@ -29,6 +29,7 @@ from spatialavatar.refinement.deformation import Deformer, TriangleCarriers
 from spatialavatar.refinement.frames import FrameSource, camera_of, check_track, reference_frame, split_frames
 from spatialavatar.refinement.joint_adam import JointAdam
 from spatialavatar.refinement.losses import compare
+from spatialavatar.refinement.near_side import NearSide
 from spatialavatar.refinement.parameters import FAMILIES, FORM, Attributes
 from spatialavatar.refinement.rest_shape import RestShape
 from spatialavatar.refinement.shape_control import aspect_penalty, clamp_scales
@@ -192,6 +193,9 @@ class _Run:
             rates = {"lr": config.residual_rate, "base": config.residual_rate}
             groups = [{"params": [tensor], **rates} for tensor in self._residual.weights().values()]
             self._residual_optimiser = torch.optim.Adam(groups)
+        self._near_side = None
+        if config.far_side is not None:
+            self._near_side = NearSide(self._start.head, self._start.layout, config.far_side)
         self._rest = identity.vertices
         self._scale_bounds = self._local_scale_bounds(identity.vertices)
         self._budget = math.inf if minutes is None else 60.0 * minutes
@@ -259,7 +263,6 @@ class _Run:
             self._attributes.tensors["scale"].grad = None
         for optimiser in self._optimisers:
             optimiser.step()
-        self._attributes.pull(self._config.form_pull * self.cosine(), self._config.color_pull * self.cosine())
         if self._config.color_smoothing > 0.0 and self.iteration % _SMOOTH_EVERY == 0:
             share = _SMOOTH_EVERY * self._config.color_smoothing * self.cosine()
             self._attributes.smooth_colors(min(share, 1.0), self._start.layout)
@@ -316,7 +319,7 @@ class _Run:
         view = self._source.view(frame, carriers.vertices, size, edge_weight=config.edge_weight)
         world = self._deformer.carry(local, carriers)
         camera = view.window(self._camera[size])
-        color, alpha, info = self._rasterize(world, camera, size)
+        color, alpha, info = self._rasterize(self._near(world, carriers, camera), camera, size)
         exposed = self._tuning.expose(color, frame)
         l1, ssim = compare(exposed, alpha[..., 0], view.image, view.matte, view.weight, self._background())
         # Outside the window both are background: no difference, and a mean over the whole frame all the same.
@@ -342,10 +345,14 @@ class _Run:
             self._camera[size], carriers.vertices.detach().mean(0), self._config.turned_reach, self._generator
         )
         with torch.no_grad():
-            expected = self._deformer.carry(self._attributes.initial_form(), carriers)
-            expected_color, cover, _ = self._rasterize(expected, camera, size)
-        color, alpha, _ = self._rasterize(world, camera, size)
-        return inner_difference(color, alpha, expected_color, cover)
+            first = self._deformer.carry(self._attributes.initial_form(), carriers)
+            expected, cover, _ = self._rasterize(self._near(first, carriers, camera, mouth=False), camera, size)
+        color, alpha, _ = self._rasterize(self._near(world, carriers, camera, mouth=False), camera, size)
+        return inner_difference(color, alpha, expected, cover)
+
+    def _near(self, world: Gaussians, carriers: TriangleCarriers, camera: Camera, mouth: bool = True) -> Gaussians:
+        """What of the Gaussians takes part in a comparison."""
+        return world if self._near_side is None else self._near_side(world, carriers, camera, mouth=mouth)
 
     def _rasterize(self, world: Gaussians, camera: Camera, size: int) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         """Colour (H, W, C) and alpha (H, W, 1) of a window of pictures of ``size``, and the rasteriser's facts."""

@@ -47,14 +47,6 @@ class Attributes:
         self.tensors: dict[str, Tensor] = {name: value.clone().requires_grad_() for name, value in self._start.items()}
 
     @torch.no_grad()
-    def pull(self, form: float, color: float) -> None:
-        """Bring what was changed back by a share of the change: ``color`` of the colours', ``form`` of the others'."""
-        for name in FAMILIES:
-            share = color if name == "color" else form
-            if share > 0.0:
-                self.tensors[name].lerp_(self._start[name], share)
-
-    @torch.no_grad()
     def smooth_colors(self, share: float, layout: UVLayout) -> None:
         """Bring each colour's change nearer, by ``share``, to the mean change of the 3 x 3 texels around it."""
         change = self.tensors["color"] - self._start["color"]
@@ -93,6 +85,5 @@ class Attributes:
         found: list[dict[str, object]] = []
         for name in families:
             rate = float(getattr(config, f"{name}_rate"))
-            eps = config.color_epsilon if name == "color" else config.adam_epsilon
-            found.append({"params": [self.tensors[name]], "lr": rate, "base": rate, "eps": eps})
+            found.append({"params": [self.tensors[name]], "lr": rate, "base": rate, "eps": config.adam_epsilon})
         return found

@@ -3,7 +3,8 @@
 A clip tells how a Gaussian looks from where it was filmed. How deep the Gaussian lies, and whether it still covers what
 is behind it when the head is turned, it hardly tells, and thousands of steps of noise make a face full of holes from
 15 degrees beside the filmed angles. The form that stage 1 gave has none. So now and then the refined head is also
-rendered from a random side and compared with the form of the start in the colours of now.
+rendered from a random side and compared with the form of the start in the colours of now, both without the far side of
+the head and what lies behind the lips, so that holes show.
 """
 
 from __future__ import annotations
