@@ -562,21 +562,24 @@ def test_the_far_side_and_what_is_behind_the_lips_are_left_out(grey, track):
 
     near_side = NearSide(Parts(), Layout(), 0.0)  # type: ignore[arg-type]
     shown = near_side(world, carriers, track.camera).opacities > 0.0
-    assert shown[inside].all() and shown[facing > 0.3].all() and not shown[~inside & (facing < -0.3)].any()
+    assert shown[inside | (facing > 0.3)].all()
+    assert not shown[~inside & (facing < -0.3)].any()
     assert not near_side(world, carriers, track.camera, mouth=False).opacities[inside].any()
 
 
 def test_a_surface_does_not_open_to_show_what_is_dark_behind_it(grey, track):
-    def cover(far_side: float | None) -> float:
-        config = dataclasses.replace(
-            QUICK, iterations=40, far_side=far_side, turned_weight=0.0, color_rate=0.0, scale_rate=0.0
+    def opacity(far_side: float | None) -> float:
+        near = torch.nn.functional.normalize(_ball_points(grey, track.params, range(1))[0], dim=-1)[:, 2] > 0.0
+        two_sided = dataclasses.replace(
+            grey, gaussians=grey.gaussians.replace(colors=0.5 * near[:, None].float().expand(-1, 3))
         )
-        near = torch.nn.functional.normalize(_ball_points(grey, track.params, range(1))[0], dim=-1)[:, 2:] > 0.0
-        light = dataclasses.replace(grey, gaussians=grey.gaussians.replace(colors=0.8 * near.float().expand(-1, 3)))
-        after = run(light, track, config)
-        return float(after.gaussians.opacities[near[:, 0]].mean())
+        # Only opacity may move: the light side can become darker by nothing but holes.
+        fixed = {f"{name}_rate": 0.0 for name in ("color", "scale", "position", "rotation")}
+        config = dataclasses.replace(QUICK, far_side=far_side, turned_weight=0.0, opacity_rate=0.2, **fixed)
+        return float(run(two_sided, still, config).gaussians.opacities[near].mean())
 
-    assert cover(-0.3) > cover(None) + 0.1
+    still = track.replace(params=track.params[[0] * len(track.params)], images=torch.full_like(track.images, 100))
+    assert opacity(-0.3) > opacity(None) + 0.05
 
 
 def test_a_camera_beside_keeps_its_distance_and_what_it_looks_at():
