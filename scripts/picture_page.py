@@ -1,26 +1,25 @@
 """Take the pictures of the web page that the README shows, from a running app, with people from ``examples/``.
 
-Needs ``pip install playwright pillow`` and a Chromium. Start ``python app.py`` first.
+Needs the extra 'dev' and a Chromium. Start ``python app.py`` first.
 
-    python scripts/picture_page.py http://127.0.0.1:7860 docs/images
+    PYTHONPATH=. python scripts/picture_page.py http://127.0.0.1:7860 docs/images
 """
 
 from __future__ import annotations
 
 import argparse
 import io
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from PIL import Image
-from playwright.sync_api import sync_playwright
+
+from tests.chromium import launched
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
 PATIENCE = 300_000  # milliseconds
-FLAGS = ["--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--ignore-gpu-blocklist"]
 
 
 def main() -> None:
@@ -28,8 +27,7 @@ def main() -> None:
     parser.add_argument("url")
     parser.add_argument("folder", type=Path)
     options = parser.parse_args()
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=FLAGS)
+    with launched() as browser:
         wide(browser, options.url, options.folder)
         phone(browser, options.url, options.folder)
 

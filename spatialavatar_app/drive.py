@@ -35,9 +35,9 @@ def build(page: Page) -> None:
             clip = gr.Video(label="A face that talks", sources=["upload", "webcam"], height=280, elem_id="clip")
             with gr.Accordion("I have a motion file", open=False):
                 file = gr.File(label="Motion file (.json or .csv)", file_types=[".json", ".csv"], height=120)
-        with gr.Tab("By hand", id="hand") as hand:
+        with gr.Tab("By hand", id="hand", elem_id="by-hand") as hand:
             sliders = _by_hand(page)
-    with gr.Column() as filming:
+    with gr.Column(elem_id="filming"):  # page.css hides it by hand: at once, where the server's answer would come late
         with gr.Accordion("Settings", open=False):
             strength = gr.Slider(0.0, 2.0, 1.0, step=0.05, label="How strong the expressions are", buttons=[])
             smoothing = gr.Slider(0.0, 5.0, 1.0, step=0.1, label="How calm it follows a video", buttons=[])
@@ -75,10 +75,8 @@ def build(page: Page) -> None:
         [page.avatar, way, motion, clip, file, strength, smoothing, size],
         page.video_outputs,
     )
-    for tab in (example, video, hand):
-        tab.select(
-            lambda tab=tab: (tab.id, gr.Column(visible=tab is not hand)), None, [way, filming], **_IN_THE_BROWSER
-        )
+    for tab in (example, video):
+        tab.select(lambda tab=tab: tab.id, None, way, **_IN_THE_BROWSER)
     hand.select(None, None, None, js=FRONT, **_IN_THE_BROWSER)
     page.note_uploads(clip, file)
     page.when_there_is_an_avatar(sliders, lambda _: dict.fromkeys(sliders, 0.0))
