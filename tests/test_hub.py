@@ -7,7 +7,7 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -615,39 +615,39 @@ def test_papers_load_prints_where_the_loaded_model_is(paper: FakeHub, capsys: py
     assert facts["revision"] == paper.repos[MODEL].refs["main"]
 
 
-@pytest.mark.parametrize("flags", [[], ["--public"]])
+@pytest.fixture
+def push(
+    avatar: Avatar, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[str, str]]:
+    """Pushes the avatar to owner/ann by the command line, with flags; gives what was printed."""
+    monkeypatch.setattr("spatialavatar.avatar.default_head", lambda: avatar.head)
+    path = str(avatar.save(tmp_path / "a.safetensors"))
+
+    def pushed(*flags: str) -> tuple[str, str]:
+        assert cli.main(["push", path, "owner/ann", "--token", OWNER_TOKEN, *flags]) == 0
+        return capsys.readouterr()
+
+    return pushed
+
+
+@pytest.mark.parametrize("public", [[], ["--public"]])
 def test_push_uploads_privately_unless_told_otherwise(
-    fake: FakeHub,
-    avatar: Avatar,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    flags: list[str],
+    fake: FakeHub, push: Callable[..., tuple[str, str]], public: list[str]
 ) -> None:
-    monkeypatch.setattr("spatialavatar.avatar.default_head", lambda: avatar.head)
-    path = str(avatar.save(tmp_path / "a.safetensors"))
-    assert cli.main(["push", path, "owner/ann", "--token", OWNER_TOKEN, "-q", *flags]) == 0
-    assert capsys.readouterr().out.startswith(f"{fake.url}/owner/ann/commit/")
-    assert fake.repos["owner/ann"].private == (not flags)
+    out, _ = push("-q", *public)
+    assert out.startswith(f"{fake.url}/owner/ann/commit/")
+    assert fake.repos["owner/ann"].private == (not public)
 
 
-@pytest.mark.parametrize("flags", [[], ["--public"]])
+@pytest.mark.parametrize("public", [[], ["--public"]])
 def test_push_takes_the_web_page_along_and_says_where_it_is(
-    fake: FakeHub,
-    avatar: Avatar,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    flags: list[str],
+    fake: FakeHub, push: Callable[..., tuple[str, str]], public: list[str]
 ) -> None:
-    monkeypatch.setattr("spatialavatar.avatar.default_head", lambda: avatar.head)
-    path = str(avatar.save(tmp_path / "a.safetensors"))
-    assert cli.main(["push", path, "owner/ann", "--token", OWNER_TOKEN, "--page", "--json", *flags]) == 0
-    out, err = capsys.readouterr()
+    out, err = push("--page", "--json", *public)
     repo = fake.repos["owner/ann"]
     assert json.loads(out)["page"] == f"{fake.url}/owner/ann/resolve/{repo.refs['main']}/avatar.html"
     assert repo.commits[repo.refs["main"]]["avatar.html"].startswith(b"<!doctype html>")
-    assert ("cannot be shown" in err) == (not flags)
+    assert ("cannot be shown" in err) == (not public)
 
 
 def test_the_command_line_says_in_one_line_that_the_shipped_weights_are_used(

@@ -29,17 +29,7 @@ _ROTATION_STEPS = (1 << 9) - 1
 
 
 def save_spz(avatar: Avatar, path: str | Path, params: HeadParams | None = None) -> Path:
-    """Write the avatar as an SPZ file; it appears whole or not at all.
-
-    Args:
-        avatar: whose Gaussians.
-        path: the file.
-        params: pose and expression; by default at rest, looking straight ahead.
-
-    Raises:
-        InputError: the Gaussians have other channels than three colours.
-        OutputError: the file cannot be written.
-    """
+    """Write the avatar as an SPZ file; arguments and errors as for :func:`spatialavatar.export.save_splat`."""
     g = exported_gaussians(avatar, params, Y_UP)
     positions = np.rint(g.means.numpy() * float(1 << _FRACTIONAL_BITS)).clip(-_FARTHEST, _FARTHEST).astype("<i4")
     parts = [
