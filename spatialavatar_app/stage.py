@@ -34,7 +34,7 @@ class Stage:
                 self.picture = gr.HTML(fragments.empty_stage("Your avatar appears here"), elem_classes="sa-view")
             with gr.Tab("3D", id="space", interactive=False) as self.space_tab:
                 self.space = LiveAvatar()
-                gr.HTML('<p class="sa-hint">Drag to turn it, scroll to come closer.</p>')
+                gr.HTML('<p class="sa-hint">Drag to turn it; scroll or pinch to come closer.</p>')
 
     @property
     def front(self) -> list[Any]:

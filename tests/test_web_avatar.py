@@ -210,6 +210,41 @@ def test_bad_data_is_named_on_the_page(
     page.close()
 
 
+def test_a_page_that_is_cut_short_says_so(browser: Browser, exported: Path, tmp_path: Path) -> None:
+    path = tmp_path / "cut.html"
+    path.write_bytes(exported.read_bytes()[:100_000])
+    page = opened(browser, path)
+    sync_api.expect(page.get_by_role("alert")).to_contain_text("cut short")
+    page.close()
+
+
+def test_where_workers_are_forbidden_the_page_computes_by_itself(
+    browser: Browser, exported: Path, avatar: Avatar, tmp_path: Path
+) -> None:
+    text = exported.read_text(encoding="utf-8")
+    path = tmp_path / "strict.html"
+    path.write_text(text.replace("worker-src blob:", "worker-src 'none'"), encoding="utf-8")
+    page = opened(browser, path)
+    page.locator("#controls").wait_for()
+    assert psnr(theirs(page, POSES["aside"], {}), ours(avatar, POSES["aside"], {})) >= 36
+    page.close()
+
+
+def test_graphics_that_were_taken_away_come_back(browser: Browser, exported: Path) -> None:
+    page = opened(browser, exported, fragment="#gpu")
+    page.locator("#controls").wait_for()
+    before = shown(page)
+    page.evaluate(
+        """window.lost = document.getElementById("canvas").getContext("webgl2").getExtension("WEBGL_lose_context");
+        lost.loseContext()"""
+    )
+    sync_api.expect(page.get_by_role("alert")).to_contain_text("took the graphics away")
+    page.evaluate("lost.restoreContext()")
+    page.locator("#canvas").wait_for()
+    assert np.array_equal(shown(page), before)
+    page.close()
+
+
 def test_without_webgl_the_page_draws_all_the_same(browser: Browser, exported: Path, avatar: Avatar) -> None:
     script = """const ask = HTMLCanvasElement.prototype.getContext;
         HTMLCanvasElement.prototype.getContext = function (kind, ...rest) {
@@ -258,10 +293,31 @@ def test_dragging_turns_the_view_and_the_wheel_comes_closer(page: Page) -> None:
     page.mouse.move(box["x"] + 160, box["y"] + 100, steps=3)
     page.mouse.up()
     page.mouse.wheel(0, -300)
-    page.wait_for_timeout(100)
-    orbit = page.evaluate("spatialAvatar.orbit")
-    assert orbit["yaw"] < -0.2
-    assert orbit["zoom"] > 1.2
+    page.wait_for_function("spatialAvatar.orbit.zoom > 1.2")
+    assert page.evaluate("spatialAvatar.orbit.yaw") < -0.2
+
+
+def test_two_fingers_come_closer_and_one_turns_the_view(browser: Browser, exported: Path) -> None:
+    page = opened(browser, exported, has_touch=True)
+    page.locator("#controls").wait_for()
+    box = page.locator("#canvas").bounding_box()
+    assert box is not None
+    session = page.context.new_cdp_session(page)
+
+    def touch(kind: str, *xs: float) -> None:
+        points = [{"x": box["x"] + x, "y": box["y"] + 100, "id": i} for i, x in enumerate(xs)]
+        session.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+
+    touch("touchStart", 100, 200)
+    touch("touchMove", 50, 250)
+    touch("touchEnd")
+    page.wait_for_function("spatialAvatar.orbit.zoom > 1.5")
+    assert page.evaluate("spatialAvatar.orbit.yaw") == 0
+    touch("touchStart", 100)
+    touch("touchMove", 160)
+    touch("touchEnd")
+    page.wait_for_function("spatialAvatar.orbit.yaw < -0.2")
+    page.close()
 
 
 @pytest.fixture(scope="module")

@@ -68,11 +68,17 @@ function ground() {
   return [red, green, blue].map((value) => value / 255 * alpha).concat(alpha);
 }
 
+/** A sentence in place of the picture. */
 function fail(sentence) {
   element("message").textContent = sentence;
+  element("message").className = "";
+  for (const id of ["controls", "canvas"]) element(id).hidden = true;
   element("message").hidden = false;
-  element("controls").hidden = true;
-  element("canvas").hidden = true;
+}
+
+function ready() {
+  element("message").hidden = true;
+  for (const id of ["controls", "canvas"]) element(id).hidden = false;
 }
 
 /** Whether there is a GPU behind WebGL 2; a processor that plays one draws slower than our worker. */
@@ -154,25 +160,32 @@ class Easel {
 
 /** A function from a request to the promise of a frame: in a worker, or here where a page may have none. */
 function frames(buffer) {
+  const waiting = new Map(); // requests that the worker has, and how their promises are kept
+  let next = 0, worker = null, engine = null;
   try {
-    const url = URL.createObjectURL(new Blob([element("engine").textContent], { type: "text/javascript" }));
-    const worker = new Worker(url);
-    const waiting = new Map();
-    let next = 0;
-    worker.onerror = () => fail("The avatar's computation stopped; load the page again.");
-    worker.onmessage = ({ data }) => {
-      waiting.get(data.id)(data);
-      waiting.delete(data.id);
-    };
-    worker.postMessage({ buffer });
-    return (request) => new Promise((resolve) => {
-      waiting.set(++next, resolve);
-      worker.postMessage({ id: next, ...request });
-    });
+    worker = new Worker(URL.createObjectURL(new Blob([element("engine").textContent], { type: "text/javascript" })));
   } catch {
-    const engine = new Engine(buffer);
+    engine = new Engine(buffer);
     return async (request) => engine.frame(request);
   }
+  let answered = false;
+  worker.onmessage = ({ data }) => {
+    answered = true;
+    waiting.get(data.id).resolve(data);
+    waiting.delete(data.id);
+  };
+  worker.onerror = () => {
+    if (answered) return fail("The avatar's computation stopped; load the page again.");
+    engine ??= new Engine(buffer); // the policy of the page around this one forbids workers, which is told late
+    for (const { request, resolve } of waiting.values()) resolve(engine.frame(request));
+    waiting.clear();
+  };
+  worker.postMessage({ buffer });
+  return (request) => new Promise((resolve) => {
+    if (engine) return resolve(engine.frame(request));
+    waiting.set(++next, { request, resolve });
+    worker.postMessage({ id: next, ...request });
+  });
 }
 
 class Viewer {
@@ -283,7 +296,7 @@ class Viewer {
     this.painter.draw(frame, width, height);
     this.times = frame.times;
     this.splats = frame.count;
-    this.drawn++;
+    if (!this.drawn++) ready();
   }
 
   stats() {
@@ -345,23 +358,19 @@ function connect(viewer) {
   for (const [label, units] of SLIDERS) {
     addSlider(label, 0, 1, (weight) => viewer.setExpression(Object.fromEntries(units.map((unit) => [unit, weight]))));
   }
-  canvas.addEventListener("pointerdown", (event) => canvas.setPointerCapture(event.pointerId));
-  canvas.addEventListener("pointermove", (event) => {
-    if (!event.buttons) return;
-    const { orbit } = viewer;
-    orbit.yaw = Math.max(-1.2, Math.min(1.2, orbit.yaw - event.movementX * 0.006));
-    orbit.pitch = Math.max(-0.6, Math.min(0.6, orbit.pitch + event.movementY * 0.006));
-    viewer.dirty = true;
-  });
-  canvas.addEventListener("wheel", (event) => {
-    event.preventDefault();
-    viewer.orbit.zoom = Math.max(0.5, Math.min(4, viewer.orbit.zoom * Math.exp(-event.deltaY * 0.001)));
-    viewer.dirty = true;
-  }, { passive: false });
+  connectOrbit(viewer, canvas);
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
     viewer.dirty = true;
   });
-  canvas.addEventListener("webglcontextlost", () => fail("The browser took the graphics away; load the page again."));
+  canvas.addEventListener("webglcontextlost", (event) => {
+    event.preventDefault(); // so that the browser gives them back: phones take them from pages in the background
+    fail("The browser took the graphics away; wait for them, or load the page again.");
+  });
+  canvas.addEventListener("webglcontextrestored", () => {
+    viewer.painter = new Painter(canvas);
+    viewer.dirty = true;
+    ready();
+  });
   element("reset").addEventListener("click", () => {
     if (inside) return viewer.setPose({ orbit: { yaw: 0, pitch: 0, zoom: 1 } }); // the face is the outer page's
     for (const [, angle] of TURNS) angles[angle] = 0;
@@ -375,7 +384,39 @@ function connect(viewer) {
   });
   element("record").addEventListener("click", () => toggleRecording(canvas));
   connectWebcam(viewer);
-  element("controls").hidden = false;
+}
+
+/** A drag turns around the head; the wheel, or two fingers, come closer. */
+function connectOrbit(viewer, canvas) {
+  const held = new Map(); // places of the pointers that are down; iOS does not say how far one has moved
+  const within = (value, limit) => Math.max(-limit, Math.min(limit, value));
+  const closer = (factor) => {
+    viewer.orbit.zoom = Math.max(0.5, Math.min(4, viewer.orbit.zoom * factor));
+    viewer.dirty = true;
+  };
+  const apart = () => {
+    const [[x, y], [u, v]] = held.values();
+    return Math.hypot(x - u, y - v);
+  };
+  canvas.addEventListener("pointerdown", (event) => {
+    canvas.setPointerCapture(event.pointerId);
+    held.set(event.pointerId, [event.clientX, event.clientY]);
+  });
+  canvas.addEventListener("pointermove", (event) => {
+    if (!held.has(event.pointerId)) return;
+    const [x, y] = held.get(event.pointerId), before = held.size > 1 ? apart() : 0;
+    held.set(event.pointerId, [event.clientX, event.clientY]);
+    if (before) return closer(apart() / before);
+    const { orbit } = viewer;
+    orbit.yaw = within(orbit.yaw - (event.clientX - x) * 0.006, 1.2);
+    orbit.pitch = within(orbit.pitch + (event.clientY - y) * 0.006, 0.6);
+    viewer.dirty = true;
+  });
+  for (const end of ["pointerup", "pointercancel"]) canvas.addEventListener(end, ({ pointerId }) => held.delete(pointerId));
+  canvas.addEventListener("wheel", (event) => {
+    event.preventDefault();
+    closer(Math.exp(-event.deltaY * 0.001));
+  }, { passive: false });
 }
 
 const STATES = {
@@ -433,18 +474,19 @@ function toggleRecording(canvas) {
     recorder.stop();
     return;
   }
-  if (!window.MediaRecorder || !canvas.captureStream) {
+  const type = ["video/webm", "video/mp4"].find((one) => window.MediaRecorder?.isTypeSupported(one)); // Safari: only MP4
+  if (!type || !canvas.captureStream) {
     button.textContent = "This browser cannot record";
     button.disabled = true;
     return;
   }
   const chunks = [];
-  recorder = new MediaRecorder(canvas.captureStream(30), { mimeType: "video/webm" });
+  recorder = new MediaRecorder(canvas.captureStream(30), { mimeType: type });
   recorder.ondataavailable = (event) => chunks.push(event.data);
   recorder.onstop = () => {
     const link = document.createElement("a");
-    link.href = URL.createObjectURL(new Blob(chunks, { type: "video/webm" }));
-    link.download = "avatar.webm";
+    link.href = URL.createObjectURL(new Blob(chunks, { type }));
+    link.download = `avatar.${type.slice(6)}`;
     link.click();
     setTimeout(() => URL.revokeObjectURL(link.href), 10000);
     recorder = null;
