@@ -1,4 +1,4 @@
-"""What a Hugging Face Space reads: requirements.txt and the head of README.md."""
+"""What others read of the project: requirements.txt and the head of README.md a Space, CITATION.cff who cites it."""
 
 from __future__ import annotations
 
@@ -11,6 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from spatialavatar import __version__
+from spatialavatar.hub.papers import PAPER_ID
 
 from .conftest import REPOSITORY
 
@@ -110,3 +113,10 @@ def test_the_page_runs_on_the_gradio_that_the_space_gets(front: dict[str, Any]) 
 def test_the_app_package_is_not_in_the_wheel() -> None:
     project = (REPOSITORY / "pyproject.toml").read_text(encoding="utf-8")
     assert 'only-include = ["spatialavatar", "weights"]' in project
+
+
+def test_the_citation_is_of_this_version_and_of_the_paper() -> None:
+    yaml = pytest.importorskip("yaml")
+    citation = yaml.safe_load((REPOSITORY / "CITATION.cff").read_text(encoding="utf-8"))
+    assert citation["version"] == __version__
+    assert citation["references"][0]["url"].endswith(PAPER_ID)
