@@ -15,6 +15,9 @@ sync_api = pytest.importorskip(
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
+PATIENCE = 60_000  # milliseconds; only a failure takes that long
+sync_api.expect.set_options(timeout=PATIENCE)
+
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium; install the package 'chromium'")
 

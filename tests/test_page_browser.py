@@ -24,7 +24,7 @@ pytest.importorskip("spaces", reason="the page needs the extra 'app': pip instal
 
 from spatialavatar.media import VideoReader, VideoWriter
 
-from .chromium import needs_chromium, sync_api
+from .chromium import PATIENCE, needs_chromium, sync_api
 from .fake_backend import RunningApp, running_app
 
 if TYPE_CHECKING:
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 
 pytestmark = needs_chromium
 
-PATIENCE = 60_000  # milliseconds; only a failure takes that long
 WIDE, PHONE = (1440, 900), (390, 844)
 
 
@@ -235,6 +234,17 @@ def test_the_live_avatar_has_the_pages_letters_and_its_light_or_dark(page: Page)
         color = "rgb(238, 243, 246)" if dark else "rgb(23, 33, 43)"
         sync_api.expect(frame.locator("#reset")).to_have_css("color", color)
     assert canvas(page)[0, 0, 3] == 0  # nothing is behind the avatar
+
+
+def test_a_live_avatar_that_is_gone_is_missed_in_a_sentence(browser: Browser, app: RunningApp) -> None:
+    page = browser.new_page()
+    page.route("**/avatar.html", lambda route: route.fulfill(status=404))
+    page.goto(app.url)
+    page.get_by_role("button", name="Make the avatar").wait_for()
+    create(page)
+    page.locator("#views").get_by_role("tab", name="3D").click()
+    sync_api.expect(page.frame_locator("iframe.sa-live").locator("body")).to_contain_text("Make it again.")
+    page.close()
 
 
 def test_a_video_is_played_and_can_be_saved(page: Page, tmp_path: Path) -> None:

@@ -5,7 +5,8 @@ let wanted = null, shown = null;
 const load = async () => {
   if (shown === wanted || !frame.checkVisibility()) return;
   const url = (shown = wanted);
-  const page = url ? await (await fetch(url)).text() : "";
+  const answer = url ? await fetch(url).catch(() => null) : null;
+  const page = answer?.ok ? await answer.text() : url ? "Your avatar is not there any more. Make it again." : "";
   if (url === wanted) frame.srcdoc = page.replace("<body>", '<body class="inside">');
 };
 const change = () => {

@@ -26,9 +26,11 @@ const SpatialAvatarEngine = (() => {
     return (crc ^ 0xffffffff) >>> 0;
   }
 
+  const LAST_PLACES = Float64Array.from({ length: 32 }, (_, exponent) => 2 ** (Math.max(1, exponent) - 25));
+
   function half(bits) {
-    const exponent = (bits >> 10) & 31, fraction = bits & 1023, sign = bits & 0x8000 ? -1 : 1;
-    return sign * (exponent ? (1 + fraction / 1024) * 2 ** (exponent - 15) : (fraction / 1024) * 2 ** -14);
+    const exponent = (bits >> 10) & 31, size = (bits & 1023 | (exponent && 1024)) * LAST_PLACES[exponent];
+    return bits & 0x8000 ? -size : size;
   }
 
   /** The description and the named arrays of an avatar's binary (ArrayBuffer); throws a sentence for the visitor. */
