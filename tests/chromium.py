@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -13,7 +14,7 @@ sync_api = pytest.importorskip(
     "playwright.sync_api", reason="the page is tested with the extra 'dev': pip install -e '.[dev]'"
 )
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser
+    from playwright.sync_api import Browser, Frame, Page
 
 PATIENCE = 60_000  # milliseconds; only a failure takes that long
 sync_api.expect.set_options(timeout=PATIENCE)
@@ -29,6 +30,14 @@ FLAGS = [
     "--use-fake-device-for-media-stream",
     "--use-fake-ui-for-media-stream",
 ]
+
+
+def until(page: Page | Frame, condition: str) -> None:
+    """Wait for a condition in an avatar's page, whose policy forbids Playwright's own way."""
+    end = time.monotonic() + PATIENCE / 1000
+    while not page.evaluate(condition):
+        assert time.monotonic() < end, condition
+        page.wait_for_timeout(50)
 
 
 @contextmanager

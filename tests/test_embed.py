@@ -88,7 +88,7 @@ def test_the_documents_page_shows_a_pushed_avatar_that_moves(
     page = opened(html if sandboxed else re.sub(r'sandbox="[^"]*"', "", html))
     page.wait_for_function("document.querySelector('iframe').srcdoc.length > 0")
     frame = page.frames[1]
-    frame.wait_for_function("window.spatialAvatar")
+    frame.locator("#controls").wait_for()
     still, moved = (
         frame.evaluate(
             """async (weights) => {

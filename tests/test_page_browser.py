@@ -24,7 +24,7 @@ pytest.importorskip("spaces", reason="the page needs the extra 'app': pip instal
 
 from spatialavatar.media import VideoReader, VideoWriter
 
-from .chromium import PATIENCE, needs_chromium, sync_api
+from .chromium import PATIENCE, needs_chromium, sync_api, until
 from .fake_backend import RunningApp, running_app
 
 if TYPE_CHECKING:
@@ -226,7 +226,7 @@ def test_the_live_avatar_has_the_pages_letters_and_its_light_or_dark(page: Page)
     tab = page.locator("#views").get_by_role("tab", name="3D")
     tab.click()
     frame = viewer(page)
-    frame.wait_for_function("document.fonts.size === 1")
+    until(frame, "document.fonts.size === 1")
     assert frame.locator("#reset").evaluate(font) == tab.evaluate(font)
     for _ in range(2):
         page.get_by_role("button", name="Switch between light and dark").click()

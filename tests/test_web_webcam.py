@@ -13,7 +13,6 @@ import shutil
 import subprocess
 import tarfile
 import threading
-import time
 from base64 import b64decode, b64encode
 from collections.abc import Iterator
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -36,7 +35,7 @@ from spatialavatar.media import VideoReader
 from spatialavatar.motion import Motion
 from spatialavatar.tracking.cues import believed_scores
 
-from .chromium import CHROMIUM, FLAGS, needs_chromium, sync_api
+from .chromium import CHROMIUM, FLAGS, needs_chromium, sync_api, until
 from .test_web_avatar import painted_avatar
 
 if TYPE_CHECKING:
@@ -206,14 +205,6 @@ def opened(browser: Browser, path: Path, script: str = "") -> Page:
     page.goto(path.as_uri())
     page.locator("#controls").wait_for()
     return page
-
-
-def until(page: Page, condition: str, seconds: float = 20.0) -> None:
-    """Wait for a condition in the page, whose policy forbids Playwright's own way."""
-    end = time.monotonic() + seconds
-    while not page.evaluate(condition):
-        assert time.monotonic() < end, condition
-        page.wait_for_timeout(50)
 
 
 def picture(page: Page) -> np.ndarray:

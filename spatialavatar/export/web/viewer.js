@@ -23,6 +23,9 @@ const SLIDERS = [ // label, ARKit units
 ];
 const TURNS = [["Head yaw", "yaw", 40], ["Head pitch", "pitch", 25], ["Head roll", "roll", 25]]; // label, angle, degrees
 const RADIANS = Math.PI / 180;
+const SIDE = 512; // of the canvas on the page, and in pixels where there is no GPU
+const SHARPEST = 1024; // pixels
+const SLOW = 50; // milliseconds of drawing, from which fewer pixels are drawn
 
 const VERTEX = `#version 300 es
 uniform highp sampler2D splats;
@@ -193,17 +196,23 @@ class Viewer {
     const { info, arrays } = read(buffer);
     this.info = info;
     this.arrays = arrays;
-    const gpu = location.hash === "#gpu" || location.hash !== "#cpu" && hasGPU();
+    const able = hasGPU(), gpu = location.hash === "#gpu" || location.hash !== "#cpu" && able;
     this.painter = new (gpu ? Painter : Easel)(element("canvas"));
     this.ask = frames(buffer);
-    this.width = 512;
-    this.height = Math.round(512 * info.camera.height / info.camera.width);
+    this.resize(gpu && able ? Math.min(SHARPEST, Math.max(SIDE, Math.round(SIDE * devicePixelRatio))) : SIDE);
     this.times = {};
     this.fps = this.drawn = 0;
     this.frame = null; // of the motion, where it plays
     this.driven = null; // parameters by the camera, while it is on
     this.dirty = true;
     this.reset();
+  }
+
+  /** Draw pictures of this width from now on. */
+  resize(width) {
+    this.width = width;
+    this.height = Math.round(width * this.info.camera.height / this.info.camera.width);
+    this.dirty = true;
   }
 
   reset() {
@@ -327,6 +336,7 @@ class Viewer {
       if (!this.dirty) continue;
       const start = performance.now();
       await this.render();
+      if (this.width > SIDE && this.drawn > 3 && this.times.draw > SLOW) this.resize(SIDE);
       this.fps = 0.8 * this.fps + 0.2 * (1000 / Math.max(performance.now() - start, 1));
       if (now - last > 500 || !shown++) {
         const { pose, project, sort, draw } = this.times;
