@@ -413,6 +413,7 @@ def real_app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(40 * PATIENCE / 1000)  # three pieces of real work, each of which a busy machine may take long over
 def test_from_a_real_photo_to_a_saved_video(browser: Browser, real_app: str, examples: Path, tmp_path: Path) -> None:
     clip, photo = tmp_path / "clip.mp4", tmp_path / "photo.png"
     frames = list(itertools.islice(VideoReader(examples / "clips" / "moods.mp4"), 0, 48, 4))
