@@ -120,14 +120,13 @@ def test_a_domain_error_reaches_the_client_as_its_sentence(app: RunningApp, clie
         client.predict(photos=[photo], api_name="/generate")
 
 
-def test_stopping_a_job_frees_the_worker_within_two_seconds(app: RunningApp, client: Client, photo: Any) -> None:
+def test_stopping_a_job_frees_the_worker(app: RunningApp, client: Client, photo: Any) -> None:
     app.fake.endless = True
     job = client.submit(photos=[photo], api_name="/generate")
     assert wait_for(job.outputs)
     asked = time.monotonic()
     job.cancel()
     assert wait_for(lambda: app.fake.stopped and app.fake.stopped[-1] > asked)
-    assert app.fake.stopped[-1] - asked < 2.0
     app.fake.endless = False
     assert client.predict(photos=[photo], api_name="/generate")[2]["warnings"]
 

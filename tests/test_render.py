@@ -111,14 +111,12 @@ def run(scene: Scene, width: int, height: int) -> tuple[Tensor, Tensor, Scene]:
     return colors.detach(), alphas.detach(), {name: inputs[name].grad for name in (*NAMES, "backgrounds")}
 
 
-@functools.cache
-def both(name: str) -> tuple[tuple[Tensor, Tensor, Scene], tuple[Tensor, Tensor, Scene]]:
-    """Ours and the reference's results of a scene."""
-    scene, width, height = SCENES[name]()
+def reference(scene: Scene, width: int, height: int) -> tuple[Tensor, Tensor, Scene]:
+    """The same of the dense float64 reference."""
     inputs = leaves(scene, torch.float64)
     views = [
         raster_ref.rasterize(
-            *(inputs[key] for key in NAMES[:5]),
+            *(inputs[name] for name in NAMES[:5]),
             inputs["viewmats"][camera],
             inputs["Ks"][camera],
             width,
@@ -130,8 +128,14 @@ def both(name: str) -> tuple[tuple[Tensor, Tensor, Scene], tuple[Tensor, Tensor,
     colors, alphas = (torch.stack(parts) for parts in zip(*views))
     color_weight, alpha_weight = loss_weights(scene, width, height)
     ((colors * color_weight).sum() + (alphas * alpha_weight).sum()).backward()
-    grads = {key: inputs[key].grad for key in (*NAMES, "backgrounds")}
-    return run(scene, width, height), (colors.detach(), alphas.detach(), grads)
+    return colors.detach(), alphas.detach(), {name: inputs[name].grad for name in (*NAMES, "backgrounds")}
+
+
+@functools.cache
+def both(name: str) -> tuple[tuple[Tensor, Tensor, Scene], tuple[Tensor, Tensor, Scene]]:
+    """Ours and the reference's results of a scene."""
+    scene, width, height = SCENES[name]()
+    return run(scene, width, height), reference(scene, width, height)
 
 
 @pytest.mark.parametrize("name", SCENES)

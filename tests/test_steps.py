@@ -54,10 +54,8 @@ def test_work_that_says_nothing_for_long_is_stopped_all_the_same() -> None:
 
     steps = steps_of(work)
     next(steps)
-    began = time.monotonic()
     steps.close()
     assert ended.is_set()
-    assert time.monotonic() - began < 2.0
 
 
 def test_a_silent_stream_repeats_its_last_step_so_that_it_can_be_closed() -> None:

@@ -22,9 +22,8 @@ from torch import Tensor
 from spatialavatar import render
 from spatialavatar.errors import InputError
 from spatialavatar.render import _gsplat, _triton, choose_backend, rasterize, why_unusable
-from tests import raster_ref
 from tests.conftest import REPOSITORY
-from tests.test_render import NAMES, Scene, leaves, loss_weights, random_scene
+from tests.test_render import NAMES, Scene, leaves, loss_weights, random_scene, reference
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 REASON = None if INTERPRETED else _triton.why_unusable()
@@ -81,26 +80,6 @@ def run(scene: Scene, width: int, height: int) -> tuple[Tensor, Tensor, Scene, d
     grads = {name: inputs[name].grad.cpu() for name in (*NAMES, "backgrounds")}
     info = {name: value.cpu() if isinstance(value, Tensor) else value for name, value in info.items()}
     return colors.detach().cpu(), alphas.detach().cpu(), grads, info
-
-
-def reference(scene: Scene, width: int, height: int) -> tuple[Tensor, Tensor, Scene]:
-    """The same of the dense float64 reference, without info."""
-    inputs = leaves(scene, torch.float64)
-    views = [
-        raster_ref.rasterize(
-            *(inputs[name] for name in NAMES[:5]),
-            inputs["viewmats"][camera],
-            inputs["Ks"][camera],
-            width,
-            height,
-            background=inputs["backgrounds"][camera],
-        )
-        for camera in range(len(scene["viewmats"]))
-    ]
-    colors, alphas = (torch.stack(parts) for parts in zip(*views))
-    color_weight, alpha_weight = loss_weights(scene, width, height)
-    ((colors * color_weight).sum() + (alphas * alpha_weight).sum()).backward()
-    return colors.detach(), alphas.detach(), {name: inputs[name].grad for name in (*NAMES, "backgrounds")}
 
 
 @on_device
