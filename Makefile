@@ -15,8 +15,6 @@ PYTEST_ARGS ?=
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS)
-# The networks and the rasteriser thread themselves; more OpenMP threads than cores only get in the way.
-export TOKENIZERS_PARALLELISM := false
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test ci-browser lint format app clean
