@@ -31,10 +31,9 @@ from benchmarks.report import machine, table, write_section  # noqa: E402
 from spatialavatar.avatar import Avatar  # noqa: E402
 from spatialavatar.errors import SpatialAvatarError  # noqa: E402
 from spatialavatar.generator import SpatialAvatar  # noqa: E402
-from spatialavatar.generator.sources import CLOTHES  # noqa: E402
 from spatialavatar.hub import weights_dir  # noqa: E402
 from spatialavatar.media import is_image, read_image  # noqa: E402
-from spatialavatar.records import HeadParams, Track  # noqa: E402
+from spatialavatar.records import CLOTHES, HeadParams, Track  # noqa: E402
 from spatialavatar.tracking import track_photo, track_photos  # noqa: E402
 from spatialavatar.tracking.fit import Observations, fit_landmarks  # noqa: E402
 

@@ -17,7 +17,7 @@ from spatialavatar.head import HeadModel, Identity, UVLayout, build_layout, load
 from spatialavatar.hub.cards import PREVIEW_FILE, avatar_card
 from spatialavatar.hub.pretrained import CONFIG_FILE, Pretrained, write_text
 from spatialavatar.provenance import safetensors_metadata, save_png
-from spatialavatar.records import Camera, Gaussians, HeadParams
+from spatialavatar.records import Camera, Gaussians, HeadParams, as_uint8_image
 from spatialavatar.render import Backend, render
 from spatialavatar.residual import ExpressionResidual, expression_code
 from spatialavatar.tensor_files import read_tensors, write_tensors
@@ -229,7 +229,7 @@ class Avatar(Pretrained):
         """The view of the first photo on white: (size, size, 3) uint8 sRGB."""
         with torch.inference_mode():
             image, _ = self.render(camera=self.camera.resized(size, size), background=self.shape.new_ones(3))
-        return (image.clamp(0.0, 1.0) * 255.0).round().byte().cpu().numpy()
+        return as_uint8_image(image)
 
     @classmethod
     def from_pretrained(cls, repo_or_folder: str | Path, **options: Any) -> Avatar:

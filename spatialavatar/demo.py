@@ -18,6 +18,7 @@ from spatialavatar.motion import Motion, load_motion
 from spatialavatar.pipeline import generate
 from spatialavatar.progress import Progress, silent
 from spatialavatar.provenance import save_png
+from spatialavatar.records import as_uint8_image
 from spatialavatar.tracking import track_photo
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
@@ -80,7 +81,7 @@ def contact_sheet(photo: np.ndarray, avatar: Avatar, video: str | Path) -> np.nd
     picks = {round((index + 0.5) * total / wanted) for index in range(wanted)}
     with torch.inference_mode():
         view, _ = avatar.render(background=torch.ones(3, device=avatar.shape.device))
-    cells = [_cell(photo), _cell((view.clamp(0.0, 1.0) * 255.0).byte().cpu().numpy())]
+    cells = [_cell(photo), _cell(as_uint8_image(view))]
     cells += [_cell(frame) for index, frame in enumerate(reader) if index in picks]
     blank = np.full((_CELL, _CELL, 3), 255, np.uint8)
     cells = (cells + [blank] * _COLUMNS * _ROWS)[: _COLUMNS * _ROWS]

@@ -28,7 +28,7 @@ from spatialavatar.media import VideoWriter, check_writable
 from spatialavatar.motion import is_motion_file, read_motion
 from spatialavatar.progress import Progress, part, silent
 from spatialavatar.provenance import marked
-from spatialavatar.records import Camera, HeadParams, Track
+from spatialavatar.records import Camera, HeadParams, Track, as_uint8_image
 from spatialavatar.render import best_device, render
 from spatialavatar.threads import one_torch_thread
 from spatialavatar.tracking.smoothing import one_euro, one_euro_rotations
@@ -151,7 +151,7 @@ def drive_frames(avatar: Avatar, track: Track, config: DriveConfig | None = None
         # Both settings are the thread's own and must not be in force while the caller holds the frame.
         with torch.inference_mode(), one_torch_thread():
             image, _ = render(avatar.pose(params[index], identity), camera, background=background)
-            frame = (image.clamp(0.0, 1.0) * 255.0 + 0.5).to(torch.uint8).cpu().numpy()
+            frame = as_uint8_image(image)
         yield frame
 
 
@@ -163,7 +163,7 @@ def drive_still(avatar: Avatar, track: Track, config: DriveConfig | None = None)
         image, alpha = render(avatar.pose(params[0]), camera)
         straight = image / alpha[..., None].clamp_min(1e-3)
         still = torch.cat([straight, alpha[..., None]], -1)
-        return (still.clamp(0.0, 1.0) * 255.0 + 0.5).to(torch.uint8).cpu().numpy()
+        return as_uint8_image(still)
 
 
 def drive(

@@ -27,6 +27,10 @@ _T = TypeVar("_T", bound="_Record")
 FRAME_STATES: Final = ("ok", "profile", "held", "lost", "dark", "other_person")
 """What a video's frame can be; of the last four the parameters are held from another frame."""
 
+SEGMENT_CLASSES: Final = ("background", "hair", "body_skin", "face_skin", "clothes", "others")
+"""What a pixel of a frame can be, in the segmenter's order."""
+HAIR, BODY_SKIN, CLOTHES = (SEGMENT_CLASSES.index(name) for name in ("hair", "body_skin", "clothes"))
+
 
 class _Record:
     """Shared behaviour of the records: device moves and replacing fields."""
@@ -236,7 +240,7 @@ class Track(_Record):
         confidence: (T,) in [0, 1]; 0 marks a frame in which nothing was found and whose parameters are held.
         images: (T, H, W, 3) uint8 sRGB crops, or None.
         mattes: (T, H, W) uint8, 255 = person, or None.
-        segments: (T, H, W) uint8: 0 background, 1 hair, 2 body skin, 3 face skin, 4 clothes, 5 others; or None.
+        segments: (T, H, W) uint8, index into ``SEGMENT_CLASSES``, or None.
         landmarks: (T, L, 2) float32 crop pixels as detected (478 points), or None.
         blendshapes: (T, 52) ARKit-52 scores of the landmark network in the order of ``ARKIT_52``, or None.
         crop: (T, 4) x0, y0, x1, y1 of the crop in source pixels, or None.
@@ -272,3 +276,8 @@ def as_float_image(image: Tensor | np.ndarray) -> Tensor:
     """(..., H, W, C) uint8 to float32 in [0, 1]; float input is passed through."""
     tensor = torch.as_tensor(image)
     return tensor.float() / 255.0 if tensor.dtype == torch.uint8 else tensor.float()
+
+
+def as_uint8_image(image: Tensor) -> np.ndarray:
+    """The way back: (..., H, W, C) float, on any device, to uint8; what is beyond [0, 1] is cut off."""
+    return (image.detach().clamp(0.0, 1.0) * 255.0 + 0.5).to(torch.uint8).cpu().numpy()

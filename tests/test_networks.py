@@ -11,11 +11,14 @@ import pytest
 from spatialavatar.errors import FormatError, InputError, MissingAssetError
 from spatialavatar.head.arkit import ARKIT_52
 from spatialavatar.media import VideoReader, read_image
+from spatialavatar.records import SEGMENT_CLASSES
 from spatialavatar.tracking.detection import FaceDetector
 from spatialavatar.tracking.identity import SAME_PERSON, align
 from spatialavatar.tracking.landmarker import FaceLandmarker, FaceLandmarks, Roi
-from spatialavatar.tracking.matting import CLASSES, fuse, person_box
+from spatialavatar.tracking.matting import fuse
 from spatialavatar.tracking.networks import Networks
+
+AROUND_HER = (99, 0, 1207, 853)  # x0, y0, x1, y1 in lake.jpg: head and shoulders
 
 EYES_CLOSED, SMILE = ("eyeBlinkLeft", "eyeBlinkRight"), ("mouthSmileLeft", "mouthSmileRight")
 
@@ -175,8 +178,7 @@ def test_a_lost_face_is_reported_and_found_again(networks, lake, lake_face):
 
 
 def test_the_matte_holds_the_person_and_nothing_else(networks, lake, lake_face):
-    box = person_box(lake_face.points, (lake.shape[1], lake.shape[0]))
-    alpha = networks.matting(lake, box)
+    alpha = networks.matting(lake, AROUND_HER)
     assert alpha.shape == lake.shape[:2]
     assert alpha.dtype == np.float32
     assert 0.0 <= alpha.min() <= alpha.max() <= 1.0
@@ -186,17 +188,15 @@ def test_the_matte_holds_the_person_and_nothing_else(networks, lake, lake_face):
     assert 0.02 < ((alpha > 0.1) & (alpha < 0.9)).mean() / (alpha > 0.5).mean() < 0.2  # soft edges, and only edges
 
 
-def test_the_matte_of_a_large_photo_keeps_the_small_ones_area(networks, lake, lake_face):
-    box = person_box(lake_face.points, (lake.shape[1], lake.shape[0]))
+def test_the_matte_of_a_large_photo_keeps_the_small_ones_area(networks, lake):
     large = cv2.resize(lake, None, fx=2, fy=2, interpolation=cv2.INTER_CUBIC)
-    doubled = networks.matting(large, tuple(2 * v for v in box), size=256)
-    single = networks.matting(lake, box, size=256)
+    doubled = networks.matting(large, tuple(2 * v for v in AROUND_HER), size=256)
+    single = networks.matting(lake, AROUND_HER, size=256)
     assert np.abs(cv2.resize(doubled, single.shape[::-1], interpolation=cv2.INTER_AREA) - single).mean() < 0.01
 
 
 def test_the_segmenter_tells_hair_from_skin_and_clothes(networks, lake, lake_face):
-    box = person_box(lake_face.points, (lake.shape[1], lake.shape[0]))
-    probabilities = networks.segmenter(lake, box)
+    probabilities = networks.segmenter(lake, AROUND_HER)
     assert probabilities.shape == (*lake.shape[:2], 6)
     np.testing.assert_allclose(probabilities.sum(axis=-1), 1.0, atol=1e-5)
     classes = probabilities.argmax(axis=-1)
@@ -206,7 +206,7 @@ def test_the_segmenter_tells_hair_from_skin_and_clothes(networks, lake, lake_fac
     crown = (brow - np.array([0.0, 0.25 * size])).astype(int)
     neck = (chin + np.array([0.0, 0.2 * size])).astype(int)
     sleeve = (chin + np.array([0.8 * size, 0.66 * size])).astype(int)
-    found = [CLASSES[classes[y, x]] for x, y in (cheek, crown, neck, sleeve, (10, 10))]
+    found = [SEGMENT_CLASSES[classes[y, x]] for x, y in (cheek, crown, neck, sleeve, (10, 10))]
     assert found == ["face_skin", "hair", "body_skin", "clothes", "background"]
 
 

@@ -21,7 +21,7 @@ from scipy.ndimage import binary_dilation, distance_transform_edt
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from spatialavatar.head import HeadModel
+from spatialavatar.head import BEHIND_LIPS, HeadModel
 from spatialavatar.head.arkit import ARKIT_INDEX
 from spatialavatar.records import Camera
 from spatialavatar.render.mesh import MeshFragments, rasterize_mesh, vertex_normals
@@ -42,7 +42,6 @@ _OPEN_VIEWS = ((0, 0), (-12, 0), (12, 0))
 _OPENING = 0.5  # of jawOpen
 _AGREEMENT = 0.008  # metres between two views' places of a point at which the second loses three quarters
 _SKIN = ("face", "scalp", "lips")  # never the neck or the ears behind the jaw line
-_CAVITY = ("mouth", "tongue", "teeth_upper", "teeth_lower")
 _COLOURS = {
     "lips": (176, 92, 88),
     "scalp": (92, 70, 58),
@@ -109,7 +108,7 @@ def embed_landmarks(head: HeadModel, landmarker: Landmarker) -> dict[str, Tensor
     lips = (*_UPPER_LIP, *_LOWER_LIP)
     places[list(lips)] = _pooled(head, opened, lips, head_pixels(head, *_SKIN))[list(lips)]
     inner = [*_UPPER_EDGE, *_LOWER_EDGE]
-    places[inner] = _pooled(head, opened, inner, _edge_pixels(head, _CAVITY))[inner]
+    places[inner] = _pooled(head, opened, inner, _edge_pixels(head, BEHIND_LIPS))[inner]
     for iris, side in ((sets.IRIS_RIGHT, "right"), (sets.IRIS_LEFT, "left")):
         places[list(iris)] = _iris(head, side, np.mean([view.points[list(iris)] for view in closed[:1]], 0))
 

@@ -25,13 +25,12 @@ from torch import Tensor
 
 from spatialavatar.evaluation import metrics
 from spatialavatar.head import HeadModel
-from spatialavatar.records import HeadParams
+from spatialavatar.records import CLOTHES, HeadParams, as_uint8_image
 from spatialavatar.tracking.fit import Observations, fit_landmarks
 from spatialavatar.tracking.framing import CROP_SIZE, Crop
 from spatialavatar.tracking.networks import Networks
 
 REGIONS: Final = ("head", "full")
-_CLOTHES: Final = 4  # class of Track.segments
 _BEYOND: Final = 255  # added to them here: no picture
 _CLOTHES_MARGIN: Final = 9  # pixels: half a clothed pixel is a clothed one
 _CHIN, _FOREHEAD = 152, 10  # of the 478 landmarks
@@ -85,7 +84,7 @@ def head_region(segments: np.ndarray, points: np.ndarray) -> np.ndarray:
     line = chin + _BELOW_CHIN * abs(chin - forehead)
     rows = np.arange(len(segments))[:, None] + 0.5 < line
     kernel = np.ones((_CLOTHES_MARGIN, _CLOTHES_MARGIN), np.uint8)
-    clothes = cv2.dilate((segments == _CLOTHES).astype(np.uint8), kernel) > 0
+    clothes = cv2.dilate((segments == CLOTHES).astype(np.uint8), kernel) > 0
     return rows & ~clothes
 
 
@@ -157,4 +156,4 @@ def codes(head: HeadModel, faces: Sequence[Face], shape: Tensor, focal: Sequence
 
 def as_pixels(picture: Tensor) -> np.ndarray:
     """(H, W, 3) float in [0, 1] to uint8."""
-    return np.ascontiguousarray((picture.clamp(0.0, 1.0) * 255.0 + 0.5).to(torch.uint8).cpu().numpy())
+    return np.ascontiguousarray(as_uint8_image(picture))

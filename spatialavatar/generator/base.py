@@ -16,17 +16,16 @@ from spatialavatar.generator.interior import complete_eyes, complete_mouth, ligh
 from spatialavatar.generator.numerics import Floats, bilinear, smoothstep
 from spatialavatar.generator.pooling import apply_gain, exposure_gains, match_light, mean_pool
 from spatialavatar.generator.silhouette import fit_silhouette
-from spatialavatar.generator.sources import HAIR, SourceView, source_views
+from spatialavatar.generator.sources import SourceView, source_views
 from spatialavatar.generator.surfels import build_surfels
 from spatialavatar.generator.texels import TexelTables, part_mask, texel_tables
 from spatialavatar.generator.visibility import Openings, carve, lash_line, openings, visibility
 from spatialavatar.generator.warping import Warp, sample, warp
-from spatialavatar.head import HeadModel, UVLayout, to_world
+from spatialavatar.head import BEHIND_LIPS, HeadModel, UVLayout, to_world
 from spatialavatar.progress import Progress, silent
-from spatialavatar.records import Gaussians, Track
+from spatialavatar.records import HAIR, Gaussians, Track
 from spatialavatar.render import render
 
-_INTERIOR = ("mouth", "tongue", "teeth_upper", "teeth_lower")
 """Parts in the dark behind the lips, whose colours are known better than they are seen."""
 
 _ENOUGH = 0.08
@@ -170,7 +169,7 @@ def sharpen(
     identity = head.identity(sources[0].params.shape, offsets)
     photos = [apply_gain(source.image.astype(np.float64), gain) for source, gain in zip(sources, gains)]
     gates = [smoothstep(weight, 0.3, 0.8) * (1.0 - tables.lid) for weight in weights]
-    gates = [gate * ~part_mask(head, layout, *_INTERIOR) for gate in gates]
+    gates = [gate * ~part_mask(head, layout, *BEHIND_LIPS) for gate in gates]
     strength = np.max(gates, axis=0)[:, None]
     colors = start = gaussians.colors.double().numpy()
     for _ in range(config.sharpening_rounds):

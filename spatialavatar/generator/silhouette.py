@@ -21,8 +21,9 @@ from torch import Tensor
 
 from spatialavatar.generator.config import BaseConfig
 from spatialavatar.generator.numerics import Floats, Ints, Mask, Pixels, bilinear, blur, smoothstep
-from spatialavatar.generator.sources import CLOTHES, HAIR, SourceView
+from spatialavatar.generator.sources import SourceView
 from spatialavatar.head import HeadModel
+from spatialavatar.records import CLOTHES, HAIR
 from spatialavatar.render.mesh import rasterize_mesh, vertex_normals
 
 _MOVABLE: Final = ("scalp", "ears", "neck", "face")

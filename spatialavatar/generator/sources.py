@@ -17,9 +17,6 @@ from spatialavatar.records import Camera, HeadParams, Track, as_float_image
 
 MAX_SOURCES = 4
 
-HAIR, CLOTHES = 1, 4
-"""Classes of ``Track.segments`` that the base treats differently."""
-
 
 @dataclass(frozen=True)
 class SourceView:

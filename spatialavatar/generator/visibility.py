@@ -12,14 +12,14 @@ import numpy as np
 from spatialavatar.generator.config import BaseConfig
 from spatialavatar.generator.contours import INNER_LIPS, LEFT_EYE, RIGHT_EYE
 from spatialavatar.generator.numerics import Floats, Pixels, bilinear, blur, smoothstep
-from spatialavatar.generator.sources import CLOTHES, HAIR, SourceView
+from spatialavatar.generator.sources import SourceView
 from spatialavatar.generator.texels import TexelTables, part_mask
 from spatialavatar.generator.warping import Warp
-from spatialavatar.head import HeadModel, UVLayout
+from spatialavatar.head import BEHIND_LIPS, HeadModel, UVLayout
+from spatialavatar.records import CLOTHES, HAIR
 from spatialavatar.render.mesh import rasterize_mesh
 
 _EYES = ("eye_left", "eye_right")
-_MOUTH = ("mouth", "tongue", "teeth_upper", "teeth_lower")
 
 _CLOSED: Final = 2.0
 """An opening that is nowhere wider than twice this many pixels is closed."""
@@ -148,7 +148,7 @@ def _through_openings(
     weight = np.ones(len(warped.depth))
     if found is None:
         return weight
-    behind_lids, behind_lips = part_mask(head, layout, *_EYES), part_mask(head, layout, *_MOUTH)
+    behind_lids, behind_lips = part_mask(head, layout, *_EYES), part_mask(head, layout, *BEHIND_LIPS)
     in_front = ~(behind_lids | behind_lips)
     weight[behind_lids] *= bilinear(found.eyes_inner, warped.pixels[behind_lids])
     weight[behind_lips] *= bilinear(found.mouth_inner, warped.pixels[behind_lips])

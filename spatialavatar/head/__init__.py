@@ -2,9 +2,10 @@
 
 from spatialavatar.head.binding import TriangleFrames, to_local, to_world, triangle_frames
 from spatialavatar.head.layout import UVLayout, build_layout
-from spatialavatar.head.model import HeadModel, Identity, load_head
+from spatialavatar.head.model import BEHIND_LIPS, HeadModel, Identity, load_head
 
 __all__ = [
+    "BEHIND_LIPS",
     "HeadModel",
     "Identity",
     "TriangleFrames",

@@ -40,6 +40,9 @@ _REQUIRED = (
     "arkit_to_expression",
     "arkit_to_pose",
 )
+BEHIND_LIPS = ("mouth", "tongue", "teeth_upper", "teeth_lower")
+"""Parts that are seen through an open mouth only; a head may lack some."""
+
 _INTEGERS = ("faces", "face_parts", "parents", "mirror_vertices", "lmk478_faces", "lmk68_faces")
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from spatialavatar.errors import FormatError, InputError
 from spatialavatar.head import HeadModel
-from spatialavatar.records import Camera, Track
+from spatialavatar.records import BODY_SKIN, CLOTHES, Camera, Track
 from spatialavatar.render.mesh import rasterize_mesh
 
 MIN_FRAMES = 8
@@ -20,9 +20,6 @@ MIN_FRAMES = 8
 
 _LOOSE_JAW = 1e-3  # below this the jaw is at rest in many frames, and the first of them is no better than the others
 _MARGIN = 4 / 512  # part of the picture's width around clothes that is not asked for
-BODY_SKIN, CLOTHES = 2, 4
-"""Classes of Track.segments that are not of the head."""
-
 _REACH = 16 / 512  # part of the picture's width that hair may stand off the mesh
 _REPEAT_TOLERANCE, _CUT_STEP = 2, 24  # grey levels
 _DARK = 4.0  # grey level under which a person's pixels show nothing

@@ -31,10 +31,9 @@ from spatialavatar.head import HeadModel
 from spatialavatar.head.arkit import ARKIT_INDEX
 from spatialavatar.head.rotations import axis_angle_to_matrix, matrix_to_axis_angle
 from spatialavatar.progress import Progress, part, silent
-from spatialavatar.records import Camera, HeadParams, Track
+from spatialavatar.records import BODY_SKIN, CLOTHES, Camera, HeadParams, Track
 from spatialavatar.refinement.config import RefineConfig
 from spatialavatar.refinement.deformation import Deformer, TriangleCarriers
-from spatialavatar.refinement.frames import BODY_SKIN, CLOTHES
 from spatialavatar.refinement.loop import refine, screen_blur
 from spatialavatar.render import rasterize_view
 from spatialavatar.render.mesh import rasterize_mesh

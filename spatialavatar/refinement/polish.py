@@ -16,7 +16,7 @@ from torch import Tensor
 
 from spatialavatar.avatar import Avatar
 from spatialavatar.errors import FormatError, InputError
-from spatialavatar.head import HeadModel, UVLayout
+from spatialavatar.head import BEHIND_LIPS, HeadModel, UVLayout
 from spatialavatar.head.arkit import ARKIT_INDEX
 from spatialavatar.progress import Progress
 from spatialavatar.records import Camera, Gaussians, Track
@@ -30,7 +30,6 @@ _FAMILIES = ("position", "scale", "opacity", "color")
 _LEAST = 1e-4  # opacities are kept this far from 0 and 1, where a logit would be infinite
 _TINY = 1e-6
 _LID_TRAVEL = 0.0015  # metres; what a blink moves further is lid
-_INSIDE = ("mouth", "tongue", "teeth_upper", "teeth_lower")
 
 
 @dataclass(frozen=True)
@@ -204,7 +203,7 @@ def _free(head: HeadModel, layout: UVLayout, neck: float) -> Tensor:
     travel = torch.tensordot(lids, head.expression_basis, 1).norm(dim=-1).amax(0)
     moved = (travel[head.faces[layout.faces]] * layout.bary).sum(-1)
     free = 1.0 - smoothstep(moved, 0.3 * _LID_TRAVEL, _LID_TRAVEL)
-    for part, share in (*((name, 0.0) for name in _INSIDE), ("neck", neck)):
+    for part, share in (*((name, 0.0) for name in BEHIND_LIPS), ("neck", neck)):
         if part in head.parts:
             free = torch.where(layout.mask(head, part), share * free, free)
     return free

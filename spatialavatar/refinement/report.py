@@ -15,7 +15,7 @@ from torch import Tensor
 from spatialavatar.avatar import Avatar
 from spatialavatar.files import atomic_output, make_folder
 from spatialavatar.provenance import save_png
-from spatialavatar.records import Track
+from spatialavatar.records import Track, as_uint8_image
 from spatialavatar.refinement.config import RefineConfig
 from spatialavatar.refinement.frames import split_frames
 from spatialavatar.refinement.loop import RefineStep, on_track
@@ -113,9 +113,8 @@ def _spread(frames: Tensor, limit: int) -> list[int]:
 
 
 def _write_picture(path: Path, picture: Tensor) -> None:
-    pixels = (picture.clamp(0.0, 1.0) * 255.0).round().byte().cpu().numpy()
     with atomic_output(path) as temporary:
-        Image.fromarray(np.ascontiguousarray(pixels)).save(temporary)
+        Image.fromarray(np.ascontiguousarray(as_uint8_image(picture))).save(temporary)
 
 
 def _write_table(path: Path, header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:

@@ -13,32 +13,10 @@ from typing import Final
 import cv2
 import numpy as np
 
+from spatialavatar.records import SEGMENT_CLASSES
 from spatialavatar.tracking.networks import LiteRTNetwork, OnnxNetwork, network_file
 
-CLASSES: Final = ("background", "hair", "body_skin", "face_skin", "clothes", "others")
-"""Order of the segmenter's classes."""
-
 Box = tuple[int, int, int, int]
-
-
-def person_box(points: np.ndarray, image_size: tuple[int, int], scale: float = 3.0) -> Box:
-    """The part of the picture that matting should see: head, hair and shoulders.
-
-    Args:
-        points: (L, 2+) face landmarks, image pixels.
-        image_size: width, height of the picture.
-        scale: side of the box over the longer side of the landmarks' box.
-
-    Returns:
-        x0, y0, x1, y1 whole pixels inside the picture.
-    """
-    low, high = points[:, :2].min(axis=0), points[:, :2].max(axis=0)
-    half = 0.5 * scale * float((high - low).max())
-    x, y = (low + high) / 2
-    width, height = image_size
-    x0, x1 = int(np.clip(np.floor(x - half), 0, width - 1)), int(np.clip(np.ceil(x + half), 1, width))
-    y0, y1 = int(np.clip(np.floor(y - half), 0, height - 1)), int(np.clip(np.ceil(y + half), 1, height))
-    return x0, y0, max(x1, x0 + 1), max(y1, y0 + 1)
 
 
 class Matting:
@@ -57,7 +35,7 @@ class Matting:
 
         Args:
             image: (H, W, 3) uint8 sRGB.
-            box: the part to look at (see :func:`person_box`); the rest is background. None: all of it.
+            box: the part to look at, x0, y0, x1, y1 whole pixels; the rest is background. None: all of it.
             size: shorter side at which the network runs; 512 is what it was trained for, 256 is four times as fast.
 
         Returns:
@@ -96,10 +74,10 @@ class Segmenter:
 
         Args:
             image: (H, W, 3) uint8 sRGB.
-            box: the part to look at (see :func:`person_box`); the rest is background. None: all of it.
+            box: the part to look at, x0, y0, x1, y1 whole pixels; the rest is background. None: all of it.
 
         Returns:
-            (H, W, 6) float32, order of :data:`CLASSES`; sums to 1.
+            (H, W, 6) float32, order of :data:`~spatialavatar.records.SEGMENT_CLASSES`; sums to 1.
         """
         x0, y0, x1, y1 = box or (0, 0, image.shape[1], image.shape[0])
         crop = image[y0:y1, x0:x1]
@@ -107,7 +85,7 @@ class Segmenter:
         logits = self._network(small[None].astype(np.float32) / 127.5 - 1.0)[0][0]
         exponentials = np.exp(logits - logits.max(axis=-1, keepdims=True))
         probabilities = exponentials / exponentials.sum(axis=-1, keepdims=True)
-        result = np.zeros((*image.shape[:2], len(CLASSES)), dtype=np.float32)
+        result = np.zeros((*image.shape[:2], len(SEGMENT_CLASSES)), dtype=np.float32)
         result[..., 0] = 1.0
         result[y0:y1, x0:x1] = _resize(probabilities, (crop.shape[1], crop.shape[0]))
         return result
