@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
+from scipy.ndimage import gaussian_filter1d
 from torch import Tensor
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -27,14 +28,16 @@ sys.path[:0] = [str(ROOT)]
 
 from benchmarks.refinement import first_avatar, read_clip  # noqa: E402
 from benchmarks.report import machine, table, write_section  # noqa: E402
-from benchmarks.tracking import errors, eye_distance, fitted_landmarks, jitter  # noqa: E402
+from benchmarks.tracking import fitted_landmarks, landmark_errors  # noqa: E402
 from spatialavatar.avatar import Avatar  # noqa: E402
-from spatialavatar.records import Track  # noqa: E402
+from spatialavatar.records import Track, as_uint8_image  # noqa: E402
 from spatialavatar.refinement import RefineConfig, refine  # noqa: E402
 from spatialavatar.refinement.frames import split_frames  # noqa: E402
 from spatialavatar.refinement.loop import on_track  # noqa: E402
 from spatialavatar.refinement.metrics import Judge, mean_score  # noqa: E402
 from spatialavatar.refinement.photometric import align  # noqa: E402
+from spatialavatar.tracking.fit import eye_distance  # noqa: E402
+from spatialavatar.tracking.quality import STEADY  # noqa: E402
 
 SIZE, SQUARE = 256, 32
 
@@ -64,6 +67,15 @@ def stillest(track: Track, count: int) -> Tensor:
     speed[track.confidence <= 0] = torch.inf
     windows = speed.unfold(0, min(count, len(track)), 1)[:, 1:].sum(1)
     return int(windows.argmin()) + torch.arange(min(count, len(track)))
+
+
+def jitter(points: np.ndarray, unit: float) -> float:
+    """High-frequency motion of the steady ones of points (T, 478, 2), root mean square, percent of ``unit`` pixels."""
+    path = points[:, list(STEADY)] / unit * 100
+    slow = gaussian_filter1d(path, 3.0, axis=0, mode="nearest")
+    speed = np.linalg.norm(np.gradient(slow, axis=0), axis=-1).mean(1)
+    still = speed <= np.quantile(speed, 1 / 3)
+    return float(np.sqrt(((path - slow)[still] ** 2).sum(-1).mean()))
 
 
 def short_refinement(track: Track, iterations: int) -> Avatar:
@@ -100,13 +112,13 @@ def measure(name: str, track: Track, avatar: Avatar, frames: int, still: int, sh
     judge = Judge(spread, avatar, SIZE)
     found = (spread.confidence > 0).nonzero().squeeze(1).tolist()
     before, after = (np.array([unseen_l1(judge, avatar, t, unseen, f) for f in found]) for t in (spread, aligned))
-    marks = [errors(t, avatar.head)[found] for t in (spread, aligned)]
+    marks = [landmark_errors(t, avatar.head)[found].numpy() for t in (spread, aligned)]
     shaking = ["-", "-"]
     if still:
         calm = chosen(track, stillest(track, still))
-        unit = np.full(len(calm), np.median(eye_distance(calm)))
+        unit = float(eye_distance(calm.landmarks).median())
         pair = (calm, align(avatar, calm).track)  # as people run it, on all pixels
-        shaking = [f"{jitter(fitted_landmarks(t, avatar.head), unit):.3f}" for t in pair]
+        shaking = [f"{jitter(fitted_landmarks(t, avatar.head).numpy(), unit):.3f}" for t in pair]
     if sheets is not None:
         sheets.mkdir(parents=True, exist_ok=True)
         Image.fromarray(sheet(judge, avatar, spread, aligned)).save(sheets / f"{name}.png")
@@ -152,7 +164,7 @@ def sheet(judge: Judge, avatar: Avatar, before: Track, after: Track, count: int 
             image, target, _ = judge.compare(avatar, frame, track.params[frame])
             parts += [image, (4.0 * (image - target).abs()).clamp(0.0, 1.0)]
         rows.append(torch.cat([target, *parts], 1))
-    return (torch.cat(rows) * 255.0).round().byte().numpy()
+    return as_uint8_image(torch.cat(rows))
 
 
 def gain(name: str, track: Track, avatar: Avatar, iterations: int, judged: int = 10) -> list[list[str]]:

@@ -24,6 +24,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT)]
@@ -73,11 +74,16 @@ MEMORY_FPS = 15
 VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv", ".webm", ".m4v", ".avi")
 
 
-def photo_error(track: Track, head: HeadModel) -> float:
-    """Percent of the eye distance."""
+def landmark_errors(track: Track, head: HeadModel) -> Tensor:
+    """(T,) mean distance of the head's landmarks to the detected ones, percent of the eye distance."""
     assert track.landmarks is not None
-    fitted = track.camera.project(head.landmarks(head.vertices(track.params)))
-    return float(100 * ((fitted - track.landmarks).norm(dim=-1).mean(1) / eye_distance(track.landmarks))[0])
+    distance = (fitted_landmarks(track, head) - track.landmarks).norm(dim=-1).mean(1)
+    return 100 * distance / eye_distance(track.landmarks)
+
+
+def fitted_landmarks(track: Track, head: HeadModel) -> Tensor:
+    """(T, 478, 2) the head's landmarks in the crop, pixels."""
+    return track.camera.project(head.landmarks(head.vertices(track.params)))
 
 
 def measure_photos(paths: list[Path], head: HeadModel) -> list[str]:
@@ -91,7 +97,7 @@ def measure_photos(paths: list[Path], head: HeadModel) -> list[str]:
             refused.append(str(error))
             continue
         seconds.append(time.perf_counter() - started)
-        found.append(photo_error(track, head))
+        found.append(float(landmark_errors(track, head)[0]))
     for sentence in refused:
         print(sentence, file=sys.stderr)
     if not found:
