@@ -492,6 +492,14 @@ def test_what_no_frame_shows_squarely_keeps_its_colour(grey, track):
     assert not torch.equal(gated.gaussians.colors[~rim], grey.gaussians.colors[~rim])
 
 
+def test_the_pull_on_colours_keeps_them_near_where_they_began(grey, track):
+    def moved(pull: float) -> float:
+        after = run(grey, track, dataclasses.replace(QUICK, iterations=30, color_pull=pull))
+        return float((after.gaussians.colors - grey.gaussians.colors).abs().mean())
+
+    assert moved(0.1) < 0.7 * moved(0.0)
+
+
 def test_smoothing_leaves_what_neighbours_share_and_takes_what_they_do_not(grey):
     layout = grey.layout
     attributes = Attributes(grey.gaussians)

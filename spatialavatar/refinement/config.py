@@ -52,6 +52,8 @@ class RefineConfig:
         joint_steps: all axes of a Gaussian's position, rotation and scale share one step length (ours: Adam's own
             would move what no frame tells, such as depth, by full steps of noise; over thousands of steps the surface
             falls apart when it is seen from the side).
+        color_pull: share by which a colour comes back, each step, to what it was, times the schedule (ours: Adam moves
+            what hardly any frame shows as fast as the rest, and over 10 000 steps such noise adds up to any colour).
         color_smoothing: share by which the change of a colour comes nearer, each step, to the mean change of the
             texels around it, times the schedule (ours: two Gaussians that overlap in all frames may err in opposite
             ways, which shows as speckle when the head is turned).
@@ -107,6 +109,7 @@ class RefineConfig:
     color_gate: tuple[float, float] | None = (0.15, 0.4)
     far_side: float | None = -0.3
     joint_steps: bool = True
+    color_pull: float = 3e-3
     color_smoothing: float = 1e-2
     turned_weight: float = 1.0
     turned_every: int = 4

@@ -263,6 +263,8 @@ class _Run:
             self._attributes.tensors["scale"].grad = None
         for optimiser in self._optimisers:
             optimiser.step()
+        if self._config.color_pull > 0.0:
+            self._attributes.pull_colors(self._config.color_pull * self.cosine())
         if self._config.color_smoothing > 0.0 and self.iteration % _SMOOTH_EVERY == 0:
             share = _SMOOTH_EVERY * self._config.color_smoothing * self.cosine()
             self._attributes.smooth_colors(min(share, 1.0), self._start.layout)
@@ -347,7 +349,7 @@ class _Run:
         with torch.no_grad():
             first = self._deformer.carry(self._attributes.initial_form(), carriers)
             expected, cover, _ = self._rasterize(self._near(first, carriers, camera, mouth=False), camera, size)
-        color, alpha, _ = self._rasterize(self._near(world, carriers, camera, mouth=False), camera, size)
+        color, alpha, _ = self._rasterize(self._near(world, carriers, camera), camera, size)
         return inner_difference(color, alpha, expected, cover)
 
     def _near(self, world: Gaussians, carriers: TriangleCarriers, camera: Camera, mouth: bool = True) -> Gaussians:

@@ -47,6 +47,11 @@ class Attributes:
         self.tensors: dict[str, Tensor] = {name: value.clone().requires_grad_() for name, value in self._start.items()}
 
     @torch.no_grad()
+    def pull_colors(self, share: float) -> None:
+        """Bring each colour's change back by ``share`` of it."""
+        self.tensors["color"].lerp_(self._start["color"], share)
+
+    @torch.no_grad()
     def smooth_colors(self, share: float, layout: UVLayout) -> None:
         """Bring each colour's change nearer, by ``share``, to the mean change of the 3 x 3 texels around it."""
         change = self.tensors["color"] - self._start["color"]
