@@ -4,7 +4,7 @@ A clip tells how a Gaussian looks from where it was filmed. How deep the Gaussia
 is behind it when the head is turned, it hardly tells, and thousands of steps of noise make a face full of holes from
 15 degrees beside the filmed angles. The form that stage 1 gave has none. So now and then the refined head is also
 rendered from a random side and compared with the form of the start in the colours of now, both without the far side of
-the head, so that holes show, and that of the start without what lies behind the lips, which must not show anywhere else.
+the head, so that holes show. What lies behind the lips must show nowhere else, and is left out of the start's render.
 """
 
 from __future__ import annotations
