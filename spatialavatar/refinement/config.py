@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass
 
 from spatialavatar.errors import InputError
@@ -28,6 +29,8 @@ class RefineConfig:
         opacity_rate: of the logits of the opacities.
         color_rate: of the colours. The paper has one rate per family and no values; these were chosen on this
             project's training frames.
+        rate_steps: length of the run up to which the rates are those above; they fall with the square root of what is
+            beyond (ours: what no frame tells walks at random, over n steps of a rate by the rate times the root of n).
         final_rate: share of the rates at the end of the one cosine (paper: a cosine, no value).
         adam_epsilon: ours; large enough that a Gaussian which hardly shows takes small steps.
 
@@ -94,6 +97,7 @@ class RefineConfig:
     scale_rate: float = 1e-2
     opacity_rate: float = 2e-2
     color_rate: float = 5e-3
+    rate_steps: int = 1000
     final_rate: float = 0.02
     adam_epsilon: float = 1e-8
 
@@ -140,6 +144,11 @@ class RefineConfig:
             raise InputError(f"The share of held-out frames is {self.holdout}; give a number from 0 to less than 1.")
         if self.batch < 1:
             raise InputError(f"The batch is {self.batch} frames; give at least 1.")
+
+    @property
+    def rate_share(self) -> float:
+        """What the learning rates are multiplied by all along, for the run's length."""
+        return min(1.0, math.sqrt(self.rate_steps / self.iterations))
 
     def short_of(self, steps: int) -> int:
         """``steps`` of the paper's 10 000, or a tenth of a run that is shorter than ten times that."""

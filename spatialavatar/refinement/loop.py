@@ -299,7 +299,7 @@ class _Run:
         return [optimiser for _, optimiser, _ in self._named_optimisers()]
 
     def _set_rates(self) -> None:
-        share = self.cosine()
+        share = self.cosine() * self._config.rate_share
         for optimiser in self._optimisers:
             for group in optimiser.param_groups:
                 group["lr"] = group["base"] * share
