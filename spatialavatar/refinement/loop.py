@@ -16,7 +16,7 @@ from torch import Tensor
 from spatialavatar.avatar import Avatar
 from spatialavatar.errors import FormatError, InputError
 from spatialavatar.head import build_layout
-from spatialavatar.records import Camera, Gaussians, Track
+from spatialavatar.records import Camera, Gaussians, Track, as_uint8_image
 from spatialavatar.refinement.checkpoint import (
     load_checkpoint,
     optimiser_tensors,
@@ -197,7 +197,7 @@ class _Run:
         if config.far_side is not None:
             self._near_side = NearSide(self._start.head, self._start.layout, config.far_side)
         self._rest = identity.vertices
-        self._scale_bounds = self._local_scale_bounds(identity.vertices)
+        self._scale_bounds = self._local_scale_bounds()
         self._budget = math.inf if minutes is None else 60.0 * minutes
         self.iteration, self.seconds, self.whole = 0, 0.0, True
 
@@ -220,7 +220,7 @@ class _Run:
             )
         return torch.stack(gates).amax(0)
 
-    def _local_scale_bounds(self, rest: Tensor) -> tuple[Tensor, Tensor]:
+    def _local_scale_bounds(self) -> tuple[Tensor, Tensor]:
         """The range of log scales (N, 1) in each Gaussian's triangle units."""
         frame = self._deformer.frame(self._start.head.neutral())
         unit = frame.scale[self._start.layout.faces, None].clamp_min(1e-9).log()
@@ -423,7 +423,7 @@ class _Run:
         )
         world = self._deformer.carry(self._attributes.gaussians(), carriers)
         image, _ = render(world, self._camera[self._config.size], (1.0, 1.0, 1.0), self._backend)  # type: ignore[arg-type]
-        return (image.clamp(0.0, 1.0) * 255.0).round().byte().cpu().numpy()
+        return as_uint8_image(image)
 
     # -- checkpoints --------------------------------------------------------------------------------------------------
 

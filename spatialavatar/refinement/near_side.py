@@ -10,12 +10,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from spatialavatar.head import HeadModel, UVLayout
+from spatialavatar.head import BEHIND_LIPS, HeadModel, UVLayout
 from spatialavatar.records import Camera, Gaussians
 from spatialavatar.refinement.deformation import TriangleCarriers
 
 _OUTSIDE = ("face", "scalp", "ears", "neck")
-_MOUTH = ("mouth", "tongue", "teeth_upper", "teeth_lower")
 
 
 class NearSide:
@@ -30,7 +29,7 @@ class NearSide:
         def part(names: tuple[str, ...]) -> Tensor:
             return layout.mask(head, *(name for name in names if name in head.parts))
 
-        self._outside, self._mouth = part(_OUTSIDE), part(_MOUTH)
+        self._outside, self._mouth = part(_OUTSIDE), part(BEHIND_LIPS)
         self._first_corner, self._triangle = head.faces[:, 0], layout.faces
         self._cosine = cosine
 
