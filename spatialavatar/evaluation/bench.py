@@ -94,7 +94,8 @@ def run(
         raise InputError(f"No clip in {folder} matches {only!r}; leave the pattern out to see their names.")
     mine = clips[number - 1 :: count]
     start = _Start(config, out / _CLIPS, clips, None if model is None else fetch(model, revision=revision), base)
-    run_facts = _facts(start, name or folder.resolve().name, layout, only) | {"model": model and str(model)}
+    run_facts = _facts(start, name or folder.resolve().name, layout, only)
+    run_facts["model"] = None if model is None else str(model)
     _check_same_run(out, run_facts)
     paths = {clip.name: out / _CLIPS / f"{clip.file_name}.json" for clip in mine}
     waiting = [clip for clip in mine if _read_result(paths[clip.name], run_facts["key"]) is None]
