@@ -202,7 +202,7 @@ def texts(results: Mapping[str, dict[str, Any]]) -> dict[str, str]:
     """The sections of the report, by name, from the results by ``clip`` or ``clip, variant``."""
 
     def where(one: dict[str, Any]) -> str:
-        judged_on = "every held-out frame" if one["stride"] == 1 else f"each {one['stride']}th held-out frame"
+        judged_on = "every held-out frame" if one["stride"] == 1 else f"one held-out frame in {one['stride']}"
         run = f"{one['iterations']} steps at {one['size']} pixels on one thread"
         return f"on {machine()}, PyTorch {torch.__version__}: {run}, judged on {judged_on}"
 
