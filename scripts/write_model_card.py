@@ -1,24 +1,36 @@
 """Write ``config.json`` and the card (``README.md``) of the default model in ``weights/``.
 
-The configuration is this tree's constants, the card comes from the template, the manifest and, where there are
-some, the evaluations' ``results*.json``. Run it after a change to any of these, then ``scripts/update_manifest.py``.
+The base's configuration is this tree's constants; the network is the one that lies in ``weights/`` already, or that of a
+finished run. The card comes from the template, the manifest and, where there are some, the evaluations'
+``results*.json``. Run it after a change to any of these, then ``scripts/update_manifest.py``.
+
+    python scripts/write_model_card.py
+    python scripts/write_model_card.py --network runs/open/model
 """
 
 from __future__ import annotations
 
+import argparse
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT)]
 
 from spatialavatar.generator import GeneratorConfig, SpatialAvatar  # noqa: E402
-from spatialavatar.head import HeadModel  # noqa: E402
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--network", type=Path, metavar="FOLDER", help="a model whose network becomes the default's")
+    options = parser.parse_args()
+
     folder = ROOT / "weights"
-    model = SpatialAvatar(GeneratorConfig(), HeadModel.load(folder / "head"), folder)
+    shipped = SpatialAvatar.from_pretrained(folder)
+    trained = SpatialAvatar.from_pretrained(options.network) if options.network else shipped
+    config = replace(GeneratorConfig(), network=trained.config.network)
+    model = SpatialAvatar(config, shipped.head, folder, trained.network)
     (folder / "README.md").unlink(missing_ok=True)  # save_pretrained keeps a card that is there
     model.save_pretrained(folder)
 

@@ -16,7 +16,7 @@ from spatialavatar.errors import FormatError, MissingAssetError
 ROOT = Path(__file__).resolve().parents[1]
 # What may ship: licences that allow commercial use, change and redistribution.
 PERMISSIVE = {"Apache-2.0", "MIT", "BSD-2-Clause", "BSD-3-Clause", "CC0-1.0", "CC-BY-4.0"}
-GENERATOR = "weights/model.safetensors"
+GENERATOR = "weights/network.safetensors"
 
 
 @pytest.fixture(scope="module")
