@@ -1,7 +1,7 @@
 """Write ``config.json`` and the card (``README.md``) of the default model in ``weights/``.
 
-The base's configuration is this tree's constants; the network is the one that lies in ``weights/`` already, or that of a
-finished run. The card comes from the template, the manifest and, where there are some, the evaluations'
+The base's configuration is this tree's constants; the network is the one that lies in ``weights/`` already, or that of
+a finished run. The card comes from the template, the manifest and, where there are some, the evaluations'
 ``results*.json``. Run it after a change to any of these, then ``scripts/update_manifest.py``.
 
     python scripts/write_model_card.py
