@@ -79,3 +79,20 @@ def default_model() -> SpatialAvatar:
     from spatialavatar.hub import weights_dir
 
     return SpatialAvatar.from_pretrained(weights_dir())
+
+
+def chosen_model(source: str | Path | None, *, revision: str | None = None, base: bool = False) -> SpatialAvatar:
+    """A generator by name.
+
+    Args:
+        source: a folder or a repository of the Hub; None for the one that ships.
+        revision: of the repository.
+        base: leave the model's network out.
+
+    Raises:
+        MissingAssetError, FormatError: as :meth:`SpatialAvatar.from_pretrained`.
+    """
+    from spatialavatar.generator import SpatialAvatar
+
+    model = default_model() if source is None else SpatialAvatar.from_pretrained(source, revision=revision)
+    return model.without_network() if base else model

@@ -85,13 +85,9 @@ def chosen_model(options: argparse.Namespace) -> SpatialAvatar | None:
     """The model that the options name; None for the one that ships, as it is."""
     if not (options.model or options.base):
         return None
-    from spatialavatar.generator import SpatialAvatar
-    from spatialavatar.pipeline import default_model
+    from spatialavatar import pipeline
 
-    model = (
-        SpatialAvatar.from_pretrained(options.model, revision=options.revision) if options.model else default_model()
-    )
-    return model.without_network() if options.base else model
+    return pipeline.chosen_model(options.model or None, revision=options.revision, base=options.base)
 
 
 def _subcommands(parser: argparse.ArgumentParser) -> Any:

@@ -189,14 +189,11 @@ _WORKER: list[tuple[Bench, Sequence[Clip]]] = []
 
 def _start_worker(start: _Start, threads: int) -> None:
     """Open model and networks once for each process."""
-    from spatialavatar.generator import SpatialAvatar
-    from spatialavatar.pipeline import default_model
+    from spatialavatar.pipeline import chosen_model
     from spatialavatar.tracking.networks import Networks
 
     torch.set_num_threads(threads)
-    model = default_model() if start.model is None else SpatialAvatar.from_pretrained(start.model)
-    if start.base:
-        model = model.without_network()
+    model = chosen_model(start.model, base=start.base)
     _WORKER[:] = [(Bench(start.config, model, Networks(threads=threads), start.folder), start.clips)]
 
 
