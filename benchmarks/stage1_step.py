@@ -106,9 +106,9 @@ def main() -> None:
 
     def person() -> Avatar:
         with torch.no_grad():
-            features = network.features(inputs)
-            local = apply_corrections(base, network.decode(features, view).corrections[0])
-        residual = network.residual.of_person(features[0])
+            feature = network.features(inputs)
+            local = apply_corrections(base, network.decode(feature, view).corrections[0])
+        residual = network.residual.of_person(feature.values[0], feature.freedom[0])
         local = local.replace(colors=local.colors[:, :3])
         shape = torch.zeros(head.shape_count)
         return Avatar(head, layout, shape, local, head.neutral(), Camera.frontal(SIZE), residual=residual)

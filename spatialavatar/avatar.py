@@ -19,7 +19,7 @@ from spatialavatar.hub.pretrained import CONFIG_FILE, Pretrained, write_text
 from spatialavatar.provenance import safetensors_metadata, save_png
 from spatialavatar.records import Camera, Gaussians, HeadParams, as_uint8_image
 from spatialavatar.render import Backend, render
-from spatialavatar.residual import ExpressionResidual, expression_code
+from spatialavatar.residual import OF_TEXELS, ExpressionResidual, expression_code
 from spatialavatar.tensor_files import read_tensors, write_tensors
 
 AVATAR_FORMAT = "spatialavatar.avatar"
@@ -146,7 +146,7 @@ class Avatar(Pretrained):
             tensors |= {f"residual.{name}": tensor for name, tensor in self.residual.tensors().items()}
         stored = {name: tensor.float() for name, tensor in tensors.items()}
         if self.residual is not None:
-            stored["residual.features"] = self.residual.features.half()
+            stored |= {f"residual.{name}": stored[f"residual.{name}"].half() for name in OF_TEXELS}
         write_tensors(path, stored, self._header(), safetensors_metadata())
         return path
 

@@ -23,6 +23,9 @@ from spatialavatar.records import Gaussians, HeadParams, _Record
 
 ATTRIBUTES = ("positions", "rotations", "scales", "colors")
 
+OF_TEXELS = ("features", "freedom")
+"""Tensors of a residual that are one person's own, an entry for each Gaussian."""
+
 
 def expression_code(params: HeadParams) -> Tensor:
     """c_t (T, E + 12): expression, global rotation, jaw and eyes; 112 numbers for FLAME's 100 expressions.
@@ -96,6 +99,7 @@ class ExpressionResidual(_Record):
 
     Attributes:
         features: (N, C) UV feature of each Gaussian's texel.
+        freedom: (N,) in [0, 1], what the changes of each Gaussian are multiplied by.
         hidden_weight: (H, E + 12) of the MLP that reads :func:`expression_code`.
         hidden_bias: (H,) of it.
         film_weight: (8 C, H) of its second layer, to the modulation's (4, 2, C).
@@ -105,6 +109,7 @@ class ExpressionResidual(_Record):
     """
 
     features: Tensor
+    freedom: Tensor
     hidden_weight: Tensor
     hidden_bias: Tensor
     film_weight: Tensor
@@ -121,18 +126,18 @@ class ExpressionResidual(_Record):
         hidden = functional.silu(functional.linear(code[0], self.hidden_weight, self.hidden_bias))
         modulation = functional.linear(hidden, self.film_weight, self.film_bias).unflatten(-1, (len(ATTRIBUTES), 2, -1))
         weight, bias = folded(modulation, self.output_weight, self.output_bias)
-        return torch.addmm(bias, self.features, weight.T)
+        return torch.addmm(bias, self.features, weight.T).mul_(self.freedom[:, None])
 
     def copied(self, learns: bool = False) -> ExpressionResidual:
-        """Detached copies of the tensors; with ``learns`` all but the features take gradients."""
+        """Detached copies of the tensors; with ``learns`` what is not one person's own takes gradients."""
         copies = {name: value.detach().clone() for name, value in self.tensors().items()}
         return ExpressionResidual(
-            **{name: value.requires_grad_(learns and name != "features") for name, value in copies.items()}
+            **{name: value.requires_grad_(learns and name not in OF_TEXELS) for name, value in copies.items()}
         )
 
     def weights(self) -> dict[str, Tensor]:
-        """All but the features, by name: the part that is not one person's own."""
-        return {name: value for name, value in self.tensors().items() if name != "features"}
+        """The small MLP by name: the part that is not one person's own."""
+        return {name: value for name, value in self.tensors().items() if name not in OF_TEXELS}
 
     def tensors(self) -> dict[str, Tensor]:
         """The tensors by name."""
@@ -150,6 +155,7 @@ class ExpressionResidual(_Record):
         )
         return {
             "features": (count, features),
+            "freedom": (count,),
             "hidden_weight": (hidden, expressions + 12),
             "hidden_bias": (hidden,),
             "film_weight": (8 * features, hidden),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import lru_cache
 
 import pytest
@@ -109,6 +110,22 @@ def test_a_batch_of_people_gives_one_correction_per_texel():
         "opacities": (2, count),
     }
     assert set(output.residual) == {"positions", "rotations", "scales", "colors"}
+
+
+@pytest.mark.parametrize("restraint", [1.0, 0.5, 0.0])
+def test_what_the_sources_show_is_corrected_less(restraint):
+    torch.manual_seed(0)
+    network = shaken(CorrectionNetwork(replace(TINY, restraint=restraint), *ball()))
+    seen = inputs().replace(known=inputs().known.index_fill(-1, torch.tensor([6]), 1.0))
+    with torch.no_grad():
+        feature = network.features(seen)
+        held = network.decode(feature, view(), code()).corrections
+        free = network.decode(feature.replace(freedom=torch.ones_like(feature.freedom)), view(), code()).corrections
+    for name in VALUES:
+        torch.testing.assert_close(getattr(held, name), (1.0 - restraint) * getattr(free, name))
+    for name, value in free.residual.items():
+        assert value.abs().max() > 0
+        torch.testing.assert_close(held.residual[name], (1.0 - restraint) * value)
 
 
 def test_the_order_of_the_sources_changes_no_bit():

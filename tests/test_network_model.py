@@ -174,6 +174,8 @@ def test_weights_that_are_cut_short_are_refused(tmp_path):
         ("network", "more", 1, "unknown key more"),
         ("network", "uv_channels", None, "lacks uv_channels"),
         ("network", "uv_channels", "many", "uv_channels is 'many'"),
+        ("network", "restraint", 1.5, "restraint is 1.5; give a number from 0 to 1"),
+        ("network", "restraint", "much", "restraint is 'much'"),
         ("encoder", "widths", [4, 6], r"widths is \(4, 6\); give 4 whole numbers"),
         ("encoder", "kind", "oracle", "no encoder of the kind 'oracle'"),
     ],

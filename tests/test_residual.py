@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from spatialavatar.avatar import Avatar
 from spatialavatar.errors import FormatError, InputError
 from spatialavatar.export.ply import ply_rows
+from spatialavatar.generator.network.corrections import scaled
 from spatialavatar.generator.network.heads import ResidualHead
 from spatialavatar.records import HeadParams, Track
 from spatialavatar.refinement import RefineConfig, refine
@@ -38,11 +39,16 @@ def head_and_features(colors: int = 3) -> tuple[ResidualHead, torch.Tensor]:
     return head, torch.randn(len(avatar.layout), FEATURES, generator=generator).half().float()
 
 
+def freedom() -> torch.Tensor:
+    """From nothing at the first Gaussian of the ball to all at the last; half precision holds it exactly."""
+    return torch.linspace(0, 1, len(make_ball_avatar().layout)).half().float()
+
+
 @lru_cache
 def moving_avatar() -> Avatar:
     """The ball, with a residual that is to be seen."""
     head, features = head_and_features()
-    return dataclasses.replace(make_ball_avatar(), residual=head.of_person(features))
+    return dataclasses.replace(make_ball_avatar(), residual=head.of_person(features, freedom()))
 
 
 def looking(avatar: Avatar, **changes: float) -> HeadParams:
@@ -56,10 +62,10 @@ def test_an_avatar_gets_what_the_network_says():
     avatar = make_ball_avatar()
     params = looking(avatar, expression=0.7, jaw=0.2, rotation=0.1)
     with torch.no_grad():
-        said = {name: value[0] for name, value in head(features[None], expression_code(params)).items()}
+        said = {name: scaled(v[0], freedom()) for name, v in head(features[None], expression_code(params)).items()}
     said["colors"] = said["colors"][:, :3]
     expected = changed(avatar.gaussians, said)
-    found = dataclasses.replace(avatar, residual=head.of_person(features)).local(params)
+    found = dataclasses.replace(avatar, residual=head.of_person(features, freedom())).local(params)
     for name in ("means", "quats", "scales", "opacities", "colors"):
         torch.testing.assert_close(getattr(found, name), getattr(expected, name), atol=1e-5, rtol=1e-5)
     assert (found.means - avatar.gaussians.means).abs().mean() > 0.01
@@ -78,7 +84,7 @@ def test_a_frame_depends_on_the_expression():
 def test_a_residual_of_zero_leaves_every_bit():
     avatar = make_ball_avatar()
     head = ResidualHead(FEATURES, avatar.head.expression_count + 12, 7, 3)
-    untrained = dataclasses.replace(avatar, residual=head.of_person(head_and_features()[1]))
+    untrained = dataclasses.replace(avatar, residual=head.of_person(head_and_features()[1], freedom()))
     params = looking(avatar, expression=0.8, jaw=0.3)
     assert torch.equal(untrained.render(params)[0], avatar.render(params)[0])
 
@@ -179,6 +185,7 @@ def test_refinement_keeps_the_residual_and_moves_it_only_when_told(rate):
     assert refined.layout.id == avatar.layout.id
     assert len(refined.gaussians) == len(avatar.gaussians)
     assert torch.equal(refined.residual.features, avatar.residual.features)
+    assert torch.equal(refined.residual.freedom, avatar.residual.freedom)
     same = [
         torch.equal(new, old)
         for new, old in zip(refined.residual.weights().values(), avatar.residual.weights().values())

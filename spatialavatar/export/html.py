@@ -219,7 +219,8 @@ def _residual_arrays(residual: ExpressionResidual) -> dict[str, Stored]:
     step = ((high - low) / 255).clamp_min(1e-30)
     features = ((residual.features - low) / step).round().numpy().astype("<u1")
     floats = {name: (_floats(tensor), 0.0) for name, tensor in {**residual.weights(), "low": low, "step": step}.items()}
-    return {f"residual_{name}": array for name, array in {"features": (features, 0.0), **floats}.items()}
+    of_texels = {"features": (features, 0.0), "freedom": _steps(residual.freedom, "<u1", 255)}
+    return {f"residual_{name}": array for name, array in {**of_texels, **floats}.items()}
 
 
 def _sparse_rows(name: str, basis: Tensor) -> dict[str, Stored]:

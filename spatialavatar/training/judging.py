@@ -15,7 +15,7 @@ from torch import Tensor
 from spatialavatar.evaluation.judge import as_pixels
 from spatialavatar.evaluation.lpips import Lpips
 from spatialavatar.evaluation.metrics import psnr
-from spatialavatar.generator.network import CorrectionNetwork
+from spatialavatar.generator.network import CorrectionNetwork, UVFeature
 from spatialavatar.generator.network.heads import FRONTAL, expression_code, harmonic_encoding
 from spatialavatar.head import HeadModel, UVLayout
 from spatialavatar.head.rotations import axis_angle_to_matrix, matrix_to_axis_angle
@@ -121,9 +121,9 @@ class HeldOut:
         self, network: CorrectionNetwork, example: Example, drawn: bool
     ) -> tuple[dict[str, float], list[Tensor]]:
         (target,) = example.targets
-        ((_, features),) = encoded(network, [example])
+        ((_, feature),) = encoded(network, [example])
         base = self._of_base(example, target, target.params)
-        ours = self._of_network(network, features, example, target, target.params)
+        ours = self._of_network(network, feature, example, target, target.params)
         score = {
             "lpips": self._lpips(ours, target.image),
             "base_lpips": self._lpips(base, target.image),
@@ -139,16 +139,16 @@ class HeldOut:
             free = target.replace(region=torch.ones_like(target.region))
             columns += [
                 self._of_base(example, free, turned),
-                self._of_network(network, features, example, free, turned),
+                self._of_network(network, feature, example, free, turned),
             ]
         return score, columns
 
     def _of_network(
-        self, network: CorrectionNetwork, features: Tensor, example: Example, target: Target, params: HeadParams
+        self, network: CorrectionNetwork, feature: UVFeature, example: Example, target: Target, params: HeadParams
     ) -> Tensor:
         # As an avatar has it: its Gaussians are asked for once, for a head that faces the camera.
-        view = harmonic_encoding(features.new_tensor([FRONTAL]))
-        output = network.decode(features, view, expression_code(params))
+        view = harmonic_encoding(feature.values.new_tensor([FRONTAL]))
+        output = network.decode(feature, view, expression_code(params))
         _, image, alpha = corrected(example, output, self._head, self._layout, params, target.camera)
         return target.shown(image, alpha).clamp(0.0, 1.0)
 

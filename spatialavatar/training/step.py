@@ -8,7 +8,13 @@ import torch
 from torch import Tensor, nn
 
 from spatialavatar.evaluation.lpips import Lpips
-from spatialavatar.generator.network import CorrectionNetwork, NetworkInputs, NetworkOutput, apply_corrections
+from spatialavatar.generator.network import (
+    CorrectionNetwork,
+    NetworkInputs,
+    NetworkOutput,
+    UVFeature,
+    apply_corrections,
+)
 from spatialavatar.generator.network.heads import expression_code, harmonic_encoding, view_direction
 from spatialavatar.head import HeadModel, UVLayout, to_world
 from spatialavatar.records import Camera, Gaussians, HeadParams
@@ -49,13 +55,13 @@ class TrainingStep(nn.Module):
     def forward(self, examples: Sequence[Example]) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss and its unweighted terms, each the sum over the examples of the mean over an example's targets."""
         sums: dict[str, Tensor] = {}
-        for example, features in encoded(self.network, examples, self._half):
+        for example, feature in encoded(self.network, examples, self._half):
             for number, target in enumerate(example.targets):
                 view = encoded_view(target.camera, target.params).requires_grad_()
                 # Chance of the target's own, so that no other example has a say in it.
                 signs = torch.Generator(self._head.device).manual_seed(example.seed + number)
                 chosen = self._regularised == 1.0 or float(_uniform(example.seed + number)) < self._regularised
-                output = self.network.decode(features, view, expression_code(target.params))
+                output = self.network.decode(feature, view, expression_code(target.params))
                 local, image, alpha = corrected(example, output, self._head, self._layout, target.params, target.camera)
                 terms = training_terms(
                     rendered=target.shown(image, alpha)[None],
@@ -80,8 +86,8 @@ class TrainingStep(nn.Module):
 
 def encoded(
     network: CorrectionNetwork, examples: Sequence[Example], half: bool = False
-) -> Iterable[tuple[Example, Tensor]]:
-    """Each example with its UV features (1, N, C) float32; examples of equally many sources go through together.
+) -> Iterable[tuple[Example, UVFeature]]:
+    """Each example with its UV feature (B = 1), float32; examples of equally many sources go through together.
 
     ``half`` lets encoder and U-Net run in bf16. Heads, renders and losses do not: 8 bits are too few for them.
     """
@@ -91,8 +97,8 @@ def encoded(
     for group in groups.values():
         inputs = NetworkInputs.cat([example.inputs for example in group])
         with torch.autocast(inputs.images.device.type, torch.bfloat16, enabled=half):
-            features = network.features(inputs).float()
-        yield from zip(group, features.split(1))
+            feature = network.features(inputs)
+        yield from zip(group, feature.replace(values=feature.values.float()).split())
 
 
 def _uniform(seed: int) -> Tensor:

@@ -158,7 +158,8 @@ const SpatialAvatarEngine = (() => {
       const code = [...expression, ...skull, ...jaw, ...eyes];
       if (this.code && code.every((value, k) => value === this.code[k])) return; // only the camera has moved
       this.code = code;
-      const { residual_features: features, quats, means: places, scales: sizes, colors: paints } = this.arrays;
+      const { residual_features: features, residual_freedom: freedom } = this.arrays;
+      const { quats, means: places, scales: sizes, colors: paints } = this.arrays;
       const { means, rotations, scales, colors } = this.local, { weight: w, bias: b } = this.folded(code);
       const width = w.length / 12;
       for (let n = 0, at = 0; n < this.count; n++) {
@@ -171,6 +172,9 @@ const SpatialAvatarEngine = (() => {
           sx += value * w[k + 6]; sy += value * w[k + 7]; sz += value * w[k + 8];
           red += value * w[k + 9]; green += value * w[k + 10]; blue += value * w[k + 11];
         }
+        const free = freedom[n];
+        mx *= free; my *= free; mz *= free; rx *= free; ry *= free; rz *= free;
+        sx *= free; sy *= free; sz *= free; red *= free; green *= free; blue *= free;
         const i = 3 * n, q = 4 * n, qw = quats[q], qx = quats[q + 1], qy = quats[q + 2], qz = quats[q + 3];
         means[i] = places[i] + mx; means[i + 1] = places[i + 1] + my; means[i + 2] = places[i + 2] + mz;
         setRotation(

@@ -5,7 +5,13 @@ Its last layers start at zero, so that an untrained network leaves the base exac
 
 from spatialavatar.generator.network.config import EncoderConfig, NetworkConfig
 from spatialavatar.generator.network.corrections import Corrections, apply_corrections
-from spatialavatar.generator.network.model import CorrectionNetwork, NetworkInputs, NetworkOutput, network_inputs
+from spatialavatar.generator.network.model import (
+    CorrectionNetwork,
+    NetworkInputs,
+    NetworkOutput,
+    UVFeature,
+    network_inputs,
+)
 from spatialavatar.generator.network.weights import load_network, save_network
 
 __all__ = [
@@ -15,6 +21,7 @@ __all__ = [
     "NetworkConfig",
     "NetworkInputs",
     "NetworkOutput",
+    "UVFeature",
     "apply_corrections",
     "load_network",
     "network_inputs",

@@ -48,6 +48,8 @@ class NetworkConfig:
         hidden_channels: of the heads' hidden layers.
         color_channels: what the colour head emits: the first three are sRGB, the others features for a decoder (paper:
             32 in training; at test time the 3-channel path).
+        restraint: how much less the corrections of a texel count, the better the sources show it: they are multiplied
+            by 1 - restraint * visibility. 1 leaves what a photo shows well as the photo shows it; 0 is the paper's.
     """
 
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
@@ -58,9 +60,12 @@ class NetworkConfig:
     uv_channels: int = 32
     hidden_channels: int = 64
     color_channels: int = 3
+    restraint: float = 1.0
 
     def __post_init__(self) -> None:
         _check_sizes(self, {})
+        if not isinstance(self.restraint, (int, float)) or not 0.0 <= self.restraint <= 1.0:
+            raise InputError(f"The network's restraint is {self.restraint!r}; give a number from 0 to 1.")
         if self.color_channels < 3:
             raise InputError(f"The network has {self.color_channels} colour channels; give at least 3.")
 
@@ -79,6 +84,7 @@ class NetworkConfig:
             unet_channels=(64, 128, 256, 512, 512),
             hidden_channels=128,
             color_channels=32,
+            restraint=0.0,
         )
 
 

@@ -32,6 +32,11 @@ class Corrections(_Record):
     opacities: Tensor
     residual: Mapping[str, Tensor] = field(default_factory=dict)
 
+    def scaled(self, shares: Tensor) -> Corrections:
+        """Every correction of a Gaussian times its share (..., N)."""
+        own = {name: scaled(value, shares) for name, value in vars(self).items() if name != "residual"}
+        return Corrections(**own, residual={name: scaled(value, shares) for name, value in self.residual.items()})
+
     def __getitem__(self, index: int) -> Corrections:
         """One entry of a batch."""
         own = {name: value[index] for name, value in vars(self).items() if name != "residual"}
@@ -51,6 +56,11 @@ def apply_corrections(base: Gaussians, corrections: Corrections) -> Gaussians:
     corrected = changed(base, vars(corrections))
     corrected = corrected.replace(opacities=_shift_logit(base.opacities, corrections.opacities))
     return changed(corrected, corrections.residual) if corrections.residual else corrected
+
+
+def scaled(values: Tensor, shares: Tensor) -> Tensor:
+    """Values (..., N) or (..., N, C) of Gaussians times their shares (..., N)."""
+    return values * (shares if values.ndim == shares.ndim else shares[..., None])
 
 
 def _shift_logit(opacities: Tensor, shift: Tensor) -> Tensor:

@@ -104,12 +104,19 @@ class ResidualHead(nn.Module):
         return by_attribute(torch.baddbmm(bias[:, None], features, weight.transpose(1, 2)))
 
     @torch.no_grad()
-    def of_person(self, features: Tensor) -> ExpressionResidual:
-        """The residual of one person's features (N, C), of three colours, as an avatar keeps it: in half precision."""
+    def of_person(self, features: Tensor, freedom: Tensor) -> ExpressionResidual:
+        """The residual of one person, of three colours, as an avatar keeps it: what is of a texel in half precision.
+
+        Args:
+            features: (N, C) UV feature.
+            freedom: (N,) what the head's changes of each Gaussian are multiplied by.
+        """
         first, _, second = self.film
         weight, bias = self._outputs()
         return ExpressionResidual(
-            features.half().float(),  # rounded here, so that a saved avatar is the same to the last bit
+            # Rounded here, so that a saved avatar is the same to the last bit.
+            features.half().float(),
+            freedom.half().float(),
             *(value.clone() for value in (first.weight, first.bias, second.weight, second.bias)),  # type: ignore
             output_weight=weight[: 3 * len(ATTRIBUTES)].clone(),
             output_bias=bias[: 3 * len(ATTRIBUTES)].clone(),

@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from spatialavatar.errors import InputError
 from spatialavatar.generator.network.config import NetworkConfig
-from spatialavatar.generator.network.corrections import Corrections, apply_corrections
+from spatialavatar.generator.network.corrections import Corrections, apply_corrections, scaled
 from spatialavatar.generator.network.dense import DenseHead
 from spatialavatar.generator.network.encoders import build_encoder
 from spatialavatar.generator.network.heads import FRONTAL, AttributeHeads, ResidualHead, harmonic_encoding
@@ -26,7 +26,7 @@ if TYPE_CHECKING:  # the base's constants are stored with the network's, so that
     from spatialavatar.generator.base import BaseResult
 
 _KNOWN = 7
-"""Channels that the base gives for each texel."""
+"""Channels that the base gives for each texel; the last is how well the sources show it."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +68,23 @@ def network_inputs(base: BaseResult, size: int) -> NetworkInputs:
         places.append(pixels / pixels.new_tensor([source.camera.width, source.camera.height]))
     known = torch.cat([base.sampled, base.gaussians.colors, base.visibility[:, None]], -1)
     return NetworkInputs(torch.stack(pictures)[None], torch.stack(places)[None], base.weights[None], known[None])
+
+
+@dataclass(frozen=True)
+class UVFeature(_Record):
+    """What the network knows of B people before it is asked for a view or an expression.
+
+    Attributes:
+        values: (B, N, C) what the heads read.
+        freedom: (B, N) in [0, 1], what their answers are multiplied by (``NetworkConfig.restraint``).
+    """
+
+    values: Tensor
+    freedom: Tensor
+
+    def split(self) -> list[UVFeature]:
+        """The people one by one (B = 1)."""
+        return [UVFeature(*pair) for pair in zip(self.values.split(1), self.freedom.split(1))]
 
 
 @dataclass(frozen=True)
@@ -132,15 +149,15 @@ class CorrectionNetwork(nn.Module):
         Of the colour's channels three are kept: they are the colour at test time (method section 2, step 5). The
         network may be on another device than the base; the result is where the base is.
         """
-        features = self.features(network_inputs(base, self.config.image_size).to(self.texels.device))
-        said = self.decode(features, harmonic_encoding(features.new_tensor([FRONTAL]))).corrections[0]
+        feature = self.features(network_inputs(base, self.config.image_size).to(self.texels.device))
+        said = self.decode(feature, harmonic_encoding(feature.values.new_tensor([FRONTAL]))).corrections[0]
         home = base.gaussians.means.device
         gaussians = apply_corrections(base.gaussians, said.replace(colors=said.colors[:, :3]).to(home))
         gaussians.check()
-        return gaussians, self.residual.of_person(features[0]).to(home)
+        return gaussians, self.residual.of_person(feature.values[0], feature.freedom[0]).to(home)
 
-    def features(self, inputs: NetworkInputs) -> Tensor:
-        """The UV feature (B, N, C) of people; it depends neither on the target's view nor on its expression."""
+    def features(self, inputs: NetworkInputs) -> UVFeature:
+        """The UV feature of people; it depends neither on the target's view nor on its expression."""
         people, count = inputs.images.shape[:2]
         encoded = self.encoder(inputs.images.flatten(0, 1))
         dense = self.dense(encoded.maps)
@@ -148,18 +165,20 @@ class CorrectionNetwork(nn.Module):
         pooled = pool_seen(sampled.transpose(0, 1), inputs.weights.transpose(0, 1))
         cls = pool_sources(encoded.cls.unflatten(0, (people, count)).transpose(0, 1))
         grid = self._to_grid(torch.cat([pooled, inputs.known], -1))
-        return self.unet(grid, cls).movedim(1, -1).flatten(1, 2)[:, self.texels]
+        values = self.unet(grid, cls).movedim(1, -1).flatten(1, 2)[:, self.texels]
+        return UVFeature(values, 1.0 - self.config.restraint * inputs.known[..., -1])
 
-    def decode(self, features: Tensor, view: Tensor, expression: Tensor | None = None) -> NetworkOutput:
+    def decode(self, feature: UVFeature, view: Tensor, expression: Tensor | None = None) -> NetworkOutput:
         """Corrections for one target per person.
 
         Args:
-            features: (B, N, C) of :meth:`features`.
+            feature: of :meth:`features`.
             view: (B, 27) of ``heads.harmonic_encoding``.
             expression: (B, E + 12) of ``heads.expression_code``, or None for what holds for all expressions.
         """
-        view_part = self.heads(features, view)
-        residual = {} if expression is None else self.residual(features, expression)
+        view_part = self.heads(feature.values, view).scaled(feature.freedom)
+        added = {} if expression is None else self.residual(feature.values, expression)
+        residual = {name: scaled(value, feature.freedom) for name, value in added.items()}
         return NetworkOutput(view_part.replace(residual=residual), view_part, residual)
 
     def forward(self, inputs: NetworkInputs, view: Tensor, expression: Tensor | None = None) -> NetworkOutput:
