@@ -24,7 +24,7 @@ from spatialavatar.training.config import read_training_config
 from spatialavatar.training.examples import Examples, draw, least_like
 from spatialavatar.training.launcher import CHECKPOINT, HELD_OUT, LEFT_OUT, LOG, MODEL, REDRAWN, train
 from spatialavatar.training.shards import People, View
-from spatialavatar.training.step import TrainingStep, encoded
+from spatialavatar.training.step import TrainingStep, encoded, rendered
 from tests.test_generator import model, painted_track
 from tests.test_network import TINY as TINY_NETWORK
 from tests.test_shards import ball_track, write_shard
@@ -355,6 +355,28 @@ def test_a_zoomed_target_is_a_window_of_the_picture(shards):
     assert float(difference[person_seen].abs().median()) < 0.08
 
 
+def test_a_turned_target_is_the_base_itself(shards):
+    examples = drawn(shards, turned=0.999, zoom=2.0)
+    example, head = examples[0], model().head
+    (target,) = example.targets
+    alone = example.replace(base=example.base.replace(opacities=0 * example.base.opacities))
+    shown, nothing = (
+        target.shown(*rendered(e, e.base, head, build_layout(head, 64), target.params, target.camera))
+        for e in (example, alone)
+    )
+    torch.testing.assert_close(shown, target.image, atol=1e-5, rtol=1e-5)
+    assert float((nothing - target.image).abs().max()) > 0.1
+    yaws = [float(examples[n].targets[0].params.rotation[0, 1]) for n in range(6)]
+    assert max(yaws) - min(yaws) > 0.5
+
+
+def test_photos_are_what_judges_see(shards):
+    examples, (person, *_) = drawn(shards, turned=0.999), People([shards], model().head.id).people
+    views = person.views[:1]
+    own, plain = (of.example(person, views, views, None).targets[0].image for of in (examples, drawn(shards)))
+    assert torch.equal(own, plain)
+
+
 def test_a_tint_takes_light_from_sources_base_and_targets_alike(shards):
     plain, tinted = drawn(shards)[0], drawn(shards, tint=0.5)[0]
     gain = tinted.base.colors.mean(0) / plain.base.colors.mean(0)
@@ -387,6 +409,7 @@ def test_regularisers_of_a_share_of_the_examples_weigh_as_much_more(shards):
     [
         ("zoom = 0.5", "whole picture"),
         ("tint = 1.0", "less than 1"),
+        ("turned = 1.0", "less than 1"),
         ("speed = 3", "unknown key speed"),
         ('size = "big"', "size in"),
         ("size = 32", "64 pixels"),

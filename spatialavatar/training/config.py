@@ -45,6 +45,8 @@ class TrainingConfig:
             ``size``: so small renders teach what large ones show. 1 is the whole picture, as in the paper.
         tint: share of its brightness that each colour channel of an example loses at most, by chance, in sources and
             targets alike: photos of one studio are then lit in many ways. 0 is none, as in the paper.
+        turned: share of targets that are renders of the base itself, turned aside by chance: where no photo shows a
+            head from the side, nothing else tells the network what not to do there. 0 is none, as in the paper.
         resolution: texels a side of the UV layout.
         targets: per example; more share one base, which costs most of an example's time.
         micro_batch: examples that go through the network at once; memory grows with it.
@@ -70,6 +72,7 @@ class TrainingConfig:
     size: int = 512
     zoom: float = 1.0
     tint: float = 0.0
+    turned: float = 0.0
     resolution: int = 256
     targets: int = 1
     micro_batch: int = 1
@@ -93,6 +96,8 @@ class TrainingConfig:
             raise InputError(f"The zoom of training targets is {self.zoom}; give 1 (the whole picture) to 8.")
         if not 0.0 <= self.tint < 1.0:
             raise InputError(f"The tint of examples is {self.tint}; give 0 (none) to less than 1.")
+        if not 0.0 <= self.turned < 1.0:
+            raise InputError(f"The share of turned targets is {self.turned}; give 0 (none) to less than 1.")
         if not 0.0 < self.phase.regularised <= 1.0:
             raise InputError(f"The share of examples that are regularised is {self.phase.regularised}; give 0 to 1.")
         if self.size < 64:

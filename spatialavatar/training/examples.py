@@ -22,8 +22,10 @@ from spatialavatar.evaluation.judge import head_region
 from spatialavatar.generator.base import build_base
 from spatialavatar.generator.config import BaseConfig
 from spatialavatar.generator.network import NetworkInputs, network_inputs
-from spatialavatar.head import HeadModel, UVLayout
+from spatialavatar.head import HeadModel, UVLayout, to_world
+from spatialavatar.head.rotations import axis_angle_to_matrix, matrix_to_axis_angle
 from spatialavatar.records import Camera, Gaussians, HeadParams, Track, _Record, as_float_image
+from spatialavatar.render import render
 from spatialavatar.tensor_files import read_tensors, write_tensors
 from spatialavatar.training.optimisation import Phase
 from spatialavatar.training.sampling import SourceSampler, draw_count, draw_views, temperature
@@ -32,7 +34,11 @@ from spatialavatar.training.shards import People, Person, View
 ATTEMPTS: Final = 20
 """Draws for one example, of which all but the last showed bad data."""
 
+TURN: Final = 90.0
+"""Degrees to either side by which targets of the base itself are turned, evenly."""
+
 _BEYOND: Final = 255  # in the classes: no picture
+_OVERVIEW: Final = 128  # pixels a side of the render in which the place of a window is looked for
 
 
 @dataclass(frozen=True)
@@ -122,6 +128,7 @@ class Examples(torch.utils.data.Dataset):
         image_size: int,
         zoom: float = 1.0,
         tint: float = 0.0,
+        turned: float = 0.0,
         base: BaseConfig | None = None,
         targets: int = 1,
         seed: int = 0,
@@ -138,8 +145,9 @@ class Examples(torch.utils.data.Dataset):
             size: pixels a side of the targets.
             image_size: pixels a side of the pictures that the network sees.
             zoom: targets show a window at most this many times enlarged; 1 is the whole picture.
-            base: constants of the base.
             tint: share of its brightness that a colour channel loses at most; 0 is none.
+            turned: share of targets that are the base itself, turned.
+            base: constants of the base.
             targets: of each example, where its person has as many views; more of them share one base.
             seed: of the run.
             cache: folder in which bases are kept, for people of few views; or None.
@@ -147,7 +155,7 @@ class Examples(torch.utils.data.Dataset):
         self._people, self._chosen, self._phase = people, list(chosen), phase
         self._head, self._layout = head, layout
         self._size, self._image_size, self._targets = size, image_size, targets
-        self._zoom, self._tint = zoom, tint
+        self._zoom, self._tint, self._turned = zoom, tint, turned
         self._base_config = base or BaseConfig()
         self._seed, self._cache = seed, cache
 
@@ -193,7 +201,12 @@ class Examples(torch.utils.data.Dataset):
             FormatError: a picture is damaged.
         """
         inputs, base, offsets = self._base(person, sources)
-        shown = [self._target(self._people.view(person, view), generator) for view in targets]
+        shown = []
+        for track in (self._people.view(person, view) for view in targets):
+            if generator and self._turned and float(torch.rand((), generator=generator)) < self._turned:
+                shown.append(self._turned_base(base, offsets, track.params, track.camera, generator))
+            else:
+                shown.append(self._target(track, generator))
         seed = 0 if generator is None else int(torch.randint(2**31, (), generator=generator))
         example = Example(person.name, inputs, base, offsets, tuple(shown), seed)
         if generator is None or not self._tint:
@@ -236,6 +249,35 @@ class Examples(torch.utils.data.Dataset):
             background=background,
             box=torch.cat([points.min(0).values - corner, points.max(0).values - corner]) * (size / side),
         )
+
+    @torch.no_grad()
+    def _turned_base(
+        self, base: Gaussians, offsets: Tensor, params: HeadParams, camera: Camera, generator: torch.Generator
+    ) -> Target:
+        """The base itself under a target's expression, turned aside by chance."""
+        params = turned_by(params, TURN * (2.0 * float(torch.rand((), generator=generator)) - 1.0))
+        vertices = self._head.vertices(params, offsets)
+        world = to_world(base, self._head, self._layout, vertices[0])
+        overview = camera.resized(_OVERVIEW, _OVERVIEW)
+        x, y, side = window(render(world, overview)[1], self._zoom, generator)
+        close = overview.window(x, y, x + side, y + side).resized(self._size, self._size)
+        image, alpha = render(world, close)
+        background = torch.rand(3, generator=generator)
+        points = close.project(self._head.landmarks(vertices, max(self._head.landmark_embeddings)))[0]
+        return Target(
+            params=params,
+            camera=close,
+            image=(image + (1.0 - alpha[..., None]) * background).clamp(0.0, 1.0),
+            region=torch.ones_like(alpha),
+            background=background,
+            box=torch.cat([points.min(0).values, points.max(0).values]),
+        )
+
+
+def turned_by(params: HeadParams, degrees: float) -> HeadParams:
+    """The head turned about the vertical axis of the world, where it stands."""
+    turn = axis_angle_to_matrix(torch.tensor([[0.0, np.deg2rad(degrees), 0.0]]).to(params.rotation))
+    return params.replace(rotation=matrix_to_axis_angle(turn @ axis_angle_to_matrix(params.rotation)))
 
 
 def window(share: Tensor, zoom: float, generator: torch.Generator) -> tuple[int, int, int]:

@@ -18,10 +18,9 @@ from spatialavatar.evaluation.metrics import psnr
 from spatialavatar.generator.network import CorrectionNetwork, UVFeature
 from spatialavatar.generator.network.heads import FRONTAL, expression_code, harmonic_encoding
 from spatialavatar.head import HeadModel, UVLayout
-from spatialavatar.head.rotations import axis_angle_to_matrix, matrix_to_axis_angle
 from spatialavatar.provenance import save_png
 from spatialavatar.records import HeadParams
-from spatialavatar.training.examples import Example, Examples, Target, least_like, resized
+from spatialavatar.training.examples import Example, Examples, Target, least_like, resized, turned_by
 from spatialavatar.training.shards import Person
 from spatialavatar.training.step import corrected, encoded, rendered
 
@@ -155,9 +154,3 @@ class HeldOut:
     def _of_base(self, example: Example, target: Target, params: HeadParams) -> Tensor:
         image, alpha = rendered(example, example.base, self._head, self._layout, params, target.camera)
         return target.shown(image, alpha).clamp(0.0, 1.0)
-
-
-def turned_by(params: HeadParams, degrees: float) -> HeadParams:
-    """The head turned about the vertical axis of the world, where it stands."""
-    turn = axis_angle_to_matrix(torch.tensor([[0.0, np.deg2rad(degrees), 0.0]]).to(params.rotation))
-    return params.replace(rotation=matrix_to_axis_angle(turn @ axis_angle_to_matrix(params.rotation)))

@@ -246,6 +246,7 @@ class _Run:
             size=self.config.size,
             zoom=self.config.zoom,
             tint=self.config.tint,
+            turned=self.config.turned,
             image_size=self.config.network.image_size,
             base=self.config.base,
             targets=self.config.targets,
