@@ -128,6 +128,13 @@ def test_what_the_sources_show_is_corrected_less(restraint):
         torch.testing.assert_close(held.residual[name], (1.0 - restraint) * value)
 
 
+def test_features_have_one_length_whatever_the_photos_are():
+    given = inputs()
+    with torch.no_grad():
+        values = shaken(tiny()).features(given.replace(images=1e4 * given.images, known=1e4 * given.known)).values
+    torch.testing.assert_close(values.square().mean(-1), torch.ones(values.shape[:2]), atol=1e-3, rtol=0.0)
+
+
 def test_the_order_of_the_sources_changes_no_bit():
     network, given = shaken(tiny()), inputs(sources=4)
     turned = given.replace(**{name: getattr(given, name)[:, [2, 0, 3, 1]] for name in ("images", "places", "weights")})

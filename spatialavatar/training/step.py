@@ -98,7 +98,7 @@ def encoded(
         inputs = NetworkInputs.cat([example.inputs for example in group])
         with torch.autocast(inputs.images.device.type, torch.bfloat16, enabled=half):
             feature = network.features(inputs)
-        yield from zip(group, feature.replace(values=feature.values.float()).split())
+        yield from zip(group, feature.split())
 
 
 def _uniform(seed: int) -> Tensor:

@@ -29,6 +29,10 @@ _KNOWN = 7
 """Channels that the base gives for each texel; the last is how well the sources show it."""
 
 
+_LEAST_SQUARE = 1e-3
+"""Added to the mean square of a texel's features, by whose root they are divided."""
+
+
 @dataclass(frozen=True)
 class NetworkInputs(_Record):
     """B people of K sources each, on one layout of N texels.
@@ -166,6 +170,8 @@ class CorrectionNetwork(nn.Module):
         cls = pool_sources(encoded.cls.unflatten(0, (people, count)).transpose(0, 1))
         grid = self._to_grid(torch.cat([pooled, inputs.known], -1))
         values = self.unet(grid, cls).movedim(1, -1).flatten(1, 2)[:, self.texels]
+        # Of one length, whatever the photos are: a photo like none before must not blow up what the heads say.
+        values = functional.rms_norm(values.float(), values.shape[-1:], eps=_LEAST_SQUARE)
         return UVFeature(values, 1.0 - self.config.restraint * inputs.known[..., -1])
 
     def decode(self, feature: UVFeature, view: Tensor, expression: Tensor | None = None) -> NetworkOutput:
