@@ -26,7 +26,7 @@ from spatialavatar.generator.network.heads import (
     harmonic_encoding,
     view_direction,
 )
-from spatialavatar.generator.network.style_unet import ModulatedConv
+from spatialavatar.generator.network.style_unet import ModulatedConv, StyleUNet
 from spatialavatar.generator.network.unwrapping import pool_seen, pool_sources, sample_at
 from spatialavatar.head import build_layout
 from spatialavatar.records import Camera, Gaussians
@@ -133,6 +133,23 @@ def test_features_have_one_length_whatever_the_photos_are():
     with torch.no_grad():
         values = shaken(tiny()).features(given.replace(images=1e4 * given.images, known=1e4 * given.known)).values
     torch.testing.assert_close(values.square().mean(-1), torch.ones(values.shape[:2]), atol=0.05, rtol=0.0)
+
+
+def test_every_block_of_the_unet_reads_places_of_unit_length(monkeypatch):
+    seen = []
+    plain = ModulatedConv.forward
+
+    def watched(self, x, style):
+        seen.append(x.square().mean(1))
+        return plain(self, x, style)
+
+    monkeypatch.setattr(ModulatedConv, "forward", watched)
+    grid = 100.0 * torch.randn(1, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    torch.manual_seed(0)
+    with torch.no_grad():
+        StyleUNet(3, 5, 6, 8, (4, 6, 8))(grid, torch.ones(1, 6))
+    assert len(seen) == 10
+    assert all(0.5 < float(places.median()) <= 1.0 + 1e-4 for places in seen)
 
 
 def test_the_order_of_the_sources_changes_no_bit():

@@ -16,7 +16,7 @@ from spatialavatar.generator.network.corrections import Corrections, apply_corre
 from spatialavatar.generator.network.dense import DenseHead
 from spatialavatar.generator.network.encoders import build_encoder
 from spatialavatar.generator.network.heads import FRONTAL, AttributeHeads, ResidualHead, harmonic_encoding
-from spatialavatar.generator.network.style_unet import StyleUNet
+from spatialavatar.generator.network.style_unet import LEAST_SQUARE, StyleUNet
 from spatialavatar.generator.network.unwrapping import pool_seen, pool_sources, sample_at
 from spatialavatar.head import HeadModel, UVLayout
 from spatialavatar.records import Gaussians, _Record
@@ -27,10 +27,6 @@ if TYPE_CHECKING:  # the base's constants are stored with the network's, so that
 
 _KNOWN = 7
 """Channels that the base gives for each texel; the last is how well the sources show it."""
-
-
-_LEAST_SQUARE = 1e-3
-"""Added to the mean square of a texel's features, by whose root they are divided."""
 
 
 @dataclass(frozen=True)
@@ -171,7 +167,7 @@ class CorrectionNetwork(nn.Module):
         grid = self._to_grid(torch.cat([pooled, inputs.known], -1))
         values = self.unet(grid, cls).movedim(1, -1).flatten(1, 2)[:, self.texels]
         # Of one length, whatever the photos are: a photo like none before must not blow up what the heads say.
-        values = functional.rms_norm(values.float(), values.shape[-1:], eps=_LEAST_SQUARE)
+        values = functional.rms_norm(values.float(), values.shape[-1:], eps=LEAST_SQUARE)
         return UVFeature(values, 1.0 - self.config.restraint * inputs.known[..., -1])
 
     def decode(self, feature: UVFeature, view: Tensor, expression: Tensor | None = None) -> NetworkOutput:
