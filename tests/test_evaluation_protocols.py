@@ -5,7 +5,9 @@ from __future__ import annotations
 import importlib.util
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -23,7 +25,7 @@ from spatialavatar.media import VideoReader, read_image
 from spatialavatar.pipeline import default_model
 from spatialavatar.progress import silent
 from spatialavatar.records import Camera
-from spatialavatar.tracking import track_photo
+from spatialavatar.tracking import framing, track_photo
 from spatialavatar.tracking.framing import CROP_SIZE, Crop
 from spatialavatar.tracking.networks import Networks
 
@@ -272,3 +274,27 @@ def test_peers_renders_are_paired_by_name_and_measured_alike(examples, tmp_path,
     assert perfect["csim"] > late_means["csim"]
     assert "| perfect |" in capsys.readouterr().out
     assert peer_compare.main([str(tmp_path / "none"), "a=b"]) == 1
+
+
+def test_where_mattes_are_published_the_matting_network_is_not_asked(tmp_path):
+    """A segmenter that calls the left half background and the right half face skin."""
+
+    class Segmenter:
+        def __call__(self, wide: np.ndarray, box: tuple[int, int, int, int]) -> np.ndarray:
+            probabilities = np.zeros((*wide.shape[:2], 6), np.float32)
+            probabilities[:, : wide.shape[1] // 2, 0] = probabilities[:, wide.shape[1] // 2 :, 3] = 1.0
+            return probabilities
+
+    asked = SimpleNamespace(segmenter=Segmenter(), matting=lambda *_: pytest.fail("the matte was at hand"))
+    picture = np.full((64, 64, 3), 90, np.uint8)
+    recording = write_pictures(tmp_path / "clip", [picture] * 2).recordings[0]
+    mattes = write_pictures(tmp_path / "mattes", [np.full((64, 64), 200, np.uint8)] * 2).pictures
+    crop = Crop(0, 0, 64)
+    for _, _, matte, classes in cutting.cut_frames(
+        replace(recording, mattes=mattes), [0, 1], lambda _: crop, asked, silent
+    ):
+        assert (matte == 200).all()
+        assert (classes[:, : CROP_SIZE // 2] == 0).all()
+        assert (classes[:, CROP_SIZE // 2 :] == 3).all()
+    both = SimpleNamespace(segmenter=Segmenter(), matting=lambda wide, _: np.ones(wide.shape[:2], np.float32))
+    assert (framing.separate(picture, crop, both)[1] == framing.classes_of(picture, crop, asked)).all()

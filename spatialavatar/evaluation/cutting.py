@@ -12,7 +12,7 @@ from spatialavatar.evaluation.datasets import Recording
 from spatialavatar.evaluation.judge import without_beyond
 from spatialavatar.progress import Progress, silent
 from spatialavatar.records import Track
-from spatialavatar.tracking.framing import Crop, cut, separate
+from spatialavatar.tracking.framing import Crop, classes_of, cut, separate
 from spatialavatar.tracking.networks import Networks
 
 
@@ -44,13 +44,16 @@ def cut_frames(
     behind = 0
     for index, picture in _chosen(recording, frames, progress):
         crop = crops(index)
-        matte, segments = separate(picture, crop, networks)
+        given = None
         if published is not None:
             for _ in range(index - behind):
                 next(published, None)
             behind = index + 1
             given = next(published, None)
-            matte = matte if given is None else cut(given, crop)[..., 0]
+        if given is None:
+            matte, segments = separate(picture, crop, networks)
+        else:
+            matte, segments = cut(given, crop)[..., 0], classes_of(picture, crop, networks)
         size = (picture.shape[1], picture.shape[0])
         yield index, cut(picture, crop), matte, without_beyond(segments, crop, size)
 
