@@ -148,6 +148,17 @@ def test_self_measures_the_frames_after_the_first_but_no_damaged_one(networks, e
 
 
 @pytest.mark.usefixtures("quick_mattes")
+def test_self_takes_more_sources_evenly_from_the_clip(networks, examples, tmp_path):
+    clip = write_pictures(tmp_path / "moods", moods(examples, 6))
+    result = measure(clip, bench(networks, tmp_path, "self", sources=2, stride=2), [clip], silent)
+    assert result["source"] == "frames 0, 3"
+    assert [record["frame"] for record in result["methods"]["K = 2"]["frames"]] == [1, 4]
+    blank = write_pictures(tmp_path / "blank", [*moods(examples, 2), *[np.zeros((64, 64, 3), np.uint8)] * 2])
+    with pytest.raises(NoFaceError, match="no 2 frames with a face"):
+        measure(blank, bench(networks, tmp_path, "self", sources=2), [blank], silent)
+
+
+@pytest.mark.usefixtures("quick_mattes")
 def test_cross_keeps_the_sources_identity_and_compares_no_pictures(networks, examples, tmp_path):
     names = ("lake", "street")
     clips = [

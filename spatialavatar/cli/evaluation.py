@@ -39,7 +39,9 @@ def declare(commands: Commands) -> None:
     add_model(command)
     command.add_argument("--region", default="head", help="pixels that count: head or full; default: %(default)s")
     command.add_argument("--stride", type=int, default=1, help="measure every n-th target frame, default: %(default)s")
-    command.add_argument("--sources", type=int, default=1, help="multi-view: source cameras, default: %(default)s")
+    command.add_argument(
+        "--sources", type=int, default=1, help="self: source frames, multi-view: cameras; default: %(default)s"
+    )
     command.add_argument("--iterations", type=int, default=10_000, help="refined: steps, default: %(default)s")
     command.add_argument(
         "--train-frames", type=int, default=300, help="refined: frames to learn from, default: %(default)s"

@@ -1,6 +1,7 @@
 """What is made from what, and measured against what: the protocols of the field's papers.
 
-* ``self``: an avatar of the clip's first frame that shows a face; all later frames are its targets.
+* ``self``: an avatar of the clip's first frame that shows a face; all later frames are its targets. With more sources,
+  the others lie evenly over the clip, and are no targets.
 * ``cross``: the same avatar, driven by the next clip of the set (the last by the first); no picture to compare with.
 * ``k-source``: photos of one person; each is a target once, with 1, 2, ... of the others as sources.
 * ``refined``: the avatar of the first frame, refined on the training part; targets are the held-out part: what the set
@@ -67,7 +68,7 @@ class BenchConfig:
         protocol: one of :data:`PROTOCOLS`.
         region: "head" or "full", see :mod:`spatialavatar.evaluation.judge`.
         stride: every n-th target frame is measured.
-        sources: multi-view: so many source cameras.
+        sources: self: so many frames; multi-view: so many source cameras.
         iterations: refined: steps.
         train_frames: refined: at most so many frames, evenly spaced over the training part.
         seed: of the refinement.
@@ -141,13 +142,16 @@ def measure(clip: Clip, bench: Bench, clips: Sequence[Clip], progress: Progress)
 
 
 def _self(clip: Clip, bench: Bench, clips: Sequence[Clip], progress: Progress) -> dict[str, Any]:
-    source = _first_avatar(clip, bench)
+    source = _first_avatar(clip, bench) if bench.config.sources == 1 else _spread_avatar(clip, bench)
     reader = clip.recordings[0].open()
     track = track_video(
         reader, bench.head, shape=source.avatar.shape, networks=bench.networks, progress=part(progress, 0.0, 0.3)
     )
-    frames, notes = _targets(track, range(source.frame + 1, len(track)), bench, _damaged(reader))
-    return _compare(clip, bench, track, frames, {"K = 1": source}, part(progress, 0.3, 1.0), notes)
+    later = [frame for frame in range(source.frames[0] + 1, len(track)) if frame not in source.frames]
+    frames, notes = _targets(track, later, bench, _damaged(reader))
+    return _compare(
+        clip, bench, track, frames, {f"K = {bench.config.sources}": source}, part(progress, 0.3, 1.0), notes
+    )
 
 
 def _cross(clip: Clip, bench: Bench, clips: Sequence[Clip], progress: Progress) -> dict[str, Any]:
@@ -345,7 +349,7 @@ class _Source:
     """An avatar and where it came from."""
 
     avatar: Avatar
-    frame: int
+    frames: tuple[int, ...]
     seconds: float
     picture: np.ndarray
 
@@ -358,10 +362,28 @@ def _first_avatar(clip: Clip, bench: Bench) -> _Source:
             break
         try:
             avatar, seconds = _avatar_of([picture], bench)
-            return _Source(avatar, index, seconds, picture)
+            return _Source(avatar, (index,), seconds, picture)
         except InputError as error:
             reason = error
     raise NoFaceError(f"The first {_FIRST_FRAMES} frames of {clip.name} show no usable face: {reason}")
+
+
+def _spread_avatar(clip: Clip, bench: Bench) -> _Source:
+    """The avatar of as many frames as the configuration has sources, the first of each equal part with a face."""
+    recording, count = clip.recordings[0], bench.config.sources
+    length = sum(1 for _ in recording.open())
+    starts = [round(length * part / count) for part in range(count)]
+    found: dict[int, tuple[int, np.ndarray]] = {}
+    for index, picture in enumerate(recording.open()):
+        part_of = max(number for number, start in enumerate(starts) if index >= start)
+        near = index - starts[part_of] < _FIRST_FRAMES
+        if near and part_of not in found and bench.networks.landmarker.locate(picture) is not None:
+            found[part_of] = (index, picture)
+    if len(found) < count:
+        raise NoFaceError(f"{clip.name} shows no {count} frames with a face, evenly over its length.")
+    frames, pictures = zip(*(found[number] for number in range(count)))
+    avatar, seconds = _avatar_of(pictures, bench)
+    return _Source(avatar, frames, seconds, pictures[0])
 
 
 def _avatar_of(pictures: Sequence[np.ndarray], bench: Bench) -> tuple[Avatar, float]:
@@ -376,7 +398,7 @@ def _damaged(reader: Any) -> set[int]:
     return reader.damaged if isinstance(reader, PictureSequence) else set()
 
 
-def _targets(track: Track, frames: range, bench: Bench, damaged: set[int]) -> tuple[list[int], list[str]]:
+def _targets(track: Track, frames: Sequence[int], bench: Bench, damaged: set[int]) -> tuple[list[int], list[str]]:
     """The frames that are measured, and sentences about those that cannot be."""
     wanted = list(frames)[:: bench.config.stride]
     chosen = [frame for frame in wanted if track.confidence[frame] > 0 and frame not in damaged]
@@ -430,7 +452,11 @@ def _compare(
             }
         )
     first = next(iter(avatars.values()))
-    return _result(clip, results, notes, fps=track.fps, frames=len(track), source=f"frame {first.frame}")
+    return _result(clip, results, notes, fps=track.fps, frames=len(track), source=_named(first.frames))
+
+
+def _named(frames: Sequence[int]) -> str:
+    return f"frame{'s' * (len(frames) > 1)} {', '.join(map(str, frames))}"
 
 
 def _jitter(avatar: Avatar, track: Track) -> float:
