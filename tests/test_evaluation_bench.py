@@ -190,6 +190,9 @@ def test_only_matching_clips_are_measured(clips, measured, tmp_path):
     assert measured == ["three", "two"]
     with pytest.raises(InputError, match=r"No clip in .* matches 'x"):
         bench.run(clips, tmp_path / "none", BenchConfig("self"), only="x*")
+    measured.clear()
+    bench.run(clips, tmp_path / "two", BenchConfig("self"), only="o*,two")
+    assert measured == ["one", "two"]
 
 
 def test_the_latex_table_can_be_pasted(clips, measured, tmp_path):

@@ -33,7 +33,9 @@ def declare(commands: Commands) -> None:
         help="the clips; in place of a protocol the word merge joins the results of shards, which are then given here",
     )
     command.add_argument("--out", type=Path, default=Path("bench"), help="folder of the results; default: %(default)s")
-    command.add_argument("--only", default="*", help="measure only clips whose names match, such as 'london_*'")
+    command.add_argument(
+        "--only", default="*", help="measure only clips whose names match, such as 'london_*' or 'anna,bob'"
+    )
     command.add_argument("--layout", help="of the folder, if it is not to be found out; docs/evaluation.md lists them")
     command.add_argument("--name", help="of the data set in the tables; default: the folder's")
     add_model(command)

@@ -66,7 +66,7 @@ def run(
         out: where results go, and where those of an interrupted run lie.
         config: what to measure.
         layout: of the folder; by default the first that fits.
-        only: a pattern that the names of clips must match, such as "london_*".
+        only: patterns, separated by commas, of which the name of a clip must match one, such as "london_*".
         jobs: clips measured at a time, each by a process of its own.
         shard: (i, n): only every n-th clip, from the i-th on, both from 1.
         name: of the data set, for the tables; by default the folder's.
@@ -89,7 +89,8 @@ def run(
     metrics.require()
     progress = progress or silent
     folder, out = Path(folder), Path(out)
-    clips = [clip for clip in read_clips(folder, layout) if fnmatch.fnmatch(clip.name, only)]
+    patterns = only.split(",")
+    clips = [clip for clip in read_clips(folder, layout) if any(fnmatch.fnmatch(clip.name, one) for one in patterns)]
     if not clips:
         raise InputError(f"No clip in {folder} matches {only!r}; leave the pattern out to see their names.")
     mine = clips[number - 1 :: count]
