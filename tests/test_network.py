@@ -42,6 +42,7 @@ TINY = NetworkConfig(
     uv_channels=5,
     hidden_channels=7,
     color_channels=4,
+    opacity_gain=1.0,
 )
 
 VALUES = ("positions", "rotations", "scales", "colors", "opacities")
@@ -126,6 +127,15 @@ def test_what_the_sources_show_is_corrected_less(restraint):
     for name, value in free.residual.items():
         assert value.abs().max() > 0
         torch.testing.assert_close(held.residual[name], (1.0 - restraint) * value)
+
+
+def test_opacity_is_left_alone_where_its_gain_is_zero():
+    torch.manual_seed(0)
+    network = shaken(CorrectionNetwork(replace(TINY, opacity_gain=0.0), *ball()))
+    with torch.no_grad():
+        said = network(inputs(), view(), code()).corrections
+    assert (said.opacities == 0.0).all()
+    assert said.positions.abs().max() > 0
 
 
 def test_features_have_one_length_whatever_the_photos_are():

@@ -50,6 +50,8 @@ class NetworkConfig:
             32 in training; at test time the 3-channel path).
         restraint: how much less the corrections of a texel count, the better the sources show it: they are multiplied
             by 1 - restraint * visibility. 1 leaves what a photo shows well as the photo shows it; 0 is the paper's.
+        opacity_gain: what the opacity head says is multiplied by this; 1 is the paper's. Photos from the front pay for
+            the sides of a head that turn transparent, and 0 does not let them.
     """
 
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
@@ -61,11 +63,14 @@ class NetworkConfig:
     hidden_channels: int = 64
     color_channels: int = 3
     restraint: float = 1.0
+    opacity_gain: float = 0.0
 
     def __post_init__(self) -> None:
         _check_sizes(self, {})
-        if not isinstance(self.restraint, (int, float)) or not 0.0 <= self.restraint <= 1.0:
-            raise InputError(f"The network's restraint is {self.restraint!r}; give a number from 0 to 1.")
+        for name in ("restraint", "opacity_gain"):
+            value = getattr(self, name)
+            if not isinstance(value, (int, float)) or not 0.0 <= value <= 1.0:
+                raise InputError(f"The network's {name} is {value!r}; give a number from 0 to 1.")
         if self.color_channels < 3:
             raise InputError(f"The network has {self.color_channels} colour channels; give at least 3.")
 
@@ -85,6 +90,7 @@ class NetworkConfig:
             hidden_channels=128,
             color_channels=32,
             restraint=0.0,
+            opacity_gain=1.0,
         )
 
 

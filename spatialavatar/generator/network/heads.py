@@ -47,15 +47,17 @@ of 1, the rotations of a run cost identity more than all other corrections toget
 class AttributeHeads(nn.Module):
     """Five two-layer heads over UV feature and view, alike at every texel; the second layers start at zero (step 5)."""
 
-    def __init__(self, features: int, hidden: int, colors: int) -> None:
+    def __init__(self, features: int, hidden: int, colors: int, opacity_gain: float) -> None:
         """Start at zero.
 
         Args:
             features: channels of the UV feature.
             hidden: width of the hidden layers.
             colors: channels of the colour.
+            opacity_gain: what is said of opacity is multiplied by this.
         """
         super().__init__()
+        self._opacity_gain = opacity_gain
         outputs = {"positions": 3, "rotations": 3, "scales": 3, "colors": colors, "opacities": 1}
         self.heads = nn.ModuleDict(
             {
@@ -80,7 +82,7 @@ class AttributeHeads(nn.Module):
             values[name] = x
         values |= {
             "rotations": ROTATION_GAIN * values["rotations"],
-            "opacities": values["opacities"].squeeze(-1),
+            "opacities": self._opacity_gain * values["opacities"].squeeze(-1),
         }
         return Corrections(**values)
 

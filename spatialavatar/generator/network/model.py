@@ -137,7 +137,9 @@ class CorrectionNetwork(nn.Module):
             config.style_channels,
             config.unet_channels,
         )
-        self.heads = AttributeHeads(config.uv_channels, config.hidden_channels, config.color_channels)
+        self.heads = AttributeHeads(
+            config.uv_channels, config.hidden_channels, config.color_channels, config.opacity_gain
+        )
         condition = head.expression_count + 12
         self.residual = ResidualHead(config.uv_channels, condition, config.hidden_channels, config.color_channels)
 
