@@ -39,7 +39,7 @@ sys.path[:0] = [str(ROOT)]
 from benchmarks.report import machine, table, write_section  # noqa: E402
 from spatialavatar.avatar import Avatar, default_head  # noqa: E402
 from spatialavatar.head.rotations import axis_angle_to_matrix, matrix_to_axis_angle  # noqa: E402
-from spatialavatar.pipeline import default_model  # noqa: E402
+from spatialavatar.pipeline import chosen_model  # noqa: E402
 from spatialavatar.records import HeadParams, Track  # noqa: E402
 from spatialavatar.refinement import RefineConfig, aligned_heads, refine  # noqa: E402
 from spatialavatar.refinement.frames import reference_frame, split_frames  # noqa: E402
@@ -79,7 +79,7 @@ def first_avatar(track: Track) -> Avatar:
     """Stage 1 on the reference frame of the training part."""
     training = split_frames(track, 0.2).training
     frame = int(training[reference_frame(track.params.jaw[training], torch.Generator().manual_seed(0))])
-    return default_model().generate(frame_of(track, frame))
+    return chosen_model(None, base=True).generate(frame_of(track, frame))  # whatever network ships
 
 
 def judged(judge: Judge, track: Track, avatar: Avatar, stride: int) -> Score:
