@@ -18,7 +18,7 @@ from spatialavatar import avatar as avatar_module
 from spatialavatar import cli, tensor_files
 from spatialavatar.avatar import Avatar
 from spatialavatar.errors import FormatError, InputError, OutputError
-from spatialavatar.head import to_world
+from spatialavatar.head import HeadModel, to_world
 from spatialavatar.records import Camera, HeadParams, Track
 from spatialavatar.refinement import RefineConfig, refine, write_report
 from spatialavatar.refinement.deformation import Deformer
@@ -561,6 +561,7 @@ def test_the_far_side_and_what_is_behind_the_lips_are_left_out(grey, track):
     class Parts:
         parts = ("face", "mouth")
         faces = head.faces
+        having = HeadModel.having
 
     class Layout:
         faces = layout.faces

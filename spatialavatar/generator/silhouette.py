@@ -139,7 +139,7 @@ def _surface(head: HeadModel, config: BaseConfig) -> _Surface:
     degree = np.maximum(np.asarray(adjacency.sum(1)).ravel(), 1.0)
     return _Surface(
         free=_freedom(head, config),
-        bare=head.part_vertices(*[part for part in _BARE if part in head.parts]).cpu().numpy(),
+        bare=head.part_vertices(*head.having(*_BARE)).cpu().numpy(),
         averaging=(sp.diags(1.0 / degree) @ adjacency).tocsr(),
     )
 
@@ -177,7 +177,7 @@ def _freedom(head: HeadModel, config: BaseConfig) -> Floats:
     else:
         face = vertices[head.part_vertices("face").cpu().numpy()]
     free = smoothstep(cKDTree(face).query(vertices)[0], *config.face_mask)
-    movable = [part for part in _MOVABLE if part in head.parts]
+    movable = head.having(*_MOVABLE)
     fixed = [part for part in head.parts if part not in movable]
     if fixed and movable:
         free[head.part_vertices(*fixed).cpu().numpy()] = 0.0

@@ -96,8 +96,7 @@ def surface_normals(head: HeadModel, layout: UVLayout, vertices: Floats) -> Floa
 
 def part_mask(head: HeadModel, layout: UVLayout, *parts: str) -> Mask:
     """(N,) bool: the texels on those of the named parts that the head has."""
-    known = [part for part in parts if part in head.parts]
-    return layout.mask(head, *known).cpu().numpy() if known else np.zeros(len(layout), bool)
+    return layout.mask(head, *head.having(*parts)).cpu().numpy()
 
 
 def _groups(head: HeadModel, layout: UVLayout) -> Ints:

@@ -8,7 +8,6 @@ specks. With the far side out of the picture a hole shows the random background,
 from __future__ import annotations
 
 import torch
-from torch import Tensor
 
 from spatialavatar.head import BEHIND_LIPS, HeadModel, UVLayout
 from spatialavatar.records import Camera, Gaussians
@@ -25,11 +24,7 @@ class NearSide:
 
         A little below zero, since Gaussians of the rim lean over it.
         """
-
-        def part(names: tuple[str, ...]) -> Tensor:
-            return layout.mask(head, *(name for name in names if name in head.parts))
-
-        self._outside, self._mouth = part(_OUTSIDE), part(BEHIND_LIPS)
+        self._outside, self._mouth = (layout.mask(head, *head.having(*parts)) for parts in (_OUTSIDE, BEHIND_LIPS))
         self._first_corner, self._triangle = head.faces[:, 0], layout.faces
         self._cosine = cosine
 

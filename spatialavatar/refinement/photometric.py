@@ -319,7 +319,7 @@ class _Aligner:
         self._deformer = Deformer(avatar.head, avatar.layout, self._identity, avatar.residual)
         self._faces = avatar.head.faces.numpy().astype(np.int32)
         # The neck bends where the track has none, and what hangs below it is no head.
-        self._of_head = ~avatar.head.part_faces(*({"neck"} & set(avatar.head.parts)))
+        self._of_head = ~avatar.head.part_faces(*avatar.head.having("neck"))
         self._units = _units(avatar.head, config)
         self._marked = bool(avatar.head.landmark_embeddings)
         self._prior = self._by_kind("sigma").pow(-2)

@@ -203,7 +203,6 @@ def _free(head: HeadModel, layout: UVLayout, neck: float) -> Tensor:
     travel = torch.tensordot(lids, head.expression_basis, 1).norm(dim=-1).amax(0)
     moved = (travel[head.faces[layout.faces]] * layout.bary).sum(-1)
     free = 1.0 - smoothstep(moved, 0.3 * _LID_TRAVEL, _LID_TRAVEL)
-    for part, share in (*((name, 0.0) for name in BEHIND_LIPS), ("neck", neck)):
-        if part in head.parts:
-            free = torch.where(layout.mask(head, part), share * free, free)
+    for parts, share in ((BEHIND_LIPS, 0.0), (("neck",), neck)):
+        free = torch.where(layout.mask(head, *head.having(*parts)), share * free, free)
     return free

@@ -68,7 +68,7 @@ def _apply(solve: Callable[[np.ndarray], np.ndarray], values: Tensor) -> Tensor:
 
 def _movable(head: HeadModel) -> np.ndarray:
     """Indices of the vertices that may move."""
-    fixed = head.part_vertices(*(part for part in _FIXED if part in head.parts))
+    fixed = head.part_vertices(*head.having(*_FIXED))
     lids = head.arkit_to_expression[[ARKIT_INDEX["eyeBlinkLeft"], ARKIT_INDEX["eyeBlinkRight"]]]
     travel = torch.tensordot(lids, head.expression_basis, 1).norm(dim=-1).amax(0)
     return (~fixed & (travel < _LID_TRAVEL)).nonzero().squeeze(-1).cpu().numpy()
