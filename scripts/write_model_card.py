@@ -5,7 +5,7 @@ a finished run. The card comes from the template, the manifest and, where there 
 ``results*.json``. Run it after a change to any of these, then ``scripts/update_manifest.py``.
 
     python scripts/write_model_card.py
-    python scripts/write_model_card.py --network runs/open/model
+    python scripts/write_model_card.py --network runs/open/model --without-residual
 """
 
 from __future__ import annotations
@@ -24,11 +24,16 @@ from spatialavatar.generator import GeneratorConfig, SpatialAvatar  # noqa: E402
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--network", type=Path, metavar="FOLDER", help="a model whose network becomes the default's")
+    parser.add_argument(
+        "--without-residual", action="store_true", help="of that network, silence the residual head: avatars stay small"
+    )
     options = parser.parse_args()
 
     folder = ROOT / "weights"
     shipped = SpatialAvatar.from_pretrained(folder)
     trained = SpatialAvatar.from_pretrained(options.network) if options.network else shipped
+    if options.without_residual and trained.network is not None:
+        trained.network.residual.silence()
     config = replace(GeneratorConfig(), network=trained.config.network)
     model = SpatialAvatar(config, shipped.head, folder, trained.network)
     (folder / "README.md").unlink(missing_ok=True)  # save_pretrained keeps a card that is there

@@ -84,6 +84,16 @@ def test_a_generated_avatar_is_what_the_network_says_in_every_frame(same_base):
     assert (found.means - avatar.gaussians.means).abs().mean() > 0.02
 
 
+def test_an_avatar_does_not_carry_a_residual_that_says_nothing():
+    network = shaken(CorrectionNetwork(CONFIG, model().head, model().layout))
+    with_it, residual = network.person(base())
+    assert residual is not None
+    network.residual.silence()
+    without, residual = network.person(base())
+    assert residual is None
+    assert torch.equal(with_it.means, without.means)
+
+
 def test_only_three_colours_reach_the_avatar():
     network = shaken(CorrectionNetwork(TINY, model().head, model().layout))
     gaussians, residual = network.person(base())

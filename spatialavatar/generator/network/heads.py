@@ -109,13 +109,23 @@ class ResidualHead(nn.Module):
             nn.Linear(condition, hidden), nn.SiLU(), _zero(nn.Linear(hidden, 2 * count * features))
         )
         widths = (3, 3, 3, colors)
-        self.outputs = nn.ModuleList(_zero(nn.Linear(features, width)) for width in widths)
+        self.outputs = nn.ModuleList(nn.Linear(features, width) for width in widths)
+        self.silence()
 
     def forward(self, features: Tensor, condition: Tensor) -> dict[str, Tensor]:
         """UV features (B, N, C) and conditions (B, E + 12) to residuals (B, N, ...) by attribute."""
         modulation = self.film(condition).unflatten(-1, (len(ATTRIBUTES), 2, -1))
         weight, bias = folded(modulation, *self._outputs())
         return by_attribute(torch.baddbmm(bias[:, None], features, weight.transpose(1, 2)))
+
+    def silent(self) -> bool:
+        """Whether it adds nothing whatever the expression, so that no avatar need carry it."""
+        return not any(bool(parameter.any()) for parameter in self.outputs.parameters())
+
+    def silence(self) -> None:
+        """Back to adding nothing."""
+        for layer in self.outputs:
+            _zero(layer)  # type: ignore[arg-type]
 
     @torch.no_grad()
     def of_person(self, features: Tensor, freedom: Tensor) -> ExpressionResidual:

@@ -144,8 +144,8 @@ class CorrectionNetwork(nn.Module):
         self.residual = ResidualHead(config.uv_channels, condition, config.hidden_channels, config.color_channels)
 
     @torch.no_grad()
-    def person(self, base: BaseResult) -> tuple[Gaussians, ExpressionResidual]:
-        """What an avatar is made of: the corrected base, and what expressions add to it.
+    def person(self, base: BaseResult) -> tuple[Gaussians, ExpressionResidual | None]:
+        """What an avatar is made of: the corrected base, and what expressions add to it; None is nothing.
 
         An avatar's Gaussians do not change with the view, so the five heads are asked for a head that faces the camera.
         Of the colour's channels three are kept: they are the colour at test time (method section 2, step 5). The
@@ -156,6 +156,8 @@ class CorrectionNetwork(nn.Module):
         home = base.gaussians.means.device
         gaussians = apply_corrections(base.gaussians, said.replace(colors=said.colors[:, :3]).to(home))
         gaussians.check()
+        if self.residual.silent():
+            return gaussians, None
         return gaussians, self.residual.of_person(feature.values[0], feature.freedom[0]).to(home)
 
     def features(self, inputs: NetworkInputs) -> UVFeature:
