@@ -43,6 +43,7 @@ TINY = NetworkConfig(
     hidden_channels=7,
     color_channels=4,
     opacity_gain=1.0,
+    still=(),
 )
 
 VALUES = ("positions", "rotations", "scales", "colors", "opacities")
@@ -127,6 +128,20 @@ def test_what_the_sources_show_is_corrected_less(restraint):
     for name, value in free.residual.items():
         assert value.abs().max() > 0
         torch.testing.assert_close(held.residual[name], (1.0 - restraint) * value)
+
+
+def test_parts_that_are_still_are_not_moved():
+    head, layout = ball()
+    part = head.parts[0]
+    torch.manual_seed(0)
+    network = shaken(CorrectionNetwork(replace(TINY, still=(part, "no such part")), head, layout))
+    with torch.no_grad():
+        said = network(inputs(), view(), code()).corrections
+    still = layout.mask(head, part)
+    assert 0 < int(still.sum()) < len(layout)
+    assert (said.positions[0, still] == 0.0).all()
+    assert (said.positions[0, ~still] != 0.0).any(-1).float().mean() > 0.9
+    assert (said.scales[0, still] != 0.0).any()
 
 
 def test_opacity_is_left_alone_where_its_gain_is_zero():

@@ -1,4 +1,4 @@
-"""Stage 1's network: what it adds to the base (method section 2). No trained weights ship with this release.
+"""Stage 1's network: what it adds to the base (method section 2).
 
 Its last layers start at zero, so that an untrained network leaves the base exactly as it is.
 """

@@ -128,6 +128,7 @@ class CorrectionNetwork(nn.Module):
         self.config = config
         self._resolution = layout.resolution
         self.register_buffer("texels", layout.texels, persistent=False)
+        self.register_buffer("moving", (~layout.mask(head, *head.having(*config.still))).float(), persistent=False)
         self.encoder = build_encoder(config.encoder)
         self.dense = DenseHead(self.encoder.widths, self.encoder.scaling, config.dense_channels)
         self.unet = StyleUNet(
@@ -183,6 +184,7 @@ class CorrectionNetwork(nn.Module):
             expression: (B, E + 12) of ``heads.expression_code``, or None for what holds for all expressions.
         """
         view_part = self.heads(feature.values, view).scaled(feature.freedom)
+        view_part = view_part.replace(positions=scaled(view_part.positions, self.moving))
         added = {} if expression is None else self.residual(feature.values, expression)
         residual = {name: scaled(value, feature.freedom) for name, value in added.items()}
         return NetworkOutput(view_part.replace(residual=residual), view_part, residual)
