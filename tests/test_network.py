@@ -29,6 +29,7 @@ from spatialavatar.generator.network.heads import (
 from spatialavatar.generator.network.style_unet import ModulatedConv, StyleUNet
 from spatialavatar.generator.network.unwrapping import pool_seen, pool_sources, sample_at
 from spatialavatar.head import build_layout
+from spatialavatar.head.binding import triangle_frames
 from spatialavatar.records import Camera, Gaussians
 from tests.ball_head import make_ball_head
 from tests.test_generator import base, model, painted_track
@@ -43,7 +44,7 @@ TINY = NetworkConfig(
     hidden_channels=7,
     color_channels=4,
     opacity_gain=1.0,
-    still=(),
+    along_normal=(),
 )
 
 VALUES = ("positions", "rotations", "scales", "colors", "opacities")
@@ -130,18 +131,21 @@ def test_what_the_sources_show_is_corrected_less(restraint):
         torch.testing.assert_close(held.residual[name], (1.0 - restraint) * value)
 
 
-def test_parts_that_are_still_are_not_moved():
+def test_skin_moves_along_its_normal_only():
     head, layout = ball()
     part = head.parts[0]
     torch.manual_seed(0)
-    network = shaken(CorrectionNetwork(replace(TINY, still=(part, "no such part")), head, layout))
+    network = shaken(CorrectionNetwork(replace(TINY, along_normal=(part, "no such part")), head, layout))
     with torch.no_grad():
         said = network(inputs(), view(), code()).corrections
-    still = layout.mask(head, part)
-    assert 0 < int(still.sum()) < len(layout)
-    assert (said.positions[0, still] == 0.0).all()
-    assert (said.positions[0, ~still] != 0.0).any(-1).float().mean() > 0.9
-    assert (said.scales[0, still] != 0.0).any()
+    skin = layout.mask(head, part)
+    assert 0 < int(skin.sum()) < len(layout)
+    assert (said.positions[0, ~skin] != 0.0).float().mean() > 0.9
+    normals = triangle_frames(head.template[head.faces]).rotation[layout.faces][skin, :, 1]
+    outward = torch.nn.functional.normalize(layout.surface(head, head.template)[skin], dim=-1)
+    moved = said.positions[0, skin]
+    assert (moved[:, [0, 2]] == 0.0).all() and (moved[:, 1] != 0.0).float().mean() > 0.9
+    assert (normals * outward).sum(-1).min() > 0.7  # of a ball: the second axis is the normal
 
 
 def test_opacity_is_left_alone_where_its_gain_is_zero():

@@ -52,8 +52,8 @@ class NetworkConfig:
             by 1 - restraint * visibility. 1 leaves what a photo shows well as the photo shows it; 0 is the paper's.
         opacity_gain: what the opacity head says is multiplied by this; 1 is the paper's. Photos from the front pay for
             the sides of a head that turn transparent, and 0 does not let them.
-        still: parts of the head whose Gaussians the five heads do not move; () is the paper's. Positions are in frames of
-            triangles, which differ from one to the next: large triangles of smooth skin come apart at their edges.
+        along_normal: parts of the head whose Gaussians the five heads move along the surface's normal only; () is the
+            paper's. The other axes of triangles differ from one to the next: smooth skin came apart at their edges.
     """
 
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
@@ -66,12 +66,12 @@ class NetworkConfig:
     color_channels: int = 3
     restraint: float = 1.0
     opacity_gain: float = 0.0
-    still: tuple[str, ...] = ("face",)
+    along_normal: tuple[str, ...] = ("face",)
 
     def __post_init__(self) -> None:
         _check_sizes(self, {})
-        if not all(isinstance(part, str) for part in self.still):
-            raise InputError(f"The network's still is {self.still!r}; give names of parts of the head.")
+        if not all(isinstance(part, str) for part in self.along_normal):
+            raise InputError(f"The network's along_normal is {self.along_normal!r}; give names of parts of the head.")
         for name in ("restraint", "opacity_gain"):
             value = getattr(self, name)
             if not isinstance(value, (int, float)) or not 0.0 <= value <= 1.0:
@@ -96,7 +96,7 @@ class NetworkConfig:
             color_channels=32,
             restraint=0.0,
             opacity_gain=1.0,
-            still=(),
+            along_normal=(),
         )
 
 
@@ -108,7 +108,11 @@ def _check_sizes(config: Any, lengths: dict[str, int]) -> None:
     """
     for entry in fields(config):
         value = getattr(config, entry.name)
-        if not isinstance(entry.default, (int, tuple)) or isinstance(entry.default, bool) or entry.name == "still":
+        if (
+            not isinstance(entry.default, (int, tuple))
+            or isinstance(entry.default, bool)
+            or entry.name == "along_normal"
+        ):
             continue
         alone = not isinstance(entry.default, tuple)
         sizes = (value,) if alone else value

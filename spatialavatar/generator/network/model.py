@@ -128,7 +128,10 @@ class CorrectionNetwork(nn.Module):
         self.config = config
         self._resolution = layout.resolution
         self.register_buffer("texels", layout.texels, persistent=False)
-        self.register_buffer("moving", (~layout.mask(head, *head.having(*config.still))).float(), persistent=False)
+        # (N, 3): the axes of its triangle along which a Gaussian may move; the second one is the normal.
+        free = torch.ones(len(layout), 3, device=layout.texels.device)
+        free[layout.mask(head, *head.having(*config.along_normal))] = free.new_tensor([0.0, 1.0, 0.0])
+        self.register_buffer("axes", free, persistent=False)
         self.encoder = build_encoder(config.encoder)
         self.dense = DenseHead(self.encoder.widths, self.encoder.scaling, config.dense_channels)
         self.unet = StyleUNet(
@@ -184,7 +187,7 @@ class CorrectionNetwork(nn.Module):
             expression: (B, E + 12) of ``heads.expression_code``, or None for what holds for all expressions.
         """
         view_part = self.heads(feature.values, view).scaled(feature.freedom)
-        view_part = view_part.replace(positions=scaled(view_part.positions, self.moving))
+        view_part = view_part.replace(positions=view_part.positions * self.axes)
         added = {} if expression is None else self.residual(feature.values, expression)
         residual = {name: scaled(value, feature.freedom) for name, value in added.items()}
         return NetworkOutput(view_part.replace(residual=residual), view_part, residual)
