@@ -175,8 +175,8 @@ class Setting:
     photos: Path
     out: Path
     held_out: tuple[str, ...]
-    steps: int = 80
-    second_steps: int = 40
+    steps: int = 100
+    second_steps: int = 30
     size: int = 256
     judged: int = 256
     resolution: int = 128
