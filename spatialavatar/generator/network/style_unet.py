@@ -77,7 +77,7 @@ def unit_length(x: Tensor) -> Tensor:
     Weights of unit length keep the length of what comes in only where that is noise: without this the signal faded by a
     third a layer at the start, and grew by ten a layer where training had made the weights alike.
     """
-    return x * torch.rsqrt(x.square().mean(1, keepdim=True) + LEAST_SQUARE)
+    return x * torch.rsqrt(x.float().square().mean(1, keepdim=True) + LEAST_SQUARE).to(x.dtype)
 
 
 class StyleUNet(nn.Module):
