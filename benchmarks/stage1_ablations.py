@@ -360,7 +360,8 @@ def view_changes(network: CorrectionNetwork, example: Example, suffix: str = "")
         along[:, channel] = 1.0
         changes = torch.func.jvp(said, (view,), (along,))[1]
         energy += sum(float(change.detach().square().sum()) for change in changes)
-    moved = [(b - a).square().mean().sqrt() for a, b in zip(said(view), said(harmonic_encoding(aside)))]
+    with torch.no_grad():
+        moved = [(b - a).square().mean().sqrt() for a, b in zip(said(view), said(harmonic_encoding(aside)))]
     return {f"energy{suffix}": energy, f"position{suffix}": float(moved[0]), f"scale{suffix}": float(moved[1])}
 
 
