@@ -212,12 +212,8 @@ class Setting:
 def train(variant: Variant, setting: Setting) -> CorrectionNetwork:
     """The averaged network of a variant; trained as far as it is not yet."""
     config = setting.config(variant)
-    plain = launcher.CorrectionNetwork
-    launcher.CorrectionNetwork = variant.network  # type: ignore[misc]
-    try:
+    with patch.object(launcher, "CorrectionNetwork", variant.network):
         launcher.train(config, lambda _, message: print(f"{variant.name}: {message}", flush=True))
-    finally:
-        launcher.CorrectionNetwork = plain  # type: ignore[misc]
     head = default_head()
     network = variant.network(config.network, head, build_layout(head, config.resolution))
     kept = torch.load(Path(config.out) / launcher.CHECKPOINT, weights_only=True)["average"]

@@ -151,7 +151,7 @@ def _entry(name: str, instant: int, number: int, camera: Camera) -> dict[str, ob
 
 
 def avatar_of(path: Path) -> Avatar:
-    """An avatar file, or the base of a photo."""
+    """An avatar file, or the avatar of a photo."""
     return generate(path, polish=0) if is_image(path) else Avatar.load(path)
 
 

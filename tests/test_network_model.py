@@ -186,6 +186,7 @@ def test_weights_that_are_cut_short_are_refused(tmp_path):
         ("network", "uv_channels", "many", "uv_channels is 'many'"),
         ("network", "restraint", 1.5, "restraint is 1.5; give a number from 0 to 1"),
         ("network", "restraint", "much", "restraint is 'much'"),
+        ("network", "along_normal", "face", "along_normal is 'face'; give names"),
         ("network", "along_normal", [1], r"along_normal is \(1,\); give names"),
         ("network", "opacity_gain", -0.1, "opacity_gain is -0.1; give a number from 0 to 1"),
         ("encoder", "widths", [4, 6], r"widths is \(4, 6\); give 4 whole numbers"),

@@ -372,13 +372,15 @@ def _spread_avatar(clip: Clip, bench: Bench) -> _Source:
     """The avatar of as many frames as the configuration has sources, the first of each equal part with a face."""
     recording, count = clip.recordings[0], bench.config.sources
     length = sum(1 for _ in recording.open())
-    starts = [round(length * part / count) for part in range(count)]
+    starts = [round(length * number / count) for number in range(count)]
     found: dict[int, tuple[int, np.ndarray]] = {}
     for index, picture in enumerate(recording.open()):
         part_of = max(number for number, start in enumerate(starts) if index >= start)
         near = index - starts[part_of] < _FIRST_FRAMES
         if near and part_of not in found and bench.networks.landmarker.locate(picture) is not None:
             found[part_of] = (index, picture)
+        if len(found) == count:
+            break
     if len(found) < count:
         raise NoFaceError(f"{clip.name} shows no {count} frames with a face, evenly over its length.")
     frames, pictures = zip(*(found[number] for number in range(count)))

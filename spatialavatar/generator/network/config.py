@@ -70,7 +70,7 @@ class NetworkConfig:
 
     def __post_init__(self) -> None:
         _check_sizes(self, {})
-        if not all(isinstance(part, str) for part in self.along_normal):
+        if not (isinstance(self.along_normal, tuple) and all(isinstance(part, str) for part in self.along_normal)):
             raise InputError(f"The network's along_normal is {self.along_normal!r}; give names of parts of the head.")
         for name in ("restraint", "opacity_gain"):
             value = getattr(self, name)
@@ -108,13 +108,10 @@ def _check_sizes(config: Any, lengths: dict[str, int]) -> None:
     """
     for entry in fields(config):
         value = getattr(config, entry.name)
-        if (
-            not isinstance(entry.default, (int, tuple))
-            or isinstance(entry.default, bool)
-            or entry.name == "along_normal"
-        ):
-            continue
         alone = not isinstance(entry.default, tuple)
+        defaults = entry.default if isinstance(entry.default, tuple) else (entry.default,)
+        if any(type(size) is not int for size in defaults):
+            continue
         sizes = (value,) if alone else value
         length = 1 if alone else lengths.get(entry.name)
         whole = isinstance(sizes, tuple) and all(type(size) is int and 1 <= size <= _MOST for size in sizes)

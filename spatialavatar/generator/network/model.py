@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from spatialavatar.errors import InputError
 from spatialavatar.generator.network.config import NetworkConfig
-from spatialavatar.generator.network.corrections import Corrections, apply_corrections, scaled
+from spatialavatar.generator.network.corrections import Corrections, apply_corrections
 from spatialavatar.generator.network.dense import DenseHead
 from spatialavatar.generator.network.encoders import build_encoder
 from spatialavatar.generator.network.heads import FRONTAL, AttributeHeads, ResidualHead, harmonic_encoding
@@ -186,11 +186,12 @@ class CorrectionNetwork(nn.Module):
             view: (B, 27) of ``heads.harmonic_encoding``.
             expression: (B, E + 12) of ``heads.expression_code``, or None for what holds for all expressions.
         """
-        view_part = self.heads(feature.values, view).scaled(feature.freedom)
-        view_part = view_part.replace(positions=view_part.positions * self.axes)
-        added = {} if expression is None else self.residual(feature.values, expression)
-        residual = {name: scaled(value, feature.freedom) for name, value in added.items()}
-        return NetworkOutput(view_part.replace(residual=residual), view_part, residual)
+        said = self.heads(feature.values, view)
+        said = said.replace(positions=said.positions * self.axes)
+        if expression is not None:
+            said = said.replace(residual=self.residual(feature.values, expression))
+        said = said.scaled(feature.freedom)
+        return NetworkOutput(said, said.replace(residual={}), dict(said.residual))
 
     def forward(self, inputs: NetworkInputs, view: Tensor, expression: Tensor | None = None) -> NetworkOutput:
         """Features and corrections in one pass; see :meth:`features` and :meth:`decode`."""
