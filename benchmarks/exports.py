@@ -16,9 +16,9 @@ from benchmarks.report import table
 from spatialavatar.avatar import Avatar, skull_box
 from spatialavatar.export import held_pose, save_glb, save_html, save_lam_zip, save_ply, save_splat, save_spz
 from spatialavatar.head.arkit import ARKIT_52
+from spatialavatar.metrics import psnr
 from spatialavatar.provenance import save_png
 from spatialavatar.records import Camera, HeadParams
-from spatialavatar.refinement.metrics import psnr
 from tests.splat_readers import picture, read_ply, read_splat, read_spz
 
 SIZE, DISTANCE = 512, 0.6

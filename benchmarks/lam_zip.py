@@ -19,8 +19,8 @@ from PIL import Image
 from spatialavatar.avatar import Avatar, skull_box
 from spatialavatar.export import save_lam_zip
 from spatialavatar.head.arkit import ARKIT_52, ARKIT_INDEX
+from spatialavatar.metrics import psnr
 from spatialavatar.records import Camera
-from spatialavatar.refinement.metrics import psnr
 from tests.chromium import launched
 
 SIZE, FIELD = 512, 50.0  # pixels; degrees from top to bottom, the renderer's

@@ -24,9 +24,9 @@ import torch
 
 from spatialavatar.avatar import Avatar, default_head
 from spatialavatar.driving import portrait_view
-from spatialavatar.evaluation.lpips import Lpips
 from spatialavatar.generator.network import CorrectionNetwork, NetworkConfig, NetworkInputs, apply_corrections, encoders
 from spatialavatar.head import build_layout, to_world
+from spatialavatar.metrics import Lpips
 from spatialavatar.records import Camera, Gaussians
 from spatialavatar.render import render
 from spatialavatar.threads import one_torch_thread

@@ -20,10 +20,10 @@ import torch
 from extract_examples import Carrier, fetch, read_member
 from safetensors.torch import save_file
 
-from spatialavatar.evaluation.lpips import Lpips
 from spatialavatar.files import atomic_output
 from spatialavatar.head.restricted_pickle import read_pickle
 from spatialavatar.media import read_image
+from spatialavatar.metrics import Lpips
 from spatialavatar.records import as_float_image
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -37,7 +37,7 @@ LARGEST_CHANGE = 1e-3  # of a distance
 
 
 def tensors(checkpoint: Path) -> dict[str, torch.Tensor]:
-    """The network in the layout of ``spatialavatar.evaluation.lpips``, single precision."""
+    """The network in the layout of ``spatialavatar.metrics.lpips``, single precision."""
     content = read_pickle(checkpoint)
     result = {}
     for layer in range(5):

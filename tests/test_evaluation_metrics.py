@@ -14,8 +14,8 @@ from scipy.spatial.transform import Rotation
 
 from spatialavatar.errors import MissingAssetError
 from spatialavatar.evaluation import metrics
-from spatialavatar.evaluation.lpips import Lpips, shared_lpips
 from spatialavatar.media import read_image
+from spatialavatar.metrics import Lpips, shared_lpips
 from spatialavatar.records import HeadParams
 from spatialavatar.tracking.networks import Networks
 

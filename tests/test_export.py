@@ -22,8 +22,8 @@ from spatialavatar.export.glb import lifted_texture
 from spatialavatar.export.splat import splat_rows
 from spatialavatar.head import build_layout
 from spatialavatar.head.arkit import ARKIT_52
+from spatialavatar.metrics import psnr
 from spatialavatar.records import Camera, Gaussians, HeadParams
-from spatialavatar.refinement.metrics import psnr
 
 from .splat_readers import picture, read_ply, read_splat, read_spz
 from .test_avatar import make_ball_avatar

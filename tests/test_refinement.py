@@ -19,13 +19,14 @@ from spatialavatar import cli, tensor_files
 from spatialavatar.avatar import Avatar
 from spatialavatar.errors import FormatError, InputError, OutputError
 from spatialavatar.head import HeadModel, to_world
+from spatialavatar.metrics import ssim_map
 from spatialavatar.records import Camera, HeadParams, Track
 from spatialavatar.refinement import RefineConfig, refine, write_report
 from spatialavatar.refinement.deformation import Deformer
 from spatialavatar.refinement.frames import FrameSource, reference_frame, split_frames
 from spatialavatar.refinement.joint_adam import JointAdam
 from spatialavatar.refinement.loop import screen_blur
-from spatialavatar.refinement.losses import compare, composite, l1_loss, ssim, ssim_loss, ssim_map
+from spatialavatar.refinement.losses import compare, composite, l1_loss, ssim, ssim_loss
 from spatialavatar.refinement.metrics import Judge
 from spatialavatar.refinement.near_side import NearSide
 from spatialavatar.refinement.parameters import Attributes

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from spatialavatar.errors import InputError
-from spatialavatar.evaluation.lpips import Lpips
 from spatialavatar.generator.network import apply_corrections
 from spatialavatar.head import to_world
+from spatialavatar.metrics import Lpips
 from spatialavatar.records import Camera, Gaussians
 from spatialavatar.render import render
 from spatialavatar.training import (

@@ -16,11 +16,10 @@ import torch
 from torch import Tensor
 
 from spatialavatar.errors import MissingAssetError
-from spatialavatar.evaluation.lpips import shared_lpips
 from spatialavatar.head.rotations import axis_angle_to_matrix
+from spatialavatar.metrics import WINDOW, lpips, psnr, shared_lpips, ssim
 from spatialavatar.records import HeadParams
-from spatialavatar.refinement.losses import WINDOW, ssim_map
-from spatialavatar.refinement.metrics import psnr, screen_aspect
+from spatialavatar.refinement.metrics import screen_aspect
 
 __all__ = [
     "LEAST_SIDE",
@@ -80,16 +79,6 @@ METRICS: Final[dict[str, Metric]] = {
 }
 
 
-def ssim(image: Tensor, target: Tensor, weight: Tensor | None = None) -> float:
-    """Structural similarity; windows that reach over the border are left out (as scikit-image does)."""
-    inside = slice(WINDOW // 2, -(WINDOW // 2))
-    similarity = ssim_map(image, target).mean(-1)[inside, inside]
-    if weight is None:
-        return float(similarity.mean())
-    counted = weight[inside, inside]
-    return float((similarity * counted).sum() / counted.sum().clamp_min(1e-6))
-
-
 def ms_ssim(image: Tensor, target: Tensor) -> float:
     """Multi-scale structural similarity of two pictures of at least 176 pixels a side.
 
@@ -109,11 +98,6 @@ def _multiscale() -> Callable[..., Tensor]:
             "MS-SSIM needs the package torchmetrics; run pip install 'spatialavatar[eval]'."
         ) from error
     return multiscale_structural_similarity_index_measure
-
-
-def lpips(image: Tensor, target: Tensor) -> float:
-    """Learned perceptual distance on AlexNet; 0 for equal pictures."""
-    return shared_lpips()(image, target)
 
 
 def require() -> None:

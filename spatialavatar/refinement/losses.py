@@ -1,29 +1,22 @@
 """The losses of method section 3: L1, 1 - SSIM over 11 x 11 windows, and the matte composite they compare.
 
-SSIM follows Wang et al., "Image quality assessment: from error visibility to structural similarity", 2004. Its gradient
-is written out, so that on a CPU the windows can be summed by OpenCV's vectorised separable filter, which takes a tenth
-of the time of a depthwise convolution in PyTorch. :func:`compare` is all of it at once, in compiled passes.
+The gradient of SSIM is written out, so that OpenCV's filter can sum the windows on a CPU (``metrics/ssim.py``).
+:func:`compare` computes all terms at once, in compiled passes.
 """
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from spatialavatar.metrics.ssim import C1, C2, ssim_with_partials, window_sums, window_weights
 from spatialavatar.refinement._compiled import Compare
 
-WINDOW = 11
-"""Width of the window, pixels (paper)."""
-
-_SIGMA = 1.5
-_C1, _C2 = 0.01**2, 0.03**2
-_CONSTANTS = np.float32(_C1), np.float32(_C2)
+_CONSTANTS = np.float32(C1), np.float32(C2)
 
 
 def l1_loss(rendered: Tensor, target: Tensor) -> Tensor:
@@ -39,11 +32,6 @@ def ssim_loss(rendered: Tensor, target: Tensor) -> Tensor:
 def ssim(rendered: Tensor, target: Tensor) -> Tensor:
     """Mean SSIM of two pictures (H, W, C) in [0, 1]; differentiable in ``rendered``."""
     return _Ssim.apply(rendered, target)
-
-
-def ssim_map(rendered: Tensor, target: Tensor) -> Tensor:
-    """SSIM (H, W, C) of the window around each pixel of two pictures (H, W, C)."""
-    return _similarity(rendered.detach(), target.detach())[0]
 
 
 def composite(image: Tensor, alpha: Tensor, background: Tensor, *, premultiplied: bool) -> Tensor:
@@ -72,7 +60,7 @@ def compare(
         background: (3,) the colour.
     """
     if color.device.type == "cpu":
-        return Compare.apply(color, alpha, image, matte, weight, background, _kernel(), _CONSTANTS)
+        return Compare.apply(color, alpha, image, matte, weight, background, window_weights(), _CONSTANTS)
     rendered = composite(color, alpha, background, premultiplied=True)
     target = composite(image, matte, background, premultiplied=False)
     constant, weight = rendered.detach(), weight[..., None]
@@ -85,7 +73,7 @@ class _Ssim(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, rendered: Tensor, target: Tensor) -> Tensor:
-        similarity, partials = _similarity(rendered, target)
+        similarity, partials = ssim_with_partials(rendered, target)
         ctx.save_for_backward(rendered, target, *partials)
         return similarity.mean()
 
@@ -94,41 +82,6 @@ class _Ssim(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         rendered, target, by_mean, by_square, by_product = ctx.saved_tensors
         # The window is symmetric, so its transpose is itself: each partial flows back through the same filter.
-        by_mean, by_square, by_product = _window(torch.cat([by_mean, by_square, by_product], -1)).chunk(3, -1)
+        by_mean, by_square, by_product = window_sums(torch.cat([by_mean, by_square, by_product], -1)).chunk(3, -1)
         total = by_mean + 2.0 * rendered * by_square + target * by_product
         return total * (grad / rendered.numel()), None
-
-
-def _similarity(x: Tensor, y: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor]]:
-    """The SSIM map (H, W, C) and its partial derivatives to the windowed x, x^2 and x y."""
-    mean_x, mean_y, square_x, square_y, product = _window(torch.cat([x, y, x * x, y * y, x * y], -1)).chunk(5, -1)
-    both, spread = 2.0 * mean_x * mean_y + _C1, 2.0 * (product - mean_x * mean_y) + _C2
-    energy = mean_x * mean_x + mean_y * mean_y + _C1
-    variance = (square_x - mean_x * mean_x) + (square_y - mean_y * mean_y) + _C2
-    scale = 1.0 / (energy * variance)
-    similarity = both * spread * scale
-    by_square = -similarity / variance
-    by_product = 2.0 * both * scale
-    by_mean = 2.0 * mean_y * spread * scale - 2.0 * mean_x * similarity / energy
-    by_mean = by_mean - 2.0 * mean_x * by_square - mean_y * by_product
-    return similarity, (by_mean, by_square, by_product)
-
-
-@lru_cache(maxsize=1)
-def _kernel() -> np.ndarray:
-    """The window's (11,) weights along one axis."""
-    offsets = np.arange(WINDOW) - WINDOW // 2
-    weights = np.exp(-0.5 * (offsets / _SIGMA) ** 2)
-    return (weights / weights.sum()).astype(np.float32)
-
-
-def _window(maps: Tensor) -> Tensor:
-    """Weighted sums (H, W, C) over the window around each pixel of maps (H, W, C), zero beyond the border."""
-    if maps.device.type == "cpu":
-        filtered = cv2.sepFilter2D(maps.contiguous().numpy(), -1, _kernel(), _kernel(), borderType=cv2.BORDER_CONSTANT)
-        return torch.from_numpy(filtered.reshape(maps.shape))
-    weights = torch.from_numpy(_kernel()).to(maps)
-    stacked = maps.movedim(-1, 0)[:, None]
-    stacked = torch.nn.functional.conv2d(stacked, weights.reshape(1, 1, -1, 1), padding=(WINDOW // 2, 0))
-    stacked = torch.nn.functional.conv2d(stacked, weights.reshape(1, 1, 1, -1), padding=(0, WINDOW // 2))
-    return stacked[:, 0].movedim(0, -1)

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from spatialavatar.avatar import Avatar
-from spatialavatar.evaluation.lpips import shared_lpips
+from spatialavatar.metrics import lpips, psnr, ssim_map
 from spatialavatar.records import Camera, HeadParams, Track
 from spatialavatar.refinement.deformation import Deformer
 from spatialavatar.refinement.frames import FrameSource, View, camera_of
-from spatialavatar.refinement.losses import composite, ssim_map
+from spatialavatar.refinement.losses import composite
 from spatialavatar.refinement.shape_control import largest_aspect, projected_axes
 from spatialavatar.render import rasterize_view, render
 
@@ -105,7 +105,7 @@ class Judge:
             psnr=psnr(image, target, view.weight),
             inner_psnr=psnr(image, target, inner),
             ssim=float((similarity * view.weight).sum() / view.weight.sum().clamp_min(1.0)),
-            lpips=shared_lpips()(image.cpu(), target.cpu()),
+            lpips=lpips(image.cpu(), target.cpu()),
         )
         return image, target, score
 
@@ -122,13 +122,3 @@ def screen_aspect(avatar: Avatar, params: HeadParams, camera: Camera) -> float:
 def mean_score(scores: list[Score]) -> Score:
     """The mean of each figure."""
     return Score(*(sum(values) / len(scores) for values in zip(*(dataclasses.astuple(score) for score in scores))))
-
-
-def psnr(image: Tensor, target: Tensor, weight: Tensor | None = None) -> float:
-    """Peak signal-to-noise ratio of two pictures (H, W, C) in [0, 1], dB, at most 100.
-
-    ``weight`` (H, W) says how much each pixel counts.
-    """
-    error = (image - target).square().mean(-1)
-    mean = float(error.mean() if weight is None else (error * weight).sum() / weight.sum().clamp_min(1e-6))
-    return -10.0 * math.log10(max(mean, 1e-10))

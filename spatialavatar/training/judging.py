@@ -13,11 +13,10 @@ import torch
 from torch import Tensor
 
 from spatialavatar.evaluation.judge import as_pixels
-from spatialavatar.evaluation.lpips import Lpips
-from spatialavatar.evaluation.metrics import psnr
 from spatialavatar.generator.network import CorrectionNetwork, UVFeature
 from spatialavatar.generator.network.heads import FRONTAL, expression_code, harmonic_encoding
 from spatialavatar.head import HeadModel, UVLayout
+from spatialavatar.metrics import Lpips, psnr
 from spatialavatar.provenance import save_png
 from spatialavatar.records import HeadParams
 from spatialavatar.training.examples import Example, Examples, Target, least_like, resized, turned_by

@@ -13,9 +13,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from spatialavatar.errors import InputError
-from spatialavatar.evaluation.lpips import Lpips
 from spatialavatar.generator.network import NetworkOutput
 from spatialavatar.head import UVLayout
+from spatialavatar.metrics import Lpips
 
 SIGMAS = (0.5, 1.0, 2.0, 4.0, 8.0)
 """Of MS-SSIM's windows, pixels (paper)."""

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor, nn
 
-from spatialavatar.evaluation.lpips import Lpips
 from spatialavatar.generator.network import (
     CorrectionNetwork,
     NetworkInputs,
@@ -17,6 +16,7 @@ from spatialavatar.generator.network import (
 )
 from spatialavatar.generator.network.heads import expression_code, harmonic_encoding, view_direction
 from spatialavatar.head import HeadModel, UVLayout, to_world
+from spatialavatar.metrics import Lpips
 from spatialavatar.records import Camera, Gaussians, HeadParams
 from spatialavatar.render import render
 from spatialavatar.training.examples import Example

@@ -80,3 +80,12 @@ class Lpips:
 def shared_lpips() -> Lpips:
     """The process's network, so that a second call does not read it again."""
     return Lpips()
+
+
+def lpips(image: Tensor, target: Tensor) -> float:
+    """LPIPS of two pictures (H, W, 3) on the CPU, sRGB in [0, 1]; 0 for equal pictures.
+
+    Raises:
+        MissingAssetError: the weight file is missing.
+    """
+    return shared_lpips()(image, target)
