@@ -2,8 +2,11 @@
 #
 #   make demo     an avatar from an example photo, driven: outputs/demo.mp4 and outputs/demo.png
 #   make test     the test suite
-#   make lint     ruff and pyright
 #   make app      the web page, on this machine
+#   make lint     ruff, pyright and the import layers
+#   make docs     the documentation as a site, in build/site; fails on a broken link
+#   make wheel    the wheel, in build/dist; installs it alone into an empty environment and runs the demo there
+#   make check    all that CI checks: lint, test, docs, wheel
 #
 # Variables: PYTHON (>= 3.10), VENV, TORCH (a requirement), PIP_ARGS (more arguments for pip), PYTEST_ARGS.
 
@@ -17,10 +20,10 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test ci-browser lint format app clean
+.PHONY: help demo test ci-browser lint format docs wheel check app clean
 
 help:
-	@sed -n '3,6s/^#   //p' Makefile
+	@sed -n '3,9s/^#   //p' Makefile
 
 demo: $(VENV)/stamp-base
 	$(BIN)/spatialavatar demo --output outputs
@@ -39,10 +42,27 @@ lint: $(VENV)/stamp-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
+	$(BIN)/lint-imports --no-cache
 
 format: $(VENV)/stamp-dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+docs: $(VENV)/stamp-docs
+	$(BIN)/python -m mkdocs build --strict --quiet --site-dir build/site
+
+# A wheel is only known to work where the checkout is not at hand: it is installed into an environment of its own and run
+# from an empty folder.
+wheel: $(VENV)/stamp-dev
+	rm -rf build/dist build/wheel-env build/wheel-run
+	$(BIN)/python -m build --outdir build/dist . >/dev/null
+	$(MAKE) --no-print-directory VENV=build/wheel-env build/wheel-env/stamp-torch
+	build/wheel-env/bin/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) build/dist/*.whl
+	mkdir -p build/wheel-run
+	cd build/wheel-run && ../wheel-env/bin/spatialavatar demo --output . && test -s demo.mp4 && test -s demo.png
+	rm -rf build/wheel-env build/wheel-run
+
+check: lint test docs wheel
 
 app: $(VENV)/stamp-dev
 	$(BIN)/python app.py
@@ -71,4 +91,8 @@ $(VENV)/stamp-base: $(VENV)/stamp-torch pyproject.toml
 
 $(VENV)/stamp-dev: $(VENV)/stamp-base
 	$(PIP) --editable ".[app,flame,dev]"
+	@touch $@
+
+$(VENV)/stamp-docs: $(VENV)/stamp-dev
+	$(PIP) --editable ".[docs]"
 	@touch $@
