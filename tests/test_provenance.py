@@ -17,7 +17,7 @@ from spatialavatar import __version__, provenance
 from spatialavatar.avatar import Avatar
 from spatialavatar.driving import DriveConfig, drive
 from spatialavatar.export import save_html, save_ply
-from spatialavatar.media import VideoReader, VideoWriter, _ffmpeg
+from spatialavatar.media import VideoReader, VideoWriter, ffmpeg_program
 from spatialavatar.motion import Motion
 
 from .test_avatar import make_ball_avatar
@@ -39,7 +39,7 @@ def video(avatar: Avatar, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def tags_of(video: Path) -> str:
     """The metadata that ffmpeg reads out of a video, XMP included."""
-    command = [_ffmpeg(), "-v", "error", "-export_xmp", "1", "-i", str(video), "-f", "ffmetadata", "-"]
+    command = [ffmpeg_program(), "-v", "error", "-export_xmp", "1", "-i", str(video), "-f", "ffmetadata", "-"]
     if video.suffix == ".mkv":
         del command[3:5]
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.replace("\\", "")
@@ -69,7 +69,7 @@ def test_every_container_says_so(tmp_path: Path, name: str) -> None:
 def test_the_tags_are_kept_beside_the_drivers_sound_and_its_tags_are_not(tmp_path: Path) -> None:
     sound = tmp_path / "sound.m4a"
     tone = ["-f", "lavfi", "-i", "sine=duration=0.2", "-c:a", "aac", "-metadata", "title=Ann's kitchen", str(sound)]
-    subprocess.run([_ffmpeg(), "-v", "error", *tone], check=True)
+    subprocess.run([ffmpeg_program(), "-v", "error", *tone], check=True)
     with VideoWriter(tmp_path / "out.mp4", (32, 32), 25.0, audio_from=sound, synthetic=True) as writer:
         writer.write(np.zeros((32, 32, 3), np.uint8))
     tags = tags_of(tmp_path / "out.mp4")

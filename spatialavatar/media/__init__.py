@@ -1,0 +1,25 @@
+"""Reading photos, reading and writing video.
+
+Pictures are (H, W, 3) uint8 sRGB arrays everywhere. Videos are decoded and encoded by the ffmpeg program that
+imageio-ffmpeg carries, one frame at a time, so that memory does not grow with length.
+"""
+
+from spatialavatar.media.ffmpeg import ffmpeg_program
+from spatialavatar.media.limits import MAX_SIDE, MIN_SIDE
+from spatialavatar.media.paths import check_writable
+from spatialavatar.media.photos import is_image, read_image
+from spatialavatar.media.reader import VideoReader
+from spatialavatar.media.sequence import PictureSequence
+from spatialavatar.media.writer import VideoWriter
+
+__all__ = [
+    "MAX_SIDE",
+    "MIN_SIDE",
+    "PictureSequence",
+    "VideoReader",
+    "VideoWriter",
+    "check_writable",
+    "ffmpeg_program",
+    "is_image",
+    "read_image",
+]

@@ -1,0 +1,184 @@
+"""Writing videos frame by frame."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import secrets
+import subprocess
+import tempfile
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Final
+
+import numpy as np
+
+from spatialavatar import provenance
+from spatialavatar.errors import InputError, OutputError
+from spatialavatar.media.ffmpeg import ffmpeg_program
+from spatialavatar.media.paths import PathLike, check_writable, existing_file
+from spatialavatar.media.probe import sound_of
+
+_VIDEO_SUFFIXES: Final = (".mp4", ".m4v", ".mov", ".mkv")
+
+
+class VideoWriter:
+    """A video file written frame by frame: H.264, 4:2:0, BT.709, playable everywhere.
+
+    The file appears under its name only when it is complete; on failure nothing is left behind. Use it as a context
+    manager.
+    """
+
+    def __init__(
+        self,
+        path: PathLike,
+        size: tuple[int, int],
+        fps: float,
+        audio_from: PathLike | None = None,
+        crf: int = 18,
+        synthetic: bool = False,
+    ) -> None:
+        """Start writing.
+
+        Args:
+            path: the file to make; mp4, m4v, mov or mkv.
+            size: width, height of the frames, pixels.
+            fps: frames per second.
+            audio_from: a file whose sound track (if it has one) is kept, from its start, as long as there are frames.
+            crf: x264's constant rate factor: 0 is lossless, 18 looks like it, 28 is small.
+            synthetic: the frames are renderings of a person, and the file's metadata say so.
+
+        Raises:
+            OutputError: where the file cannot be written there.
+            InputError: where ``audio_from`` is missing, or the frame rate is not a positive number.
+        """
+        self.path = Path(path)
+        if self.path.suffix.lower() not in _VIDEO_SUFFIXES:
+            raise OutputError(f"A video cannot be written to {self.path.name}; give a name that ends in .mp4.")
+        if not (math.isfinite(fps) and fps > 0):
+            raise InputError(f"A video cannot have {fps} frames per second; give a positive number.")
+        check_writable(self.path)
+        self.size = (int(size[0]), int(size[1]))
+        self.frame_count = 0
+        self._partial = self.path.with_name(f".{self.path.stem}.{secrets.token_hex(4)}{self.path.suffix}")
+        self._sound = None if audio_from is None else sound_of(existing_file(audio_from, "sound file"))
+        width, height = self.size
+        self._rate = rate = Fraction(fps).limit_denominator(1001)
+        to_yuv = "scale=out_color_matrix=bt709:out_range=tv:flags=bicubic+accurate_rnd+full_chroma_int"
+        tags = "setparams=colorspace=bt709:color_primaries=bt709:color_trc=bt709:range=tv"
+        # fmt: off
+        command = [
+            ffmpeg_program(), "-hide_banner", "-v", "error", "-y",
+            "-f", "rawvideo", "-pixel_format", "rgb24", "-video_size", f"{width}x{height}",
+            "-framerate", f"{rate.numerator}/{rate.denominator}", "-i", "pipe:0",
+            "-vf", f"pad=ceil(iw/2)*2:ceil(ih/2)*2,{to_yuv},format=yuv420p,{tags}",
+            "-c:v", "libx264", "-preset", "veryfast", "-crf", str(int(crf)),
+            *(provenance.ffmpeg_arguments() if synthetic else ()),
+            "-movflags", "+faststart", f"file:{self._partial}",
+        ]
+        # fmt: on
+        self._synthetic = synthetic
+        self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed by close() and _abort()
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=self._log)
+
+    def write(self, frame: np.ndarray) -> None:
+        """Append one (H, W, 3) uint8 sRGB frame.
+
+        Raises:
+            InputError: where the frame has another size or type.
+            OutputError: where writing fails, for instance because the disk is full.
+        """
+        if frame.shape != (self.size[1], self.size[0], 3) or frame.dtype != np.uint8:
+            raise InputError(
+                f"A frame must be ({self.size[1]}, {self.size[0]}, 3) uint8, not {frame.shape} {frame.dtype}."
+            )
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(np.ascontiguousarray(frame).data)
+        except (BrokenPipeError, ValueError) as error:  # ValueError: closed before
+            reason = self._abort()
+            raise OutputError(f"The video {self.path} cannot be written{reason}; check the disk.") from error
+        self.frame_count += 1
+
+    def close(self) -> None:
+        """Finish the file and give it its name.
+
+        Raises:
+            OutputError: where that fails or no frame was written.
+        """
+        if self._log.closed:
+            return
+        if self.frame_count == 0:
+            self._abort()
+            raise OutputError(f"The video {self.path} would be empty: no frame was written to it.")
+        assert self._process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.close()
+        if self._process.wait() != 0:
+            reason = self._abort()
+            raise OutputError(f"The video {self.path} cannot be written{reason}; check the disk.")
+        if self._sound is not None:
+            self._add_sound(self._sound)
+        self._log.close()
+        try:
+            if self._synthetic:
+                provenance.add_xmp(self._partial)
+            os.replace(self._partial, self.path)
+        except OSError as error:
+            self._partial.unlink(missing_ok=True)
+            raise OutputError(
+                f"The video {self.path} cannot be written ({error.strerror}); check the folder."
+            ) from error
+
+    def _add_sound(self, sound: Path) -> None:
+        """Put the sound beside the finished pictures, padded with silence or cut to their exact length.
+
+        In one pass with the encoding, the length would hang on which stream happens to be ahead when the frames end.
+        """
+        whole = self._partial.with_name(f".{self.path.stem}.{secrets.token_hex(4)}{self.path.suffix}")
+        seconds = float(self.frame_count / self._rate)
+        # fmt: off
+        command = [
+            ffmpeg_program(), "-hide_banner", "-v", "error", "-y", "-i", f"file:{self._partial}",
+            "-protocol_whitelist", "file,pipe", "-i", f"file:{sound}", "-map", "0:v", "-map", "1:a:0",
+            "-map_metadata", "0",
+            "-c:v", "copy", "-c:a", "aac", "-b:a", "160k", "-af", "apad", "-t", f"{seconds:.6f}",
+            "-movflags", "+faststart", f"file:{whole}",
+        ]
+        # fmt: on
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=self._log, check=False
+        )
+        if done.returncode != 0:
+            whole.unlink(missing_ok=True)
+            reason = self._abort()
+            raise OutputError(f"The video {self.path} cannot be given its sound{reason}; check the disk.")
+        os.replace(whole, self._partial)
+
+    def __enter__(self) -> VideoWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self.close()
+        else:
+            self._abort()
+
+    def _abort(self) -> str:
+        """Stop and leave nothing behind; the encoder's last complaint, in brackets, for the error message."""
+        if self._log.closed:
+            return ""
+        self._process.kill()
+        with contextlib.suppress(BrokenPipeError):
+            if self._process.stdin is not None:
+                self._process.stdin.close()
+        self._process.wait()
+        self._log.seek(0)
+        lines = self._log.read().decode("utf-8", errors="replace").strip().splitlines()
+        self._log.close()
+        self._partial.unlink(missing_ok=True)
+        return f" ({lines[-1].strip()})" if lines else ""
