@@ -14,8 +14,9 @@ from torch import Tensor
 
 from spatialavatar.errors import FormatError, InputError, MissingAssetError
 from spatialavatar.head import HeadModel, Identity, UVLayout, build_layout, load_head, to_world
-from spatialavatar.hub.cards import PREVIEW_FILE, avatar_card
-from spatialavatar.hub.pretrained import CONFIG_FILE, Pretrained, write_text
+from spatialavatar.hub.cards import AvatarFacts, avatar_card
+from spatialavatar.hub.constants import CONFIG_FILE, PREVIEW_FILE
+from spatialavatar.hub.pretrained import Pretrained, write_text
 from spatialavatar.provenance import safetensors_metadata, save_png
 from spatialavatar.records import Camera, Gaussians, HeadParams, as_uint8_image
 from spatialavatar.render import Backend, render
@@ -222,8 +223,16 @@ class Avatar(Pretrained):
         )
 
     def card(self, repo_id: str | None = None) -> str:
-        """The card of the avatar as a repository."""
-        return avatar_card(self, AVATAR_FILE, repo_id)
+        """The card of the avatar's repository."""
+        photos = self.info.get("photos")
+        facts = AvatarFacts(
+            head=self.head.id,
+            gaussians=len(self.gaussians),
+            resolution=self.layout.resolution,
+            photos=photos if type(photos) is int else None,
+            refined="refined" in self.info,
+        )
+        return avatar_card(facts, AVATAR_FILE, repo_id)
 
     def preview(self, size: int = 512) -> np.ndarray:
         """The view of the first photo on white: (size, size, 3) uint8 sRGB."""

@@ -21,7 +21,8 @@ from spatialavatar.errors import FormatError, MissingAssetError, OutputError
 from spatialavatar.generator import GeneratorConfig, SpatialAvatar
 from spatialavatar.generator.network import NetworkConfig
 from spatialavatar.hub import weights
-from spatialavatar.hub.papers import PAPER_ID, fetch_model_of, paper_facts
+from spatialavatar.hub.constants import PAPER_ID
+from spatialavatar.hub.papers import fetch_model_of, paper_facts
 from spatialavatar.training.config import read_training_config
 
 from .ball_head import make_ball_head

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from spatialavatar import __version__
-from spatialavatar.hub.papers import PAPER_ID
+from spatialavatar.hub.constants import PAPER_ID
 
 from .conftest import REPOSITORY
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from spatialavatar.cli.commands import Commands
 from spatialavatar.cli.output import Outcome
-from spatialavatar.hub.papers import PAPER_ID
+from spatialavatar.hub.constants import PAPER_ID
 from spatialavatar.progress import Progress
 
 _GROUP = "On the Hub"

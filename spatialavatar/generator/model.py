@@ -19,13 +19,13 @@ from spatialavatar.generator.network import CorrectionNetwork, EncoderConfig, Ne
 from spatialavatar.generator.network.weights import NETWORK_FILE
 from spatialavatar.generator.sources import SourceView
 from spatialavatar.head import HeadModel, build_layout
-from spatialavatar.hub.cards import model_card
-from spatialavatar.hub.pretrained import CARD_FILE, CONFIG_FILE, Pretrained, write_text
+from spatialavatar.hub.cards import ModelFacts, model_card
+from spatialavatar.hub.constants import CARD_FILE, CONFIG_FILE, MODEL_FORMAT
+from spatialavatar.hub.pretrained import Pretrained, write_text
 from spatialavatar.progress import Progress, part, silent
 from spatialavatar.records import Track
 
 _Config = TypeVar("_Config", BaseConfig, EncoderConfig, GeneratorConfig, NetworkConfig)
-MODEL_FORMAT = "spatialavatar.generator"
 MODEL_VERSION = 2
 """Of models with a network; the base alone is of version 1, which earlier releases read too."""
 
@@ -131,7 +131,16 @@ class SpatialAvatar(Pretrained):
 
     def card(self, repo_id: str | None = None) -> str:
         """The card of this model, with the licences of the files it was loaded with."""
-        return model_card(self.config, self.head, len(self.layout), self._folder, repo_id)
+        facts = ModelFacts(
+            head=self.head.id,
+            vertices=len(self.head.template),
+            shapes=self.head.shape_count,
+            expressions=self.head.expression_count,
+            gaussians=len(self.layout),
+            resolution=self.config.resolution,
+            encoder=self.config.encoder,
+        )
+        return model_card(facts, self._folder, repo_id)
 
     def _write_folder(self, folder: Path) -> None:
         if self._folder is None:

@@ -8,37 +8,70 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from string import Template
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from spatialavatar import __version__
 from spatialavatar.errors import FormatError
-from spatialavatar.hub.papers import LIBRARY
-from spatialavatar.hub.weights import DEFAULT_MODEL_ID, DEFAULT_REVISION, MANIFEST_NAME, read_manifest
-
-if TYPE_CHECKING:
-    from spatialavatar.avatar import Avatar
-    from spatialavatar.generator.config import GeneratorConfig
-    from spatialavatar.head import HeadModel
+from spatialavatar.hub.constants import DEFAULT_MODEL_ID, DEFAULT_REVISION, LIBRARY, PREVIEW_FILE
+from spatialavatar.hub.integrity import MANIFEST_NAME, read_manifest
 
 RESULTS_FILES = "results*.json"
-PREVIEW_FILE = "preview.png"
 _TASK = "image-to-3d"
 
 
-def model_card(
-    config: GeneratorConfig, head: HeadModel, gaussians: int, folder: Path | None, repo_id: str | None = None
-) -> str:
-    """The text of a model's card, front matter included.
+@dataclass(frozen=True)
+class ModelFacts:
+    """What a model's card states.
+
+    Attributes:
+        head: id of its head model.
+        vertices: V of the head.
+        shapes: S, identity coefficients of the head.
+        expressions: E, expression coefficients of the head.
+        gaussians: N of the UV layout.
+        resolution: U, texels a side of the UV layout.
+        encoder: name of the network's encoder, or "none".
+    """
+
+    head: str
+    vertices: int
+    shapes: int
+    expressions: int
+    gaussians: int
+    resolution: int
+    encoder: str
+
+
+@dataclass(frozen=True)
+class AvatarFacts:
+    """What an avatar's card states.
+
+    Attributes:
+        head: id of its head model.
+        gaussians: N of its UV layout.
+        resolution: U, texels a side of the UV layout.
+        photos: number of photos it was made from; None where it is not recorded.
+        refined: whether it was refined on a video.
+    """
+
+    head: str
+    gaussians: int
+    resolution: int
+    photos: int | None
+    refined: bool
+
+
+def model_card(model: ModelFacts, folder: Path | None, repo_id: str | None = None) -> str:
+    """Compose a model's card, front matter included.
 
     Args:
-        config: of the model.
-        head: its head model.
-        gaussians: N of its layout.
-        folder: the model's folder, whose MANIFEST.json lists files and licences and whose results*.json hold what
-            evaluations measured; None for a model that has neither.
-        repo_id: what the card's example loads; by default the model of this project.
+        model: the facts that the card states.
+        folder: the model's folder, whose MANIFEST.json lists files and licences and whose results*.json contain
+            measured metrics; None for a model without a folder.
+        repo_id: the repository that the card's example loads; by default this project's model.
 
     Raises:
         FormatError: the manifest or the results cannot be read.
@@ -57,26 +90,26 @@ def model_card(
     fields = {
         "model_id": repo_id or DEFAULT_MODEL_ID,
         "revision": DEFAULT_REVISION if repo_id in (None, DEFAULT_MODEL_ID) else "main",
-        "head": head.id,
-        "vertices": f"{len(head.template):,}",
-        "shapes": str(head.shape_count),
-        "expressions": str(head.expression_count),
-        "gaussians": f"{gaussians:,}",
-        "resolution": str(config.resolution),
-        "encoder": config.encoder,
+        "head": model.head,
+        "vertices": f"{model.vertices:,}",
+        "shapes": str(model.shapes),
+        "expressions": str(model.expressions),
+        "gaussians": f"{model.gaussians:,}",
+        "resolution": str(model.resolution),
+        "encoder": model.encoder,
         "metrics": _metrics(results),
         "files": _files(folder),
     }
     return _card(data, "model_card.md", fields)
 
 
-def avatar_card(avatar: Avatar, file: str, repo_id: str | None = None) -> str:
-    """The text of an avatar's card, front matter included.
+def avatar_card(avatar: AvatarFacts, file: str, repo_id: str | None = None) -> str:
+    """Compose an avatar's card, front matter included.
 
     Args:
-        avatar: what the card is about.
+        avatar: the facts that the card states.
         file: name of the avatar file beside the card.
-        repo_id: what the card's example loads.
+        repo_id: the repository that the card's example loads.
     """
     from huggingface_hub import ModelCardData
 
@@ -89,7 +122,6 @@ def avatar_card(avatar: Avatar, file: str, repo_id: str | None = None) -> str:
         tags=["3d-gaussian-splatting", "head-avatar", "avatar", "synthetic"],
         inference=False,
     )
-    count = avatar.info.get("photos")
     fields = {
         "title": (repo_id or "Avatar").rpartition("/")[2],
         "preview": PREVIEW_FILE,
@@ -97,13 +129,17 @@ def avatar_card(avatar: Avatar, file: str, repo_id: str | None = None) -> str:
         "file": file,
         "model_url": f"https://huggingface.co/{DEFAULT_MODEL_ID}",
         "version": __version__,
-        "photos": "photos" if count is None else "one photo" if count == 1 else f"{count} photos",
-        "steps": "generated, then refined on a video" if "refined" in avatar.info else "generated",
-        "head": avatar.head.id,
-        "gaussians": f"{len(avatar.gaussians):,}",
-        "resolution": str(avatar.layout.resolution),
+        "photos": _photos(avatar.photos),
+        "steps": "generated, then refined on a video" if avatar.refined else "generated",
+        "head": avatar.head,
+        "gaussians": f"{avatar.gaussians:,}",
+        "resolution": str(avatar.resolution),
     }
     return _card(data, "avatar_card.md", fields)
+
+
+def _photos(count: int | None) -> str:
+    return "photos" if count is None else "one photo" if count == 1 else f"{count} photos"
 
 
 def _card(data: Any, template: str, fields: Mapping[str, str]) -> str:

@@ -7,11 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from spatialavatar.errors import InputError, MissingAssetError
+from spatialavatar.hub.constants import CONFIG_FILE, LIBRARY, MODEL_FORMAT, PAPER_ID
 from spatialavatar.hub.transfer import Token, fetch, hub_api, hub_errors, status_of
-
-PAPER_ID = "2606.15659"
-"""The paper that this package follows: SpatialAvatar-0."""
-LIBRARY = "spatialavatar"
 
 
 def paper_facts(paper_id: str = PAPER_ID, token: Token = None) -> dict[str, Any]:
@@ -48,13 +45,11 @@ def fetch_model_of(paper_id: str = PAPER_ID, *, token: Token = None) -> tuple[st
         MissingAssetError: the paper is not known, no linked model is ours, or it cannot be fetched.
         FormatError: a file of the model is damaged.
     """
-    from spatialavatar.generator.model import MODEL_FORMAT
-
     paper = _paper(paper_id, token)
     for model in _links(paper, "models"):
         if LIBRARY not in (getattr(model, "library_name", None), *(model.tags or ())):
             continue
-        config = fetch(model.id, token=token, files=["config.json"]) / "config.json"
+        config = fetch(model.id, token=token, files=[CONFIG_FILE]) / CONFIG_FILE
         if config.is_file() and _format(config) == MODEL_FORMAT:  # avatars are of this library too
             return model.id, fetch(model.id, token=token)
     raise MissingAssetError(

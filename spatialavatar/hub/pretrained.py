@@ -9,14 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 from spatialavatar.files import atomic_output, make_folder
+from spatialavatar.hub.constants import CARD_FILE
 from spatialavatar.hub.transfer import Token, fetch, push
 
 if TYPE_CHECKING:
     from spatialavatar.head import HeadModel
 
 _T = TypeVar("_T", bound="Pretrained")
-CARD_FILE = "README.md"
-CONFIG_FILE = "config.json"
 
 
 class Pretrained(ABC):

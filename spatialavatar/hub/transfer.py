@@ -6,15 +6,15 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from spatialavatar import __version__
-from spatialavatar.errors import FormatError, MissingAssetError, OutputError
-from spatialavatar.hub.weights import MANIFEST_NAME, read_manifest
+from spatialavatar.errors import MissingAssetError, OutputError
+from spatialavatar.hub.constants import LIBRARY
+from spatialavatar.hub.integrity import verify
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -30,7 +30,7 @@ def hub_api(token: Token = None) -> HfApi:
     return HfApi(
         endpoint=os.environ.get("HF_ENDPOINT"),
         token=token,
-        library_name="spatialavatar",
+        library_name=LIBRARY,
         library_version=__version__,
     )
 
@@ -92,30 +92,6 @@ def fetch(
     if files is None:  # a manifest lists the whole repository
         verify(folder, repo_id)
     return folder
-
-
-def verify(folder: Path, name: str) -> None:
-    """Compare every file that the folder's manifest lists with its size and SHA-256; without a manifest, do nothing.
-
-    Args:
-        folder: holds the files and perhaps a MANIFEST.json.
-        name: what to call the folder in an error.
-
-    Raises:
-        FormatError: a listed file is missing or is another one, or the manifest cannot be read.
-    """
-    if not (folder / MANIFEST_NAME).is_file():
-        return
-    again = "fetch it again with force_download=True, or tell whoever published it."
-    for entry in read_manifest(folder / MANIFEST_NAME):
-        listed = PurePosixPath(str(entry.get("path", "")).removeprefix("weights/"))
-        if listed.is_absolute() or ".." in listed.parts:
-            raise FormatError(f"The manifest of {name} lists {listed}, which lies outside of it; do not use it.")
-        path = folder / listed
-        if not path.is_file():
-            raise FormatError(f"{name} lacks {listed}, which its manifest lists; {again}")
-        if path.stat().st_size != entry.get("bytes") or _sha256(path) != entry.get("sha256"):
-            raise FormatError(f"{listed} of {name} is not the file that its manifest lists (size or SHA-256); {again}")
 
 
 def push(
@@ -197,11 +173,3 @@ def _why_not_pushed(error: Exception, repo_id: str) -> str:
         return f"Your token may not write to {repo_id}; take one with write access to it."
     reason = f"the Hub answers {status}" if status else " ".join(str(error).split()) or type(error).__name__
     return f"{repo_id} cannot be pushed ({reason}); check the connection and try again."
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()

@@ -13,18 +13,17 @@ A weights folder is looked for in this order; nothing is fetched as long as it i
 from __future__ import annotations
 
 import functools
-import json
 import os
 import warnings
 from pathlib import Path
 from typing import Any, Final
 
 from spatialavatar.errors import FormatError, MissingAssetError
+from spatialavatar.hub.constants import DEFAULT_MODEL_ID, DEFAULT_REVISION
+from spatialavatar.hub.integrity import MANIFEST_NAME, read_manifest
+from spatialavatar.hub.transfer import fetch
 
 WEIGHTS_VARIABLE: Final = "SPATIALAVATAR_WEIGHTS"
-MANIFEST_NAME: Final = "MANIFEST.json"
-DEFAULT_MODEL_ID: Final = "SpatialAvatar/SpatialAvatar-0"
-DEFAULT_REVISION: Final = "v0.1.0"
 
 _PACKAGE: Final = Path(__file__).resolve().parents[1]
 
@@ -84,18 +83,6 @@ def manifest() -> list[dict[str, Any]]:
     return read_manifest(asset(MANIFEST_NAME))
 
 
-def read_manifest(path: Path) -> list[dict[str, Any]]:
-    """The entries of the manifest at ``path``.
-
-    Raises:
-        FormatError: where it is not readable as one.
-    """
-    try:
-        return [dict(entry) for entry in json.loads(path.read_text(encoding="utf-8"))["files"]]
-    except (ValueError, KeyError, TypeError) as error:
-        raise FormatError(f"The manifest {path} is damaged; fetch the weights folder again.") from error
-
-
 def licences() -> list[dict[str, str]]:
     """What a person must know of each shipped file: path, what it is, licence, source and where the text lies."""
     keys = ("path", "what", "licence", "licence_text", "source")
@@ -125,8 +112,6 @@ def _snapshot_or(shipped: Path | None, model_id: str, revision: str | None) -> P
 @functools.lru_cache(maxsize=4)
 def _snapshot(model_id: str, revision: str | None) -> Path:
     """Fetch (or find in the cache) the weights of one revision from the Hub; once per process."""
-    from spatialavatar.hub.transfer import fetch
-
     folder = fetch(model_id, revision=revision)
     if not (folder / MANIFEST_NAME).is_file():
         raise MissingAssetError(
