@@ -65,7 +65,7 @@ wheel: $(VENV)/stamp-dev
 check: lint test docs wheel
 
 app: $(VENV)/stamp-dev
-	$(BIN)/python app.py
+	$(BIN)/spatialavatar app
 
 clean:
 	rm -rf $(VENV) outputs build dist

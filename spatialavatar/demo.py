@@ -11,7 +11,7 @@ from PIL import Image, ImageOps
 
 from spatialavatar.avatar import Avatar
 from spatialavatar.driving import DriveConfig, drive
-from spatialavatar.errors import MissingAssetError
+from spatialavatar.examples import example
 from spatialavatar.files import make_folder
 from spatialavatar.media import VideoReader, read_image
 from spatialavatar.motion import Motion, load_motion
@@ -21,7 +21,6 @@ from spatialavatar.provenance import save_png
 from spatialavatar.records import as_uint8_image
 from spatialavatar.tracking import track_photo
 
-EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 DEMO_PHOTO = "portraits/astronaut.png"
 DEMO_MOTIONS = ("talk", "look_around", "expressions")
 
@@ -48,12 +47,12 @@ def run_demo(
         The paths of the video, the sheet and the avatar.
 
     Raises:
-        MissingAssetError: the examples are not there: the package was installed without its repository.
+        MissingAssetError: the installation does not carry the examples.
         OutputError: the folder cannot be written.
     """
     report = progress or silent
-    sources = [Path(photo) for photo in photos] if photos else [_example(DEMO_PHOTO)]
-    motions = [load_motion(_example(f"motions/{name}.json")) for name in DEMO_MOTIONS]
+    sources = [Path(photo) for photo in photos] if photos else [example(DEMO_PHOTO)]
+    motions = [load_motion(example(f"motions/{name}.json")) for name in DEMO_MOTIONS]
     folder = make_folder(folder)
     avatar = generate(sources, progress=lambda fraction, message: report(0.2 * fraction, message))
     avatar_path = avatar.save(folder / "demo.safetensors")
@@ -92,12 +91,3 @@ def _cell(image: np.ndarray) -> np.ndarray:
     """The picture fitted into a white square."""
     fitted = ImageOps.contain(Image.fromarray(image), (_CELL, _CELL), Image.Resampling.LANCZOS)
     return np.asarray(ImageOps.pad(fitted, (_CELL, _CELL), color=(255, 255, 255)))
-
-
-def _example(name: str) -> Path:
-    path = EXAMPLES / name
-    if not path.is_file():
-        raise MissingAssetError(
-            f"The demo needs {path}, which only a clone of the repository holds; clone it and run 'make demo' there."
-        )
-    return path

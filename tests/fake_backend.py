@@ -14,9 +14,7 @@ import pytest
 from gradio_client import Client
 from PIL import Image
 
-from spatialavatar.export import save_html
-from spatialavatar.media import VideoWriter
-from spatialavatar_app.backend import (
+from spatialavatar.app.backend import (
     EXPORTS,
     Backend,
     DriveRequest,
@@ -25,8 +23,10 @@ from spatialavatar_app.backend import (
     RefineRequest,
     TrackRequest,
 )
-from spatialavatar_app.steps import Step, Steps
-from spatialavatar_app.still import StillRequest
+from spatialavatar.app.steps import Step, Steps
+from spatialavatar.app.still import StillRequest
+from spatialavatar.export import save_html
+from spatialavatar.media import VideoWriter
 
 from .test_avatar import make_ball_avatar
 
@@ -172,7 +172,7 @@ class RunningApp:
 @contextmanager
 def running_app(folder: Path) -> Iterator[RunningApp]:
     """Run the page and the endpoints on a fake backend, with its files under ``folder``."""
-    from spatialavatar_app.page import build_demo, launch_options
+    from spatialavatar.app.page import build_demo, launch_options
 
     patch = pytest.MonkeyPatch()
     cache = folder / "cache"

@@ -20,7 +20,7 @@ from .fake_backend import FakeBackend
 
 @pytest.fixture(scope="module")
 def page() -> gr.Blocks:
-    from spatialavatar_app.page import build_demo
+    from spatialavatar.app.page import build_demo
 
     return build_demo(FakeBackend().backend())
 

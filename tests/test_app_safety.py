@@ -19,10 +19,10 @@ import httpx
 import torch
 from safetensors.torch import load_file, save_file
 
+from spatialavatar.app import checks
+from spatialavatar.app.backend import default_backend
+from spatialavatar.app.parameters import _fetch
 from spatialavatar.avatar import Avatar
-from spatialavatar_app import checks
-from spatialavatar_app.backend import default_backend
-from spatialavatar_app.parameters import _fetch
 
 from .fake_backend import RunningApp, running_app
 from .test_avatar import make_ball_avatar
@@ -191,7 +191,7 @@ def test_an_avatar_with_values_that_are_no_numbers_is_refused(tmp_path: Path) ->
     with safe_open(source, "pt") as file:
         metadata = file.metadata()
     save_file(tensors, source, metadata)
-    from spatialavatar_app.endpoints import Service
+    from spatialavatar.app.endpoints import Service
 
     with pytest.raises(Exception, match="not finite"):
         list(Service(default_backend()).export(str(source)))
@@ -292,7 +292,7 @@ def test_no_more_is_fetched_from_an_address_than_a_file_may_have(
     async def anywhere(host: str) -> str:
         return "127.0.0.1"
 
-    monkeypatch.setattr("spatialavatar_app.parameters.async_validate_url", anywhere)
+    monkeypatch.setattr("spatialavatar.app.parameters.async_validate_url", anywhere)
     server = HTTPServer(("127.0.0.1", 0), Endless)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     address = f"http://127.0.0.1:{server.server_port}/clip.mp4"
@@ -306,7 +306,7 @@ def test_no_more_is_fetched_from_an_address_than_a_file_may_have(
 
 
 def test_nothing_of_a_file_that_is_too_old_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from spatialavatar_app.sessions import Sessions
+    from spatialavatar.app.sessions import Sessions
 
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "cache"))
     source = tmp_path / "a.txt"

@@ -413,6 +413,7 @@ def test_the_help_page_shows_every_command_in_a_group_with_an_example(capsys: py
         "demo",
         "drive",
         "track",
+        "app",
         "papers info",
         "papers load",
         "push",

@@ -18,9 +18,9 @@ from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image
 
+from spatialavatar.app.sessions import Sessions
 from spatialavatar.errors import NoFaceError
 from spatialavatar.media import VideoReader
-from spatialavatar_app.sessions import Sessions
 
 from .fake_backend import RunningApp, running_app
 

@@ -399,8 +399,8 @@ def test_the_theme_button_changes_the_colours_and_is_remembered(page: Page) -> N
 @pytest.fixture(scope="module")
 def real_app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The app with the real package behind it; its quickest sharpening takes twenty steps."""
-    from spatialavatar_app import sharpen
-    from spatialavatar_app.page import build_demo, launch_options
+    from spatialavatar.app import sharpen
+    from spatialavatar.app.page import build_demo, launch_options
 
     patch = pytest.MonkeyPatch()
     patch.setenv("GRADIO_TEMP_DIR", str(tmp_path_factory.mktemp("real")))

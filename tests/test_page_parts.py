@@ -9,10 +9,10 @@ import pytest
 
 pytest.importorskip("gradio", reason="the page needs the extra 'app': pip install -e '.[app]'")
 
+from spatialavatar.app import fragments
+from spatialavatar.app.activity import _time_left
+from spatialavatar.app.controls import CONTROLS, MOODS, mood_values, movements
 from spatialavatar.head.arkit import ARKIT_52
-from spatialavatar_app import fragments
-from spatialavatar_app.activity import _time_left
-from spatialavatar_app.controls import CONTROLS, MOODS, mood_values, movements
 
 
 def movement_of(label: str) -> dict[str, dict[str, float]]:
@@ -82,7 +82,7 @@ def test_signing_in_is_offered_only_where_it_can_work(monkeypatch: pytest.Monkey
     pytest.importorskip("spaces", reason="the page needs the extra 'app': pip install -e '.[app]'")
     import gradio as gr
 
-    from spatialavatar_app.page import build_demo
+    from spatialavatar.app.page import build_demo
 
     from .fake_backend import FakeBackend
 

@@ -12,10 +12,17 @@ from typing import Any
 
 import pytest
 
-from spatialavatar import __version__
+from spatialavatar import __version__, examples
+from spatialavatar.errors import MissingAssetError
+from spatialavatar.examples import PORTRAITS
 from spatialavatar.hub.constants import PAPER_ID
 
 from .conftest import REPOSITORY
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 
 # As of 2026-08; other versions end in a configuration error.
 ZERO_GPU_TORCH = {"2.8.0", "2.9.1", "2.10.0", "2.11.0"}
@@ -110,9 +117,26 @@ def test_the_page_runs_on_the_gradio_that_the_space_gets(front: dict[str, Any]) 
     assert installed.split(".")[0] == front["sdk_version"].split(".")[0]
 
 
-def test_the_app_package_is_not_in_the_wheel() -> None:
-    project = (REPOSITORY / "pyproject.toml").read_text(encoding="utf-8")
-    assert 'only-include = ["spatialavatar", "weights"]' in project
+def test_the_wheel_carries_the_app_and_the_examples_with_their_licences() -> None:
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))
+    wheel = project["tool"]["hatch"]["build"]["targets"]["wheel"]
+    included = wheel["only-include"]
+    assert {"spatialavatar", "weights", "examples/motions"} <= set(included)
+    assert wheel["sources"] == {"weights": "spatialavatar/_weights", "examples": "spatialavatar/_examples"}
+    portraits = {Path(path) for path in included if path.startswith("examples/portraits/") and "LICENCE" not in path}
+    assert {path.name for path in portraits} <= set(PORTRAITS.values())
+    assert all(f"examples/portraits/{path.stem}.LICENCE.txt" in included for path in portraits)
+
+
+def test_examples_are_found_in_an_installed_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "spatialavatar" / "_examples" / "motions").mkdir(parents=True)
+    carried = tmp_path / "spatialavatar" / "_examples" / "motions" / "talk.json"
+    carried.write_text("{}")
+    monkeypatch.setattr(examples, "_PACKAGE", tmp_path / "spatialavatar")
+    assert examples.example_motion("Talk") == carried
+    assert examples.portraits() == {}
+    with pytest.raises(MissingAssetError, match=r"portraits/lake\.jpg"):
+        examples.example("portraits/lake.jpg")
 
 
 def test_the_citation_is_of_this_version_and_of_the_paper() -> None:

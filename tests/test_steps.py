@@ -11,8 +11,8 @@ pytest.importorskip("gradio", reason="the page needs the extra 'app': pip instal
 
 import gradio as gr
 
+from spatialavatar.app.steps import Report, steps_of
 from spatialavatar.errors import NoFaceError
-from spatialavatar_app.steps import Report, steps_of
 
 
 def test_an_error_of_the_work_reaches_the_visitor_as_its_sentence() -> None:

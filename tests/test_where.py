@@ -13,7 +13,7 @@ import pytest
 pytest.importorskip("gradio", reason="the page needs the extra 'app': pip install -e '.[app]'")
 pytest.importorskip("spaces", reason="the page needs the extra 'app': pip install -e '.[app]'")
 
-from spatialavatar_app import backend, where
+from spatialavatar.app import backend, where
 
 from .conftest import REPOSITORY
 
@@ -44,7 +44,8 @@ def test_a_model_out_of_reach_is_named_and_the_app_starts_all_the_same(monkeypat
 
 def test_the_app_package_alone_imports_no_gradio_and_the_library_never_does() -> None:
     code = (
-        "import sys, spatialavatar_app, spatialavatar.driving, spatialavatar.pipeline, spatialavatar.refinement;"
+        "import sys, spatialavatar.app, spatialavatar.cli, spatialavatar.driving, spatialavatar.pipeline;"
+        "import spatialavatar.refinement;"
         "assert not {'gradio', 'spaces'} & set(sys.modules)"
     )
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}

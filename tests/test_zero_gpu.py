@@ -14,11 +14,11 @@ pytest.importorskip("spaces", reason="the page needs the extra 'app': pip instal
 
 import torch
 
+from spatialavatar.app import backend
 from spatialavatar.avatar import Avatar, default_head
 from spatialavatar.head import build_layout
 from spatialavatar.motion import Motion, write_motion
 from spatialavatar.records import Camera, Gaussians
-from spatialavatar_app import backend
 
 from .conftest import REPOSITORY
 

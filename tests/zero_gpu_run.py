@@ -90,9 +90,9 @@ def main(folder: Path, avatar: str, short: str, long: str) -> dict[str, Any]:
     import gradio as gr
     from gradio_client import Client, handle_file
 
-    from spatialavatar_app import backend
-    from spatialavatar_app.endpoints import launch_arguments
-    from spatialavatar_app.page import build_demo
+    from spatialavatar.app import backend
+    from spatialavatar.app.endpoints import launch_arguments
+    from spatialavatar.app.page import build_demo
 
     backend.load_models()
     demo = build_demo()

@@ -15,7 +15,7 @@ import sys
 import warnings
 from collections.abc import Sequence
 
-from spatialavatar.cli import about, avatars, evaluation, exports, hub, motions, training
+from spatialavatar.cli import about, app, avatars, evaluation, exports, hub, motions, training
 from spatialavatar.cli.commands import Commands
 from spatialavatar.cli.output import ProgressBar, fail
 from spatialavatar.errors import SpatialAvatarError
@@ -57,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def declared_commands() -> Commands:
     """Every command of the program; the order of the modules is that of the help page."""
     commands = Commands()
-    for group in (avatars, exports, motions, evaluation, training, hub, about):
+    for group in (avatars, exports, motions, app, evaluation, training, hub, about):
         group.declare(commands)
     return commands
 

@@ -10,10 +10,10 @@ from typing import Any
 
 import gradio as gr
 
-from spatialavatar_app import fragments
-from spatialavatar_app.activity import Activity, Updates
-from spatialavatar_app.stage import Page
-from spatialavatar_app.steps import Step
+from spatialavatar.app import fragments
+from spatialavatar.app.activity import Activity, Updates
+from spatialavatar.app.stage import Page
+from spatialavatar.app.steps import Step
 
 _INTRODUCTION = """
 ## Make it more alike

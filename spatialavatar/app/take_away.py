@@ -7,9 +7,9 @@ from typing import Any
 
 import gradio as gr
 
-from spatialavatar_app import fragments
-from spatialavatar_app.activity import Updates
-from spatialavatar_app.stage import Page
+from spatialavatar.app import fragments
+from spatialavatar.app.activity import Updates
+from spatialavatar.app.stage import Page
 
 _INTRODUCTION = """
 ## Take it with you

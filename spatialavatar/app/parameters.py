@@ -20,8 +20,8 @@ from gradio.utils import get_upload_folder, is_in_or_equal
 from gradio_client.utils import is_http_url_like, strip_invalid_filename_characters
 from safehttpx import AsyncSecureTransport, async_validate_url
 
+from spatialavatar.app.sessions import FETCHED
 from spatialavatar.files import atomic_output
-from spatialavatar_app.sessions import FETCHED
 
 
 def _inlined(schema: Any, definitions: Mapping[str, Any]) -> Any:

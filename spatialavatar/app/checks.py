@@ -14,13 +14,13 @@ from typing import Any, Final
 
 from safetensors import SafetensorError, safe_open
 
+from spatialavatar.app.steps import plain
 from spatialavatar.avatar import AVATAR_FORMAT
 from spatialavatar.errors import SpatialAvatarError
 from spatialavatar.media import VideoReader, is_image
 from spatialavatar.motion import is_motion_file
 from spatialavatar.pipeline import MAX_PHOTOS
 from spatialavatar.tracking.io import TRACK_FORMAT
-from spatialavatar_app.steps import plain
 
 MEGABYTE: Final = 1_000_000
 MAX_PHOTO_BYTES: Final = 40 * MEGABYTE

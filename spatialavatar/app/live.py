@@ -7,8 +7,8 @@ from typing import Any
 import gradio as gr
 from gradio.data_classes import FileData
 
-from spatialavatar_app.controls import movements
-from spatialavatar_app.fragments import static_text
+from spatialavatar.app.controls import movements
+from spatialavatar.app.fragments import static_text
 
 FRONT = """() => {
     const tab = document.querySelectorAll("#views [role=tab]")[1];

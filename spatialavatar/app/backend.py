@@ -21,6 +21,10 @@ import numpy as np
 import spaces
 from PIL import Image
 
+from spatialavatar.app.checks import MAX_REFINE_FRAMES, MAX_VIDEO_SECONDS
+from spatialavatar.app.steps import Report, Steps, steps_of
+from spatialavatar.app.still import StillRequest, still_picture
+from spatialavatar.app.where import also_say
 from spatialavatar.avatar import Avatar
 from spatialavatar.diagnostics import avatar_facts
 from spatialavatar.driving import DriveConfig, drive
@@ -37,10 +41,6 @@ from spatialavatar.refinement.report import write_preview
 from spatialavatar.render import best_device, warmup
 from spatialavatar.tracking import load_track, save_track, track, track_video
 from spatialavatar.tracking.overlay import draw
-from spatialavatar_app.checks import MAX_REFINE_FRAMES, MAX_VIDEO_SECONDS
-from spatialavatar_app.steps import Report, Steps, steps_of
-from spatialavatar_app.still import StillRequest, still_picture
-from spatialavatar_app.where import also_say
 
 EXPORTS = {
     "avatar": "avatar.safetensors",

@@ -8,11 +8,11 @@ from typing import Any
 
 import gradio as gr
 
-from spatialavatar_app import fragments
-from spatialavatar_app.activity import Activity, Updates
-from spatialavatar_app.endpoints import EXAMPLES, PORTRAITS
-from spatialavatar_app.stage import Page
-from spatialavatar_app.steps import Step
+from spatialavatar.app import fragments
+from spatialavatar.app.activity import Activity, Updates
+from spatialavatar.app.stage import Page
+from spatialavatar.app.steps import Step
+from spatialavatar.examples import portraits
 
 _INTRODUCTION = """
 ## Start with a photo
@@ -46,7 +46,7 @@ def build(page: Page) -> None:
         elem_id="photos",
     )
     more = gr.UploadButton("Add photos", file_types=["image"], file_count="multiple", size="sm", elem_id="more-photos")
-    paths = {label: str(EXAMPLES / "portraits" / name) for label, name in PORTRAITS.items()}
+    paths = {label: str(path) for label, path in portraits().items()}
     # Served from where they are: a copy in gradio's cache would go with a visitor who uploads the same picture.
     gr.set_static_paths(list(paths.values()))
     gr.HTML('<p class="sa-label">Or try one of these</p>')

@@ -11,7 +11,6 @@ import inspect
 import tempfile
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, TypeVar
 
 import gradio as gr
@@ -19,11 +18,8 @@ from fastapi import Request
 from fastapi.responses import JSONResponse
 
 from spatialavatar import __version__
-from spatialavatar.errors import SpatialAvatarError
-from spatialavatar.motion import is_motion_file
-from spatialavatar.pipeline import MAX_PHOTOS
-from spatialavatar_app import checks
-from spatialavatar_app.backend import (
+from spatialavatar.app import checks
+from spatialavatar.app.backend import (
     EXPORTS,
     Backend,
     DriveRequest,
@@ -32,16 +28,16 @@ from spatialavatar_app.backend import (
     RefineRequest,
     TrackRequest,
 )
-from spatialavatar_app.parameters import FACTS, FILE, FILES, FLAG, NUMBER, WHOLE, Parameter, one_of
-from spatialavatar_app.sessions import Sessions
-from spatialavatar_app.steps import Step, Steps, complaint, for_people, plain
-from spatialavatar_app.where import what_runs_where
+from spatialavatar.app.parameters import FACTS, FILE, FILES, FLAG, NUMBER, WHOLE, Parameter, one_of
+from spatialavatar.app.sessions import Sessions
+from spatialavatar.app.steps import Step, Steps, complaint, for_people, plain
+from spatialavatar.app.where import what_runs_where
+from spatialavatar.errors import SpatialAvatarError
+from spatialavatar.examples import MOTIONS, example_motion
+from spatialavatar.motion import is_motion_file
+from spatialavatar.pipeline import MAX_PHOTOS
 
 _Request = TypeVar("_Request")
-
-EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
-PORTRAITS = {"Astronaut": "astronaut.png", "By the lake": "lake.jpg", "In the street": "street.jpg"}
-MOTIONS = {"Talk": "talk.json", "Look around": "look_around.json", "Make faces": "expressions.json"}
 
 GPU_QUEUE = "gpu"
 """The ``concurrency_id`` of every event that works: one at a time, whoever asks."""
@@ -113,7 +109,7 @@ class Service:
             None if smoothing is None else checks.number(smoothing, "smoothing", 0.0, 10.0),
             checks.choice(size, "size", checks.SIZES),
         )
-        source = str(motion) if own else str(EXAMPLES / "motions" / MOTIONS[str(motion)])
+        source = str(motion) if own else str(example_motion(str(motion)))
         smooth = 0.0 if is_motion_file(source) else 1.0 if smoothing is None else float(smoothing)
 
         def request(folder: str) -> DriveRequest:

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from PIL import Image
 
 from spatialavatar import Avatar, DriveConfig
+from spatialavatar.app.steps import for_people
 from spatialavatar.driving import drive_still
 from spatialavatar.motion import Motion
-from spatialavatar_app.steps import for_people
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ from typing import Any
 
 import gradio as gr
 
-from spatialavatar_app.endpoints import GPU_QUEUE
-from spatialavatar_app.fragments import notice, progress_bar
-from spatialavatar_app.steps import Step
+from spatialavatar.app.endpoints import GPU_QUEUE
+from spatialavatar.app.fragments import notice, progress_bar
+from spatialavatar.app.steps import Step
 
 Updates = dict[Any, Any]
 """New values by component; components that are not named stay as they are."""

@@ -9,13 +9,13 @@ from typing import Any
 
 import gradio as gr
 
-from spatialavatar_app import create, drive, sharpen, take_away
-from spatialavatar_app.backend import Backend, default_backend
-from spatialavatar_app.endpoints import add_endpoints, launch_arguments
-from spatialavatar_app.fragments import STATIC, static_text
-from spatialavatar_app.sessions import MAX_AGE, Sessions
-from spatialavatar_app.stage import STEPS, Page, Stage
-from spatialavatar_app.where import what_runs_where
+from spatialavatar.app import create, drive, sharpen, take_away
+from spatialavatar.app.backend import Backend, default_backend
+from spatialavatar.app.endpoints import add_endpoints, launch_arguments
+from spatialavatar.app.fragments import STATIC, static_text
+from spatialavatar.app.sessions import MAX_AGE, Sessions
+from spatialavatar.app.stage import STEPS, Page, Stage
+from spatialavatar.app.where import what_runs_where
 
 # What gradio's own parts say, in our words.
 _WORDS = {

@@ -8,13 +8,13 @@ from typing import Any
 
 import gradio as gr
 
-from spatialavatar_app import fragments
-from spatialavatar_app.activity import Activity, Updates
-from spatialavatar_app.controls import CONTROLS, GROUPS, MOODS, mood_values
-from spatialavatar_app.endpoints import MOTIONS
-from spatialavatar_app.live import FRONT, HOLD
-from spatialavatar_app.stage import Page
-from spatialavatar_app.steps import Step
+from spatialavatar.app import fragments
+from spatialavatar.app.activity import Activity, Updates
+from spatialavatar.app.controls import CONTROLS, GROUPS, MOODS, mood_values
+from spatialavatar.app.live import FRONT, HOLD
+from spatialavatar.app.stage import Page
+from spatialavatar.app.steps import Step
+from spatialavatar.examples import MOTIONS
 
 _INTRODUCTION = """
 ## Bring it to life

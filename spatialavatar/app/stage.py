@@ -9,13 +9,13 @@ from typing import Any
 
 import gradio as gr
 
-from spatialavatar_app import fragments
-from spatialavatar_app.activity import Updates
-from spatialavatar_app.backend import EXPORTS, Backend
-from spatialavatar_app.endpoints import Service
-from spatialavatar_app.live import LiveAvatar
-from spatialavatar_app.sessions import Sessions
-from spatialavatar_app.still import StillRequest
+from spatialavatar.app import fragments
+from spatialavatar.app.activity import Updates
+from spatialavatar.app.backend import EXPORTS, Backend
+from spatialavatar.app.endpoints import Service
+from spatialavatar.app.live import LiveAvatar
+from spatialavatar.app.sessions import Sessions
+from spatialavatar.app.still import StillRequest
 
 STEPS = {"create": "Create", "sharpen": "Sharpen", "drive": "Drive", "keep": "Take away"}
 Follow = Callable[[str], Updates]

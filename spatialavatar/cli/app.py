@@ -1,0 +1,29 @@
+"""The command that starts the web page: ``app``."""
+
+from __future__ import annotations
+
+import argparse
+from importlib.util import find_spec
+
+from spatialavatar.cli.commands import Commands
+from spatialavatar.cli.output import Outcome
+from spatialavatar.errors import MissingAssetError
+from spatialavatar.progress import Progress
+
+
+def declare(commands: Commands) -> None:
+    """Add the commands of this module."""
+    command = commands.add(
+        "Make it move", "app", _app, "Serve the web page and the endpoints on this machine", "app --port 7860"
+    )
+    command.add_argument("--host", help="the address to listen on, default: this machine only")
+    command.add_argument("--port", type=int, help="default: the first free one from 7860")
+
+
+def _app(options: argparse.Namespace, progress: Progress) -> Outcome:
+    if find_spec("gradio") is None or find_spec("spaces") is None:
+        raise MissingAssetError("The web page needs the extra 'app': pip install \"spatialavatar[app]\".")
+    from spatialavatar.app.server import run_app
+
+    run_app(options.host, options.port)
+    return Outcome([], {})
