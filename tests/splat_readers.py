@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import gzip
 import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -33,8 +33,47 @@ def read_ply(path: Path) -> Gaussians:
     )
 
 
+PLY_COLUMNS = [
+    *("x", "y", "z", "nx", "ny", "nz", "f_dc_0", "f_dc_1", "f_dc_2"),
+    *(f"f_rest_{i}" for i in range(45)),
+    *("opacity", "scale_0", "scale_1", "scale_2", "rot_0", "rot_1", "rot_2", "rot_3"),
+]
+"""The columns that the method's original implementation writes, in its order."""
+
+
+def read_ply_by_place(path: Path) -> Gaussians:
+    """The Gaussians of a PLY of degree 3, y down, found by place alone: the count on the third line, 62 floats a row.
+
+    C++ viewers read so, into an array of a struct; what they do not check is asserted here.
+    """
+    data = path.read_bytes()
+    end = data.index(b"end_header\n") + len(b"end_header\n")
+    assert b"\r" not in data[:end]
+    lines = data[:end].decode("ascii").split("\n")
+    assert lines[:2] == ["ply", "format binary_little_endian 1.0"]
+    element, vertex, count = lines[2].split(" ")
+    assert (element, vertex) == ("element", "vertex")
+    assert [line for line in lines[3:] if line.startswith("property")] == [f"property float {n}" for n in PLY_COLUMNS]
+    assert len(data) - end == int(count) * 248
+    rows = np.frombuffer(data, "<f4", offset=end).reshape(int(count), 62)
+    assert np.isfinite(rows).all()
+    assert not rows[:, 3:6].any()
+    assert not rows[:, 9:54].any()
+    assert np.abs(np.linalg.norm(rows[:, 58:], axis=1) - 1.0).max() < 1e-5  # not every reader normalises
+    return gaussians(
+        rows[:, :3],
+        rows[:, 58:],
+        np.exp(rows[:, 55:58]),
+        1.0 / (1.0 + np.exp(-rows[:, 54])),
+        0.5 + SH_CONSTANT * rows[:, 6:9],
+    )
+
+
 def read_splat(path: Path) -> Gaussians:
     """The Gaussians of a ``.splat``, y down, in the file's order."""
+    size = path.stat().st_size
+    assert size > 0
+    assert size % 32 == 0
     data = np.frombuffer(path.read_bytes(), np.uint8).reshape(-1, 32)
     floats = data[:, :24].copy().view("<f4")
     return gaussians(
@@ -43,17 +82,26 @@ def read_splat(path: Path) -> Gaussians:
 
 
 def read_spz(path: Path) -> Gaussians:
-    """The Gaussians of an SPZ of version 3 without harmonics, y up."""
-    data = gzip.decompress(path.read_bytes())
-    magic, version, count, degree, bits, _flags, reserved = struct.unpack("<IIIBBBB", data[:16])
-    assert (magic, version, degree, reserved) == (0x5053474E, 3, 0, 0)
-    assert len(data) == 16 + count * 20
+    """The Gaussians of an SPZ of version 2 or 3 without harmonics, y up; Niantic's checks of header and sizes."""
+    stream = zlib.decompressobj(16 + zlib.MAX_WBITS)  # one gzip member, with its header
+    data = stream.decompress(path.read_bytes())
+    assert stream.eof
+    assert not stream.unused_data
+    magic, version, count, degree, bits, flags, reserved = struct.unpack("<IIIBBBB", data[:16])
+    assert (magic, degree, flags, reserved) == (0x5053474E, 0, 0, 0)
+    assert version in (2, 3)
+    assert 0 < count <= 10_000_000
+    assert len(data) == 16 + count * {2: 19, 3: 20}[version]
     fields = np.split(np.frombuffer(data, np.uint8, offset=16), np.cumsum([9 * count, count, 3 * count, 3 * count]))
     packed, opacities, colors, scales, rotations = fields
     low, middle, high = packed.reshape(count, 3, 3).astype(np.int64).transpose(2, 0, 1)
     fixed = low + (middle << 8) + (high << 16)
     fixed = np.where(fixed >= 1 << 23, fixed - (1 << 24), fixed)
-    quats = np.array([smallest_three(int(word)) for word in rotations.copy().view("<u4")])
+    if version == 3:
+        quats = np.array([smallest_three(int(word)) for word in rotations.copy().view("<u4")])
+    else:
+        xyz = rotations.reshape(count, 3) / 127.5 - 1.0
+        quats = np.concatenate([np.sqrt(np.maximum(0.0, 1.0 - (xyz**2).sum(1, keepdims=True))), xyz], 1)
     return gaussians(
         fixed / 2.0**bits,
         quats,

@@ -25,7 +25,8 @@ from spatialavatar.head.arkit import ARKIT_52
 from spatialavatar.metrics import psnr
 from spatialavatar.records import Camera, Gaussians, HeadParams
 
-from .splat_readers import picture, read_ply, read_splat, read_spz
+from .gltf_check import gltf_issues
+from .splat_readers import PLY_COLUMNS, picture, read_ply, read_ply_by_place, read_splat, read_spz
 from .test_avatar import make_ball_avatar
 
 
@@ -69,17 +70,42 @@ def test_splats_lie_in_falling_order_of_size_times_opacity(tmp_path: Path) -> No
     assert weight[0] > 10 * weight[-1]
 
 
-def test_a_padded_ply_has_45_zeros_more_and_the_same_gaussians(tmp_path: Path) -> None:
+def test_a_ply_of_degree_three_has_the_62_columns_and_the_same_gaussians(tmp_path: Path) -> None:
     plyfile = pytest.importorskip("plyfile", reason="needs the extra 'dev'")
     avatar = make_ball_avatar(16)
     plain, padded = (save_ply(avatar, tmp_path / f"{n}.ply", sh_degree=n) for n in (0, 3))
     rows = plyfile.PlyData.read(str(padded))["vertex"]
-    names = [p.name for p in rows.properties]
-    assert names[:6] == ["x", "y", "z", "f_dc_0", "f_dc_1", "f_dc_2"]
-    assert names[6:51] == [f"f_rest_{i}" for i in range(45)]
-    assert not any(rows[name].any() for name in names[6:51])
+    assert [p.name for p in rows.properties] == PLY_COLUMNS
+    assert not any(rows[name].any() for name in ["nx", "ny", "nz", *PLY_COLUMNS[9:54]])
     assert torch.equal(read_ply(plain).means, read_ply(padded).means)
     assert torch.equal(read_ply(plain).quats, read_ply(padded).quats)
+
+
+def test_a_reader_by_place_reads_a_ply_of_degree_three(tmp_path: Path) -> None:
+    avatar = make_ball_avatar(16)
+    by_name, by_place = (
+        read(save_ply(avatar, tmp_path / "a.ply", sh_degree=3)) for read in (read_ply, read_ply_by_place)
+    )
+    for name in ("means", "quats", "scales", "opacities", "colors"):
+        assert torch.equal(getattr(by_name, name), getattr(by_place, name)), name
+
+
+def test_spz_of_version_two_holds_the_same_gaussians_with_rotations_of_a_byte(tmp_path: Path) -> None:
+    avatar = make_ball_avatar()
+    params = held_pose(avatar, {}, yaw=30.0)
+    two, three = (read_spz(save_spz(avatar, tmp_path / f"{v}.spz", params, version=v)) for v in (2, 3))
+    for name in ("means", "scales", "opacities", "colors"):
+        assert torch.equal(getattr(two, name), getattr(three, name)), name
+    angles = 2 * torch.rad2deg(torch.acos((two.quats * three.quats).sum(1).abs().clamp_max(1.0)))
+    assert angles.mean() < 1.5  # degrees; near half a turn a byte is coarse
+    assert angles.max() < 15.0
+    image, _ = as_shown(avatar, params)
+    assert psnr(image, picture(two, 0.6, 96, y_down=False)[0]) > 30.0
+
+
+def test_spz_of_another_version_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="version 2 or 3, not 4"):
+        save_spz(make_ball_avatar(16), tmp_path / "a.spz", version=4)
 
 
 def test_a_ply_of_degree_two_is_refused(tmp_path: Path) -> None:
@@ -199,6 +225,10 @@ def test_the_texture_is_the_gaussians_colours_without_holes(person: Avatar) -> N
     assert not (row == colors[(~seen).numpy(), 0][0]).any()
 
 
+def test_khronos_validator_finds_nothing_in_the_glb(person: Avatar, tmp_path: Path) -> None:
+    assert gltf_issues(save_glb(person, tmp_path / "a.glb")) == []
+
+
 def test_trimesh_reads_the_glb(person: Avatar, tmp_path: Path) -> None:
     trimesh = pytest.importorskip("trimesh", reason="needs the extra 'dev'")
     scene = trimesh.load(save_glb(person, tmp_path / "a.glb"))
@@ -292,6 +322,15 @@ def test_trimesh_reads_a_lam_skin_whose_triangles_look_outwards(lam_zip: dict[st
     assert len(mesh.vertices) == len(person.gaussians)
     outwards = (mesh.triangles_center - [0.0, 1.62, 0.0]) * mesh.face_normals
     assert (outwards.sum(1) > 0).mean() > 0.8
+
+
+@pytest.mark.parametrize("name", ["skin.glb", "animation.glb"])
+def test_khronos_validator_finds_no_fault_in_a_lam_archive(
+    name: str, lam_zip: dict[str, bytes], tmp_path: Path
+) -> None:
+    path = tmp_path / name
+    path.write_bytes(lam_zip[f"ada/{name}"])
+    assert [issue for issue in gltf_issues(path) if issue["severity"] < 2] == []  # LAM's clips have bones and no mesh
 
 
 def test_a_lam_archive_must_be_called_zip(person: Avatar, tmp_path: Path) -> None:

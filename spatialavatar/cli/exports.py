@@ -34,7 +34,12 @@ def declare(commands: Commands) -> None:
     command.add_argument("--expression", metavar="UNIT=WEIGHT,...", help=f"{splats}: ARKit units, as jawOpen=0.6")
     for angle, positive in (("yaw", "the subject's left"), ("pitch", "down"), ("roll", "the subject's right")):
         command.add_argument(f"--{angle}", type=float, metavar="DEGREES", help=f"{splats}: positive to {positive}")
-    command.add_argument("--sh-degree", type=int, choices=(0, 3), help="ply: 3 pads it for readers that insist")
+    command.add_argument(
+        "--sh-degree", type=int, choices=(0, 3), help="ply: 3 writes all 62 columns of the original format, default: 0"
+    )
+    command.add_argument(
+        "--spz-version", type=int, choices=(2, 3), help="spz: 2 for readers older than July 2025, default: 3"
+    )
 
 
 def _export(options: argparse.Namespace, progress: Progress) -> Outcome:
@@ -60,8 +65,10 @@ def _export(options: argparse.Namespace, progress: Progress) -> Outcome:
         params = held_pose(avatar, units, options.yaw or 0.0, options.pitch or 0.0, options.roll or 0.0)
         if options.format == "ply":
             save_ply(avatar, output, params, sh_degree=options.sh_degree or 0)
+        elif options.format == "spz":
+            save_spz(avatar, output, params, version=options.spz_version or 3)
         else:
-            {"splat": save_splat, "spz": save_spz}[options.format](avatar, output, params)
+            save_splat(avatar, output, params)
     return Outcome([output], {"output": output, "format": options.format, "bytes": output.stat().st_size})
 
 
@@ -75,7 +82,9 @@ def _refuse_what_does_not_apply(options: argparse.Namespace) -> None:
         if getattr(options, name) is not None and options.format not in _SPLATS:
             raise InputError(f"A {options.format} file is posed where it is shown; leave --{name} out.")
     if options.sh_degree is not None and options.format != "ply":
-        raise InputError(f"Only a PLY can be padded, not a {options.format} file; leave --sh-degree out.")
+        raise InputError(f"A {options.format} file has no harmonics of degree 3; leave --sh-degree out.")
+    if options.spz_version is not None and options.format != "spz":
+        raise InputError(f"A {options.format} file has no SPZ version; leave --spz-version out.")
 
 
 def _units(text: str | None) -> dict[str, float]:

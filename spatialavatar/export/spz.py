@@ -1,8 +1,9 @@
-"""An avatar as SPZ, Niantic's compressed splats: version 3 of the published format.
+"""An avatar as SPZ, Niantic's compressed splats: version 3 or 2 of the published format.
 
-One gzip stream of a 16-byte header and then, each for all Gaussians: positions (24-bit fixed point), opacities, colours
-(the constant harmonic, 0.15 a unit), scales (logarithm, in sixteenths from -10) and rotations (the three smallest parts
-of the quaternion in ten bits each, and which one is left out). Axes are OpenGL's, which are those of head space.
+One gzip stream holds a 16-byte header and then one array an attribute, each for all Gaussians: positions (24-bit fixed
+point), opacities, colours (the constant harmonic times 0.15, around one half), scales (logarithm, in sixteenths from
+-10) and rotations. Version 3 stores the three smallest parts of a quaternion in ten bits each and the index of the
+largest; version 2 stores x, y and z in a byte each. Axes are OpenGL's, which are those of head space.
 """
 
 from __future__ import annotations
@@ -14,37 +15,58 @@ from pathlib import Path
 import numpy as np
 
 from spatialavatar.avatar import Avatar
+from spatialavatar.errors import InputError
 from spatialavatar.export.frames import SH_CONSTANT, Y_UP, exported_gaussians, to_bytes
 from spatialavatar.files import atomic_output
 from spatialavatar.records import HeadParams
 
 SPZ_MAGIC = b"NGSP"
 SPZ_VERSION = 3
+SPZ_VERSIONS = (2, 3)
 
 _HEADER = struct.Struct("<4sIIBBBB")  # magic, version, count, degree of the harmonics, fractional bits, flags, reserved
 _FRACTIONAL_BITS = 16  # 15 micrometres a step and 128 metres either way
-_FARTHEST = (1 << 23) - 1
+_MAX_FIXED = (1 << 23) - 1
 _COLOR_SCALE = 0.15
 _ROTATION_STEPS = (1 << 9) - 1
 
 
-def save_spz(avatar: Avatar, path: str | Path, params: HeadParams | None = None) -> Path:
-    """Write the avatar as an SPZ file; arguments and errors as for :func:`spatialavatar.export.save_splat`."""
+def save_spz(avatar: Avatar, path: str | Path, params: HeadParams | None = None, *, version: int = SPZ_VERSION) -> Path:
+    """Write the avatar as an SPZ file; it appears whole or not at all.
+
+    Args:
+        avatar: the avatar.
+        path: the file.
+        params: pose and expression of one frame; by default at rest, looking straight ahead.
+        version: of the format: 3, or 2 for readers older than version 3 (July 2025), with rotations of 8 bits.
+
+    Raises:
+        InputError: the Gaussians have other channels than three colours, or the version is neither 2 nor 3.
+        OutputError: the file cannot be written.
+    """
+    if version not in SPZ_VERSIONS:
+        raise InputError(f"An SPZ file is written in version 2 or 3, not {version}.")
     g = exported_gaussians(avatar, params, Y_UP)
-    positions = np.rint(g.means.numpy() * float(1 << _FRACTIONAL_BITS)).clip(-_FARTHEST, _FARTHEST).astype("<i4")
+    positions = np.rint(g.means.numpy() * float(1 << _FRACTIONAL_BITS)).clip(-_MAX_FIXED, _MAX_FIXED).astype("<i4")
     parts = [
         positions.view(np.uint8).reshape(len(g), 3, 4)[..., :3],
         to_bytes(255.0 * g.opacities.numpy()),
         to_bytes(255.0 * (_COLOR_SCALE * (g.colors.numpy() - 0.5) / SH_CONSTANT + 0.5)),
         to_bytes(16.0 * (np.log(g.scales.numpy().clip(1e-12)) + 10.0)),
-        _smallest_three(g.quats.numpy()),
+        (_smallest_three if version == 3 else _first_three)(g.quats.numpy()),
     ]
-    header = _HEADER.pack(SPZ_MAGIC, SPZ_VERSION, len(g), 0, _FRACTIONAL_BITS, 0, 0)
+    header = _HEADER.pack(SPZ_MAGIC, version, len(g), 0, _FRACTIONAL_BITS, 0, 0)
     data = gzip.compress(header + b"".join(part.tobytes() for part in parts), mtime=0)
     path = Path(path)
     with atomic_output(path) as temporary:
         temporary.write_bytes(data)
     return path
+
+
+def _first_three(quats: np.ndarray) -> np.ndarray:
+    """(N, 3) uint8: x, y and z of unit quaternions (N, 4) wxyz whose w is made positive; ``127.5 q + 127.5``."""
+    positive = np.where(quats[:, :1] < 0.0, -quats, quats)
+    return to_bytes(127.5 * positive[:, 1:] + 127.5)
 
 
 def _smallest_three(quats: np.ndarray) -> np.ndarray:
