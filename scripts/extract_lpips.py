@@ -38,13 +38,16 @@ LARGEST_CHANGE = 1e-3  # of a distance
 
 def tensors(checkpoint: Path) -> dict[str, torch.Tensor]:
     """The network in the layout of ``spatialavatar.metrics.lpips``, single precision."""
-    content = read_pickle(checkpoint)
-    result = {}
+    names = {}
     for layer in range(5):
-        convolution, head = content["AlexNet_0"][f"Conv_{layer}"], content[f"NetLinLayer_{layer}"]["Conv_0"]
-        result[f"conv.{layer}.weight"] = torch.from_numpy(convolution["kernel"].transpose(3, 2, 0, 1).copy())
-        result[f"conv.{layer}.bias"] = torch.from_numpy(convolution["bias"].copy())
-        result[f"head.{layer}"] = torch.from_numpy(head["kernel"].reshape(-1).copy())
+        names[f"conv.{layer}.weight"] = f"AlexNet_0/Conv_{layer}/kernel"
+        names[f"conv.{layer}.bias"] = f"AlexNet_0/Conv_{layer}/bias"
+        names[f"head.{layer}"] = f"NetLinLayer_{layer}/Conv_0/kernel"
+    content = read_pickle(checkpoint, list(names.values()))
+    result = {}
+    for name, path in names.items():
+        array = content[path].transpose(3, 2, 0, 1) if name.endswith("weight") else content[path].reshape(-1)
+        result[name] = torch.from_numpy(array.copy())
     return result
 
 

@@ -11,8 +11,10 @@ What a FLAME file lacks is filled in from elsewhere: UVs from its template mesh,
 from __future__ import annotations
 
 import hashlib
+import io
 import re
-from collections.abc import Mapping
+import zipfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +26,7 @@ from scipy.spatial import cKDTree
 from spatialavatar.errors import FormatError, InputError
 from spatialavatar.head.arkit import ARKIT_INDEX
 from spatialavatar.head.model import HEAD_FORMAT, HEAD_VERSION, JOINTS, HeadModel
-from spatialavatar.head.restricted_pickle import read_pickle
+from spatialavatar.head.restricted_pickle import MAX_ELEMENTS, read_pickle
 from spatialavatar.render.mesh import vertex_normals
 
 Floats = NDArray[np.float64]
@@ -50,6 +52,8 @@ _SKIN = ("face", "scalp", "ears", "neck", "lips", "mouth")
 _ALIGNMENT_ROUNDS = 20
 _ALIGNMENT_SHARE = 0.7  # of the vertices, the nearest: shoulders and skulls are cut differently
 _NORMAL_METRES = 0.02  # two opposite normals count like points this far apart
+_MAX_VALUE = 1e3  # of any array of a head: metres, metres per unit, or weights
+_MAX_MESH_BYTES = 1 << 28  # FLAME's template mesh has 1 MB
 _UNIT_NOISE = 0.5e-3  # metres; how exactly a unit of the reference is met, against coefficients of size 1
 
 
@@ -81,7 +85,7 @@ def load_flame(
         FormatError: a file is damaged, is no FLAME model, or the files do not fit each other.
     """
     source = _find(Path(path))
-    arrays = _checked(read_arrays(source), source)
+    arrays = _checked(read_arrays(source, _KEYS), source)
     split = SHAPE_COUNT if shape_count is None else shape_count
     available = arrays["shapedirs"].shape[2]
     if not 0 < split < available:
@@ -133,22 +137,34 @@ def load_flame(
     return HeadModel({name: _tensor(array) for name, array in tensors.items()}, info)
 
 
-def read_arrays(path: Path) -> dict[str, Any]:
-    """The values of a FLAME ``.pkl`` or ``.npz``; no code in it runs.
+def read_arrays(path: Path, names: Sequence[str]) -> dict[str, NDArray[Any]]:
+    """The named arrays of a FLAME ``.pkl`` or ``.npz``; no code in it runs, and names that it lacks are left out.
 
     Raises:
         InputError: the file cannot be opened.
-        FormatError: it is neither, or holds more than arrays.
+        FormatError: it is neither, or one of the named values is no array of plain numbers, or is too large.
     """
     if path.suffix.lower() != ".npz":
-        return read_pickle(path)
+        return read_pickle(path, names)
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
+        with zipfile.ZipFile(path) as archive:
+            members = {name: archive.getinfo(f"{name}.npy") for name in names if f"{name}.npy" in archive.namelist()}
+            return {name: _member(archive, member) for name, member in members.items()}
     except OSError as error:
         raise InputError(f"The file {path} cannot be read ({error}); check the path.") from error
     except Exception as error:  # zip and array errors of a damaged archive are many
         raise FormatError(f"{path} is no archive of plain arrays ({error}); use the .pkl or download again.") from error
+
+
+def _member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> NDArray[Any]:
+    """One array of an archive, whose size is checked before it is unpacked."""
+    if member.file_size > 8 * MAX_ELEMENTS:
+        raise ValueError(f"{member.filename} has {member.file_size >> 20} MB")
+    with archive.open(member) as file:
+        array = np.lib.format.read_array(io.BytesIO(file.read(8 * MAX_ELEMENTS)), allow_pickle=False)
+    if array.dtype.kind not in "biuf":
+        raise ValueError(f"{member.filename} has the type {array.dtype}")
+    return array
 
 
 def read_uv(path: Path, faces: Ints) -> Floats:
@@ -174,12 +190,18 @@ def read_uv(path: Path, faces: Ints) -> Floats:
         match = (corners[rows][:, None, :] == faces[:, :, None]).argmax(2)
         chosen = np.take_along_axis(indices[rows], match, 1)
     else:
-        arrays = read_arrays(path)
+        arrays = read_arrays(path, ("vt", "ft"))
         if not {"vt", "ft"} <= arrays.keys():
             raise FormatError(f"{path} lacks vt and ft; give FLAME_texture.npz or head_template.obj.")
-        coordinates, chosen = np.asarray(arrays["vt"], np.float64), np.asarray(arrays["ft"], np.int64)
+        with np.errstate(invalid="ignore"):
+            coordinates, chosen = np.asarray(arrays["vt"], np.float64), np.asarray(arrays["ft"], np.int64)
+        if coordinates.ndim != 2 or coordinates.shape[1] < 2:
+            raise FormatError(f"The vt in {path} has shape {coordinates.shape}, not (any, 2); download the file again.")
         if chosen.shape != faces.shape:
-            raise FormatError(f"{path} has UVs for {len(chosen)} faces, the FLAME model has {len(faces)}.")
+            raise FormatError(
+                f"The ft in {path} has shape {chosen.shape}, the FLAME model's faces have {faces.shape}; use the file "
+                "that belongs to it."
+            )
     if chosen.min() < 0 or chosen.max() >= len(coordinates) or not np.isfinite(coordinates).all():
         raise FormatError(f"The UVs in {path} are damaged; download the file again.")
     uv = coordinates[chosen][..., :2]
@@ -189,13 +211,15 @@ def read_uv(path: Path, faces: Ints) -> Floats:
 def _read_obj(path: Path) -> tuple[Ints, Floats, Ints]:
     """Triangles (T, 3) of vertex indices, UVs (N, 2) with v up, and triangles (T, 3) of UV indices."""
     corners, coordinates, indices = [], [], []
+    if path.is_file() and path.stat().st_size > _MAX_MESH_BYTES:
+        raise FormatError(f"{path} has more than {_MAX_MESH_BYTES >> 20} MB, so it is no head's template mesh.")
     try:
         with open(path, encoding="utf-8", errors="replace") as file:
             for line in file:
                 kind, *values = line.split() or [""]
                 if kind == "vt":
                     coordinates.append([float(values[0]), float(values[1])])
-                elif kind == "f" and all(re.fullmatch(r"\d+/\d+(/\d*)?", value) for value in values):
+                elif kind == "f" and all(re.fullmatch(r"\d{1,9}/\d{1,9}(/\d*)?", value) for value in values):
                     pairs = [[int(number) - 1 for number in value.split("/")[:2]] for value in values]
                     for k in range(1, len(pairs) - 1):
                         corners.append([pairs[0][0], pairs[k][0], pairs[k + 1][0]])
@@ -232,11 +256,14 @@ def _checked(values: Mapping[str, Any], source: Path) -> dict[str, NDArray[Any]]
     arrays: dict[str, NDArray[Any]] = {}
     for key in _KEYS:
         try:
-            arrays[key] = np.asarray(values[key], np.int64 if key in ("f", "kintree_table") else np.float64)
+            with np.errstate(invalid="ignore"):  # not-a-number as a vertex: the range of the faces is checked below
+                arrays[key] = np.asarray(values[key], np.int64 if key in ("f", "kintree_table") else np.float64)
         except (TypeError, ValueError, OverflowError) as error:
             raise FormatError(f"The {key} in {source} is no array of numbers; download the file again.") from error
         if arrays[key].dtype == np.float64 and not np.isfinite(arrays[key]).all():
             raise FormatError(f"The {key} in {source} holds values that are not finite; download the file again.")
+        if arrays[key].dtype == np.float64 and np.abs(arrays[key]).max(initial=0.0) > _MAX_VALUE:
+            raise FormatError(f"The {key} in {source} holds values above {_MAX_VALUE:g}; download the file again.")
     vertices, joints = len(arrays["v_template"]), len(_PARENTS)
     expected: dict[str, tuple[int | None, ...]] = {
         "v_template": (None, 3),
@@ -255,7 +282,9 @@ def _checked(values: Mapping[str, Any], source: Path) -> dict[str, NDArray[Any]]
     parents = arrays["kintree_table"][0].astype(np.uint32).astype(np.int32)  # the root's is -1 as uint32
     if tuple(parents[1:]) != _PARENTS[1:]:
         raise FormatError(f"The joints in {source} do not hang together as FLAME's do; this is another body model.")
-    if arrays["f"].size and not 0 <= arrays["f"].min() <= arrays["f"].max() < vertices:
+    if vertices < 4 or not len(arrays["f"]):
+        raise FormatError(f"The mesh in {source} has no faces or fewer than four vertices; download the file again.")
+    if not 0 <= arrays["f"].min() <= arrays["f"].max() < vertices:
         raise FormatError(f"The faces in {source} name vertices that do not exist; download the file again.")
     return arrays
 
@@ -281,7 +310,7 @@ def _default_pose_map() -> Floats:
 
 def _read_expression_map(path: Path, to_expression: Floats, to_pose: Floats) -> tuple[Floats, Floats]:
     """The user's own ARKit-52 map; a matrix that the file lacks stays as it is."""
-    arrays = read_arrays(path)
+    arrays = read_arrays(path, ("arkit_to_expression", "arkit_to_pose"))
     result = []
     for name, present in (("arkit_to_expression", to_expression), ("arkit_to_pose", to_pose)):
         value = np.asarray(arrays.get(name, present), np.float64)
