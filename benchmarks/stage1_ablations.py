@@ -33,12 +33,12 @@ from torch import Tensor, nn
 from spatialavatar.avatar import default_head
 from spatialavatar.evaluation.judge import as_pixels
 from spatialavatar.evaluation.metrics import csim
+from spatialavatar.files import write_text
 from spatialavatar.generator.config import BaseConfig
 from spatialavatar.generator.network import CorrectionNetwork, NetworkConfig, NetworkInputs, UVFeature
 from spatialavatar.generator.network import model as network_model
 from spatialavatar.generator.network.heads import FRONTAL, expression_code, harmonic_encoding
 from spatialavatar.head import HeadModel, UVLayout, build_layout
-from spatialavatar.hub.pretrained import write_text
 from spatialavatar.metrics import psnr, shared_lpips
 from spatialavatar.provenance import save_png
 from spatialavatar.tracking.identity import IdentityEmbedder

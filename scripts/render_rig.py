@@ -25,7 +25,7 @@ from torch import Tensor
 from spatialavatar.avatar import Avatar, skull_box
 from spatialavatar.driving import DriveConfig, motion_track, retarget
 from spatialavatar.errors import InputError, SpatialAvatarError
-from spatialavatar.hub.pretrained import write_text
+from spatialavatar.files import write_text
 from spatialavatar.media import is_image
 from spatialavatar.pipeline import generate
 from spatialavatar.provenance import save_png

@@ -13,10 +13,11 @@ import torch
 from torch import Tensor
 
 from spatialavatar.errors import FormatError, InputError, MissingAssetError
+from spatialavatar.files import write_text
 from spatialavatar.head import HeadModel, Identity, UVLayout, build_layout, load_head, to_world
 from spatialavatar.hub.cards import AvatarFacts, avatar_card
 from spatialavatar.hub.constants import CONFIG_FILE, PREVIEW_FILE
-from spatialavatar.hub.pretrained import Pretrained, write_text
+from spatialavatar.hub.pretrained import Pretrained
 from spatialavatar.provenance import safetensors_metadata, save_png
 from spatialavatar.records import Camera, Gaussians, HeadParams, as_uint8_image
 from spatialavatar.render import Backend, render

@@ -13,6 +13,7 @@ import numpy as np
 
 from spatialavatar.avatar import Avatar
 from spatialavatar.errors import FormatError, InputError, MissingAssetError, OutputError
+from spatialavatar.files import write_text
 from spatialavatar.generator.base import build_base
 from spatialavatar.generator.config import BaseConfig, GeneratorConfig
 from spatialavatar.generator.network import CorrectionNetwork, EncoderConfig, NetworkConfig, load_network, save_network
@@ -21,7 +22,7 @@ from spatialavatar.generator.sources import SourceView
 from spatialavatar.head import HeadModel, build_layout
 from spatialavatar.hub.cards import ModelFacts, model_card
 from spatialavatar.hub.constants import CARD_FILE, CONFIG_FILE, MODEL_FORMAT
-from spatialavatar.hub.pretrained import Pretrained, write_text
+from spatialavatar.hub.pretrained import Pretrained
 from spatialavatar.progress import Progress, part, silent
 from spatialavatar.records import Track
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, TypeVar
 
-from spatialavatar.files import atomic_output, make_folder
+from spatialavatar.files import make_folder, write_text
 from spatialavatar.hub.constants import CARD_FILE
 from spatialavatar.hub.transfer import Token, fetch, push
 
@@ -124,9 +124,3 @@ class Pretrained(ABC):
 
     @abstractmethod
     def _write_folder(self, folder: Path) -> None: ...
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file that appears whole or not at all."""
-    with atomic_output(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")

@@ -23,11 +23,10 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from spatialavatar.avatar import default_head
 from spatialavatar.errors import FormatError, InputError, MissingAssetError
-from spatialavatar.files import atomic_output, make_folder
+from spatialavatar.files import atomic_output, make_folder, write_text
 from spatialavatar.generator import GeneratorConfig, SpatialAvatar
 from spatialavatar.generator.network import CorrectionNetwork, load_network
 from spatialavatar.head import HeadModel, UVLayout, build_layout, load_head
-from spatialavatar.hub.pretrained import write_text
 from spatialavatar.progress import Progress, silent
 from spatialavatar.training.config import TrainingConfig
 from spatialavatar.training.examples import Example, Examples

@@ -30,9 +30,8 @@ from spatialavatar.evaluation.rig import (
     posed_by_calibration,
     relative_camera,
 )
-from spatialavatar.files import atomic_output, make_folder
+from spatialavatar.files import atomic_output, make_folder, write_text
 from spatialavatar.head import HeadModel
-from spatialavatar.hub.pretrained import write_text
 from spatialavatar.media import is_image, read_image
 from spatialavatar.progress import Progress, part, silent
 from spatialavatar.records import HeadParams, Track
