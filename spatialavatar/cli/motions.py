@@ -52,7 +52,12 @@ def declare(commands: Commands) -> None:
     command.add_argument("--background", default="white", help="a colour: white, #336699, ...; default: %(default)s")
     command.add_argument("--audio", type=Path, help="a file whose sound replaces the driver's own")
     command.add_argument("--mark", action="store_true", help="write 'AI-generated' into a corner of the picture")
-    command.add_argument("--fps", type=float, help="of FLAME parameters, whose files do not say it; default: 25")
+    command.add_argument(
+        "--fps",
+        type=float,
+        help="of a motion file: every row is one frame; default: the rate or the time codes of the file, else 25 for "
+        "FLAME parameters and 60 for CSV",
+    )
     _add_head(command)
 
     command = commands.add(
@@ -103,6 +108,7 @@ def _drive(options: argparse.Namespace, progress: Progress) -> Outcome:
 
     camera = camera_number(str(options.motion))
     is_file = is_motion_file(options.motion)
+    _check_drive_options(options, is_file, camera is not None)
     smoothing = options.smoothing
     if smoothing is None:
         smoothing = 0.0 if is_file else 1.0
@@ -130,6 +136,25 @@ def _drive(options: argparse.Namespace, progress: Progress) -> Outcome:
     }
     sentence = f"{report.frames} frames, {report.held} held, {report.fps:g} frames per second."
     return Outcome([report.path], facts, notes=[*report.warnings, sentence])
+
+
+def _check_drive_options(options: argparse.Namespace, is_file: bool, is_camera: bool) -> None:
+    """Refuse options that have no effect on this motion.
+
+    Raises:
+        InputError: there is one.
+    """
+    if options.fps is not None and not is_file:
+        raise InputError(
+            f"--fps sets the rate of a motion file, and {options.motion} is none: a video, a saved track and a camera "
+            "have their own; leave --fps out."
+        )
+    if options.seconds is not None and not is_camera:
+        raise InputError("--seconds ends a drive by webcam; leave it out, or give --motion webcam.")
+    if options.seconds is not None and not options.seconds > 0:
+        raise InputError("--seconds must be more than 0.")
+    if options.audio is not None and is_camera:
+        raise InputError("--audio has no effect on a drive by webcam; leave it out.")
 
 
 def _drive_live(

@@ -1,10 +1,11 @@
-"""Motion: how a face moves, not whose face it is; its files are described in docs/motion.md."""
+"""Motion of a face and a head, independent of the person; docs/motion.md describes its files."""
 
-from spatialavatar.motion.arkit_files import MOTION_FORMAT, MOTION_VERSION
+from spatialavatar.motion.arkit_json import MOTION_FORMAT, MOTION_VERSION
 from spatialavatar.motion.files import (
     ARKIT_SUFFIXES,
     FLAME_SUFFIXES,
     MOTION_SUFFIXES,
+    check_motion_format,
     is_motion_file,
     load_motion,
     read_motion,
@@ -22,6 +23,7 @@ __all__ = [
     "FlameMotion",
     "Motion",
     "check_flame",
+    "check_motion_format",
     "is_motion_file",
     "load_motion",
     "read_motion",

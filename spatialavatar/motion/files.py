@@ -1,4 +1,4 @@
-"""Which file is read and written how: by its suffix; a folder is one of FLAME frames."""
+"""Motion files: the suffix of a file tells its format; a folder holds FLAME parameters, one file a frame."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from typing import Final
 from spatialavatar.errors import FormatError, InputError
 from spatialavatar.files import atomic_output
 from spatialavatar.head import HeadModel
-from spatialavatar.motion.arkit_files import format_csv, format_json, format_lam, parse_csv, parse_json
-from spatialavatar.motion.flame_files import check_flame, flame_folder, read_flame, write_flame
+from spatialavatar.motion.arkit_json import format_json, format_lam, read_json
+from spatialavatar.motion.capture_csv import format_csv, read_csv
+from spatialavatar.motion.flame_files import check_flame, flame_folder, needs_flame, read_flame, write_flame
 from spatialavatar.motion.record import Motion
+from spatialavatar.motion.text import read_text
 from spatialavatar.records import Track
 
 ARKIT_SUFFIXES: Final = (".json", ".csv")
@@ -23,64 +25,83 @@ _LAM_NAME: Final = "bsdata.json"  # the name under which LAM's speech network wr
 
 
 def is_motion_file(path: str | Path) -> bool:
-    """Whether the name says that it is a motion file, or it is a folder of FLAME frames, rather than a video."""
+    """Whether ``path`` has the suffix of a motion file, or is a folder of FLAME frames."""
     path = Path(path)
     return path.suffix.lower() in MOTION_SUFFIXES or flame_folder(path) is not None
 
 
+def check_motion_format(path: str | Path, head_id: str, is_flame: bool) -> None:
+    """Refuse a motion file whose format cannot drive a head, by its name and before it is opened.
+
+    Args:
+        path: a motion file; other files pass.
+        head_id: the id of the head model.
+        is_flame: whether it is a FLAME head.
+
+    Raises:
+        FormatError: the file holds FLAME parameters, and the head is no FLAME head.
+    """
+    path = Path(path)
+    if not is_flame and _is_flame(path):
+        raise FormatError(needs_flame(path.name, head_id))
+
+
 def read_motion(path: str | Path, head: HeadModel, fps: float | None = None) -> Track:
-    """Read a motion file as a track of ``head`` without images.
+    """Read a motion file as a track of ``head`` without pictures.
 
     Args:
         path: ARKit weights (.json, .csv) or FLAME parameters (.npz, .npy, .pt, or a folder of .npz).
-        head: whose parameters to make of it.
-        fps: frames per second of FLAME parameters, whose files do not say it; by default 25.
+        head: the head model of the track.
+        fps: frames per second; every row of the file is then one frame, whatever rate or times the file states.
 
     Raises:
-        InputError: the file is missing, unreadable or holds impossible values.
+        InputError: the file is missing, unreadable or too large, or a value is not plausible.
         FormatError: it is no motion in one of the formats, or holds FLAME parameters and ``head`` is no FLAME head.
     """
     path = Path(path)
     if _is_flame(path):
+        if path.exists():
+            check_motion_format(path, head.id, head.is_flame)
         return read_flame(path, fps).to_track(head, path.name)
-    return load_motion(path).to_track(head)
+    return load_motion(path, fps).to_track(head)
 
 
-def load_motion(path: str | Path) -> Motion:
-    """Read a file of ARKit weights (.json or .csv), which belong to no head.
+def load_motion(path: str | Path, fps: float | None = None) -> Motion:
+    """Read a file of ARKit weights (.json or .csv), which are independent of the head model.
+
+    Args:
+        path: the file.
+        fps: frames per second; every row of the file is then one frame, whatever rate or times the file states.
 
     Raises:
-        InputError: the file is missing, unreadable, holds impossible values, or FLAME parameters.
+        InputError: the file is missing, unreadable or too large, holds FLAME parameters, or a value is not plausible.
         FormatError: it is JSON or CSV, but not a motion.
     """
     path = Path(path)
     if _is_flame(path):
         raise InputError(f"{path.name} holds FLAME parameters, which belong to a FLAME head: use read_motion with it.")
     if path.suffix.lower() not in ARKIT_SUFFIXES:
-        raise InputError(f"{path.name} is no motion file: give {_listed(MOTION_SUFFIXES)}.")
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise InputError(f"There is no motion file at {path}.") from None
-    except (OSError, UnicodeDecodeError):
-        raise InputError(f"{path.name} cannot be read as text; give a .json or .csv motion file.") from None
-    return parse_csv(text, path) if path.suffix.lower() == ".csv" else parse_json(text, path)
+        raise InputError(
+            f"{path.name} is no motion file: give {', '.join(MOTION_SUFFIXES[:-1])} or {MOTION_SUFFIXES[-1]}."
+        )
+    read = read_csv if path.suffix.lower() == ".csv" else read_json
+    return read(read_text(path), path.name, path.stem, fps)
 
 
 def write_motion(motion: Motion | Track, path: str | Path, head: HeadModel | None = None) -> None:
-    """Write a motion; the name says how.
+    """Write a motion in the format that the file's name tells.
 
-    ``.json`` is ours, ``bsData.json`` LAM's, ``.csv`` that of capture apps. ``.npz`` (VHAP), ``.npy`` (ARTalk) and
-    a name without a suffix (a folder with one ``.npz`` a frame) hold FLAME parameters.
+    ``.json`` is our format, ``bsData.json`` LAM's, ``.csv`` that of capture apps. ``.npz`` (VHAP), ``.npy`` (ARTalk)
+    and a name without a suffix (a folder with one ``.npz`` a frame) hold FLAME parameters.
 
     Args:
-        motion: what to write.
-        path: where.
-        head: the head of the track; only needed for FLAME parameters.
+        motion: the motion.
+        path: the file.
+        head: the head model of the track; needed for FLAME parameters.
 
     Raises:
-        InputError: the name says no format, or the track holds no motion.
-        FormatError: FLAME parameters are asked for and the track is not of a FLAME head.
+        InputError: the name tells no format, or the track holds no motion.
+        FormatError: the format holds FLAME parameters and the track is not of a FLAME head.
         OutputError: the file cannot be written.
     """
     path = Path(path)
@@ -104,7 +125,3 @@ def write_motion(motion: Motion | Track, path: str | Path, head: HeadModel | Non
 
 def _is_flame(path: Path) -> bool:
     return path.suffix.lower() in FLAME_SUFFIXES or path.is_dir()
-
-
-def _listed(suffixes: tuple[str, ...]) -> str:
-    return f"{', '.join(suffixes[:-1])} or {suffixes[-1]}"

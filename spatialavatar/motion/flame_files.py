@@ -1,19 +1,19 @@
-"""FLAME parameters over time, as other people's trackers and speech networks write them (docs/motion.md).
+"""FLAME parameters over time, in the files of trackers and speech networks (docs/motion.md).
 
 * ``.npz`` of VHAP (``tracked_flame_params_N.npz``) and GaussianAvatars (``flame_param.npz``): the whole clip.
 * a folder of one ``.npz`` a frame, as VHAP exports for GaussianAvatars and LAM (``flame_param/00000.npz``).
 * ``.npy`` or ``.pt`` of ARTalk: (T, 106) motion codes, 100 expression, 3 global rotation, 3 jaw.
 
-The coefficients mean something on a FLAME head only. VHAP's world has our axes (y up, +z towards the viewer, the
-subject's left at +x) but its camera stands at (0, 0, 1), ours at the origin. No pickle is ever run.
+The coefficients are those of FLAME's basis and drive FLAME heads only. VHAP's world has our axes (y up, +z towards
+the viewer, the subject's left at +x), but its camera is at (0, 0, 1) and ours at the origin.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -22,24 +22,51 @@ from torch import Tensor
 from spatialavatar.errors import FormatError, InputError
 from spatialavatar.files import atomic_output
 from spatialavatar.head import HeadModel
+from spatialavatar.motion.arrays import Budget, read_npy, read_npz, read_tensor
 from spatialavatar.motion.record import resting_place
+from spatialavatar.motion.schema import Field, check_rate, check_size
 from spatialavatar.records import Camera, HeadParams, Track
 from spatialavatar.tracking.neutral import neutral_of
 
 CODE_SIZE = 106
 """Numbers in a frame of ARTalk's motion codes."""
 
-_DEFAULT_FPS = 25.0  # of the files, that do not say; ARTalk's own rate
+_DEFAULT_FPS = 25.0  # of files without a rate; ARTalk's rate
 _CODE_EXPRESSIONS = 100
-_WIDTHS = {"rotation": 3, "neck_pose": 3, "jaw_pose": 3, "eyes_pose": 6, "translation": 3}
+_MAX_SIDE = 16_384  # pixels of VHAP's pictures
+_COEFFICIENTS = "coefficients are multiples of a standard deviation"
+_JOINT = "joint rotations are axis-angle vectors in radians, not in degrees"
+
+# The schema: every field of VHAP's files that is read.
+_EXPRESSION = Field("expr", None, 50.0, _COEFFICIENTS)
+_SHAPE = Field("shape", None, 50.0, _COEFFICIENTS)
+_PER_FRAME = (
+    Field("rotation", 3, 2 * math.pi, _JOINT),
+    Field("neck_pose", 3, math.pi, _JOINT),
+    Field("jaw_pose", 3, math.pi, _JOINT),
+    Field("eyes_pose", 6, math.pi, _JOINT),
+    Field("translation", 3, 20.0, "translations are metres, not centimetres"),
+)
+_NEUTRAL = (
+    Field("neutral_expr", None, 50.0, _COEFFICIENTS),
+    Field("neutral_jaw_pose", 3, math.pi, _JOINT),
+    Field("neutral_eyes_pose", 6, math.pi, _JOINT),
+    Field("neutral_rotation", 3, 2 * math.pi, _JOINT),
+)
+_WIDTHS = {field.name: field.width for field in _PER_FRAME}
 _NEEDED = ("expr", "rotation", "jaw_pose")
-_NEUTRAL = {"neutral_expr": None, "neutral_jaw_pose": 3, "neutral_eyes_pose": 6}
+_KEYS = (
+    *("expr", "shape", "fps", "focal_length", "image_size"),
+    *(field.name for field in (*_PER_FRAME, *_NEUTRAL)),
+)
+_CODE_POSE = (_PER_FRAME[0], _PER_FRAME[2])  # ARTalk's rotation and jaw
+
 _VHAP_CAMERA = torch.tensor([0.0, 0.0, 1.0])  # where VHAP's camera stands in its world, metres
 
 
 @dataclass(frozen=True)
 class FlameMotion:
-    """T frames of FLAME parameters and what is known about their camera.
+    """T frames of FLAME parameters, with the camera that saw them if the file has it.
 
     Attributes:
         shape: (S,) identity.
@@ -48,9 +75,9 @@ class FlameMotion:
         neck: (T, 3); jaw: (T, 3); eyes: (T, 6) left, right; axis-angle, radians.
         translation: (T, 3) metres, in the world of the file.
         fps: frames per second.
-        camera: VHAP's, where the file has it; its world is then ours.
-        neutral: (E + 9,) the person's own neutral, where the file has it: expression, jaw, eyes.
-        neutral_rotation: (3,) rotation that counts as facing the viewer; None: the clip's mean.
+        camera: VHAP's camera, if the file has it; ``translation`` is then in our world.
+        neutral: (E + 9,) the person's neutral, if the file has it: expression, jaw, eyes.
+        neutral_rotation: (3,) rotation that faces the viewer; None stands for the clip's mean.
     """
 
     shape: Tensor
@@ -66,21 +93,17 @@ class FlameMotion:
     neutral_rotation: Tensor | None = None
 
     def to_track(self, head: HeadModel, name: str = "the file") -> Track:
-        """As a track of a FLAME head.
+        """The motion as a track of a FLAME head.
 
         Args:
             head: a FLAME head.
-            name: what to call the file in messages.
+            name: the file's name, for messages.
 
         Raises:
             FormatError: ``head`` is no FLAME head, or has fewer coefficients than the file uses.
         """
         if not head.is_flame:
-            raise FormatError(
-                f"{name} holds FLAME coefficients, which mean nothing on the head {head.id!r}; use an avatar that was "
-                "made with your FLAME head (--head, docs/heads.md), or give ARKit weights (.json, .csv): they drive "
-                "any head."
-            )
+            raise FormatError(needs_flame(name, head.id))
         params = HeadParams(
             shape=_fitting(self.shape[None], head.shape_count, "shape", name)[0],
             expression=_fitting(self.expr, head.expression_count, "expression", name),
@@ -118,29 +141,23 @@ def read_flame(path: Path, fps: float | None = None) -> FlameMotion:
 
     Args:
         path: an ``.npz``, a folder of them, or motion codes (``.npy``, ``.pt``).
-        fps: frames per second, which the files do not say; by default 25.
+        fps: frames per second; it overrides the file's own rate. Files without one have 25.
 
     Raises:
-        InputError: the file is missing, unreadable, or holds values that are not finite.
-        FormatError: it is something else, or holds a pickle.
+        InputError: the file is missing, unreadable or too large, or a value is not plausible.
+        FormatError: the file is something else, or contains a pickle.
     """
+    name, budget = path.name, Budget(path.name)
     if path.is_dir():
-        motion = _from_arrays(_read_folder(path), path.name)
+        motion = _from_arrays(_read_folder(path, budget), name)
     elif not path.is_file():
         raise InputError(f"There is no motion file at {path}.")
     elif path.suffix.lower() == ".npz":
-        motion = _from_arrays(_read_npz(path), path.name)
+        motion = _from_arrays(read_npz(path, _KEYS, budget), name)
     else:
-        motion = _from_codes(_read_codes(path), path.name)
-    for field in fields(FlameMotion):
-        value = getattr(motion, field.name)
-        if isinstance(value, Tensor) and not bool(torch.isfinite(value).all()):
-            raise InputError(f"The {field.name} in {path.name} holds values that are not finite; track it again.")
-    if fps is not None:
-        motion = FlameMotion(**{**vars(motion), "fps": fps})
-    if not 0.0 < motion.fps <= 1000.0:
-        raise InputError(f"{path.name} plays at {motion.fps} frames per second; it needs a rate from 1 to 1000.")
-    return motion
+        read = read_npy if path.suffix.lower() == ".npy" else read_tensor
+        motion = _from_codes(read(path, budget), name)
+    return motion if fps is None else replace(motion, fps=check_rate(fps, name))
 
 
 def flame_folder(path: Path) -> Path | None:
@@ -149,6 +166,14 @@ def flame_folder(path: Path) -> Path | None:
         if folder.is_dir() and any(folder.glob("*.npz")):
             return folder
     return None
+
+
+def needs_flame(name: str, head_id: str) -> str:
+    """The message about a file of FLAME coefficients for a head that is no FLAME head."""
+    return (
+        f"{name} holds FLAME coefficients, which mean nothing on the head {head_id!r}; use an avatar that was made "
+        "with your FLAME head (--head, docs/heads.md), or give ARKit weights (.json, .csv): they drive any head."
+    )
 
 
 def check_flame(head_id: str, is_flame: bool, path: Path) -> None:
@@ -206,8 +231,9 @@ def _to_arrays(track: Track) -> dict[str, np.ndarray]:
         "eyes_pose": params.eyes.float(),
         "translation": params.translation.float() + _VHAP_CAMERA,
         "focal_length": (camera.intrinsics[0, 0] / max(camera.width, camera.height)).float()[None],
-        "fps": torch.tensor(track.fps, dtype=torch.float64),
     }
+    if track.fps > 0:  # a photo has none
+        arrays["fps"] = torch.tensor(track.fps, dtype=torch.float64)
     if track.neutral_expression is not None:
         expression, jaw, eyes = track.neutral_expression.double().split([params.expression.shape[1], 3, 6])
         arrays |= {"neutral_expr": expression, "neutral_jaw_pose": jaw, "neutral_eyes_pose": eyes}
@@ -220,23 +246,15 @@ def _to_arrays(track: Track) -> dict[str, np.ndarray]:
     }
 
 
-def _read_npz(path: Path) -> dict[str, np.ndarray]:
-    """All arrays of plain numbers or texts in an archive."""
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
-    except OSError as error:
-        raise InputError(f"{path.name} cannot be read ({error.strerror or error}); check the file.") from error
-    except Exception as error:  # zip and array errors of a damaged archive are many
-        raise FormatError(_no_plain_arrays(path)) from error
-
-
-def _read_folder(path: Path) -> dict[str, np.ndarray]:
+def _read_folder(path: Path, budget: Budget) -> dict[str, np.ndarray]:
     """The per-frame files of a folder, in the order of their names, as the arrays of one clip."""
     folder = flame_folder(path)
     if folder is None:
         raise InputError(f"The folder {path.name} holds no .npz files; give the folder flame_param of one clip.")
-    frames = [_read_npz(file) for file in sorted(folder.glob("*.npz"))]
+    files = sorted(folder.glob("*.npz"))
+    check_size(len(files), 0, path.name)
+    frames = [read_npz(files[0], _KEYS, budget)]
+    frames += [read_npz(file, ("expr", *_WIDTHS), budget) for file in files[1:]]
     clip = dict(frames[0])
     for name in ("expr", *_WIDTHS):
         if name in clip:
@@ -249,65 +267,40 @@ def _read_folder(path: Path) -> dict[str, np.ndarray]:
     return clip
 
 
-def _read_codes(path: Path) -> Any:
-    """The array of an ``.npy``, the tensor of a ``.pt`` read by torch's reader that runs no code."""
-    try:
-        if path.suffix.lower() == ".npy":
-            return np.load(path, allow_pickle=False)
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except OSError as error:
-        raise InputError(f"{path.name} cannot be read ({error.strerror or error}); check the file.") from error
-    except Exception as error:  # a damaged archive or pickle can fail in any way at all
-        raise FormatError(_no_plain_arrays(path)) from error
-
-
-def _no_plain_arrays(path: Path) -> str:
-    return (
-        f"{path.name} holds no plain arrays: it is damaged, or has Python objects in it (a pickle), which are "
-        "never run; export the motion again."
-    )
-
-
 def _from_arrays(arrays: Mapping[str, np.ndarray], name: str) -> FlameMotion:
+    """VHAP's keys, checked."""
     missing = [key for key in _NEEDED if key not in arrays]
     if missing:
         raise FormatError(f"{name} lacks {', '.join(missing)}, so it holds no FLAME parameters of a clip.")
-    expr = _numbers(arrays["expr"], "expr", name)
-    if expr.ndim != 2 or len(expr) == 0:
-        raise FormatError(f"The expr in {name} has shape {tuple(expr.shape)}, not (frames, coefficients).")
-    values = {}
-    for key, width in _WIDTHS.items():
-        value = _numbers(arrays[key], key, name) if key in arrays else torch.zeros(len(expr), width)
-        if tuple(value.shape) != (len(expr), width):
-            raise FormatError(f"The {key} in {name} has shape {tuple(value.shape)}, not ({len(expr)}, {width}).")
-        values[key] = value
-    shape = _numbers(arrays["shape"], "shape", name).reshape(-1) if "shape" in arrays else torch.zeros(0)
+    expr = torch.from_numpy(_EXPRESSION.read(arrays["expr"], name))
+    values = {
+        field.name: torch.from_numpy(field.read(arrays[field.name], name, len(expr)))
+        if field.name in arrays
+        else torch.zeros(len(expr), field.width or 0)
+        for field in _PER_FRAME
+    }
+    shape = torch.from_numpy(_SHAPE.read(arrays["shape"].reshape(1, -1), name)[0]) if "shape" in arrays else None
     camera = _vhap_camera(arrays, name)
     if camera is not None:
         values["translation"] = values["translation"] - _VHAP_CAMERA
-    neutral = None
-    if all(key in arrays for key in _NEUTRAL):
-        neutral = torch.cat([_numbers(arrays[key], key, name).reshape(-1) for key in _NEUTRAL])
-        if len(neutral) != expr.shape[1] + 9:
-            raise FormatError(f"The neutral in {name} has {len(neutral)} numbers, not {expr.shape[1] + 9}.")
-    facing = None
-    if "neutral_rotation" in arrays:
-        facing = _numbers(arrays["neutral_rotation"], "neutral_rotation", name).reshape(-1)
-        if len(facing) != 3:
-            raise FormatError(f"The neutral_rotation in {name} has {len(facing)} numbers, not 3.")
-    fps = _numbers(arrays["fps"], "fps", name).reshape(-1) if "fps" in arrays else torch.tensor([_DEFAULT_FPS])
+    own = {
+        field.name: torch.from_numpy(field.read(arrays[field.name].reshape(1, -1), name, 1, width)[0])
+        for field, width in zip(_NEUTRAL, (expr.shape[1], None, None, None))
+        if field.name in arrays
+    }
+    parts = [own[field.name] for field in _NEUTRAL[:3] if field.name in own]
     return FlameMotion(
-        shape=shape,
+        shape=torch.zeros(0) if shape is None else shape,
         expr=expr,
         rotation=values["rotation"],
         neck=values["neck_pose"],
         jaw=values["jaw_pose"],
         eyes=values["eyes_pose"],
         translation=values["translation"],
-        fps=float(fps[0]) if len(fps) == 1 else 0.0,
+        fps=check_rate(_scalar(arrays["fps"]), name) if "fps" in arrays else _DEFAULT_FPS,
         camera=camera,
-        neutral=neutral,
-        neutral_rotation=facing,
+        neutral=torch.cat(parts) if len(parts) == 3 else None,
+        neutral_rotation=own.get("neutral_rotation"),
     )
 
 
@@ -318,28 +311,34 @@ def _vhap_camera(arrays: Mapping[str, np.ndarray], name: str) -> Camera | None:
     """
     if "focal_length" not in arrays or "image_size" not in arrays:
         return None
-    focal, size = (_numbers(arrays[key], key, name).reshape(-1) for key in ("focal_length", "image_size"))
-    if len(focal) != 1 or len(size) != 2 or not (float(focal[0]) > 0 and float(size.min()) >= 1):
-        raise FormatError(f"The focal_length and image_size in {name} are no camera; track it again.")
+    focal, size = _scalar(arrays["focal_length"]), arrays["image_size"].reshape(-1)
+    plausible = len(size) == 2 and bool(((size >= 1) & (size <= _MAX_SIDE)).all())  # false for NaN
+    if not plausible or focal is None or not 0.05 <= focal <= 100.0:
+        raise FormatError(f"The focal_length and image_size in {name} are not those of a camera; track the clip again.")
     side = int(size.max())
     frontal = Camera.frontal(side)
     intrinsics = frontal.intrinsics.clone()
-    intrinsics[[0, 1], [0, 1]] = float(focal[0]) * side
+    intrinsics[[0, 1], [0, 1]] = focal * side
     return frontal.replace(intrinsics=intrinsics)
 
 
-def _from_codes(codes: Any, name: str) -> FlameMotion:
-    value = torch.as_tensor(codes) if isinstance(codes, (np.ndarray, Tensor)) and _is_numeric(codes) else None
-    if value is not None and value.ndim == 3 and len(value) == 1:
-        value = value[0]
-    if value is None or value.ndim != 2 or value.shape[1] != CODE_SIZE or len(value) == 0:
-        found = type(codes).__name__ if value is None else f"shape {tuple(value.shape)}"
+def _from_codes(codes: np.ndarray, name: str) -> FlameMotion:
+    """ARTalk's motion codes, (T, 106) or (1, T, 106), checked."""
+    if codes.ndim == 3 and len(codes) == 1:
+        codes = codes[0]
+    if codes.ndim != 2 or codes.shape[1] != CODE_SIZE or len(codes) == 0:
         raise FormatError(
-            f"{name} holds {found}, not (frames, {CODE_SIZE}) motion codes: 100 expression, 3 rotation, 3 jaw."
+            f"{name} has shape {tuple(codes.shape)}, not (frames, {CODE_SIZE}) motion codes: 100 expression, "
+            "3 rotation, 3 jaw."
         )
-    expr, rotation, jaw = value.float().split([_CODE_EXPRESSIONS, 3, 3], 1)
-    count = len(value)
-    # Codes are relative to FLAME's mean face and to the camera: nobody's own neutral is in them.
+    expr, rotation, jaw = (
+        torch.from_numpy(field.read(part, name))
+        for field, part in zip(
+            (_EXPRESSION, *_CODE_POSE), np.split(codes, (_CODE_EXPRESSIONS, _CODE_EXPRESSIONS + 3), axis=1)
+        )
+    )
+    count = len(expr)
+    # Codes are relative to FLAME's mean face and to the camera: they have no neutral of a person.
     return FlameMotion(
         shape=torch.zeros(0),
         expr=expr,
@@ -353,14 +352,9 @@ def _from_codes(codes: Any, name: str) -> FlameMotion:
     )
 
 
-def _is_numeric(value: np.ndarray | Tensor) -> bool:
-    return isinstance(value, Tensor) or value.dtype.kind in "fiu"
-
-
-def _numbers(value: np.ndarray, key: str, name: str) -> Tensor:
-    if value.dtype.kind not in "fiu":
-        raise FormatError(f"The {key} in {name} is no array of numbers; export the motion again.")
-    return torch.from_numpy(np.asarray(value, np.float32))
+def _scalar(value: np.ndarray) -> float | None:
+    """The one number of an array; None where it has more or none."""
+    return float(value.reshape(-1)[0]) if value.size == 1 else None
 
 
 def _fitting(values: Tensor, count: int, kind: str, name: str) -> Tensor:

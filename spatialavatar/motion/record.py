@@ -1,12 +1,11 @@
-"""A motion: ARKit-52 weights and head pose over time.
+"""A motion: ARKit-52 weights and head pose over time, independent of any head model.
 
-It belongs to nobody's head: :meth:`Motion.to_track` turns it into the parameters of one head model, and
-:meth:`Motion.from_track` reads it off a tracked video.
+:meth:`Motion.to_track` converts it to the parameters of one head model; :meth:`Motion.from_track` computes it from a
+tracked video.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -17,13 +16,20 @@ from spatialavatar.errors import InputError
 from spatialavatar.head import HeadModel
 from spatialavatar.head.arkit import ARKIT_52
 from spatialavatar.head.rotations import axis_angle_to_matrix, matrix_to_axis_angle, mean_rotation
+from spatialavatar.motion.schema import (
+    NEUTRAL,
+    NEUTRAL_ROTATION,
+    ROTATION,
+    TRANSLATION,
+    WEIGHTS,
+    check_rate,
+)
 from spatialavatar.records import Camera, Track
 from spatialavatar.tracking.cues import believed_scores
 from spatialavatar.tracking.neutral import calm_frames, resting_units
 
-_HELD_FPS = 25.0  # of a single frame, where any rate would do
-_LARGEST_WEIGHT = 2.0  # exaggerated captures go a little over 1; percent and degrees go far over
-_HEAD_HEIGHT_IN_VIEW = 0.62  # share of the picture's height that the resting head takes
+_HELD_FPS = 25.0  # of a motion of one frame, whose rate has no effect
+_HEAD_HEIGHT_IN_VIEW = 0.62  # height of the resting head as a share of the picture's height
 
 
 @dataclass(frozen=True)
@@ -35,11 +41,11 @@ class Motion:
         rotation: (T, 3) float32 head rotation, axis-angle, radians, head space; 0 faces the camera.
         translation: (T, 3) float32 displacement from the resting place, metres, head space.
         fps: frames per second.
-        title: what the motion shows, for people.
-        valid: (T,) bool, False where the capture lost the face and the frame before is held; None if all are good.
-        neutral: (52,) weights of the person's own resting face, which driving takes off; None means all 0.
-        neutral_rotation: (3,) head rotation, axis-angle, that counts as facing the viewer; None means 0.
-        warnings: plain sentences about the file it was read from.
+        title: a description of the motion.
+        valid: (T,) bool, False where the capture has no face and the frame before is held; None if all have one.
+        neutral: (52,) weights of the person's resting face, which driving subtracts; None means all 0.
+        neutral_rotation: (3,) head rotation, axis-angle, radians, that faces the viewer; None means 0.
+        warnings: sentences about the file that the motion was read from.
     """
 
     weights: Tensor
@@ -56,26 +62,24 @@ class Motion:
         """Check shapes and values.
 
         Raises:
-            InputError: shapes disagree, a value is not finite or far out of range, or the motion has no frame.
+            InputError: shapes disagree, a value is not finite or not plausible, or the motion has no frame.
         """
         count = len(self.weights)
         if count == 0:
-            raise InputError("The motion has no frames.")
-        for name, width in (("weights", len(ARKIT_52)), ("rotation", 3), ("translation", 3)):
-            tensor = getattr(self, name)
-            if tuple(tensor.shape) != (count, width):
-                raise InputError(f"The motion's {name} have shape {tuple(tensor.shape)}, not ({count}, {width}).")
-            if not bool(torch.isfinite(tensor).all()):
-                raise InputError(f"The motion's {name} hold values that are not finite; export the motion again.")
-        for name, width in (("neutral", len(ARKIT_52)), ("neutral_rotation", 3)):
-            tensor = getattr(self, name)
-            if tensor is not None and not (tuple(tensor.shape) == (width,) and bool(torch.isfinite(tensor).all())):
-                raise InputError(f"The motion's {name} is not {width} finite numbers; export the motion again.")
-        if not (math.isfinite(self.fps) and 0.0 < self.fps <= 1000.0):
-            raise InputError(f"The motion plays at {self.fps} frames per second; it needs a rate from 1 to 1000.")
-        largest = float(self.weights.abs().max())
-        if largest > _LARGEST_WEIGHT:
-            raise InputError(f"The motion has a weight of {largest:g}; ARKit weights go from 0 to 1, not to 100.")
+            raise InputError("The motion has no frames; give a longer one.")
+        shapes = {field: (count, field.width) for field in (WEIGHTS, ROTATION, TRANSLATION)}
+        shapes |= {field: (field.width,) for field in (NEUTRAL, NEUTRAL_ROTATION)}
+        for field, shape in shapes.items():
+            tensor: Tensor | None = getattr(self, field.name)
+            if tensor is None and len(shape) == 1:
+                continue
+            if tensor is None or tuple(tensor.shape) != shape:
+                found = None if tensor is None else tuple(tensor.shape)
+                raise InputError(f"The {field.name} of the motion must have shape {shape}, not {found}.")
+            field.check(tensor.numpy(force=True), "the motion")
+        if self.valid is not None and tuple(self.valid.shape) != (count,):
+            raise InputError(f"The valid flags of the motion must have shape ({count},).")
+        check_rate(self.fps, "the motion")
 
     def __len__(self) -> int:
         return int(self.weights.shape[0])
@@ -88,8 +92,8 @@ class Motion:
     def to_track(self, head: HeadModel) -> Track:
         """The motion as parameters of ``head`` with its mean shape, seen by a frontal 512-pixel camera.
 
-        The whole head rotation goes to the global joint, as the tracker has it. Without a neutral of its own the
-        motion's is the neutral of ``head``, and its rotations are relative to the camera.
+        The root joint takes the whole head rotation, as in tracked videos. A motion without a neutral is relative to
+        the neutral of ``head`` and to the camera.
         """
         weights = self.weights.to(head.device)
         expression, jaw, eyes = head.from_arkit(weights)
@@ -118,10 +122,10 @@ class Motion:
         )
 
     def rested(self) -> Motion:
-        """The same motion with its neutral taken off, for formats that cannot say what the resting face is."""
+        """The same motion relative to its neutral, for formats that cannot store one."""
         weights, rotation = self.weights, self.rotation
         if self.neutral is not None:
-            weights = (weights - self.neutral).clamp_min(0.0)
+            weights = (weights - self.neutral).clamp(0.0, WEIGHTS.limit)
         if self.neutral_rotation is not None:
             facing = axis_angle_to_matrix(self.neutral_rotation)
             rotation = matrix_to_axis_angle(axis_angle_to_matrix(rotation) @ facing.T)
@@ -129,7 +133,11 @@ class Motion:
 
     @staticmethod
     def cat(parts: Sequence[Motion], title: str = "") -> Motion:
-        """Play motions of one frame rate one after the other, each relative to its own neutral."""
+        """Join motions of one frame rate in time, each relative to its own neutral.
+
+        Raises:
+            InputError: there is no motion, or their frame rates differ.
+        """
         parts = [part.rested() for part in parts]
         if len({part.fps for part in parts}) != 1:
             raise InputError("Only motions of one frame rate can be joined.")
@@ -147,20 +155,20 @@ class Motion:
     def held(
         cls, units: Mapping[str, float], yaw: float = 0.0, pitch: float = 0.0, roll: float = 0.0, title: str = ""
     ) -> Motion:
-        """One frame: ARKit units by name, the others at rest, and the head's pose.
+        """A motion of one frame: ARKit units by name, the others at 0, and the head pose.
 
         Args:
             units: weights, 0 to 1.
             yaw: degrees about the head's y axis; positive turns to the subject's left.
             pitch: degrees about x; positive looks down.
             roll: degrees about z, applied first; positive leans to the subject's right.
-            title: what it shows, for people.
+            title: a description.
 
         Raises:
-            InputError: there is no unit of a name, or a value is not finite or far out of range.
+            InputError: a name is no ARKit unit, or a value is not finite or not plausible.
         """
         if unknown := sorted(set(units) - set(ARKIT_52)):
-            raise InputError(f"{unknown[0]!r} is no ARKit unit; docs/motion.md lists all 52.")
+            raise InputError(f"{unknown[0]!r} is not an ARKit unit; docs/motion.md lists all 52.")
         angles = torch.tensor([[yaw, pitch, roll]], dtype=torch.float64).deg2rad()
         return cls(
             weights=torch.tensor([[float(units.get(name, 0.0)) for name in ARKIT_52]]),
@@ -174,15 +182,14 @@ class Motion:
     def from_track(cls, track: Track, title: str = "") -> Motion:
         """The motion of a tracked video: its blendshape scores, its rotation, its translation about the median.
 
-        What the person's face and head are like at rest goes along as the motion's neutral. Frames without a face hold
-        the frame before.
+        The neutral is estimated from the calmest frames. Frames without a face hold the frame before.
 
         Raises:
-            InputError: the track holds no blendshape scores, or is a photo.
+            InputError: the track has no blendshape scores, or is a photo.
         """
         scores = track.blendshapes
         if scores is None:
-            raise InputError("The track holds no blendshape scores; track the video again with this release.")
+            raise InputError("The track has no blendshape scores; track the video again with this release.")
         if track.fps <= 0:
             raise InputError("A photo has no motion; track a video.")
         track = track.replace(images=None, mattes=None, segments=None).to("cpu")
@@ -197,7 +204,7 @@ class Motion:
         return cls(
             weights=weights,
             rotation=rotation,
-            translation=translation - translation.median(0).values,
+            translation=(translation - translation.median(0).values).clamp(-TRANSLATION.limit, TRANSLATION.limit),
             fps=float(track.fps),
             title=title,
             valid=seen,
