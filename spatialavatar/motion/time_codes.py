@@ -193,12 +193,14 @@ def _placed(seconds: np.ndarray, resolution: float, owner: str, warnings: tuple[
     steps = np.diff(seconds)
     typical = float(np.median(steps[steps > 0]))
     rounding = resolution if resolution < _FINE else 0.0  # frame numbers without decimals are exact
-    error = float(np.ptp(seconds - np.linspace(0.0, length, count)))
+    index = np.arange(count)
+    slope, start = np.polyfit(index, seconds, 1)
+    error = float(np.ptp(seconds - (slope * index + start)))
     # Rows of another rate than the time codes fall off their grid by at most one number, and in uneven steps; a take
     # with one step, of which a row is missing here and there, has gaps.
     regular = float((np.abs(steps - typical) < 0.01 * typical).mean())
-    if error <= 1e-3 * typical or (error <= 1.01 * resolution and regular < _REGULAR):
-        rate = (count - 1) / length
+    if error <= 1e-3 * typical or (error <= 1.1 * resolution and regular < _REGULAR):
+        rate = float(1 / slope)
         fps = check_rate(_simplest(rate, rate * (1.5 * error + rounding + 1e-9) / length), owner)
         return evenly_timed(count, fps, warnings)
     near = (steps > 0) & (steps <= _GAP * typical)
@@ -211,7 +213,6 @@ def _placed(seconds: np.ndarray, resolution: float, owner: str, warnings: tuple[
     check_size(int(min(length * fps, 1e15)), 0, owner)
     wanted = np.round(seconds * fps).astype(np.int64)
     # Two rows never share a frame: the later one moves on until a gap takes up the delay.
-    index = np.arange(count)
     frames = np.maximum.accumulate(wanted - index) + index
     return Timeline(fps, frames - frames[0], warnings)
 
