@@ -24,7 +24,7 @@ from spatialavatar.avatar import Avatar, skull_box
 from spatialavatar.errors import FormatError, InputError
 from spatialavatar.head import HeadModel
 from spatialavatar.head.rotations import axis_angle_to_matrix, matrix_to_axis_angle, mean_rotation
-from spatialavatar.media import VideoWriter, check_writable
+from spatialavatar.media import VideoWriter, check_writable, has_sound
 from spatialavatar.motion import is_motion_file, read_motion
 from spatialavatar.progress import Progress, part, silent
 from spatialavatar.provenance import marked
@@ -199,7 +199,7 @@ def drive(
     report = progress or silent
     track = motion if isinstance(motion, Track) else motion_track(motion, avatar.head, part(report, 0.0, 0.5))
     if audio is None and not isinstance(motion, Track) and not (is_motion_file(motion) or _is_saved_track(motion)):
-        audio = motion
+        audio = motion if has_sound(Path(motion)) else None
     start = 0.0 if isinstance(motion, Track) else 0.5
     rendering = part(report, start, 1.0)
     frames = drive_frames(avatar.to(device or best_device()), track, config)
@@ -211,7 +211,7 @@ def drive(
                 watch(shown)
             rendering(count / len(track), f"Rendering frame {count} of {len(track)}")
     held = int((track.confidence <= 0).sum())
-    return DriveReport(out, len(track), track.fps, held, track.warnings)
+    return DriveReport(out, len(track), track.fps, held, (*track.warnings, *writer.warnings))
 
 
 def motion_track(path: str | Path, head: HeadModel, progress: Progress | None = None) -> Track:

@@ -5,21 +5,27 @@ imageio-ffmpeg carries, one frame at a time, so that memory does not grow with l
 """
 
 from spatialavatar.media.ffmpeg import ffmpeg_program
+from spatialavatar.media.inspection import MediaInfo, inspect_media
 from spatialavatar.media.limits import MAX_SIDE, MIN_SIDE
 from spatialavatar.media.paths import check_writable
-from spatialavatar.media.photos import is_image, read_image
+from spatialavatar.media.photos import is_animation, is_image, read_image
 from spatialavatar.media.reader import VideoReader
 from spatialavatar.media.sequence import PictureSequence
+from spatialavatar.media.sound import has_sound
 from spatialavatar.media.writer import VideoWriter
 
 __all__ = [
     "MAX_SIDE",
     "MIN_SIDE",
+    "MediaInfo",
     "PictureSequence",
     "VideoReader",
     "VideoWriter",
     "check_writable",
     "ffmpeg_program",
+    "has_sound",
+    "inspect_media",
+    "is_animation",
     "is_image",
     "read_image",
 ]

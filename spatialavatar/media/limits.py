@@ -1,4 +1,7 @@
-"""Size limits of photos and videos."""
+"""Size and time limits of photos and videos.
+
+They are compared with what a file's header declares, before anything of that size is allocated.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,12 @@ MIN_SIDE: Final = 64
 MAX_SIDE: Final = 4096
 """Photos with a longer side than this are scaled down when read."""
 MAX_PIXELS: Final = 100_000_000
-"""The largest photo that is decoded at full size: 300 MB."""
+"""Pixels of a photo as it is decoded: at its full size, or a JPEG at the fraction of it that is needed."""
 MAX_JPEG_PIXELS: Final = 1_600_000_000
-"""The largest JPEG: it is decoded at an eighth of its size."""
+"""Pixels of a baseline JPEG at its full size, which is decoded at an eighth of it."""
+MAX_VIDEO_PIXELS: Final = 7680 * 4320
+"""Pixels of a video frame: 8K UHD."""
+PROBE_SECONDS: Final = 20.0
+"""Time in which a video's header, its packets or its first frame are read."""
+FRAME_SECONDS: Final = 60.0
+"""Time in which the next frame of a video is decoded or encoded."""

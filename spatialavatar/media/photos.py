@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib.util
 import io
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
@@ -15,14 +18,19 @@ from spatialavatar.media.limits import MAX_JPEG_PIXELS, MAX_PIXELS, MAX_SIDE, MI
 from spatialavatar.media.paths import PathLike, existing_file
 
 # Formats that decode in this process; not, for instance, EPS, which would start another program on the file.
-_PHOTO_FORMATS: Final = ("JPEG", "MPO", "PNG", "WEBP", "TIFF", "BMP", "GIF", "JPEG2000", "AVIF", "PPM")
+_FORMATS: Final = ("JPEG", "MPO", "PNG", "WEBP", "TIFF", "BMP", "GIF", "JPEG2000", "AVIF", "PPM", "HEIF")
+_ANIMATED_FORMATS: Final = ("GIF", "WEBP", "PNG")  # the further pictures of a TIFF or an MPO are not a film
+_HEIF_BRANDS: Final = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
+_SRGB_GAMMA: Final = 1.0 / 2.2  # as PNG files declare it
+_ROWS: Final = 256  # of a grey picture, converted at a time
 
 
 def read_image(path: PathLike, max_side: int = MAX_SIDE) -> np.ndarray:
-    """Read a photo the way a person would see it.
+    """Read a photo the way a viewer shows it.
 
-    The EXIF rotation is applied, an embedded colour profile is converted to sRGB, transparency is laid over white, and
-    grey, palette, 16-bit and CMYK pictures become RGB. Of an animation the first frame is taken.
+    The EXIF rotation is applied, an embedded colour profile or PNG gamma is converted to sRGB, transparency is laid
+    over white, and grey, palette, 16-bit, float and CMYK pictures become RGB. Of an animation the first frame is taken.
+    HEIC needs the extra ``heic``.
 
     Args:
         path: the file.
@@ -35,48 +43,111 @@ def read_image(path: PathLike, max_side: int = MAX_SIDE) -> np.ndarray:
         InputError: where the file is missing, no picture, damaged, too small, or too large to decode safely.
     """
     path = existing_file(path, "photo")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the size is checked here instead
+    with _guarded(path, f"The photo {path.name} is damaged or cut short; save or download it again."):
         with _open_photo(path) as photo:
-            _check_photo_size(photo, path)
-            photo.draft("RGB", (max_side, max_side)) if photo.mode == "RGB" else None  # JPEG decodes smaller, cheaply
-            try:
-                photo.load()
-                picture = _to_srgb(ImageOps.exif_transpose(photo))
-            except (OSError, SyntaxError, ValueError, EOFError) as error:
-                raise InputError(
-                    f"The photo {path.name} is damaged or cut short; save or download it again."
-                ) from error
-    picture.thumbnail((max_side, max_side), Image.Resampling.LANCZOS, reducing_gap=3.0)
-    return np.array(picture)
+            _check_size(photo, path)
+            _draft(photo, path, max_side)
+            photo.load()
+            picture = _to_srgb(ImageOps.exif_transpose(photo))
+        picture.thumbnail((max_side, max_side), Image.Resampling.LANCZOS, reducing_gap=3.0)
+        return np.array(picture)
 
 
 def is_image(path: PathLike) -> bool:
-    """Whether a file's content (not its name) is a photo that :func:`read_image` knows."""
+    """Whether a file's content (not its name) is a photo, or an animation, that :func:`read_image` can open."""
     try:
         with _open_photo(Path(path)):
             return True
-    except (InputError, OSError):
+    except InputError:
         return False
 
 
-def _open_photo(path: Path) -> ImageFile.ImageFile:
-    Image.init()
-    formats = [name for name in _PHOTO_FORMATS if name in Image.OPEN]
+def is_animation(path: PathLike) -> bool:
+    """Whether a file is a GIF, WebP or PNG with more than one frame, which can be read as a video."""
+    path = Path(path)
     try:
-        return Image.open(path, formats=formats)  # type: ignore[return-value]
-    except Image.DecompressionBombError as error:
+        with _guarded(path, ""), _open_photo(path) as photo:
+            return photo.format in _ANIMATED_FORMATS and bool(getattr(photo, "is_animated", False))
+    except InputError:
+        return False
+
+
+def photo_size(path: PathLike) -> tuple[int, int]:
+    """Width and height of a photo, as stored, after the check that it can be read; only its header is read.
+
+    Raises:
+        InputError: as :func:`read_image`, as far as the header shows it.
+    """
+    path = existing_file(path, "photo")
+    with _open_photo(path) as photo:
+        _check_size(photo, path)
+        return photo.size
+
+
+@contextlib.contextmanager
+def _guarded(path: Path, sentence: str) -> Iterator[None]:
+    """Everything that Pillow does with a file happens inside: whatever it raises becomes an InputError."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # sizes are checked here, and damage that only warns is read as it is
+            yield
+    except InputError:
+        raise
+    except (MemoryError, Image.DecompressionBombError) as error:
+        raise InputError(f"The photo {path.name} has too many pixels to be read; scale it down first.") from error
+    except Exception as error:  # Pillow's readers raise whatever their parsers do: ValueError, KeyError, RuntimeError
+        raise InputError(sentence) from error
+
+
+def _open_photo(path: Path) -> ImageFile.ImageFile:
+    """Read the header of a photo.
+
+    Raises:
+        InputError: the file is not a photo of an allowed format.
+    """
+    sentence = f"The file {path.name} is not a photo that can be read; give a JPEG, PNG, WebP or TIFF picture."
+    with _guarded(path, sentence):
+        _register_heif()
+        Image.init()
+        formats = [name for name in _FORMATS if name in Image.OPEN]
         try:
-            return JpegImagePlugin.JpegImageFile(path)  # decodes at an eighth of the size, so large ones are welcome
-        except SyntaxError:
-            raise InputError(f"The photo {path.name} has too many pixels to be read; scale it down first.") from error
-    except (UnidentifiedImageError, OSError, SyntaxError) as error:
-        raise InputError(
-            f"The file {path.name} is not a photo that can be read; give a JPEG, PNG, WebP or TIFF picture."
-        ) from error
+            return Image.open(path, formats=formats)  # type: ignore[return-value]
+        except Image.DecompressionBombError as error:
+            try:
+                return JpegImagePlugin.JpegImageFile(
+                    path
+                )  # decodes at an eighth of the size, so large ones are welcome
+            except SyntaxError:
+                raise error from None
+        except UnidentifiedImageError as error:
+            if "HEIF" not in formats and _is_heif(path):
+                raise InputError(
+                    f"The photo {path.name} is HEIC, which needs one more package: "
+                    "pip install 'spatialavatar[heic]'; or save it as JPEG."
+                ) from error
+            raise
+    raise AssertionError("unreachable")
 
 
-def _check_photo_size(photo: Image.Image, path: Path) -> None:
+def _register_heif() -> None:
+    """Let Pillow open HEIC, where pillow-heif is installed.
+
+    It is an extra and not in the base, because its wheels contain a GPL library (x265).
+    """
+    if "HEIF" not in Image.OPEN and importlib.util.find_spec("pillow_heif") is not None:
+        import pillow_heif
+
+        pillow_heif.register_heif_opener(thumbnails=False)
+
+
+def _is_heif(path: Path) -> bool:
+    with path.open("rb") as file:
+        head = file.read(12)
+    return head[4:8] == b"ftyp" and head[8:12] in _HEIF_BRANDS
+
+
+def _check_size(photo: Image.Image, path: Path) -> None:
+    """Compare what the header declares with the limits."""
     width, height = photo.size
     if min(width, height) < MIN_SIDE:
         raise InputError(
@@ -85,25 +156,48 @@ def _check_photo_size(photo: Image.Image, path: Path) -> None:
     # A progressive JPEG keeps every coefficient in memory, whatever the size it is decoded at.
     scalable = photo.format == "JPEG" and not photo.info.get("progressive")
     if width * height > (MAX_JPEG_PIXELS if scalable else MAX_PIXELS):
-        raise InputError(
-            f"The photo {path.name} is {width} x {height} pixels, too large to be read; scale it down to at most "
-            f"{MAX_SIDE} pixels a side."
-        )
+        raise _too_large(path, photo.size)
+
+
+def _draft(photo: ImageFile.ImageFile, path: Path, max_side: int) -> None:
+    """Let a JPEG decode at a half, a quarter or an eighth of its size, whatever its mode: that costs less memory."""
+    if photo.format not in ("JPEG", "MPO"):
+        return
+    full = photo.size
+    side = (max_side, max_side)
+    if full[0] * full[1] > MAX_PIXELS:  # as small as the longer side allows
+        scale = max_side / max(full)
+        side = (max(1, int(full[0] * scale)), max(1, int(full[1] * scale)))
+    photo.draft(photo.mode, side)
+    if photo.size[0] * photo.size[1] > MAX_PIXELS:
+        raise _too_large(path, full)
+
+
+def _too_large(path: Path, size: tuple[int, int]) -> InputError:
+    return InputError(
+        f"The photo {path.name} is {size[0]} x {size[1]} pixels, too large to be read; scale it down to at most "
+        f"{MAX_SIDE} pixels a side."
+    )
 
 
 def _to_srgb(photo: Image.Image) -> Image.Image:
     """Any mode to RGB, colours in sRGB, transparency over white."""
-    profile = photo.info.get("icc_profile")
+    profile, gamma = photo.info.get("icc_profile"), photo.info.get("gamma")
+    if "srgb" in photo.info:  # a PNG that declares itself sRGB repeats that as a gamma for old readers
+        gamma = None
     if photo.mode.startswith("I") or photo.mode == "F":  # 16-bit grey has no 8-bit conversion that scales
         photo = Image.fromarray(_grey_to_8_bit(np.asarray(photo)))
     alpha = None
-    if photo.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in photo.info:
+    if photo.mode in ("LA", "La") and "transparency" not in photo.info:
+        alpha = photo.convert("LA").getchannel("A")
+        photo = photo.convert("LA").getchannel("L")
+    elif photo.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in photo.info:
         photo = photo.convert("RGBA")
         alpha = photo.getchannel("A")
         photo = photo.convert("RGB")
     elif photo.mode not in ("RGB", "L", "CMYK"):
         photo = photo.convert("RGB")
-    rgb = _apply_profile(photo, profile) if profile else photo.convert("RGB")
+    rgb = _apply_profile(photo, profile) if profile else _apply_gamma(photo.convert("RGB"), gamma)
     if alpha is not None:
         white = Image.new("RGB", rgb.size, "white")
         white.paste(rgb, mask=alpha)
@@ -112,12 +206,21 @@ def _to_srgb(photo: Image.Image) -> Image.Image:
 
 
 def _grey_to_8_bit(values: np.ndarray) -> np.ndarray:
-    """16-bit, 32-bit or float grey to uint8; integers count as 16-bit, floats as [0, 1]."""
-    levels = values.astype(np.float64)
-    if not np.isfinite(levels).all():
+    """16-bit, 32-bit or float grey to uint8.
+
+    Integers count as 16-bit. Floats count as [0, 1], [0, 255] or [0, 65535], the narrowest that contains them.
+    """
+    largest = float(values.max(initial=0))
+    if not np.isfinite(largest) or not np.isfinite(float(values.min(initial=0))):
         raise ValueError("not finite")
-    full = 1.0 if values.dtype.kind == "f" and levels.max(initial=0.0) <= 1.0 else 65535.0
-    return np.round(np.clip(levels / full, 0.0, 1.0) * 255.0).astype(np.uint8)
+    full = 65535.0
+    if values.dtype.kind == "f":
+        full = 1.0 if largest <= 1.0 else 255.0 if largest <= 255.0 else 65535.0
+    out = np.empty(values.shape, np.uint8)
+    for top in range(0, len(values), _ROWS):  # in parts: float64 of a large picture is gigabytes
+        levels = values[top : top + _ROWS].astype(np.float64)
+        out[top : top + _ROWS] = np.round(np.clip(levels / full, 0.0, 1.0) * 255.0)
+    return out
 
 
 def _apply_profile(photo: Image.Image, profile: bytes) -> Image.Image:
@@ -128,3 +231,12 @@ def _apply_profile(photo: Image.Image, profile: bytes) -> Image.Image:
     except (ImageCms.PyCMSError, OSError, ValueError):
         return photo.convert("RGB")
     return photo.convert("RGB") if converted is None else converted
+
+
+def _apply_gamma(photo: Image.Image, gamma: float | None) -> Image.Image:
+    """Convert RGB that is stored as light to the power of ``gamma`` (PNG's gAMA) to sRGB."""
+    if gamma is None or not 0.1 <= gamma <= 2.0 or abs(gamma - _SRGB_GAMMA) < 0.01:
+        return photo
+    light = (np.arange(256) / 255.0) ** (1.0 / gamma)
+    srgb = np.where(light <= 0.0031308, 12.92 * light, 1.055 * light ** (1.0 / 2.4) - 0.055)
+    return photo.point(np.round(255.0 * srgb).astype(int).tolist() * 3)

@@ -3,39 +3,44 @@
 from __future__ import annotations
 
 import io
-import subprocess
 import tempfile
 from collections.abc import Iterator
 from fractions import Fraction
-from typing import IO
+from typing import IO, Final
 
 import numpy as np
+from PIL import Image
 
 from spatialavatar.errors import InputError
-from spatialavatar.media.ffmpeg import input_arguments
-from spatialavatar.media.limits import MIN_SIDE
+from spatialavatar.media.ffmpeg import Watchdog, ffmpeg_output, input_arguments, read_log, run_ffmpeg
+from spatialavatar.media.filters import frame_filters
+from spatialavatar.media.limits import FRAME_SECONDS, MIN_SIDE
 from spatialavatar.media.paths import PathLike, existing_file
-from spatialavatar.media.probe import parse_facts
+from spatialavatar.media.probe import StreamLength, count_packets, probe_video
+
+_ALPHA_DECODERS: Final = {"vp8": "libvpx", "vp9": "libvpx-vp9"}  # ffmpeg's own decoders ignore these codecs' alpha
 
 
 class VideoReader:
     """A video as a stream of frames at a constant rate. Iterating starts from the beginning, as often as wanted.
 
-    Rotation metadata and non-square pixels are applied; a variable frame rate becomes the mean one by repeating or
-    dropping frames.
+    Frames are 8-bit sRGB whatever the file stores: colour tags are followed (an HD stream without tags is BT.709),
+    HDR is tone-mapped, interlaced fields are merged, transparency is laid over white. Rotation metadata and non-square
+    pixels are applied. A variable frame rate becomes the mean one by repeating or dropping frames. Where the picture
+    changes its shape, the later frames are scaled into the first one's and padded with black.
 
     Attributes:
         path: the file.
         fps: frames per second of the stream.
         size: width, height of the frames, pixels.
-        duration: seconds, as the file says; 0 where it does not.
+        duration: seconds, as the file declares; measured where it does not.
         frame_count_estimate: what ``duration`` promises; the stream itself is the truth.
         has_audio: whether there is a sound track.
         warnings: plain sentences about what was wrong with the file; filled while iterating.
     """
 
     def __init__(self, path: PathLike, max_side: int | None = None, max_fps: float = 60.0) -> None:
-        """Open a video and look at its first frame.
+        """Open a video and decode its first frame.
 
         Args:
             path: the file.
@@ -43,18 +48,14 @@ class VideoReader:
             max_fps: faster videos are thinned to this rate.
 
         Raises:
-            InputError: where the file is missing, no video, damaged from the start, or without frames.
+            InputError: where the file is missing, no video, too large, damaged from the start, or without frames.
         """
         self.path = existing_file(path, "video")
         self._max_side = max_side
         self.warnings: list[str] = []
-        command = [*input_arguments(self.path), "-frames:v", "1", *self._output_arguments(None)]
-        result = subprocess.run(command, capture_output=True, stdin=subprocess.DEVNULL, check=False)
-        facts = parse_facts(result.stderr.decode("utf-8", errors="replace"))
-        if not facts.has_video:
-            kind = "holds sound but no pictures" if facts.has_audio else "is not a video that can be read"
-            raise InputError(f"The file {self.path.name} {kind}; give an MP4, MOV, MKV or WebM video.")
-        frame = _read_frame(io.BytesIO(result.stdout))
+        facts, self._video = probe_video(self.path)
+        result = run_ffmpeg(self._command(None, first=True), self.path, FRAME_SECONDS)
+        frame = _read_frame(io.BytesIO(result.output))
         if frame is None:
             raise InputError(f"The video {self.path.name} holds no readable frame; save or download it again.")
         self.size: tuple[int, int] = (frame.shape[1], frame.shape[0])
@@ -63,11 +64,12 @@ class VideoReader:
                 f"The video {self.path.name} is only {self.size[0]} x {self.size[1]} pixels; give one of at least "
                 f"{MIN_SIDE} x {MIN_SIDE}."
             )
-        self._rate = min(facts.rate, Fraction(max_fps).limit_denominator(1001))
+        self._rate = min(self._video.rate, Fraction(max_fps).limit_denominator(1001))
+        self._audio_index = facts.audio_index
         self.fps = float(self._rate)
-        self.duration = facts.duration
+        self.duration = facts.seconds or self._measured_seconds()
         self.frame_count_estimate = max(1, round(self.duration * self.fps))
-        self.has_audio = facts.has_audio
+        self.has_audio = facts.audio_index is not None
 
     def __iter__(self) -> Iterator[np.ndarray]:
         """Yield (H, W, 3) uint8 sRGB frames.
@@ -75,33 +77,44 @@ class VideoReader:
         Raises:
             InputError: where decoding breaks off before the first frame.
         """
-        command = [*input_arguments(self.path, "error"), *self._output_arguments(self._rate)]
         count = 0
-        with tempfile.TemporaryFile() as log:
-            process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, bufsize=1 << 20
-            )
-            try:
-                assert process.stdout is not None
-                while (frame := _read_frame(process.stdout)) is not None:
-                    count += 1
-                    yield frame
+        with (
+            tempfile.TemporaryFile() as log,
+            ffmpeg_output(self._command(self._rate), self.path, log) as process,
+            Watchdog(process, FRAME_SECONDS) as watchdog,
+        ):
+            assert process.stdout is not None  # a pipe was asked for
+            while True:
+                with watchdog.limit():
+                    frame = _read_frame(process.stdout)
+                if frame is None:
+                    break
+                count += 1
+                yield self._fitted(frame)
+            with watchdog.limit():
                 process.wait()
-                log.seek(0)
-                complaints = log.read(4096)
-            finally:
-                process.kill()
-                process.wait()
-                if process.stdout is not None:
-                    process.stdout.close()
+            complained = bool(read_log(log)) or process.returncode != 0
         if count == 0:
             raise InputError(f"The video {self.path.name} holds no readable frame; save or download it again.")
-        self._note_missing(count, bool(complaints) or process.returncode != 0)
+        self._note_missing(count, complained)
+
+    def _fitted(self, frame: np.ndarray) -> np.ndarray:
+        """The frame in the size of the first one, with its own shape."""
+        width, height = self.size
+        if frame.shape[:2] == (height, width):
+            return frame
+        scale = min(width / frame.shape[1], height / frame.shape[0])
+        inner = max(1, round(frame.shape[1] * scale)), max(1, round(frame.shape[0] * scale))
+        left, top = (width - inner[0]) // 2, (height - inner[1]) // 2
+        out = np.zeros((height, width, 3), np.uint8)
+        picture = Image.fromarray(frame).resize(inner, Image.Resampling.BICUBIC, reducing_gap=3.0)
+        out[top : top + inner[1], left : left + inner[0]] = np.asarray(picture)
+        return out
 
     def _note_missing(self, count: int, complained: bool) -> None:
         """Warn where the stream was shorter than promised, or damaged on the way."""
         seconds = count / self.fps
-        if self.duration - seconds > max(0.5, 0.05 * self.duration):
+        if self._is_short(seconds) and not self._ends_elsewhere(complained):
             sentence = (
                 f"The video {self.path.name} is damaged: only the first {seconds:.1f} of {self.duration:.1f} seconds "
                 "could be read."
@@ -113,14 +126,34 @@ class VideoReader:
         if sentence not in self.warnings:
             self.warnings.append(sentence)
 
-    def _output_arguments(self, rate: Fraction | None) -> list[str]:
+    def _is_short(self, seconds: float) -> bool:
+        return self.duration - seconds > max(0.5, 0.05 * self.duration)
+
+    def _ends_elsewhere(self, complained: bool) -> bool:
+        """Whether the promised duration is that of the sound, which is complete and longer than the pictures."""
+        if complained or self._audio_index is None:
+            return False
+        sound = self._measured().get(self._audio_index)
+        return sound is not None and not self._is_short(sound.end)
+
+    def _measured_seconds(self) -> float:
+        length = self._measured().get(self._video.index)
+        return 0.0 if length is None else length.video_seconds(self._video)
+
+    def _measured(self) -> dict[int, StreamLength]:
+        streams = (self._video.index,) if self._audio_index is None else (self._video.index, self._audio_index)
+        return count_packets(self.path, streams)
+
+    def _command(self, rate: Fraction | None, *, first: bool = False) -> list[str]:
         """Frames as a stream of PPM pictures: each carries its own size, after rotation and scaling."""
-        filters = [] if rate is None else [f"fps={rate.numerator}/{rate.denominator}"]
-        filters += ["scale=round(iw*sar):ih:flags=bicubic+accurate_rnd+full_chroma_int", "setsar=1"]
-        if self._max_side is not None:
-            side = int(self._max_side)
-            filters.append(f"scale='min(iw,{side})':'min(ih,{side})':force_original_aspect_ratio=decrease:flags=area")
-        return ["-map", "0:v:0", "-an", "-vf", ",".join(filters), "-f", "image2pipe", "-c:v", "ppm", "pipe:1"]
+        decoder = _ALPHA_DECODERS.get(self._video.codec) if self._video.has_alpha else None
+        # fmt: off
+        return [
+            *input_arguments(decoder=decoder), *(("-frames:v", "1") if first else ()),
+            "-map", f"0:{self._video.index}", "-an", "-vf", frame_filters(self._video, rate, self._max_side),
+            "-noautoscale", "-f", "image2pipe", "-c:v", "ppm", "pipe:1",
+        ]
+        # fmt: on
 
 
 def _read_frame(stream: IO[bytes]) -> np.ndarray | None:

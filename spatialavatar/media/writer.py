@@ -17,11 +17,13 @@ import numpy as np
 
 from spatialavatar import provenance
 from spatialavatar.errors import InputError, OutputError
-from spatialavatar.media.ffmpeg import ffmpeg_program
+from spatialavatar.media.ffmpeg import Watchdog, ffmpeg_program
+from spatialavatar.media.limits import FRAME_SECONDS
 from spatialavatar.media.paths import PathLike, check_writable, existing_file
-from spatialavatar.media.probe import sound_of
+from spatialavatar.media.sound import SoundTrack, add_sound, sound_of
 
 _VIDEO_SUFFIXES: Final = (".mp4", ".m4v", ".mov", ".mkv")
+_SECONDS_PER_FRAME: Final = 0.05  # to finish a file: time limit beside FRAME_SECONDS
 
 
 class VideoWriter:
@@ -29,6 +31,12 @@ class VideoWriter:
 
     The file appears under its name only when it is complete; on failure nothing is left behind. Use it as a context
     manager.
+
+    Attributes:
+        path: the file to make.
+        size: width, height of the frames, pixels.
+        frame_count: frames written so far.
+        warnings: plain sentences about the sound, complete after :meth:`close`.
     """
 
     def __init__(
@@ -46,13 +54,14 @@ class VideoWriter:
             path: the file to make; mp4, m4v, mov or mkv.
             size: width, height of the frames, pixels.
             fps: frames per second.
-            audio_from: a file whose sound track (if it has one) is kept, from its start, as long as there are frames.
+            audio_from: a file whose sound track is added. Of a video, the sound starts with its first picture. It is
+                cut or padded with silence to the length of the frames.
             crf: x264's constant rate factor: 0 is lossless, 18 looks like it, 28 is small.
             synthetic: the frames are renderings of a person, and the file's metadata say so.
 
         Raises:
             OutputError: where the file cannot be written there.
-            InputError: where ``audio_from`` is missing, or the frame rate is not a positive number.
+            InputError: where ``audio_from`` cannot be read, or the frame rate is not a positive number.
         """
         self.path = Path(path)
         if self.path.suffix.lower() not in _VIDEO_SUFFIXES:
@@ -63,7 +72,13 @@ class VideoWriter:
         self.size = (int(size[0]), int(size[1]))
         self.frame_count = 0
         self._partial = self.path.with_name(f".{self.path.stem}.{secrets.token_hex(4)}{self.path.suffix}")
-        self._sound = None if audio_from is None else sound_of(existing_file(audio_from, "sound file"))
+        self.warnings: list[str] = []
+        self._sound = None
+        if audio_from is not None:
+            source = existing_file(audio_from, "sound file")
+            self._sound = sound_of(source)
+            if self._sound is None:
+                self.warnings.append(f"The file {source.name} has no sound track; the video is silent.")
         width, height = self.size
         self._rate = rate = Fraction(fps).limit_denominator(1001)
         to_yuv = "scale=out_color_matrix=bt709:out_range=tv:flags=bicubic+accurate_rnd+full_chroma_int"
@@ -82,6 +97,8 @@ class VideoWriter:
         self._synthetic = synthetic
         self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed by close() and _abort()
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=self._log)
+        self._watchdog = Watchdog(self._process, FRAME_SECONDS)
+        self._watchdog.start()
 
     def write(self, frame: np.ndarray) -> None:
         """Append one (H, W, 3) uint8 sRGB frame.
@@ -96,7 +113,8 @@ class VideoWriter:
             )
         assert self._process.stdin is not None
         try:
-            self._process.stdin.write(np.ascontiguousarray(frame).data)
+            with self._watchdog.limit():
+                self._process.stdin.write(np.ascontiguousarray(frame).data)
         except (BrokenPipeError, ValueError) as error:  # ValueError: closed before
             reason = self._abort()
             raise OutputError(f"The video {self.path} cannot be written{reason}; check the disk.") from error
@@ -114,9 +132,10 @@ class VideoWriter:
             self._abort()
             raise OutputError(f"The video {self.path} would be empty: no frame was written to it.")
         assert self._process.stdin is not None
-        with contextlib.suppress(BrokenPipeError):
+        with self._watchdog.limit(), contextlib.suppress(BrokenPipeError):
             self._process.stdin.close()
-        if self._process.wait() != 0:
+        self._watchdog.close()
+        if self._wait() != 0:
             reason = self._abort()
             raise OutputError(f"The video {self.path} cannot be written{reason}; check the disk.")
         if self._sound is not None:
@@ -132,30 +151,29 @@ class VideoWriter:
                 f"The video {self.path} cannot be written ({error.strerror}); check the folder."
             ) from error
 
-    def _add_sound(self, sound: Path) -> None:
-        """Put the sound beside the finished pictures, padded with silence or cut to their exact length.
+    def _wait(self) -> int:
+        """The encoder's exit status, after it has written the frames that it still has and moved the index forward."""
+        try:
+            return self._process.wait(timeout=FRAME_SECONDS + self.frame_count * _SECONDS_PER_FRAME)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            return self._process.wait()
+
+    def _add_sound(self, sound: SoundTrack) -> None:
+        """Put the sound beside the finished pictures.
 
         In one pass with the encoding, the length would hang on which stream happens to be ahead when the frames end.
         """
         whole = self._partial.with_name(f".{self.path.stem}.{secrets.token_hex(4)}{self.path.suffix}")
-        seconds = float(self.frame_count / self._rate)
-        # fmt: off
-        command = [
-            ffmpeg_program(), "-hide_banner", "-v", "error", "-y", "-i", f"file:{self._partial}",
-            "-protocol_whitelist", "file,pipe", "-i", f"file:{sound}", "-map", "0:v", "-map", "1:a:0",
-            "-map_metadata", "0",
-            "-c:v", "copy", "-c:a", "aac", "-b:a", "160k", "-af", "apad", "-t", f"{seconds:.6f}",
-            "-movflags", "+faststart", f"file:{whole}",
-        ]
-        # fmt: on
-        done = subprocess.run(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=self._log, check=False
-        )
-        if done.returncode != 0:
+        try:
+            if add_sound(self._partial, sound, float(self.frame_count / self._rate), whole, self._log):
+                os.replace(whole, self._partial)
+            else:
+                self.warnings.append(
+                    f"The sound of {sound.path.name} cannot be put into {self.path.name}; the video is silent."
+                )
+        finally:
             whole.unlink(missing_ok=True)
-            reason = self._abort()
-            raise OutputError(f"The video {self.path} cannot be given its sound{reason}; check the disk.")
-        os.replace(whole, self._partial)
 
     def __enter__(self) -> VideoWriter:
         return self
@@ -172,6 +190,7 @@ class VideoWriter:
         """Stop and leave nothing behind; the encoder's last complaint, in brackets, for the error message."""
         if self._log.closed:
             return ""
+        self._watchdog.close()
         self._process.kill()
         with contextlib.suppress(BrokenPipeError):
             if self._process.stdin is not None:
