@@ -14,9 +14,9 @@ import pytest
 from gradio_client import Client
 from PIL import Image
 
-from spatialavatar.app.backend import (
+from spatialavatar.app.backend import Backend
+from spatialavatar.app.requests import (
     EXPORTS,
-    Backend,
     DriveRequest,
     ExportRequest,
     GenerateRequest,

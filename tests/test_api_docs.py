@@ -16,7 +16,7 @@ pytest.importorskip("spaces", reason="the page needs the extra 'app': pip instal
 
 import httpx
 
-from spatialavatar.app.backend import DriveRequest, ExportRequest, GenerateRequest, RefineRequest, TrackRequest
+from spatialavatar.app.requests import DriveRequest, ExportRequest, GenerateRequest, RefineRequest, TrackRequest
 
 from .conftest import REPOSITORY
 from .fake_backend import RunningApp, running_app

@@ -55,7 +55,9 @@ def file_at(path: str) -> dict[str, Any]:
 
 
 def call(app: RunningApp, name: str, **values: Any) -> tuple[int, str]:
-    """Status and sentence of one call: of the refusal, or of the event that ends it."""
+    """Status and sentence of one call, with consent: of the refusal, or of the event that ends it."""
+    if name in ("generate", "refine", "drive", "track"):
+        values = {"consent": True, **values}
     answer = httpx.post(f"{app.url}gradio_api/call/v2/{name}", json=values, timeout=60)
     if answer.status_code != 200:
         detail = answer.json()["detail"] if "json" in answer.headers.get("content-type", "") else answer.text
@@ -191,10 +193,10 @@ def test_an_avatar_with_values_that_are_no_numbers_is_refused(tmp_path: Path) ->
     with safe_open(source, "pt") as file:
         metadata = file.metadata()
     save_file(tensors, source, metadata)
-    from spatialavatar.app.endpoints import Service
+    from spatialavatar.app.service import Service
 
     with pytest.raises(Exception, match="not finite"):
-        list(Service(default_backend()).export(str(source)))
+        list(Service(default_backend()).steps("export", avatar=str(source)))
 
 
 def test_a_script_in_a_files_name_stays_out_of_the_answer(app: RunningApp) -> None:

@@ -50,7 +50,7 @@ def clip(examples: Path) -> Any:
 
 @pytest.fixture
 def avatar(client: Client, photo: Any) -> Any:
-    return handle_file(client.predict(photos=[photo], api_name="/generate")[0])
+    return handle_file(client.predict(photos=[photo], consent=True, api_name="/generate")[0])
 
 
 def wait_for(condition: Callable[[], Any], seconds: float = 20.0) -> Any:
@@ -67,16 +67,16 @@ def test_six_endpoints_are_public_and_every_value_has_a_type_and_a_name(client: 
         name: [(p["parameter_name"], p["python_type"]["type"], p["parameter_has_default"]) for p in e["parameters"]]
         for name, e in endpoints.items()
     }
-    assert signatures["/generate"] == [("photos", "list[filepath]", False)]
+    assert signatures["/generate"] == [("photos", "list[filepath]", False), ("consent", "bool", False)]
     assert signatures["/refine"][0] == ("avatar", "filepath", False)
     assert [name for name, _, _ in signatures["/drive"]] == [
-        *("avatar", "motion", "example", "strength", "smoothing", "relative", "size")
+        *("avatar", "consent", "motion", "example", "strength", "smoothing", "relative", "size")
     ]
     assert all(p["label"] for e in endpoints.values() for p in (*e["parameters"], *e["returns"]))
 
 
 def test_generate_gives_an_avatar_file_a_picture_and_facts(app: RunningApp, client: Client, photo: Any) -> None:
-    avatar, picture, facts = client.predict(photos=[photo, photo], api_name="/generate")
+    avatar, picture, facts = client.predict(photos=[photo, photo], consent=True, api_name="/generate")
     assert len(app.fake.last.photos) == 2
     assert Path(avatar).suffix == ".safetensors"
     assert Image.open(picture).size == (8, 8)
@@ -84,26 +84,26 @@ def test_generate_gives_an_avatar_file_a_picture_and_facts(app: RunningApp, clie
 
 
 def test_refine_gives_a_better_avatar(app: RunningApp, client: Client, avatar: Any, clip: Any) -> None:
-    better, _, facts = client.predict(avatar=avatar, video=clip, iterations=50, api_name="/refine")
+    better, _, facts = client.predict(avatar=avatar, video=clip, consent=True, iterations=50, api_name="/refine")
     assert Path(better).suffix == ".safetensors"
     assert (facts["iterations"], app.fake.last.size, app.fake.last.frames) == (50, 256, 50)
 
 
 def test_drive_takes_an_example_where_no_motion_is_given(app: RunningApp, client: Client, avatar: Any) -> None:
-    video, facts = client.predict(avatar=avatar, example="Look around", size=256, api_name="/drive")
+    video, facts = client.predict(avatar=avatar, consent=True, example="Look around", size=256, api_name="/drive")
     assert len(list(VideoReader(video))) == facts["frames"] == 2
     assert Path(app.fake.last.motion).name == "look_around.json"
     assert app.fake.last.smoothing == 0.0
 
 
 def test_drive_smooths_a_video_and_not_a_motion_file(app: RunningApp, client: Client, avatar: Any, clip: Any) -> None:
-    client.predict(avatar=avatar, motion=clip, strength=0.5, size=256, api_name="/drive")
+    client.predict(avatar=avatar, consent=True, motion=clip, strength=0.5, size=256, api_name="/drive")
     assert (Path(app.fake.last.motion).name, app.fake.last.smoothing) == ("moods.mp4", 1.0)
     assert app.fake.last.strength == 0.5
 
 
 def test_track_and_export_give_the_form_that_was_asked_for(client: Client, avatar: Any, clip: Any) -> None:
-    motion, _ = client.predict(source=clip, form="csv", api_name="/track")
+    motion, _ = client.predict(source=clip, consent=True, form="csv", api_name="/track")
     assert Path(motion).suffix == ".csv"
     ply, facts = client.predict(avatar=avatar, api_name="/export")
     assert (Path(ply).name, facts["gaussians"]) == ("avatar.ply", 4)
@@ -117,25 +117,25 @@ def test_info_is_about_the_app_or_about_an_avatar(client: Client, avatar: Any) -
 def test_a_domain_error_reaches_the_client_as_its_sentence(app: RunningApp, client: Client, photo: Any) -> None:
     app.fake.error = NoFaceError("There is no face in lake.jpg; give a portrait.")
     with pytest.raises(AppError, match=r"There is no face in lake\.jpg; give a portrait\."):
-        client.predict(photos=[photo], api_name="/generate")
+        client.predict(photos=[photo], consent=True, api_name="/generate")
 
 
 def test_stopping_a_job_frees_the_worker(app: RunningApp, client: Client, photo: Any) -> None:
     app.fake.endless = True
-    job = client.submit(photos=[photo], api_name="/generate")
+    job = client.submit(photos=[photo], consent=True, api_name="/generate")
     assert wait_for(job.outputs)
     asked = time.monotonic()
     job.cancel()
     assert wait_for(lambda: app.fake.stopped and app.fake.stopped[-1] > asked)
     app.fake.endless = False
-    assert client.predict(photos=[photo], api_name="/generate")[2]["warnings"]
+    assert client.predict(photos=[photo], consent=True, api_name="/generate")[2]["warnings"]
 
 
 def test_two_clients_at_once_get_their_own_results(app: RunningApp, examples: Path) -> None:
     portraits = sorted((examples / "portraits").glob("*.*g"))[:3]
     with app.client() as one, app.client() as other:
         jobs = [
-            (path.name, (one, other)[i % 2].submit(photos=[handle_file(str(path))], api_name="/generate"))
+            (path.name, (one, other)[i % 2].submit(photos=[handle_file(str(path))], consent=True, api_name="/generate"))
             for i, path in enumerate(portraits * 2)
         ]
         for name, job in jobs:
@@ -146,17 +146,17 @@ def test_what_a_visitor_brought_and_made_goes_when_the_visitor_leaves(app: Runni
     before = wait_for(lambda: not list(app.cache.glob("visitor-*/*")) and app.files())
     with app.client() as client:
         photo = handle_file(str(examples / "portraits" / "street.jpg"))
-        client.predict(photos=[photo], api_name="/generate")
-        client.predict(source=handle_file(str(examples / "clips" / "moods.mp4")), api_name="/track")
+        client.predict(photos=[photo], consent=True, api_name="/generate")
+        client.predict(source=handle_file(str(examples / "clips" / "moods.mp4")), consent=True, api_name="/track")
         assert len(app.files() - before) >= 4
     assert wait_for(lambda: app.files() <= before), app.files() - before
 
 
 def test_leaving_takes_nothing_from_a_visitor_who_sent_the_same_file(app: RunningApp, clip: Any) -> None:
     with app.client() as one:
-        one.predict(source=clip, api_name="/track")
+        one.predict(source=clip, consent=True, api_name="/track")
         with app.client() as other:
-            other.predict(source=clip, api_name="/track")
+            other.predict(source=clip, consent=True, api_name="/track")
         wait_for(lambda: len(list(app.cache.glob("visitor-*/*"))) == 1)
         assert any(path.name == "moods.mp4" for path in app.files())
 
@@ -198,7 +198,7 @@ def test_the_endpoints_are_mcp_tools_with_described_parameters(app: RunningApp) 
     for tool in tools.values():
         assert tool.description
         assert all(value.get("description") for value in tool.inputSchema["properties"].values()), tool.name
-    assert tools["drive"].inputSchema["required"] == ["avatar"]
+    assert tools["drive"].inputSchema["required"] == ["avatar", "consent"]
 
 
 def test_an_mcp_client_passes_one_tools_result_on_to_the_next(app: RunningApp, examples: Path) -> None:
@@ -210,10 +210,10 @@ def test_an_mcp_client_passes_one_tools_result_on_to_the_next(app: RunningApp, e
 
     async def use(session: Any) -> Any:
         names = {tool.name.rpartition("_")[2]: tool.name for tool in (await session.list_tools()).tools}
-        given = {"photos": [f"{app.url}gradio_api/file={path}"]}
+        given = {"photos": [f"{app.url}gradio_api/file={path}"], "consent": True}
         made = await session.call_tool(names["generate"], given, progress_callback=progress)
         assert not made.isError, made.content
-        given = {"avatar": made.content[0].text, "size": 256}
+        given = {"avatar": made.content[0].text, "consent": True, "size": 256}
         return await session.call_tool(names["drive"], given, progress_callback=progress)
 
     driven = mcp(app, use)

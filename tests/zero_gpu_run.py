@@ -91,7 +91,7 @@ def main(folder: Path, avatar: str, short: str, long: str) -> dict[str, Any]:
     from gradio_client import Client, handle_file
 
     from spatialavatar.app import backend
-    from spatialavatar.app.endpoints import launch_arguments
+    from spatialavatar.app.api import launch_arguments
     from spatialavatar.app.page import build_demo
 
     backend.load_models()
@@ -99,7 +99,9 @@ def main(folder: Path, avatar: str, short: str, long: str) -> dict[str, Any]:
     _, url, _ = demo.launch(prevent_thread_lock=True, quiet=True, **launch_arguments())
     client = Client(url, verbose=False, download_files=str(folder / "downloads"))
 
-    job = client.submit(avatar=handle_file(avatar), motion=handle_file(short), size=256, api_name="/drive")
+    job = client.submit(
+        avatar=handle_file(avatar), consent=True, motion=handle_file(short), size=256, api_name="/drive"
+    )
     said = set()
     while not job.done():
         said |= {unit.desc for unit in job.status().progress_data or []}

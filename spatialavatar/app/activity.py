@@ -9,7 +9,7 @@ from typing import Any
 
 import gradio as gr
 
-from spatialavatar.app.endpoints import GPU_QUEUE
+from spatialavatar.app.admission import GPU_QUEUE
 from spatialavatar.app.fragments import notice, progress_bar
 from spatialavatar.app.steps import Step
 
@@ -19,6 +19,7 @@ Work = Callable[..., Iterator[tuple[Step, Updates]]]
 """Called with the request and the inputs' values; yields how far it is, and what to show."""
 
 _ESTIMATE_FROM = 0.15  # part of the work after which the time left can be told
+_BUSY = "The app is busy now; please try again in a few minutes."
 _log = logging.getLogger(__name__)
 
 
@@ -84,6 +85,7 @@ class Activity:
 
         def run(request: gr.Request, *values: Any) -> Iterator[Updates]:
             began = time.monotonic()
+            yield {self.bar: progress_bar(0.0, "Starting")}  # at once, so that an early stop finds something to close
             try:
                 for step, updates in work(request, *values):
                     left = _time_left(step.fraction, time.monotonic() - began)
@@ -108,6 +110,8 @@ class Activity:
             concurrency_limit=1,
             **private,
         )
+        # A full queue refuses the run before it starts.
+        event.failure(lambda: self.resting(_BUSY, "problem"), None, self.outputs, queue=False, **private)
         self.stop.click(
             stop,
             list(stopped_inputs),

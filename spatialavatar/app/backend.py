@@ -21,7 +21,15 @@ import numpy as np
 import spaces
 from PIL import Image
 
-from spatialavatar.app.checks import MAX_REFINE_FRAMES, MAX_VIDEO_SECONDS
+from spatialavatar.app.checks import MAX_VIDEO_SECONDS
+from spatialavatar.app.requests import (
+    EXPORTS,
+    DriveRequest,
+    ExportRequest,
+    GenerateRequest,
+    RefineRequest,
+    TrackRequest,
+)
 from spatialavatar.app.steps import Report, Steps, steps_of
 from spatialavatar.app.still import StillRequest, still_picture
 from spatialavatar.app.where import also_say
@@ -42,20 +50,6 @@ from spatialavatar.render import best_device, warmup
 from spatialavatar.tracking import load_track, save_track, track, track_video
 from spatialavatar.tracking.overlay import draw
 
-EXPORTS = {
-    "avatar": "avatar.safetensors",
-    "ply": "avatar.ply",
-    "splat": "avatar.splat",
-    "spz": "avatar.spz",
-    "glb": "avatar.glb",
-    "html": "avatar.html",
-    "view": "view.ply",
-    "png": "avatar.png",
-    "card": "README.md",
-}
-"""What an avatar can be saved as: the avatar file, Gaussians in metres (three forms), a mesh, a web page, Gaussians
-for gradio's Model3D, a picture, the text that goes with it."""
-
 _AVATAR = EXPORTS["avatar"]
 _SAVERS = {"ply": save_ply, "splat": save_splat, "spz": save_spz, "glb": save_glb, "html": save_html}
 _MOST_FRAMES = round(60 * MAX_VIDEO_SECONDS)
@@ -64,94 +58,6 @@ _GPU_START = 15.0  # seconds to fork, to reach the GPU and to compile its kernel
 _GPU_FRAME = 0.02  # seconds to render and encode a picture of 512 x 512
 _GPU_ITERATION = 0.04  # seconds of a refinement's step at 512 x 512
 _GPU_LONGEST = 120.0  # a visitor who is not signed in has two minutes a day
-
-
-@dataclass(frozen=True)
-class GenerateRequest:
-    """Photos of one person to an avatar.
-
-    Attributes:
-        photos: paths of one to four.
-        folder: where to write ``avatar.safetensors`` and ``preview.png``.
-    """
-
-    photos: tuple[str, ...]
-    folder: str
-
-
-@dataclass(frozen=True)
-class RefineRequest:
-    """An avatar and a video of the person to a better avatar.
-
-    Attributes:
-        avatar: an avatar file.
-        video: a video of the same person.
-        folder: where to write ``avatar.safetensors`` and ``preview.png``, and on the way ``preview_NNNNN.png``.
-        iterations: steps.
-        size: width and height of the pictures compared.
-        frames: of the video, at most.
-        minutes: for the steps, at most; None is no limit.
-        checkpoint: a file that a stopped run leaves, and goes on from where it exists; None leaves nothing.
-    """
-
-    avatar: str
-    video: str
-    folder: str
-    iterations: int = 300
-    size: int = 256
-    frames: int = MAX_REFINE_FRAMES
-    minutes: float | None = None
-    checkpoint: str | None = None
-
-
-@dataclass(frozen=True)
-class DriveRequest:
-    """An avatar and a motion to a video.
-
-    Attributes:
-        avatar: an avatar file.
-        motion: a video, a motion file or a saved track.
-        folder: where to write ``driven.mp4``.
-        strength, relative, smoothing, size: as in ``DriveConfig``.
-    """
-
-    avatar: str
-    motion: str
-    folder: str
-    strength: float = 1.0
-    relative: bool = True
-    smoothing: float = 1.0
-    size: int = 512
-
-
-@dataclass(frozen=True)
-class TrackRequest:
-    """A photo or a video to its motion.
-
-    Attributes:
-        source: the photo or video.
-        folder: where to write ``motion.json``, ``.csv`` or ``.safetensors``.
-        form: which of the three.
-    """
-
-    source: str
-    folder: str
-    form: str = "json"
-
-
-@dataclass(frozen=True)
-class ExportRequest:
-    """An avatar to files for other programs.
-
-    Attributes:
-        avatar: an avatar file.
-        folder: where to write them.
-        forms: keys of ``EXPORTS``.
-    """
-
-    avatar: str
-    folder: str
-    forms: tuple[str, ...] = ("ply",)
 
 
 @dataclass(frozen=True)

@@ -37,12 +37,19 @@ REFINE_SIZES: Final = (256, 512)
 TRACK_FORMATS: Final = ("json", "csv", "safetensors")
 
 
+def photo_count(photos: Any) -> str | None:
+    """One to four photos, as they were sent; none of them is looked at."""
+    if isinstance(photos, str) or not isinstance(photos, Sequence) or not photos:
+        return f"Give 1 to {MAX_PHOTOS} photos of one person."
+    if len(photos) > MAX_PHOTOS:
+        return f"Give 1 to {MAX_PHOTOS} photos of one person; these are {len(photos)}."
+    return None
+
+
 def photos(paths: Any) -> str | None:
     """One to four photos."""
-    if isinstance(paths, str) or not isinstance(paths, Sequence) or not paths:
-        return f"Give 1 to {MAX_PHOTOS} photos of one person."
-    if len(paths) > MAX_PHOTOS:
-        return f"Give 1 to {MAX_PHOTOS} photos of one person; these are {len(paths)}."
+    if complaint := photo_count(paths):
+        return complaint
     for path in paths:
         if complaint := _file(path, "photo", MAX_PHOTO_BYTES):
             return complaint
@@ -112,9 +119,16 @@ def choice(value: Any, name: str, options: Sequence[Any]) -> str | None:
     return None
 
 
+def consent(value: Any) -> str | None:
+    """The caller confirms that every person shown agrees."""
+    if value is True:
+        return None
+    return "Set consent to true to confirm that every person shown has agreed to this use, or is you."
+
+
 def flag(value: Any, name: str) -> str | None:
     """True or false."""
-    return None if isinstance(value, bool) else f"Say true or false for {name}."
+    return None if isinstance(value, bool) else f"Give true or false for {name}."
 
 
 def _name(path: Any) -> str:

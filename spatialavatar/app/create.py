@@ -69,7 +69,7 @@ def build(page: Page) -> None:
             raise gr.Error("Give a photo first: your own, or one of the examples.", print_exception=False)
         if not agreed:
             raise gr.Error("Please tick the box above first: it is about the person's consent.", print_exception=False)
-        for step in page.service.generate([path for path, _ in taken]):
+        for step in page.service.steps("generate", photos=[path for path, _ in taken], consent=agreed):
             yield step, shown(request, step)
 
     def shown(request: gr.Request, step: Step) -> Updates:

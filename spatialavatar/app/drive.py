@@ -53,11 +53,20 @@ def build(page: Page) -> None:
         file: str | None,
         *options: Any,
     ) -> Iterator[tuple[Step, Updates]]:
-        source = motion if way == "example" else clip or file
-        if not source:
+        source = None if way == "example" else clip or file
+        if way != "example" and not source:
             raise gr.Error("Give a video of a face first, or choose an example.", print_exception=False)
         strength, smoothing, size = options
-        steps = page.service.drive(page.there(avatar), source, strength, smoothing, size=_SIZES[size])
+        steps = page.service.steps(
+            "drive",
+            avatar=page.there(avatar),
+            consent=True,
+            motion=source,
+            example=motion,
+            strength=strength,
+            smoothing=smoothing,
+            size=_SIZES[size],
+        )
         for step in steps:
             yield step, shown(request, step)
 

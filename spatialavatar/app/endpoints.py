@@ -1,462 +1,381 @@
-"""What the page and programs ask for: the same calls for both, each a stream of steps in a folder of its own.
+"""The endpoints, each described once: its values, their checks and help, what it returns, the request that it makes.
 
-:class:`Service` does the asking. :func:`add_endpoints` gives it to programs, as gradio endpoints and as MCP tools:
-stateless, files in and files out, and checked before they queue.
+Everything else is made from :data:`ENDPOINTS`: the functions and components that gradio serves, the tools of the MCP
+server, the checks before and inside the queue, and the tables of docs/api.md (``python -m spatialavatar.app.endpoints``
+prints them).
 """
 
 from __future__ import annotations
 
-import importlib.util
-import inspect
-import tempfile
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Final
 
-import gradio as gr
-from fastapi import Request
-from fastapi.responses import JSONResponse
-
-from spatialavatar import __version__
 from spatialavatar.app import checks
-from spatialavatar.app.backend import (
+from spatialavatar.app.requests import (
     EXPORTS,
-    Backend,
     DriveRequest,
     ExportRequest,
     GenerateRequest,
     RefineRequest,
     TrackRequest,
 )
-from spatialavatar.app.parameters import FACTS, FILE, FILES, FLAG, NUMBER, WHOLE, Parameter, one_of
-from spatialavatar.app.sessions import Sessions
-from spatialavatar.app.steps import Step, Steps, complaint, for_people, plain
-from spatialavatar.app.where import what_runs_where
-from spatialavatar.errors import SpatialAvatarError
+from spatialavatar.app.schemas import FACTS, FILE, FILES, FLAG, NUMBER, WHOLE, one_of
 from spatialavatar.examples import MOTIONS, example_motion
 from spatialavatar.motion import is_motion_file
-from spatialavatar.pipeline import MAX_PHOTOS
 
-_Request = TypeVar("_Request")
+Check = Callable[[Any], "str | None"]
+"""Returns a sentence about what is wrong with a value, or None."""
 
-GPU_QUEUE = "gpu"
-"""The ``concurrency_id`` of every event that works: one at a time, whoever asks."""
-
-
-class Service:
-    """The calls behind the page and the endpoints.
-
-    Each call yields steps and raises gr.Error with a sentence where the input cannot be used. The files that a step
-    names live until the next step is asked for or the stream is closed: keep a copy of what is to last.
-    """
-
-    def __init__(self, backend: Backend) -> None:
-        self._backend = backend
-
-    def generate(self, photos: Sequence[str] | None) -> Steps:
-        """One to four photos of a person to an ``avatar`` file and its ``preview``."""
-        _refuse(checks.photos(photos))
-        yield from _in_a_folder(self._backend.generate, lambda folder: GenerateRequest(tuple(photos or ()), folder))
-
-    def refine(
-        self,
-        avatar: str | None,
-        video: str | None,
-        iterations: int = 300,
-        size: int = 256,
-        minutes: float | None = None,
-        checkpoint: str | None = None,
-    ) -> Steps:
-        """An avatar and a video of the person to a better ``avatar`` and its ``preview``.
-
-        Steps on the way have the facts ``iteration`` and ``losses``, and now and then a ``preview`` and the ``avatar``
-        as it is then. A stopped call leaves ``checkpoint``, from which one with the same inputs goes on.
-        """
-        _refuse(
-            checks.avatar(avatar),
-            checks.video(video),
-            checks.number(iterations, "number of steps", checks.MIN_ITERATIONS, checks.MAX_ITERATIONS, whole=True),
-            checks.choice(size, "size", checks.REFINE_SIZES),
-        )
-
-        def request(folder: str) -> RefineRequest:
-            # A step looks at one frame, so a short run needs few.
-            frames = max(checks.MIN_REFINE_FRAMES, min(int(iterations), checks.MAX_REFINE_FRAMES))
-            return RefineRequest(
-                str(avatar), str(video), folder, int(iterations), int(size), frames, minutes, checkpoint
-            )
-
-        yield from _in_a_folder(self._backend.refine, request)
-
-    def drive(
-        self,
-        avatar: str | None,
-        motion: str | None,
-        strength: float = 1.0,
-        smoothing: float | None = None,
-        relative: bool = True,
-        size: int = 512,
-    ) -> Steps:
-        """An avatar file and a motion (a file, or the name of one of ``MOTIONS``) to a ``video``.
-
-        ``smoothing`` is for videos; by default they are smoothed by 1 and motion files not at all.
-        """
-        own = motion not in MOTIONS
-        _refuse(
-            checks.avatar(avatar),
-            checks.motion(motion) if own else None,
-            checks.number(strength, "strength", 0.0, 3.0),
-            None if smoothing is None else checks.number(smoothing, "smoothing", 0.0, 10.0),
-            checks.choice(size, "size", checks.SIZES),
-        )
-        source = str(motion) if own else str(example_motion(str(motion)))
-        smooth = 0.0 if is_motion_file(source) else 1.0 if smoothing is None else float(smoothing)
-
-        def request(folder: str) -> DriveRequest:
-            return DriveRequest(str(avatar), source, folder, float(strength), bool(relative), smooth, int(size))
-
-        yield from _in_a_folder(self._backend.drive, request)
-
-    def track(self, source: str | None, form: str = "json") -> Steps:
-        """A photo or a video to its ``motion``, in one of ``checks.TRACK_FORMATS``."""
-        _refuse(checks.picture_or_video(source), checks.choice(form, "format", checks.TRACK_FORMATS))
-        yield from _in_a_folder(self._backend.track, lambda folder: TrackRequest(str(source), folder, form))
-
-    def export(self, avatar: str | None, forms: Sequence[str] = ("ply",)) -> Steps:
-        """An avatar to files in some of the forms of ``EXPORTS``, each under its form's name."""
-        _refuse(checks.avatar(avatar), *(checks.choice(form, "format", tuple(EXPORTS)) for form in forms))
-        yield from _in_a_folder(self._backend.export, lambda folder: ExportRequest(str(avatar), folder, tuple(forms)))
-
-    def info(self, avatar: str | None = None) -> dict[str, Any]:
-        """Facts about this app, or about an avatar file."""
-        if avatar is not None:
-            _refuse(checks.avatar(avatar))
-            try:
-                return self._backend.avatar_facts(avatar)
-            except SpatialAvatarError as error:
-                raise for_people(error) from error
-        return {
-            "version": __version__,
-            "where": what_runs_where(),
-            "photos": MAX_PHOTOS,
-            "video_seconds": checks.MAX_VIDEO_SECONDS,
-            "video_sizes": list(checks.SIZES),
-            "refine_iterations": [checks.MIN_ITERATIONS, checks.MAX_ITERATIONS],
-            "refine_sizes": list(checks.REFINE_SIZES),
-            "example_motions": list(MOTIONS),
-            "track_formats": list(checks.TRACK_FORMATS),
-            "export_formats": list(EXPORTS),
-        }
-
-
-def _in_a_folder(work: Callable[[_Request], Steps], request: Callable[[str], _Request]) -> Steps:
-    """The steps of ``work`` on a request for a temporary folder, which goes with the stream."""
-    with tempfile.TemporaryDirectory(prefix="spatialavatar-", ignore_cleanup_errors=True) as folder:
-        try:
-            for step in work(request(folder)):
-                yield _plain(step)
-        except Exception as error:
-            raise for_people(error) from error
-
-
-def _refuse(*complaints: str | None) -> None:
-    """Raise the first complaint that there is."""
-    for sentence in complaints:
-        if sentence is not None:
-            raise complaint(sentence)
-
-
-def _plain(step: Step) -> Step:
-    """The step with nothing in its texts that a page could take for markup."""
-    facts = dict(step.facts)
-    if "warnings" in facts:
-        facts["warnings"] = [plain(str(warning)) for warning in facts["warnings"]]
-    return Step(step.fraction, plain(step.message), step.files, facts)
-
-
-# -- for programs -----------------------------------------------------------------------------------------------------
+REQUIRED: Final = object()
+"""The default of a value that must be given."""
 
 
 @dataclass(frozen=True)
-class _Endpoint:
+class Value:
+    """A value that an endpoint takes or returns.
+
+    Attributes:
+        name: of the parameter; empty for a returned value.
+        schema: its JSON schema, one of ``spatialavatar.app.schemas``.
+        label: what it is, in a few words.
+        help: what it is and which values are allowed, one or more clauses with a full stop.
+        check: of the value as the work receives it, files as local paths.
+        default: used where it is left out; :data:`REQUIRED` for none.
+        early: check of the value as it was sent, before any address in it is fetched; by default ``check``, and none
+            for files.
+        max_bytes: size of the largest file.
+    """
+
+    name: str
+    schema: Mapping[str, Any]
+    label: str
+    help: str = ""
+    check: Check = lambda _: None
+    default: Any = REQUIRED
+    early: Check | None = None
+    max_bytes: int = 0
+
+    @property
+    def is_file(self) -> bool:
+        """Whether it is a file or a list of files."""
+        return self.schema in (FILE, FILES)
+
+    def complaint(self, value: Any) -> str | None:
+        """A sentence about what is wrong with the value, or None; an optional file may be None."""
+        if value is None and self.default is None:
+            return None
+        return self.check(value)
+
+    def early_complaint(self, value: Any) -> str | None:
+        """As :meth:`complaint`, of a value as it was sent."""
+        if self.is_file:
+            return None if self.early is None else self.early(value)
+        return self.complaint(value)
+
+
+@dataclass(frozen=True)
+class Endpoint:
     """One endpoint.
 
     Attributes:
-        function: what it does; its signature and docstring are what programs read.
-        inputs: the parameters in the signature's order.
-        outputs: what is given.
-        check: a sentence or None for each input.
-        queue: whether it waits for the GPU.
+        name: of the endpoint, and of the work of ``Backend`` that it starts.
+        summary: one sentence in the imperative.
+        values: what it takes, in the order of its parameters.
+        returns: what it returns, in order.
+        facts: which facts the last returned value contains.
+        roles: by which the work names the returned files; ``{name}`` stands for a value.
+        request: from the checked values and the path of a folder to the request of the work; None answers at once.
     """
 
-    function: Callable[..., Any]
-    inputs: Sequence[Parameter]
-    outputs: Sequence[Parameter]
-    check: Callable[..., Sequence[str | None]]
-    queue: bool = True
+    name: str
+    summary: str
+    values: tuple[Value, ...]
+    returns: tuple[Value, ...]
+    facts: str
+    roles: tuple[str, ...] = ()
+    request: Callable[[Mapping[str, Any], str], Any] | None = None
+
+    @property
+    def help(self) -> str:
+        """A docstring: summary, parameters, results."""
+        lines = [self.summary, "", "Args:"]
+        lines += [f"    {value.name}: {value.help}" for value in self.values]
+        names = [value.label for value in self.returns[:-1]]
+        return "\n".join([*lines, "", "Returns:", f"    {', '.join([*names, 'facts'])} ({self.facts})."])
+
+    def complete(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """The given values with the defaults of the others.
+
+        Raises:
+            TypeError: a value is missing, or there is none of that name.
+        """
+        known = {value.name: value for value in self.values}
+        missing = [name for name, value in known.items() if value.default is REQUIRED and name not in given]
+        unknown = [name for name in given if name not in known]
+        if missing or unknown:
+            raise TypeError(f"/{self.name}: missing {missing}, unknown {unknown}")
+        return {name: given.get(name, value.default) for name, value in known.items()}
 
 
-def add_endpoints(service: Service, sessions: Sessions) -> None:
-    """Add the endpoints to the Blocks that is being built; ``sessions`` keeps what they give."""
-    for endpoint in _endpoints(service, _Keeper(sessions)):
-        gr.on(
-            [],
-            endpoint.function,
-            list(endpoint.inputs),
-            list(endpoint.outputs),
-            api_name=endpoint.function.__name__,
-            validator=_validator(endpoint),
-            queue=endpoint.queue,
-            show_progress="hidden",
-            concurrency_id=GPU_QUEUE if endpoint.queue else None,
-            concurrency_limit=1 if endpoint.queue else None,
+# -- values that several endpoints take -------------------------------------------------------------------------------
+
+_AVATAR: Final = Value(
+    "avatar",
+    FILE,
+    "avatar file",
+    "An avatar file that /generate or /refine returned.",
+    checks.avatar,
+    max_bytes=checks.MAX_AVATAR_BYTES,
+)
+_CONSENT: Final = Value(
+    "consent",
+    FLAG,
+    "consent",
+    "Must be true: every person shown has agreed to this use, or is the caller.",
+    checks.consent,
+)
+_FACTS: Final = Value("", FACTS, "facts")
+_NEW_AVATAR: Final = (Value("", FILE, "avatar file"), Value("", FILE, "picture"), _FACTS)
+
+
+def _video(name: str, label: str, help_text: str, check: Check, default: Any = REQUIRED) -> Value:
+    return Value(name, FILE, label, help_text, check, default, max_bytes=checks.MAX_VIDEO_BYTES)
+
+
+def _one_of(name: str, label: str, help_text: str, options: Sequence[Any], default: Any) -> Value:
+    return Value(name, one_of(options), label, help_text, lambda value: checks.choice(value, name, options), default)
+
+
+def _number(name: str, label: str, help_text: str, limits: tuple[float, float], default: float) -> Value:
+    schema = WHOLE if isinstance(default, int) else NUMBER
+    return Value(
+        name,
+        schema,
+        label,
+        help_text,
+        lambda value: checks.number(value, label if schema is WHOLE else name, *limits, whole=schema is WHOLE),
+        default,
+    )
+
+
+# -- their requests ---------------------------------------------------------------------------------------------------
+
+
+def _refine_request(values: Mapping[str, Any], folder: str) -> RefineRequest:
+    iterations = int(values["iterations"])
+    # Each step compares one frame, so a short run needs few.
+    frames = max(checks.MIN_REFINE_FRAMES, min(iterations, checks.MAX_REFINE_FRAMES))
+    return RefineRequest(
+        values["avatar"],
+        values["video"],
+        folder,
+        iterations,
+        int(values["size"]),
+        frames,
+        checks.MAX_REFINE_MINUTES,
+    )
+
+
+def _drive_request(values: Mapping[str, Any], folder: str) -> DriveRequest:
+    motion = values["motion"] or str(example_motion(values["example"]))
+    smoothing = 0.0 if is_motion_file(motion) else float(values["smoothing"])
+    strength, size = float(values["strength"]), int(values["size"])
+    return DriveRequest(values["avatar"], motion, folder, strength, values["relative"], smoothing, size)
+
+
+ENDPOINTS: Final[tuple[Endpoint, ...]] = (
+    Endpoint(
+        "generate",
+        "Make a 3D head avatar from one to four photos of one person.",
+        (
+            Value(
+                "photos",
+                FILES,
+                "photos",
+                "One to four photos of one person, in any order; the face should look roughly at the camera.",
+                checks.photos,
+                early=checks.photo_count,
+                max_bytes=checks.MAX_PHOTO_BYTES,
+            ),
+            _CONSENT,
+        ),
+        _NEW_AVATAR,
+        "warnings about the photos",
+        ("avatar", "preview"),
+        lambda values, folder: GenerateRequest(tuple(values["photos"]), folder),
+    ),
+    Endpoint(
+        "refine",
+        "Make an avatar resemble its person more closely, from a video of the same person.",
+        (
+            _AVATAR,
+            _video(
+                "video",
+                "video of the person",
+                "10 to 60 seconds of the same person, with the head turning and the face moving.",
+                checks.video,
+            ),
+            _CONSENT,
+            _number(
+                "iterations",
+                "number of steps",
+                f"{checks.MIN_ITERATIONS} to {checks.MAX_ITERATIONS}; more steps are slower and better. The run ends "
+                f"after {checks.MAX_REFINE_MINUTES:.0f} minutes in any case.",
+                (checks.MIN_ITERATIONS, checks.MAX_ITERATIONS),
+                300,
+            ),
+            _one_of(
+                "size",
+                "size of the compared pictures",
+                "Width and height of the compared pictures in pixels: 256 or 512.",
+                checks.REFINE_SIZES,
+                256,
+            ),
+        ),
+        _NEW_AVATAR,
+        "iterations, frames, warnings",
+        ("avatar", "preview"),
+        _refine_request,
+    ),
+    Endpoint(
+        "drive",
+        "Make a video of an avatar that follows a video, a motion file or an example motion.",
+        (
+            _AVATAR,
+            _CONSENT,
+            _video(
+                "motion",
+                "video or motion file",
+                "A video of at most 60 seconds, a motion file (.json or .csv) or a saved track (.safetensors).",
+                checks.motion,
+                None,
+            ),
+            _one_of(
+                "example",
+                "example motion",
+                "The example motion to use where no motion is given: Talk, Look around or Make faces.",
+                tuple(MOTIONS),
+                "Talk",
+            ),
+            _number(
+                "strength",
+                "strength of the expression",
+                "Factor of the expression, 0 to 3; 0 freezes the face.",
+                (0.0, 3.0),
+                1.0,
+            ),
+            _number(
+                "smoothing",
+                "smoothing of the video's motion",
+                "Smoothing of a video's motion, 0 (none) to 10; motion files are not smoothed.",
+                (0.0, 10.0),
+                1.0,
+            ),
+            Value(
+                "relative",
+                FLAG,
+                "relative to the driver's neutral face and pose",
+                "Whether to transfer the change from the driver's neutral face and pose.",
+                lambda value: checks.flag(value, "relative"),
+                True,
+            ),
+            _one_of(
+                "size",
+                "size of the video",
+                "Width and height of the video in pixels: 256, 512 or 768.",
+                checks.SIZES,
+                512,
+            ),
+        ),
+        (Value("", FILE, "video"), _FACTS),
+        "frames, frames per second, held frames, warnings",
+        ("video",),
+        _drive_request,
+    ),
+    Endpoint(
+        "track",
+        "Read the motion of the head and the face from a video, or track a photo.",
+        (
+            _video("source", "video or photo", "A video of at most 60 seconds, or a photo.", checks.picture_or_video),
+            _CONSENT,
+            _one_of(
+                "form",
+                "format",
+                "json or csv for a motion file, safetensors for the whole track; a photo has only a track.",
+                checks.TRACK_FORMATS,
+                "json",
+            ),
+        ),
+        (Value("", FILE, "motion file"), _FACTS),
+        "frames, frames per second, held frames, warnings",
+        ("motion",),
+        lambda values, folder: TrackRequest(values["source"], folder, values["form"]),
+    ),
+    Endpoint(
+        "export",
+        "Convert an avatar for other programs.",
+        (
+            _AVATAR,
+            _one_of(
+                "form",
+                "format",
+                "ply, splat or spz for splat viewers and editors, in metres; glb for a textured mesh with ARKit morph "
+                "targets; html for a web page that shows and moves the avatar; view for a PLY that fits gradio's "
+                "Model3D; png for a picture; card for the text that goes with it; avatar for the avatar file itself.",
+                tuple(EXPORTS),
+                "ply",
+            ),
+        ),
+        (Value("", FILE, "exported file"), _FACTS),
+        "number of Gaussians",
+        ("{form}",),
+        lambda values, folder: ExportRequest(values["avatar"], folder, (values["form"],)),
+    ),
+    Endpoint(
+        "info",
+        "Describe the limits of this app and where it runs, or the contents of an avatar file.",
+        (
+            Value(
+                "avatar",
+                FILE,
+                "avatar file",
+                "An avatar file; without one, the facts are about the app.",
+                checks.avatar,
+                None,
+                max_bytes=checks.MAX_AVATAR_BYTES,
+            ),
+        ),
+        (_FACTS,),
+        "by name",
+    ),
+)
+"""All endpoints, in the order of the documentation."""
+
+
+def endpoint(name: str) -> Endpoint:
+    """The endpoint of that name."""
+    return next(one for one in ENDPOINTS if one.name == name)
+
+
+def documentation() -> str:
+    """The tables of docs/api.md, as Markdown."""
+    parts = []
+    for one in ENDPOINTS:
+        rows = [f"| `{value.name}` | {_default(value)} | {value.help} |" for value in one.values]
+        returned = ", ".join(value.label for value in one.returns)
+        parts.append(
+            f"#### `/{one.name}`\n\n{one.summary} Returns: {returned} ({one.facts}).\n\n"
+            + "\n".join(["| value | default | meaning |", "|---|---|---|", *rows])
         )
+    return "\n\n".join(parts)
 
 
-def _validator(endpoint: _Endpoint) -> Callable[..., Any]:
-    def validate(*values: Any) -> Any:
-        answers = [gr.validate(sentence is None, sentence or "") for sentence in endpoint.check(*values)]
-        return answers if len(answers) > 1 else answers[0]
-
-    # gradio reads the names of the parameters from here, for its messages.
-    validate.__signature__ = inspect.signature(endpoint.check)  # type: ignore[attr-defined]
-    return validate
+def _default(value: Value) -> str:
+    if value.default is REQUIRED:
+        return "required"
+    return "none" if value.default is None else f"`{value.default}`"
 
 
-_Results = Generator[tuple[Any, ...], None, None]
-
-
-@dataclass(frozen=True)
-class _Keeper:
-    """Gives endpoints' results to their callers."""
-
-    sessions: Sessions
-
-    def results(
-        self,
-        steps: Steps,
-        progress: gr.Progress,
-        request: gr.Request | None,
-        inputs: Sequence[str | None],
-        *roles: str,
-    ) -> _Results:
-        """The files by role and the facts of the last step; nothing while there are none."""
-        session = None if request is None else request.session_hash
-        self.sessions.note(session, [path for path in inputs if path is not None])
-        nothing = (None,) * (len(roles) + 1)
-        last = None
-        for step in steps:
-            progress(step.fraction, desc=step.message)
-            if step.fraction >= 1.0 and all(role in step.files for role in roles):
-                last = *(self.sessions.keep(session, step.files[role]) for role in roles), dict(step.facts)
-            yield last or nothing
-
-
-def _endpoints(service: Service, keeper: _Keeper) -> list[_Endpoint]:
-    def generate(
-        photos: list[str], progress: gr.Progress = gr.Progress(), request: gr.Request | None = None
-    ) -> _Results:
-        """Make a 3D head avatar from one to four photos of one person who agrees to it.
-
-        Args:
-            photos: one to four photos of one person, in any order; a face should look roughly at the camera.
-
-        Returns:
-            The avatar file (.safetensors), a picture of it (.png), and facts: warnings about the photos.
-        """
-        yield from keeper.results(service.generate(photos), progress, request, photos, "avatar", "preview")
-
-    def refine(
-        avatar: str,
-        video: str,
-        iterations: int = 300,
-        size: int = 256,
-        progress: gr.Progress = gr.Progress(),
-        request: gr.Request | None = None,
-    ) -> _Results:
-        """Make an avatar more like its person, from a video of the same person.
-
-        Args:
-            avatar: an avatar file that was made here.
-            video: ten seconds or more of the same person, the head turning and the face moving; at most a minute.
-            iterations: how many steps to take; more is better and slower. After ten minutes it ends in any case.
-            size: width and height of the pictures that are compared: 256 or 512.
-
-        Returns:
-            The better avatar file, a picture of it, and facts: iterations, frames, warnings.
-        """
-        steps = service.refine(avatar, video, iterations, size, checks.MAX_REFINE_MINUTES)
-        yield from keeper.results(steps, progress, request, [avatar, video], "avatar", "preview")
-
-    def drive(
-        avatar: str,
-        motion: str | None = None,
-        example: str = "Talk",
-        strength: float = 1.0,
-        smoothing: float = 1.0,
-        relative: bool = True,
-        size: int = 512,
-        progress: gr.Progress = gr.Progress(),
-        request: gr.Request | None = None,
-    ) -> _Results:
-        """Make an avatar move like a video, a motion file or one of the example motions.
-
-        Args:
-            avatar: an avatar file that was made here.
-            motion: a video of at most a minute, a motion file (.json or .csv) or a saved track (.safetensors).
-            example: the example motion that is used where no motion is given: Talk, Look around or Make faces.
-            strength: of the expression; 0 freezes the face, 1 is as performed, at most 3.
-            smoothing: of a video's motion; 0 is none, at most 10.
-            relative: whether to move relative to the driver's neutral face and pose.
-            size: width and height of the video in pixels: 256, 512 or 768.
-
-        Returns:
-            The video (.mp4), and facts: frames, frames per second, frames held, warnings.
-        """
-        steps = service.drive(avatar, motion or example, strength, smoothing, relative, size)
-        yield from keeper.results(steps, progress, request, [avatar, motion], "video")
-
-    def track(
-        source: str, form: str = "json", progress: gr.Progress = gr.Progress(), request: gr.Request | None = None
-    ) -> _Results:
-        """Read the motion of the head and the face off a video, or track a photo.
-
-        Args:
-            source: a video of at most a minute, or a photo.
-            form: json or csv for a motion file, safetensors for the whole track; a photo has only a track.
-
-        Returns:
-            The file, and facts: frames, frames per second, frames held, warnings.
-        """
-        yield from keeper.results(service.track(source, form), progress, request, [source], "motion")
-
-    def export(
-        avatar: str, form: str = "ply", progress: gr.Progress = gr.Progress(), request: gr.Request | None = None
-    ) -> _Results:
-        """Save an avatar for other programs.
-
-        Args:
-            avatar: an avatar file that was made here.
-            form: ply, splat or spz for splat viewers and editors, in metres; glb for a textured mesh with ARKit morph
-                targets; html for a web page that shows and moves it; view for a PLY that fits gradio's Model3D; png
-                for a picture; card for the text that goes with it; avatar for the avatar file itself, written anew.
-
-        Returns:
-            The file, and facts: how many Gaussians.
-        """
-        yield from keeper.results(service.export(avatar, [form]), progress, request, [avatar], form)
-
-    def info(avatar: str | None = None) -> dict[str, Any]:
-        """Say what this app takes and where it runs, or what an avatar file holds.
-
-        Args:
-            avatar: an avatar file; without one the facts are about the app.
-
-        Returns:
-            Facts by name.
-        """
-        return service.info(avatar)
-
-    def avatar_file() -> Parameter:
-        return Parameter(FILE, "avatar file", most_bytes=checks.MAX_AVATAR_BYTES)
-
-    def video(label: str) -> Parameter:
-        return Parameter(FILE, label, most_bytes=checks.MAX_VIDEO_BYTES)
-
-    facts = Parameter(FACTS, "facts")
-    picture = Parameter(FILE, "picture")
-    return [
-        _Endpoint(
-            generate,
-            [Parameter(FILES, "photos", most_bytes=checks.MAX_PHOTO_BYTES)],
-            [Parameter(FILE, "avatar file"), picture, facts],
-            lambda photos: [checks.photos(photos)],
-        ),
-        _Endpoint(
-            refine,
-            [
-                avatar_file(),
-                video("video of the person"),
-                Parameter(WHOLE, "steps", 300),
-                Parameter(one_of(checks.REFINE_SIZES), "size of the pictures compared", 256),
-            ],
-            [Parameter(FILE, "avatar file"), picture, facts],
-            lambda avatar, video, iterations, size: [
-                checks.avatar(avatar),
-                checks.video(video),
-                checks.number(iterations, "number of steps", checks.MIN_ITERATIONS, checks.MAX_ITERATIONS, whole=True),
-                checks.choice(size, "size", checks.REFINE_SIZES),
-            ],
-        ),
-        _Endpoint(
-            drive,
-            [
-                avatar_file(),
-                video("video or motion file"),
-                Parameter(one_of(list(MOTIONS)), "example motion", "Talk"),
-                Parameter(NUMBER, "strength of the expression", 1.0),
-                Parameter(NUMBER, "smoothing of a video's motion", 1.0),
-                Parameter(FLAG, "relative to the driver's neutral face and pose", True),
-                Parameter(one_of(checks.SIZES), "size of the video", 512),
-            ],
-            [Parameter(FILE, "video"), facts],
-            lambda avatar, motion, example, strength, smoothing, relative, size: [
-                checks.avatar(avatar),
-                None if motion is None else checks.motion(motion),
-                checks.choice(example, "example", list(MOTIONS)),
-                checks.number(strength, "strength", 0.0, 3.0),
-                checks.number(smoothing, "smoothing", 0.0, 10.0),
-                checks.flag(relative, "relative"),
-                checks.choice(size, "size", checks.SIZES),
-            ],
-        ),
-        _Endpoint(
-            track,
-            [video("video or photo"), Parameter(one_of(checks.TRACK_FORMATS), "format", "json")],
-            [Parameter(FILE, "motion file"), facts],
-            lambda source, form: [
-                checks.picture_or_video(source),
-                checks.choice(form, "form", checks.TRACK_FORMATS),
-            ],
-        ),
-        _Endpoint(
-            export,
-            [avatar_file(), Parameter(one_of(list(EXPORTS)), "format", "ply")],
-            [Parameter(FILE, "exported file"), facts],
-            lambda avatar, form: [checks.avatar(avatar), checks.choice(form, "form", list(EXPORTS))],
-        ),
-        _Endpoint(
-            info,
-            [avatar_file()],
-            [facts],
-            lambda avatar: [None if avatar is None else checks.avatar(avatar)],
-            queue=False,
-        ),
-    ]
-
-
-def _wrong_name(request: Request, error: Exception) -> JSONResponse:
-    """The answer to a call whose endpoint or parameter there is not; gradio itself has a bare 500 for that.
-
-    Raises:
-        Exception: the error itself, where it is about something else.
-    """
-    if "/call/v2/" not in request.url.path:
-        raise error
-    if isinstance(error, KeyError):
-        return JSONResponse({"detail": f"There is no endpoint {plain(str(error))}; /gradio_api/info lists them."}, 404)
-    if "argument" in str(error):
-        return JSONResponse({"detail": plain(str(error)).partition(" Please click")[0]}, 422)
-    raise error
-
-
-def launch_arguments() -> dict[str, Any]:
-    """Arguments of ``launch`` that safety and privacy ask for; new ones for every launch, since gradio changes them."""
-    return {
-        # It would keep visitors' faces in their browser.
-        "run_history": False,
-        "max_file_size": checks.MAX_VIDEO_BYTES,
-        "mcp_server": importlib.util.find_spec("mcp") is not None,
-        "show_error": False,
-        "app_kwargs": {"exception_handlers": {KeyError: _wrong_name, TypeError: _wrong_name}},
-    }
+if __name__ == "__main__":
+    print(documentation())

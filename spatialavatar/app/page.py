@@ -10,8 +10,9 @@ from typing import Any
 import gradio as gr
 
 from spatialavatar.app import create, drive, sharpen, take_away
+from spatialavatar.app.admission import bound_queue
+from spatialavatar.app.api import add_endpoints, launch_arguments
 from spatialavatar.app.backend import Backend, default_backend
-from spatialavatar.app.endpoints import add_endpoints, launch_arguments
 from spatialavatar.app.fragments import STATIC, static_text
 from spatialavatar.app.sessions import MAX_AGE, Sessions
 from spatialavatar.app.stage import STEPS, Page, Stage
@@ -28,10 +29,17 @@ _WORDS = {
 _BUILDERS = {"create": create.build, "sharpen": sharpen.build, "drive": drive.build, "keep": take_away.build}
 
 
-def build_demo(backend: Backend | None = None) -> gr.Blocks:
-    """The page, on ``backend`` (by default this package), and the endpoints for programs."""
+def build_demo(backend: Backend | None = None, sessions: Sessions | None = None) -> gr.Blocks:
+    """Build the page and the endpoints for programs.
+
+    Args:
+        backend: does the work; by default this package.
+        sessions: keeps the visitors' files; by default new ones.
+    """
+    sessions = sessions or Sessions()
     with gr.Blocks(title="SpatialAvatar", analytics_enabled=False, delete_cache=(600, int(MAX_AGE))) as demo:
-        page = Page(backend or default_backend(), Sessions(demo.upload_file_set))
+        sessions.uploads = demo.upload_file_set
+        page = Page(backend or default_backend(), sessions)
         gr.HTML(static_text("header.html"), js_on_load=static_text("theme.js"), elem_id="sa-header")
         with gr.Row(elem_id="bench"):
             with gr.Column(scale=5, min_width=300, elem_id="stage"):
@@ -50,6 +58,7 @@ def build_demo(backend: Backend | None = None) -> gr.Blocks:
         gr.HTML(static_text("footer.html").replace("{where}", what_runs_where()), elem_id="sa-footer")
         add_endpoints(page.service, page.sessions)
         demo.unload(page.leave)
+    bound_queue(demo)
     return demo
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 from urllib.parse import urlparse
@@ -23,33 +23,8 @@ from safehttpx import AsyncSecureTransport, async_validate_url
 from spatialavatar.app.sessions import FETCHED
 from spatialavatar.files import atomic_output
 
-
-def _inlined(schema: Any, definitions: Mapping[str, Any]) -> Any:
-    """A schema without references, which MCP clients look for in another place, and without texts for developers."""
-    if isinstance(schema, list):
-        return [_inlined(part, definitions) for part in schema]
-    if not isinstance(schema, dict):
-        return schema
-    if "$ref" in schema:
-        return _inlined(definitions[schema["$ref"].rpartition("/")[2]], definitions)
-    return {key: _inlined(value, definitions) for key, value in schema.items() if key not in ("$defs", "description")}
-
-
-FILE: Mapping[str, Any] = _inlined(FileData.model_json_schema(), FileData.model_json_schema()["$defs"])
-FILES: Mapping[str, Any] = {"type": "array", "items": FILE, "title": "ListFiles"}
-NUMBER: Mapping[str, Any] = {"type": "number"}
-WHOLE: Mapping[str, Any] = {"type": "integer"}
-FLAG: Mapping[str, Any] = {"type": "boolean"}
-TEXT: Mapping[str, Any] = {"type": "string"}
-FACTS: Mapping[str, Any] = {"type": "object", "additionalProperties": {}}
-
 _FETCH_SECONDS = 60.0
 _SECRET = secrets.token_bytes(16)  # so that nobody can tell from an address where its copy lies
-
-
-def one_of(options: Sequence[Any]) -> dict[str, Any]:
-    """The schema of a value that is one of some."""
-    return {"enum": list(options)}
 
 
 class Parameter(Component):
@@ -63,7 +38,7 @@ class Parameter(Component):
 
     def __init__(
         self,
-        schema: Mapping[str, Any] = TEXT,
+        schema: Mapping[str, Any],
         label: str = "",
         value: Any = None,
         most_bytes: int = 0,

@@ -3,10 +3,24 @@
 from __future__ import annotations
 
 import os
+import shutil
+import signal
+import sys
+import tempfile
+import threading
+from contextlib import suppress
+from pathlib import Path
+
+_FOLDER = "GRADIO_TEMP_DIR"  # gradio's variable for the folder of uploads and results
+_RUN = "run-"
 
 
 def run_app(host: str | None = None, port: int | None = None) -> None:
     """Load the models, serve the page and the endpoints, and return when the server is stopped.
+
+    Visitors' files lie in a folder of this run, which is deleted when the process ends by SIGINT, SIGTERM or SIGHUP.
+    What a run that was killed has left is deleted at the next start. Where the variable ``GRADIO_TEMP_DIR`` names a
+    folder, that one is used, and everything in it is deleted by age.
 
     Args:
         host: the address to listen on; by default ``GRADIO_SERVER_NAME``, or this machine only.
@@ -16,10 +30,70 @@ def run_app(host: str | None = None, port: int | None = None) -> None:
     os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("NUMBA_DISABLE_CUDA", "1")
+    own_folder = None if os.environ.get(_FOLDER) else _make_run_folder(Path(tempfile.gettempdir()))
+    if own_folder is not None:
+        os.environ[_FOLDER] = str(own_folder)
+    _exit_on_signals()
     import spaces  # noqa: F401 - before torch, which it prepares for ZeroGPU
 
     from spatialavatar.app.backend import load_models
     from spatialavatar.app.page import build_demo, launch_options
+    from spatialavatar.app.sessions import Sessions
 
-    load_models()
-    build_demo().launch(server_name=host, server_port=port, **launch_options())
+    sessions = Sessions()
+    sessions.start()
+    process = os.getpid()
+    try:
+        load_models()
+        build_demo(sessions=sessions).launch(server_name=host, server_port=port, **launch_options())
+    finally:
+        if os.getpid() == process:  # not in a worker that ZeroGPU forked
+            sessions.clear()
+            if own_folder is not None:
+                shutil.rmtree(own_folder, ignore_errors=True)
+
+
+def _exit_on_signals() -> None:
+    """Raise SystemExit on SIGTERM and SIGHUP, which by default end a process without cleaning up."""
+    if threading.current_thread() is not threading.main_thread():
+        return
+    process = os.getpid()
+
+    def leave(number: int, _: object) -> None:
+        if os.getpid() != process:  # a forked worker
+            os._exit(128 + number)
+        sys.exit(128 + number)
+
+    for name in ("SIGTERM", "SIGHUP"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), leave)
+
+
+def _make_run_folder(parent: Path) -> Path:
+    """A folder for this process, beside those of other runs; what dead runs have left is deleted."""
+    user = os.getuid() if hasattr(os, "getuid") else "app"
+    runs = parent / f"spatialavatar-{user}"
+    with suppress(OSError):
+        runs.mkdir(mode=0o700, exist_ok=True)
+    if runs.is_symlink() or not runs.is_dir() or (hasattr(os, "getuid") and runs.stat().st_uid != os.getuid()):
+        return Path(tempfile.mkdtemp(prefix="spatialavatar-"))  # the name is somebody else's
+    for folder in runs.glob(f"{_RUN}*"):
+        if not _is_alive(folder.name.removeprefix(_RUN)):
+            shutil.rmtree(folder, ignore_errors=True)
+    own = runs / f"{_RUN}{os.getpid()}"
+    shutil.rmtree(own, ignore_errors=True)  # of an earlier process of the same number
+    own.mkdir(mode=0o700)
+    return own
+
+
+def _is_alive(process: str) -> bool:
+    """Whether a process of that number runs; True where that cannot be told."""
+    if not process.isdigit() or not hasattr(os, "getuid"):
+        return True
+    try:
+        os.kill(int(process), 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True

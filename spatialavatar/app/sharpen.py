@@ -84,13 +84,14 @@ def build(page: Page) -> None:
 
     def sharpen(request: gr.Request, run: Run, learned: list[float]) -> Iterator[tuple[Step, Updates]]:
         chosen = QUALITIES[run.quality]
-        steps = page.service.refine(
-            page.there(run.avatar),
-            run.clip,
-            chosen.steps,
-            chosen.size,
-            chosen.minutes,
-            run.checkpoint,
+        steps = page.service.steps(
+            "refine",
+            {"minutes": chosen.minutes, "checkpoint": run.checkpoint},
+            avatar=page.there(run.avatar),
+            video=run.clip,
+            consent=True,
+            iterations=chosen.steps,
+            size=chosen.size,
         )
         for step in steps:
             updates: Updates = {}

@@ -11,9 +11,10 @@ import gradio as gr
 
 from spatialavatar.app import fragments
 from spatialavatar.app.activity import Updates
-from spatialavatar.app.backend import EXPORTS, Backend
-from spatialavatar.app.endpoints import Service
+from spatialavatar.app.backend import Backend
 from spatialavatar.app.live import LiveAvatar
+from spatialavatar.app.requests import EXPORTS
+from spatialavatar.app.service import Service
 from spatialavatar.app.sessions import Sessions
 from spatialavatar.app.still import StillRequest
 
@@ -121,7 +122,7 @@ class Page:
         """Paths, by form, of files that lie beside the avatar once they were asked for."""
         paths = {form: Path(avatar).with_name(EXPORTS[form]) for form in forms}
         if not all(path.is_file() for path in paths.values()):
-            for step in self.service.export(avatar, list(paths)):
+            for step in self.service.steps("export", {"forms": tuple(paths)}, avatar=avatar):
                 for form, made in step.files.items():
                     shutil.copyfile(made, paths[form])
         return {form: str(path) for form, path in paths.items()}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import logging
 import queue
+import re
 import threading
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ import gradio as gr
 from spatialavatar.errors import SpatialAvatarError
 
 _HEARTBEAT = 0.25  # seconds; how late a stop is noticed by a stream that has nothing new to say
+_ABSOLUTE_PATH = re.compile(r"(?<![\w:/.])/(?:[^/\s'\"]+/)+([^/\s'\"]*)")
 _PATIENCE = 0.8  # seconds that work may take to its next report before it is interrupted where it stands
 
 
@@ -77,14 +79,13 @@ def steps_of(work: Callable[[Report], None]) -> Steps:
 
     thread = threading.Thread(target=run, daemon=True)
     thread.start()
-    last = None
+    last = Step(0.0, "Starting")
     try:
         while True:
             try:
                 step = reports.get(timeout=_HEARTBEAT)
             except queue.Empty:
-                if last is not None:
-                    yield last
+                yield last
                 continue
             if step is None:
                 break
@@ -114,7 +115,12 @@ def for_people(error: BaseException) -> BaseException:
 
 def complaint(sentence: str) -> gr.Error:
     """A sentence for a person, as gradio carries it to the page and to programs."""
-    return gr.Error(plain(sentence), title="That did not work", print_exception=False)
+    return gr.Error(plain(without_folders(sentence)), title="That did not work", print_exception=False)
+
+
+def without_folders(text: str) -> str:
+    """The text with the last part alone of every absolute path: where files lie on this server is private."""
+    return _ABSOLUTE_PATH.sub(r"\1", text)
 
 
 def plain(text: str) -> str:

@@ -1,0 +1,109 @@
+"""The requests of the work behind the page and the endpoints: plain values, which cross processes on ZeroGPU."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from spatialavatar.app.checks import MAX_REFINE_FRAMES
+
+EXPORTS = {
+    "avatar": "avatar.safetensors",
+    "ply": "avatar.ply",
+    "splat": "avatar.splat",
+    "spz": "avatar.spz",
+    "glb": "avatar.glb",
+    "html": "avatar.html",
+    "view": "view.ply",
+    "png": "avatar.png",
+    "card": "README.md",
+}
+"""What an avatar can be saved as: the avatar file, Gaussians in metres (three forms), a mesh, a web page, Gaussians
+for gradio's Model3D, a picture, the text that goes with it."""
+
+
+@dataclass(frozen=True)
+class GenerateRequest:
+    """Photos of one person to an avatar.
+
+    Attributes:
+        photos: paths of one to four.
+        folder: where to write ``avatar.safetensors`` and ``preview.png``.
+    """
+
+    photos: tuple[str, ...]
+    folder: str
+
+
+@dataclass(frozen=True)
+class RefineRequest:
+    """An avatar and a video of the person to a better avatar.
+
+    Attributes:
+        avatar: an avatar file.
+        video: a video of the same person.
+        folder: where to write ``avatar.safetensors`` and ``preview.png``, and on the way ``preview_NNNNN.png``.
+        iterations: steps.
+        size: width and height of the pictures compared.
+        frames: of the video, at most.
+        minutes: for the steps, at most; None is no limit.
+        checkpoint: a file that a stopped run leaves, and goes on from where it exists; None leaves nothing.
+    """
+
+    avatar: str
+    video: str
+    folder: str
+    iterations: int = 300
+    size: int = 256
+    frames: int = MAX_REFINE_FRAMES
+    minutes: float | None = None
+    checkpoint: str | None = None
+
+
+@dataclass(frozen=True)
+class DriveRequest:
+    """An avatar and a motion to a video.
+
+    Attributes:
+        avatar: an avatar file.
+        motion: a video, a motion file or a saved track.
+        folder: where to write ``driven.mp4``.
+        strength, relative, smoothing, size: as in ``DriveConfig``.
+    """
+
+    avatar: str
+    motion: str
+    folder: str
+    strength: float = 1.0
+    relative: bool = True
+    smoothing: float = 1.0
+    size: int = 512
+
+
+@dataclass(frozen=True)
+class TrackRequest:
+    """A photo or a video to its motion.
+
+    Attributes:
+        source: the photo or video.
+        folder: where to write ``motion.json``, ``.csv`` or ``.safetensors``.
+        form: which of the three.
+    """
+
+    source: str
+    folder: str
+    form: str = "json"
+
+
+@dataclass(frozen=True)
+class ExportRequest:
+    """An avatar to files for other programs.
+
+    Attributes:
+        avatar: an avatar file.
+        folder: where to write them.
+        forms: keys of ``EXPORTS``.
+    """
+
+    avatar: str
+    folder: str
+    forms: tuple[str, ...] = ("ply",)
