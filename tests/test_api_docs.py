@@ -16,6 +16,7 @@ pytest.importorskip("spaces", reason="the page needs the extra 'app': pip instal
 
 import httpx
 
+from spatialavatar.app.endpoints import documentation
 from spatialavatar.app.requests import DriveRequest, ExportRequest, GenerateRequest, RefineRequest, TrackRequest
 
 from .conftest import REPOSITORY
@@ -65,6 +66,12 @@ def test_the_python_snippets_use_every_endpoint(app: RunningApp, here: Path) -> 
         app.fake.endless = False
         names["client"].close()
     assert app.fake.stopped
+
+
+def test_the_tables_of_endpoints_are_those_that_are_served() -> None:
+    text = (REPOSITORY / "docs" / "api.md").read_text(encoding="utf-8")
+    table = text.split("<!-- endpoints -->\n", 1)[1].split("\n<!-- end of endpoints -->", 1)[0]
+    assert table.strip() == documentation(), "paste what 'python -m spatialavatar.app.endpoints' prints"
 
 
 @pytest.mark.skipif(not (shutil.which("curl") and shutil.which("bash")), reason="needs curl and bash")
