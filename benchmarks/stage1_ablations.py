@@ -145,7 +145,10 @@ VARIANTS = (
     Variant("no residual head", WithoutResidual),
     Variant("no Jacobian penalty", change=_phase(weights=replace(WEIGHTS, jacobian=0.0))),
     Variant("attention pool", AttentionPool),
-    Variant("restraint 0", change=lambda config: replace(config, network=replace(config.network, restraint=0.0))),
+    Variant(
+        "visibility_damping 0",
+        change=lambda config: replace(config, network=replace(config.network, visibility_damping=0.0)),
+    ),
     Variant("phase 2", second=True),
     Variant("phase 2, other draws", change=lambda config: replace(config, seed=1), second=True),
     Variant("phase 2, no L2-SP", change=_phase(anchor=0.0), second=True),

@@ -108,7 +108,7 @@ def main() -> None:
         with torch.no_grad():
             feature = network.features(inputs)
             local = apply_corrections(base, network.decode(feature, view).corrections[0])
-        residual = network.residual.of_person(feature.values[0], feature.freedom[0])
+        residual = network.residual.of_person(feature.values[0], feature.correction_weight[0])
         local = local.replace(colors=local.colors[:, :3])
         shape = torch.zeros(head.shape_count)
         return Avatar(head, layout, shape, local, head.neutral(), Camera.frontal(SIZE), residual=residual)

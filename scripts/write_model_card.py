@@ -33,7 +33,7 @@ def main() -> None:
     shipped = SpatialAvatar.from_pretrained(folder)
     trained = SpatialAvatar.from_pretrained(options.network) if options.network else shipped
     if options.without_residual and trained.network is not None:
-        trained.network.residual.silence()
+        trained.network.residual.reset()
     config = replace(GeneratorConfig(), network=trained.config.network)
     model = SpatialAvatar(config, shipped.head, folder, trained.network)
     (folder / "README.md").unlink(missing_ok=True)  # save_pretrained keeps a card that is there

@@ -11,14 +11,19 @@ import torch
 
 from spatialavatar.errors import FormatError, InputError, MissingAssetError
 from spatialavatar.generator import BaseConfig, BaseResult, GeneratorConfig, SpatialAvatar, build_base
-from spatialavatar.generator.filling import fill_unseen
+from spatialavatar.generator.carving import carve
+from spatialavatar.generator.completion.mirror_fill import KnownColors
+from spatialavatar.generator.completion.smooth_fill import fill_smoothly
+from spatialavatar.generator.config import SurfelConfig
+from spatialavatar.generator.evidence import observe
+from spatialavatar.generator.exposure import apply_gain, exposure_gains, match_light
 from spatialavatar.generator.network import EncoderConfig, NetworkConfig
 from spatialavatar.generator.numerics import bilinear, graph_laplacian
-from spatialavatar.generator.pooling import apply_gain, exposure_gains, match_light, mean_pool
+from spatialavatar.generator.pooling import mean_pool
 from spatialavatar.generator.silhouette import fit_silhouette
 from spatialavatar.generator.sources import SourceView, source_views
-from spatialavatar.generator.texels import part_mask, texel_tables
-from spatialavatar.generator.visibility import carve, visibility
+from spatialavatar.generator.surface import TexelSurface, texel_surface
+from spatialavatar.generator.visibility import visibility
 from spatialavatar.generator.warping import Warp, sample, warp
 from spatialavatar.head import HeadModel, build_layout, to_world
 from spatialavatar.hub import weights_dir
@@ -80,14 +85,22 @@ def template_points() -> np.ndarray:
     return model().layout.surface(model().head, model().head.template).double().numpy()
 
 
+def surface() -> TexelSurface:
+    return texel_surface(model().head, model().layout, CONFIG)
+
+
 def seen_by(view: SourceView, warped: Warp) -> np.ndarray:
-    head, layout = model().head, model().layout
-    return visibility(head, layout, texel_tables(head, layout, CONFIG), view, None, warped, CONFIG)
+    return visibility(surface(), view, None, warped)
+
+
+def silhouette_offsets(track: Track) -> torch.Tensor:
+    head = model().head
+    return torch.from_numpy(fit_silhouette(head, source_views([track], head), CONFIG.silhouette))
 
 
 def test_colours_come_back_where_the_photo_shows_them_and_are_not_mirrored():
     result = base()
-    skin = part_mask(model().head, model().layout, "face", "scalp", "neck")
+    skin = surface().mask("face", "scalp", "neck")
     seen = skin & (result.visibility.numpy() > 0.95)
     assert seen.mean() > 0.1
     points = template_points()[seen]
@@ -111,9 +124,9 @@ def test_the_source_view_renders_like_the_photo():
 def test_one_source_passes_the_pool_unchanged():
     colors, weights = np.random.default_rng(0).random((50, 3)), np.random.default_rng(1).random(50)
     (gain,) = exposure_gains([colors], [weights], weights > 0)
-    pooled, seen = mean_pool([apply_gain(colors, gain)], [weights])
-    assert (pooled == colors).all()
-    assert (seen == weights).all()
+    pooled = mean_pool([apply_gain(colors, gain)], [weights])
+    assert (pooled.colors == colors).all()
+    assert (pooled.visibility == weights).all()
 
 
 def test_the_order_of_photos_changes_nothing():
@@ -127,11 +140,11 @@ def test_the_order_of_photos_changes_nothing():
 
 def test_a_darker_photo_is_brought_to_the_exposure_of_the_others():
     views = source_views([painted_track(0.0), painted_track(0.2, 0.7)], model().head)
-    warps = [warp(model().head, model().layout, view, None) for view in views]
+    warps = [warp(surface(), view, None) for view in views]
     weights = [seen_by(view, w) for view, w in zip(views, warps)]
     samples = [sample(view.image, w) for view, w in zip(views, warps)]
     both = np.minimum(*weights) > 0.9
-    skin = part_mask(model().head, model().layout, "face")
+    skin = surface().mask("face")
     balanced = [apply_gain(s, g) for s, g in zip(samples, exposure_gains(samples, weights, skin))]
     before = np.abs(samples[0] - samples[1])[both].mean()
     after = np.abs(balanced[0] - balanced[1])[both].mean()
@@ -139,57 +152,57 @@ def test_a_darker_photo_is_brought_to_the_exposure_of_the_others():
 
 
 def test_a_shadow_in_one_photo_leaves_no_edge_where_another_takes_over():
-    tables = texel_tables(model().head, model().layout, CONFIG)
+    tables = surface().tables
     x = template_points()[:, 0]
-    skin = part_mask(model().head, model().layout, "face")
+    skin = surface().mask("face")
     plain = np.full((len(x), 3), 0.5)
     weights = [np.clip(0.5 + x / 0.01, 0, 1), np.clip(0.5 - x / 0.01, 0, 1)]
     shaded = [plain, 0.6 * plain]
 
     def edge(colors: list[np.ndarray]) -> float:
-        pooled = mean_pool(colors, weights)[0]
+        pooled = mean_pool(colors, weights).colors
         return np.abs(pooled[:, None] - pooled[tables.neighbours])[skin].max()
 
-    assert edge(match_light(tables, shaded, weights, CONFIG)) < 0.5 * edge(shaded)
-    assert match_light(tables, [plain], [weights[0]], CONFIG)[0] is plain
+    assert edge(match_light(surface(), shaded, weights)) < 0.5 * edge(shaded)
+    assert match_light(surface(), [plain], [weights[0]])[0] is plain
 
 
 def test_a_texel_behind_another_surface_is_not_seen():
     (view,) = source_views([painted_track(0.0)], model().head)
-    warped = warp(model().head, model().layout, view, None)
+    warped = warp(surface(), view, None)
     weight = seen_by(view, warped)
     assert weight[warped.facing < 0].max() == 0
-    assert weight[part_mask(model().head, model().layout, "mouth", "tongue")].max() < 0.3
-    nose = np.argmax(template_points()[:, 2] * part_mask(model().head, model().layout, "face"))
+    assert weight[surface().mask("mouth", "tongue")].max() < 0.3
+    nose = np.argmax(template_points()[:, 2] * surface().mask("face"))
     assert weight[nose] > 0.9
 
 
 def test_fill_keeps_seen_texels_and_gives_unseen_ones_finite_colours():
-    tables = texel_tables(model().head, model().layout, CONFIG)
+    tables = surface().tables
     generator = np.random.default_rng(0)
     colors = generator.uniform(0.2, 0.8, (len(model().layout), 3))
     seen = (generator.random(len(colors)) < 0.3).astype(np.float64)
     keep = (seen == 1) & (tables.lid == 0)
     colors[seen == 0] = 0.0
-    filled = fill_unseen(tables, colors, seen, np.ones(len(seen)), CONFIG)
+    filled = fill_smoothly(surface(), KnownColors(colors, seen), np.ones(len(seen)))
     assert (filled[keep] == colors[keep]).all()
     assert np.isfinite(filled).all()
     assert filled[seen == 0].min() > 0
 
 
 def test_fill_does_not_cross_from_scalp_to_skin():
-    tables = texel_tables(model().head, model().layout, CONFIG)
-    scalp = part_mask(model().head, model().layout, "scalp")
+    tables = surface().tables
+    scalp = surface().mask("scalp")
     colors = np.where(scalp, 1.0, 0.0)[:, None].repeat(3, 1)
     seen = (template_points()[:, 2] > 0.06).astype(np.float64)
-    filled = fill_unseen(tables, colors, seen, np.ones(len(seen)), CONFIG)
+    filled = fill_smoothly(surface(), KnownColors(colors, seen), np.ones(len(seen)))
     unseen = (seen == 0) & (tables.border < 0.02)
     assert filled[scalp & unseen].min() > 0.9
-    assert filled[part_mask(model().head, model().layout, "face", "ears", "neck") & unseen].max() < 0.1
+    assert filled[surface().mask("face", "ears", "neck") & unseen].max() < 0.1
 
 
 def test_twins_lie_at_the_mirrored_place():
-    tables = texel_tables(model().head, model().layout, CONFIG)
+    tables = surface().tables
     points = template_points()
     distance = np.linalg.norm(points[tables.twin] * [-1, 1, 1] - points, axis=1)
     assert np.quantile(distance, 0.99) < 0.006
@@ -198,7 +211,7 @@ def test_twins_lie_at_the_mirrored_place():
 def test_hair_moves_out_to_the_matte_and_the_face_stays():
     track = painted_track(0.0, hair=0.02)
     head = model().head
-    offsets = fit_silhouette(head, source_views([track], head), track.params.shape, CONFIG)
+    offsets = silhouette_offsets(track)
     landmarks = head.landmarks(head.template + offsets) - head.landmarks(head.template)
     assert landmarks.norm(dim=1).max() < 0.0015
     fixed = head.part_vertices("lips", "mouth", "eye_left", "eye_right", "tongue")
@@ -212,17 +225,17 @@ def test_hair_moves_out_to_the_matte_and_the_face_stays():
 
 def test_a_photo_without_hair_leaves_the_head_as_it_is():
     track = painted_track(0.0)
-    offsets = fit_silhouette(model().head, source_views([track], model().head), track.params.shape, CONFIG)
+    offsets = silhouette_offsets(track)
     assert offsets.norm(dim=1).max() < 0.004
 
 
 def test_the_neck_fades_out_at_its_rim():
     result = base()
-    rim = texel_tables(model().head, model().layout, CONFIG).rim
+    rim = surface().tables.rim
     opacity = result.gaussians.opacities.numpy()
-    assert opacity[rim < CONFIG.rim_fade[0]].max() < 0.01
-    inner = part_mask(model().head, model().layout, "face") & (rim > CONFIG.rim_fade[1])
-    assert opacity[inner].min() == pytest.approx(CONFIG.opacity)
+    assert opacity[rim < CONFIG.surfels.rim_fade[0]].max() < 0.01
+    inner = surface().mask("face") & (rim > CONFIG.surfels.rim_fade[1])
+    assert opacity[inner].min() == pytest.approx(CONFIG.surfels.opacity)
 
 
 def test_surfels_are_flat_and_no_wider_than_their_neighbours_are_far():
@@ -232,11 +245,13 @@ def test_surfels_are_flat_and_no_wider_than_their_neighbours_are_far():
         result.gaussians, head, layout, head.identity(painted_track().params.shape, result.vertex_offsets).vertices
     )
     assert (world.scales[:, 2] < 0.5 * world.scales[:, :2].amin(1)).float().mean() > 0.99
-    tables = texel_tables(head, layout, CONFIG)
+    tables = surface().tables
     near = world.means[torch.from_numpy(tables.neighbours[:, :4])]
     distance = (near - world.means[:, None]).norm(dim=-1).mean(1)
-    limited = (distance > 0) & ~torch.from_numpy(part_mask(head, layout, "scalp", "neck") | (tables.lid > 0.5))
-    assert (world.scales.amax(1) <= 1.001 * CONFIG.tangential * CONFIG.neighbour_limit * distance)[limited].all()
+    limited = (distance > 0) & ~torch.from_numpy(surface().mask("scalp", "neck") | (tables.lid > 0.5))
+    assert (world.scales.amax(1) <= 1.001 * CONFIG.surfels.tangential * CONFIG.surfels.neighbour_limit * distance)[
+        limited
+    ].all()
 
 
 def test_bilinear_sampling_reads_pixel_centres_exactly():
@@ -288,7 +303,7 @@ def test_the_model_loads_from_a_folder_with_the_network_off(monkeypatch):
 
 
 def test_a_saved_model_loads_again_with_its_configuration(tmp_path):
-    config = GeneratorConfig(resolution=64, base=BaseConfig(opacity=0.5))
+    config = GeneratorConfig(resolution=64, base=BaseConfig(surfels=SurfelConfig(opacity=0.5)))
     SpatialAvatar(config, model().head).save_pretrained(tmp_path)
     again = SpatialAvatar.from_pretrained(tmp_path)
     assert again.config == config
@@ -312,22 +327,21 @@ def test_a_texel_outside_the_person_in_a_photo_is_not_drawn():
     matte = track.mattes.clone()
     matte[:, :, : SIZE // 2] = 0
     (view,) = source_views([track.replace(mattes=matte)], model().head)
-    warped = warp(model().head, model().layout, view, None)
-    kept = carve(model().head, model().layout, [view], [warped], CONFIG.carve_margin)
-    scalp = part_mask(model().head, model().layout, "scalp")
-    assert kept[scalp & (warped.pixels[:, 0] < SIZE / 2 - 8)].max() < 0.01
-    assert kept[scalp & (warped.pixels[:, 0] > SIZE / 2)].min() > 0.99
+    photo = observe(surface(), view, None)
+    kept = carve(surface(), [photo])
+    scalp = surface().mask("scalp")
+    assert kept[scalp & (photo.warp.pixels[:, 0] < SIZE / 2 - 8)].max() < 0.01
+    assert kept[scalp & (photo.warp.pixels[:, 0] > SIZE / 2)].min() > 0.99
 
 
 def test_an_ear_under_hair_lies_flat():
     track = painted_track(hair=0.02)
     head = model().head
     segments = torch.where(track.mattes > 127, 1, 0).to(torch.uint8)
-    (bare,), (covered,) = (source_views([t], head) for t in (track, track.replace(segments=segments)))
     ears = head.part_vertices("ears").numpy()
     thickness = []
-    for view in (bare, covered):
-        offsets = fit_silhouette(head, [view], track.params.shape, CONFIG)
+    for one in (track, track.replace(segments=segments)):
+        offsets = silhouette_offsets(one)
         normals = vertex_normals((head.template + offsets).numpy(), head.faces.numpy())[ears]
         left = head.template[ears, 0].numpy() > 0
         thickness.append(np.abs(normals[left].mean(0)).max())
@@ -336,7 +350,7 @@ def test_an_ear_under_hair_lies_flat():
 
 
 def test_a_strand_pattern_stays_on_the_scalp():
-    tables = texel_tables(model().head, model().layout, CONFIG)
-    scalp = part_mask(model().head, model().layout, "scalp")
+    tables = surface().tables
+    scalp = surface().mask("scalp")
     assert (tables.strands[~scalp] == 0).all()
     assert tables.strands[scalp].std() == pytest.approx(1.0)

@@ -294,7 +294,7 @@ def test_with_nothing_on_disk_and_no_hub_the_error_says_what_to_do(
     [
         (lambda c: c.update(surprise=1), "has the unknown key surprise"),
         (lambda c: c.pop("resolution"), "lacks resolution"),
-        (lambda c: c["base"].pop("opacity"), "lacks opacity"),
+        (lambda c: c["base"]["surfels"].pop("opacity"), "lacks opacity"),
         (lambda c: c["base"].update(glow=2), "has the unknown key glow"),
         (lambda c: c.update(version=99), "version 99"),
         (lambda c: c.update(format="transformers"), "not the configuration of a SpatialAvatar model"),

@@ -15,6 +15,7 @@ import torch
 
 from spatialavatar.errors import FormatError, InputError
 from spatialavatar.generator import BaseConfig, SpatialAvatar
+from spatialavatar.generator.config import SharpeningConfig, SilhouetteConfig
 from spatialavatar.generator.network import CorrectionNetwork
 from spatialavatar.head import build_layout
 from spatialavatar.records import Track
@@ -234,7 +235,7 @@ def drawn(shards: Path, seed: int = 0, chosen: tuple[str, ...] = ("ann", "bob"),
         build_layout(head, 64),
         size=64,
         image_size=64,
-        base=BaseConfig(silhouette_rounds=0, sharpening_rounds=0),
+        base=BaseConfig(silhouette=SilhouetteConfig(rounds=0), sharpening=SharpeningConfig(rounds=0)),
         seed=seed,
         **more,
     )

@@ -115,20 +115,22 @@ def test_a_batch_of_people_gives_one_correction_per_texel():
     assert set(output.residual) == {"positions", "rotations", "scales", "colors"}
 
 
-@pytest.mark.parametrize("restraint", [1.0, 0.5, 0.0])
-def test_what_the_sources_show_is_corrected_less(restraint):
+@pytest.mark.parametrize("visibility_damping", [1.0, 0.5, 0.0])
+def test_what_the_sources_show_is_corrected_less(visibility_damping):
     torch.manual_seed(0)
-    network = shaken(CorrectionNetwork(replace(TINY, restraint=restraint), *ball()))
+    network = shaken(CorrectionNetwork(replace(TINY, visibility_damping=visibility_damping), *ball()))
     seen = inputs().replace(known=inputs().known.index_fill(-1, torch.tensor([6]), 1.0))
     with torch.no_grad():
         feature = network.features(seen)
         held = network.decode(feature, view(), code()).corrections
-        free = network.decode(feature.replace(freedom=torch.ones_like(feature.freedom)), view(), code()).corrections
+        free = network.decode(
+            feature.replace(correction_weight=torch.ones_like(feature.correction_weight)), view(), code()
+        ).corrections
     for name in VALUES:
-        torch.testing.assert_close(getattr(held, name), (1.0 - restraint) * getattr(free, name))
+        torch.testing.assert_close(getattr(held, name), (1.0 - visibility_damping) * getattr(free, name))
     for name, value in free.residual.items():
         assert value.abs().max() > 0
-        torch.testing.assert_close(held.residual[name], (1.0 - restraint) * value)
+        torch.testing.assert_close(held.residual[name], (1.0 - visibility_damping) * value)
 
 
 def test_skin_moves_along_its_normal_only():

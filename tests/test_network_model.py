@@ -86,17 +86,17 @@ def test_a_generated_avatar_is_what_the_network_says_in_every_frame(same_base):
 
 def test_an_avatar_does_not_carry_a_residual_that_says_nothing():
     network = shaken(CorrectionNetwork(CONFIG, model().head, model().layout))
-    with_it, residual = network.person(base())
+    with_it, residual = network.gaussians_and_residual(base())
     assert residual is not None
-    network.residual.silence()
-    without, residual = network.person(base())
+    network.residual.reset()
+    without, residual = network.gaussians_and_residual(base())
     assert residual is None
     assert torch.equal(with_it.means, without.means)
 
 
 def test_only_three_colours_reach_the_avatar():
     network = shaken(CorrectionNetwork(TINY, model().head, model().layout))
-    gaussians, residual = network.person(base())
+    gaussians, residual = network.gaussians_and_residual(base())
     assert gaussians.colors.shape[1] == 3
     assert len(residual.output_bias) == 12
 
@@ -104,7 +104,7 @@ def test_only_three_colours_reach_the_avatar():
 def test_a_saved_network_generates_the_same_avatar(tmp_path):
     again = SpatialAvatar.from_pretrained(trained().save_pretrained(tmp_path))
     assert again.config == trained().config
-    first, second = (m.network.person(base()) for m in (trained(), again))
+    first, second = (m.network.gaussians_and_residual(base()) for m in (trained(), again))
     assert torch.equal(first[0].means, second[0].means)
     assert torch.equal(first[1].features, second[1].features)
 
@@ -184,8 +184,8 @@ def test_weights_that_are_cut_short_are_refused(tmp_path):
         ("network", "more", 1, "unknown key more"),
         ("network", "uv_channels", None, "lacks uv_channels"),
         ("network", "uv_channels", "many", "uv_channels is 'many'"),
-        ("network", "restraint", 1.5, "restraint is 1.5; give a number from 0 to 1"),
-        ("network", "restraint", "much", "restraint is 'much'"),
+        ("network", "visibility_damping", 1.5, "visibility_damping is 1.5; give a number from 0 to 1"),
+        ("network", "visibility_damping", "much", "visibility_damping is 'much'"),
         ("network", "along_normal", "face", "along_normal is 'face'; give names"),
         ("network", "along_normal", [1], r"along_normal is \(1,\); give names"),
         ("network", "opacity_gain", -0.1, "opacity_gain is -0.1; give a number from 0 to 1"),

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from spatialavatar.generator import BaseConfig
+from spatialavatar.generator.config import SharpeningConfig, SilhouetteConfig
 from spatialavatar.generator.network import UVFeature
 from spatialavatar.generator.network.heads import FRONTAL, harmonic_encoding
 from spatialavatar.training.losses import jacobian_energy
@@ -103,7 +104,7 @@ def test_variants_are_trained_judged_and_tabled_once(script, tmp_path, monkeypat
         judged=64,
         resolution=64,
         network=TINY,
-        base=BaseConfig(silhouette_rounds=0, sharpening_rounds=0),
+        base=BaseConfig(silhouette=SilhouetteConfig(rounds=0), sharpening=SharpeningConfig(rounds=0)),
     )
     full, *_ = script.VARIANTS
     attention = next(variant for variant in script.VARIANTS if variant.network is script.AttentionPool)

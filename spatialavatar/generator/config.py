@@ -1,100 +1,242 @@
-"""Constants of the generator; a saved model carries its own."""
+"""Constants of the generator by stage; a saved model stores its own.
+
+The values were chosen on held-out photos and by eye: the source view alone rewards overfitting. Lengths are metres on
+the head; pixels are those of the tracker's crop (512 a side).
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
 from spatialavatar.generator.network.config import NetworkConfig
+from spatialavatar.generator.settings import Checked, setting
 
 
 @dataclass(frozen=True)
-class BaseConfig:
-    """Constants of the base that needs no training. Lengths are metres, pixels are those of the crop.
+class VisibilityConfig(Checked):
+    """How well a photo shows a texel (``visibility``, ``openings``).
 
-    The values were chosen on held-out photos and by eye: the source view alone rewards overfitting.
+    Attributes:
+        zbuffer_scale: z-buffer pixels per crop pixel, along one side; 2 resolves lids and lips.
+        depth_tolerance: metres by which a texel may lie behind the z-buffer and still count as visible; covers the
+            depth range of a triangle within one z-buffer pixel.
+        grazing_tolerance: metres added to it at right angles to the view, where half a pixel sideways is a large step
+            in depth.
+        facing: cosines of the angle between normal and viewing ray: below the first a sample is smeared (weight 0),
+            above the second it is as good as frontal (weight 1).
+        hair_facing: the same for hair, whose smeared samples still look like hair.
+        hair_blur: pixels, blur of the hair mask; a strand thinner than this does not count as hair.
+        matte_blur: pixels, blur of the matte, so that a texel next to the rim, whose pixel mixes in background, gets
+            weight 0.
+        matte: blurred matte values of weight 0 and 1.
+        border: pixels from the crop's border in which the weight fades.
+        opening_margin: pixels by which the detected eye and mouth openings are widened before they exclude skin; the
+            fitted lids and lips are a pixel or two off.
     """
 
-    # Visibility: depth test against a z-buffer that is finer than the photo, so that lids and lips resolve.
-    zbuffer_scale: int = 2
-    depth_tolerance: float = 0.0015
-    # Added at right angles to the view, where half a pixel sideways is a large step in depth.
-    grazing_tolerance: float = 0.006
-    # cos(angle to the viewer): below the first a sample is a smear, above the second it is as good as frontal.
-    facing: tuple[float, float] = (0.12, 0.45)
-    hair_blur: float = 3.5
-    hair_facing: tuple[float, float] = (0.0, 0.1)
-    # The matte is blurred first, so that a texel next to the rim, whose pixel mixes in background, counts as outside.
-    matte_blur: float = 1.5
-    matte: tuple[float, float] = (0.80, 0.97)
-    border: float = 4.0
-    # The detected eye and mouth openings, grown by this much, are closed to skin (the fit is some pixels off).
-    opening_margin: float = 1.0
+    zbuffer_scale: int = setting(2, "1", 1, 4)
+    depth_tolerance: float = setting(0.0015, "m", 0.0, 0.1)
+    grazing_tolerance: float = setting(0.006, "m", 0.0, 0.1)
+    facing: tuple[float, float] = setting((0.12, 0.45), "cosine", -1.0, 1.0)
+    hair_facing: tuple[float, float] = setting((0.0, 0.1), "cosine", -1.0, 1.0)
+    hair_blur: float = setting(3.5, "px", 0.1, 50.0)
+    matte_blur: float = setting(1.5, "px", 0.1, 50.0)
+    matte: tuple[float, float] = setting((0.80, 0.97), "1", 0.0, 1.0)
+    border: float = setting(4.0, "px", 0.1, 100.0)
+    opening_margin: float = setting(1.0, "px", 0.1, 50.0)
 
-    # Texels further outside the person than this are not drawn; the fit and the matte are a little off.
-    carve_margin: float = 3.0
 
-    # Fill: k nearest neighbours in position and, times this length, normal, so that both sides of a fold stay apart.
-    neighbours: int = 8
-    normal_length: float = 0.008
-    screening: float = 20.0
-    # Visibility from which a sample is mixed in, and from which it is kept as it is.
-    keep: tuple[float, float] = (0.25, 0.75)
-    mirror_screening: float = 0.3
-    mirror_clip: float = 0.7
-    # How quickly a difference of light is forgotten away from where it was measured (0.003: within about 18 texels).
-    light_decay: float = 0.003
-    mirror_confidence: float = 0.6
+@dataclass(frozen=True)
+class CarvingConfig(Checked):
+    """Which texels lie outside the silhouettes and are not drawn (``carving``).
 
-    # Brightness relative to the skin around, up to which a lid texel is replaced, and from which it is kept.
-    lid_darkness: tuple[float, float] = (0.65, 0.85)
+    Attributes:
+        margin: pixels outside the matte up to which a texel is kept; fit and matte are a little off.
+    """
 
-    # How strongly the scalp's unseen back tends to the median of the seen hair, whose rim is lit by the background.
-    hair_pull: float = 0.003
-    border_rounds: int = 8
+    margin: float = setting(3.0, "px", 0.1, 50.0)
 
-    # Surfels: texel spacing is capped, axes are kept near round, and no surfel outgrows its neighbours' distance.
-    spacing_cap: float = 0.0045
-    smooth_spacing_cap: float = 0.008
-    anisotropy: tuple[float, float] = (0.4, 2.5)
-    neighbour_limit: float = 1.4
-    tangential: float = 0.7
-    thickness: float = 0.12
-    thickness_cap: float = 0.0015
-    opacity: float = 0.95
-    # The neck ends in a ragged rim: opacity rises over these distances from it.
-    rim_fade: tuple[float, float] = (0.003, 0.032)
 
-    # Silhouette: rounds of moving the outline's vertices to the matte's edge, and the limits of what hair may add.
-    silhouette_rounds: int = 5
-    silhouette_facing: float = 0.45
-    silhouette_step: float = 0.8
-    silhouette_reach: tuple[float, float] = (-40.0, 130.0)
-    silhouette_limits: tuple[float, float] = (-0.012, 0.070)
-    # From the face's landmarks: up to the first distance nothing moves, from the second on everything may.
-    face_mask: tuple[float, float] = (0.006, 0.020)
-    # Directions are the normals smoothed over this length; heights vary over the second one at the quickest.
-    normal_smoothing: float = 0.03
-    bending_length: float = 0.012
-    data_weight: float = 10.0
-    anchor_weight: float = 4e3
-    # Face and neck keep their shape but for hair that hangs over them.
-    bare_anchor: float = 0.1
+@dataclass(frozen=True)
+class SilhouetteConfig(Checked):
+    """Moving the mesh's outline out to the mattes' (``silhouette``).
 
-    # Sharpening: rounds of adding back what the render misses of the photo, where the photo is clearly seen.
-    sharpening_rounds: int = 3
-    sharpening_step: float = 0.9
-    sharpening_limit: float = 0.15
+    Attributes:
+        rounds: alternations of measuring the gaps and solving for the heights; they converge within five.
+        facing: |cosine| of the angle to the view below which a vertex may lie on the outline.
+        step: share of a gap that one round closes; below 1 so that photos that disagree do not oscillate.
+        reach: pixels inward (negative) and outward in which the person's rim is searched along each ray.
+        limits: metres, least and greatest height over the mesh; hair rarely stands higher.
+        face_mask: metres from the face's landmarks up to which no vertex moves, and from which all may move freely.
+        normal_smoothing: metres over which the normals are smoothed into directions, so that neighbours do not cross.
+        bending_length: metres over which heights vary at the quickest.
+        data_weight: weight of a gap that lies exactly on the outline.
+        anchor_weight: weight that holds vertices of the face at height 0.
+        bare_anchor: the same for face and neck outside the face mask; only hair that hangs over them moves them.
+    """
+
+    rounds: int = setting(5, "1", 0, 50)
+    facing: float = setting(0.45, "cosine", 0.0, 1.0)
+    step: float = setting(0.8, "1", 0.0, 1.0)
+    reach: tuple[float, float] = setting((-40.0, 130.0), "px", -2000.0, 2000.0)
+    limits: tuple[float, float] = setting((-0.012, 0.070), "m", -0.5, 0.5)
+    face_mask: tuple[float, float] = setting((0.006, 0.020), "m", 0.0, 0.5)
+    normal_smoothing: float = setting(0.03, "m", 0.0, 0.5)
+    bending_length: float = setting(0.012, "m", 1e-4, 0.5)
+    data_weight: float = setting(10.0, "1", 0.0, 1e6)
+    anchor_weight: float = setting(4e3, "1", 0.0, 1e9)
+    bare_anchor: float = setting(0.1, "1", 1e-6, 1e6)
+
+
+@dataclass(frozen=True)
+class GraphConfig(Checked):
+    """The graph of texels along which colours spread (``texel_tables``).
+
+    Attributes:
+        neighbours: nearest texels that each texel is joined with.
+        normal_length: metres that a unit of normal difference counts as, so that both sides of a fold stay apart.
+    """
+
+    neighbours: int = setting(8, "1", 4, 64)
+    normal_length: float = setting(0.008, "m", 0.0, 1.0)
+
+
+@dataclass(frozen=True)
+class LightConfig(Checked):
+    """Smooth fields of log brightness: between the sources, and between a texel and its mirror twin.
+
+    Attributes:
+        screening: how firmly the field meets the measured ratios; small, because single ratios are noisy.
+        limit: greatest |log ratio| that counts as a difference of light.
+        decay: how quickly the field falls to 0 away from where it was measured (0.003: within about 18 texels).
+    """
+
+    screening: float = setting(0.3, "1", 1e-4, 1e4)
+    limit: float = setting(0.7, "log", 0.0, 5.0)
+    decay: float = setting(0.003, "1", 1e-6, 1e3)
+
+
+@dataclass(frozen=True)
+class MirrorConfig(Checked):
+    """Filling unseen texels from their mirror twins (``completion.mirror_fill``).
+
+    Attributes:
+        confidence: visibility that a mirrored colour counts as, relative to its twin's.
+    """
+
+    confidence: float = setting(0.6, "1", 0.0, 1.0)
+
+
+@dataclass(frozen=True)
+class FillConfig(Checked):
+    """Smooth fill of what neither a photo nor a twin shows (``completion.smooth_fill``).
+
+    Attributes:
+        screening: how firmly the fill meets well-seen colours.
+        keep: visibility from which a sample is mixed in, and from which it is kept unchanged.
+        lid_darkness: brightness of a lid texel relative to the skin around, up to which it is replaced (lash, crease,
+            eyeball) and from which it is kept.
+        hair_pull: how strongly the scalp's unseen back tends to the median of the seen hair; the seen rim is lit by
+            the background.
+        border_rounds: averaging rounds that soften the line between scalp and skin.
+    """
+
+    screening: float = setting(20.0, "1", 1e-4, 1e6)
+    keep: tuple[float, float] = setting((0.25, 0.75), "1", 0.0, 1.0)
+    lid_darkness: tuple[float, float] = setting((0.65, 0.85), "1", 0.0, 5.0)
+    hair_pull: float = setting(0.003, "1", 0.0, 1e3)
+    border_rounds: int = setting(8, "1", 0, 100)
+
+
+@dataclass(frozen=True)
+class InteriorConfig(Checked):
+    """Eyes and the inside of the mouth (``completion.eyes``, ``completion.mouth``). Anatomy is in those modules.
+
+    Attributes:
+        light: least and greatest gain of a photo's light over ordinary light.
+        prior_texels: seen texels per ring of the eye that the prior colour weighs as much as.
+        min_teeth_pixels: pixels of an open mouth that must look like teeth before their colour is used.
+        groove_width: metres, half width of the shade between two teeth.
+        groove_depth: how much darker that shade is.
+        lingual_brightness: brightness of the side of the teeth that faces the tongue, relative to the front.
+    """
+
+    light: tuple[float, float] = setting((0.3, 1.2), "1", 0.01, 10.0)
+    prior_texels: float = setting(0.5, "1", 1e-6, 1e3)
+    min_teeth_pixels: int = setting(30, "px", 1, 100_000)
+    groove_width: float = setting(0.00055, "m", 1e-6, 0.01)
+    groove_depth: float = setting(0.35, "1", 0.0, 1.0)
+    lingual_brightness: float = setting(0.4, "1", 0.0, 1.0)
+
+
+@dataclass(frozen=True)
+class SurfelConfig(Checked):
+    """Sizes and opacities of the flat Gaussians (``surfels``).
+
+    Attributes:
+        spacing_cap: metres, greatest texel spacing that a Gaussian covers.
+        smooth_spacing_cap: the same on scalp and neck, which have no folds and coarser texels.
+        anisotropy: least and greatest length of an axis relative to the texel spacing.
+        neighbour_limit: greatest axis relative to the distance of the four nearest texels; keeps stretched texels in
+            the folds of lids and ears from covering what is in front of them.
+        tangential: standard deviation along the surface relative to the axis; less opens holes, more blurs.
+        thickness: standard deviation along the normal relative to the spacing; more spills over the outline.
+        thickness_cap: metres, greatest spacing that counts for the thickness.
+        opacity: of every Gaussian away from the neck's rim.
+        rim_fade: metres from the neck's lower rim between which the opacity rises; the rim itself is ragged.
+    """
+
+    spacing_cap: float = setting(0.0045, "m", 1e-5, 0.1)
+    smooth_spacing_cap: float = setting(0.008, "m", 1e-5, 0.1)
+    anisotropy: tuple[float, float] = setting((0.4, 2.5), "1", 0.01, 100.0)
+    neighbour_limit: float = setting(1.4, "1", 0.01, 100.0)
+    tangential: float = setting(0.7, "1", 0.01, 10.0)
+    thickness: float = setting(0.12, "1", 1e-3, 10.0)
+    thickness_cap: float = setting(0.0015, "m", 1e-6, 0.1)
+    opacity: float = setting(0.95, "1", 0.0, 1.0)
+    rim_fade: tuple[float, float] = setting((0.003, 0.032), "m", 0.0, 1.0)
+
+
+@dataclass(frozen=True)
+class SharpeningConfig(Checked):
+    """Adding back what the render misses of the photos (``sharpening``).
+
+    Attributes:
+        rounds: renders of each source view.
+        step: share of the difference that one round adds.
+        limit: greatest change of a colour channel; larger differences are errors of the fit.
+    """
+
+    rounds: int = setting(3, "1", 0, 50)
+    step: float = setting(0.9, "1", 0.0, 2.0)
+    limit: float = setting(0.15, "1", 0.0, 1.0)
+
+
+@dataclass(frozen=True)
+class BaseConfig(Checked):
+    """Constants of the base, which needs no training, by the stage that uses them, in the order of the work."""
+
+    silhouette: SilhouetteConfig = field(default_factory=SilhouetteConfig)
+    visibility: VisibilityConfig = field(default_factory=VisibilityConfig)
+    graph: GraphConfig = field(default_factory=GraphConfig)
+    light: LightConfig = field(default_factory=LightConfig)
+    mirror: MirrorConfig = field(default_factory=MirrorConfig)
+    fill: FillConfig = field(default_factory=FillConfig)
+    interior: InteriorConfig = field(default_factory=InteriorConfig)
+    surfels: SurfelConfig = field(default_factory=SurfelConfig)
+    carving: CarvingConfig = field(default_factory=CarvingConfig)
+    sharpening: SharpeningConfig = field(default_factory=SharpeningConfig)
 
 
 @dataclass(frozen=True)
 class GeneratorConfig:
-    """What a saved generator is.
+    """Configuration of a saved generator.
 
     Attributes:
         resolution: U, texels per side of the UV layout.
         head: folder of the head model, relative to the configuration file.
         base: constants of the base.
-        network: sizes of the network that corrects the base; None is the base alone.
+        network: sizes of the network that corrects the base; None for the base alone.
     """
 
     resolution: int = 256
@@ -104,5 +246,5 @@ class GeneratorConfig:
 
     @property
     def encoder(self) -> str:
-        """What looks at the photos: the network's encoder by name or kind, or "none"."""
+        """Name or kind of the network's image encoder, or "none"."""
         return "none" if self.network is None else self.network.encoder.name or self.network.encoder.kind

@@ -16,6 +16,7 @@ from spatialavatar.errors import FormatError, InputError, MissingAssetError, Out
 from spatialavatar.files import write_text
 from spatialavatar.generator.base import build_base
 from spatialavatar.generator.config import BaseConfig, GeneratorConfig
+from spatialavatar.generator.config_files import completed_base, upgraded_network
 from spatialavatar.generator.network import CorrectionNetwork, EncoderConfig, NetworkConfig, load_network, save_network
 from spatialavatar.generator.network.weights import NETWORK_FILE
 from spatialavatar.generator.sources import SourceView
@@ -26,9 +27,9 @@ from spatialavatar.hub.pretrained import Pretrained
 from spatialavatar.progress import Progress, part, silent
 from spatialavatar.records import Track
 
-_Config = TypeVar("_Config", BaseConfig, EncoderConfig, GeneratorConfig, NetworkConfig)
-MODEL_VERSION = 2
-"""Of models with a network; the base alone is of version 1, which earlier releases read too."""
+_Config = TypeVar("_Config")
+MODEL_VERSION = 3
+"""Of ``config.json``: 1 had the base alone, 2 a network, both with the base's constants as one flat table."""
 
 _BASE_SHARE = 0.85
 """Of the time, where a network follows."""
@@ -106,7 +107,7 @@ class SpatialAvatar(Pretrained):
         gaussians, residual = result.gaussians, None
         if self.network is not None:
             report(share, "Correcting it with the network")
-            gaussians, residual = self.network.person(result)
+            gaussians, residual = self.network.gaussians_and_residual(result)
             report(1.0, "Corrected by the network")
         reference = min(result.sources, key=_restlessness)
         return Avatar(
@@ -191,7 +192,7 @@ def read_config(path: Path) -> GeneratorConfig:
         raise FormatError(f"{path} is no configuration of a model or is damaged; fetch it again.") from error
     if kind != MODEL_FORMAT:
         raise FormatError(f"{path} is not the configuration of a SpatialAvatar model; give the folder of one.")
-    if version not in (1, MODEL_VERSION):
+    if version not in (1, 2, MODEL_VERSION):
         raise FormatError(
             f"{path} is of version {version}, this release reads versions up to {MODEL_VERSION}; update the package."
         )
@@ -199,26 +200,27 @@ def read_config(path: Path) -> GeneratorConfig:
     if version == 1:
         if raw.pop("encoder", None) != "none":
             raise FormatError(f"{path} is of version 1 and has an encoder, which that had not; fetch it again.")
-    else:
+    elif version == 2 or raw.get("network", {}) is not None:
         values = raw.pop("network", None)
+        values = upgraded_network(values) if version == 2 else values
         encoder = values.pop("encoder", None) if isinstance(values, dict) else None
         encoder = _strictly(EncoderConfig, encoder, f"network's encoder of {path}")
         network = _strictly(NetworkConfig, {**(values or {}), "encoder": encoder}, f"network of {path}")
-    base = _strictly(BaseConfig, raw.pop("base", None), f"base of {path}")
+    else:
+        raw.pop("network")
+    constants = raw.pop("base", None)
+    constants = completed_base(constants) if version < MODEL_VERSION else constants
+    base = _strictly(BaseConfig, constants, f"base of {path}")
     return _strictly(GeneratorConfig, {**raw, "base": base, "network": network}, str(path))
 
 
 def _as_json(config: GeneratorConfig) -> dict[str, Any]:
     """What :func:`read_config` reads."""
-    values = dataclasses.asdict(config)
-    if config.network is None:
-        del values["network"]
-        return {"format": MODEL_FORMAT, "version": 1, "encoder": "none", **values}
-    return {"format": MODEL_FORMAT, "version": MODEL_VERSION, **values}
+    return {"format": MODEL_FORMAT, "version": MODEL_VERSION, **dataclasses.asdict(config)}
 
 
 def _strictly(kind: type[_Config], values: Any, where: str) -> _Config:
-    """A configuration from exactly its own keys."""
+    """A configuration from exactly its own keys; tables become the configurations in it."""
     known = {field.name for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
     given = set(values) if isinstance(values, dict) else set()
     faults = [f"lacks {name}" for name in sorted(known - given)]
@@ -226,6 +228,10 @@ def _strictly(kind: type[_Config], values: Any, where: str) -> _Config:
     if faults:
         raise FormatError(f"The {where} {', '.join(faults)}; take the release of the package that it was made with.")
     pairs: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
+    for field in dataclasses.fields(kind):  # type: ignore[arg-type]
+        inner = field.default_factory
+        if isinstance(inner, type) and dataclasses.is_dataclass(inner) and not isinstance(pairs[field.name], inner):
+            pairs[field.name] = _strictly(inner, pairs[field.name], f"{field.name} in the {where}")
     return kind(**pairs)
 
 

@@ -1,4 +1,4 @@
-"""What the generator takes from a track: one view per photo, in an order that does not depend on the caller."""
+"""The photos of the tracks as NumPy arrays, in an order that does not depend on the caller."""
 
 from __future__ import annotations
 
@@ -13,14 +13,15 @@ from numpy.typing import NDArray
 from spatialavatar.errors import InputError
 from spatialavatar.generator.numerics import Pixels
 from spatialavatar.head import HeadModel
-from spatialavatar.records import Camera, HeadParams, Track, as_float_image
+from spatialavatar.records import CLOTHES, HAIR, Camera, HeadParams, Track, as_float_image
 
 MAX_SOURCES = 4
+"""Photos per avatar (method section 2: K in 1..4)."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class SourceView:
-    """One photo with what the tracker found in it.
+    """One photo with the tracker's results.
 
     Attributes:
         image: (H, W, 3) float32 sRGB in [0, 1].
@@ -29,7 +30,8 @@ class SourceView:
         landmarks: (478, 2) float64 crop pixels, or None.
         params: one frame.
         camera: the crop's camera.
-        key: hash of all of the above.
+        intrinsics: (3, 3) float64 of the camera, pixels.
+        key: hash of picture, matte, parameters and intrinsics.
     """
 
     image: Pixels
@@ -38,7 +40,16 @@ class SourceView:
     landmarks: NDArray[np.float64] | None
     params: HeadParams
     camera: Camera
+    intrinsics: NDArray[np.float64]
     key: str
+
+    def hair(self) -> Pixels | None:
+        """(H, W) 1 on hair; None without segments."""
+        return None if self.segments is None else (self.segments == HAIR).astype(np.float32)
+
+    def clothes(self) -> Pixels | None:
+        """(H, W) 1 on clothes; None without segments."""
+        return None if self.segments is None else (self.segments == CLOTHES).astype(np.float32)
 
 
 def source_views(tracks: Sequence[Track], head: HeadModel) -> list[SourceView]:
@@ -82,5 +93,6 @@ def _view(track: Track, frame: int) -> SourceView:
         landmarks=landmarks,
         params=params,
         camera=track.camera,
+        intrinsics=track.camera.intrinsics.cpu().double().numpy(),
         key=digest.hexdigest(),
     )

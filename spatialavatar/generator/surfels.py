@@ -1,4 +1,7 @@
-"""Base geometry: one flat Gaussian per texel on the surface, as wide as its texel and thin along the normal."""
+"""Base geometry: one flat Gaussian per texel on the surface, as wide as its texel and thin along the normal.
+
+In tensors throughout, because the rotations and the change to local space are the head's own functions.
+"""
 
 from __future__ import annotations
 
@@ -6,69 +9,58 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from spatialavatar.generator.config import BaseConfig
 from spatialavatar.generator.numerics import Floats, smoothstep
-from spatialavatar.generator.texels import TexelTables, part_mask
-from spatialavatar.head import HeadModel, UVLayout, to_local
+from spatialavatar.generator.surface import TexelSurface
+from spatialavatar.head import HeadModel, Identity, UVLayout, to_local
 from spatialavatar.head.arkit import ARKIT_INDEX
 from spatialavatar.head.rotations import matrix_to_quat
 from spatialavatar.records import Gaussians
 
 
-def build_surfels(
-    head: HeadModel,
-    layout: UVLayout,
-    tables: TexelTables,
-    shape: Tensor,
-    offsets: Tensor,
-    colors: Floats,
-    config: BaseConfig,
-) -> Gaussians:
-    """Local Gaussians (N) that tile the rest surface of ``shape`` (S,) and ``offsets`` (V, 3), in ``colors`` (N, 3).
+def build_surfels(surface: TexelSurface, shape: Tensor, offsets: Tensor, colors: Floats, kept: Floats) -> Gaussians:
+    """Local Gaussians (N) that tile the rest surface of one person.
 
     The local means are 0: the binding anchors a Gaussian at its texel's own point. Lids are tiled as they lie when
     closed, because at rest they are folded, and what tiles the fold leaves holes when it unfolds.
+
+    Args:
+        surface: the texels.
+        shape: (S,) coefficients.
+        offsets: (V, 3) metres on the rest vertices.
+        colors: (N, 3) sRGB.
+        kept: (N,) in [0, 1], share of the opacity that carving keeps.
     """
+    head, config = surface.head, surface.config.surfels
     identity = head.identity(shape, offsets)
-    quats, scales = _tile(head, layout, tables, identity.vertices, config)
-    lid = torch.from_numpy(tables.lid > 0.5)[:, None]
+    quats, scales = _tile(surface, identity.vertices)
+    lid = torch.from_numpy(surface.tables.lid > 0.5)[:, None]
     if lid.any():
-        coefficients = torch.zeros(1, len(ARKIT_INDEX))
-        coefficients[0, [ARKIT_INDEX["eyeBlinkLeft"], ARKIT_INDEX["eyeBlinkRight"]]] = 1.0
-        expression, _, _ = head.from_arkit(coefficients.to(head.device))
-        blink = head.pose(identity, head.neutral().replace(expression=expression))[0]
-        closed_quats, closed_scales = _tile(head, layout, tables, blink, config)
+        closed_quats, closed_scales = _tile(surface, _blinking(head, identity))
         quats, scales = torch.where(lid, closed_quats, quats), torch.where(lid, closed_scales, scales)
-    opacity = config.opacity * smoothstep(tables.rim, *config.rim_fade)
+    opacity = config.opacity * smoothstep(surface.tables.rim, *config.rim_fade)
     return Gaussians(
-        means=torch.zeros(len(layout), 3),
+        means=torch.zeros(len(surface), 3),
         quats=quats,
         scales=scales,
-        opacities=torch.from_numpy(opacity).float(),
+        opacities=torch.from_numpy(opacity).float() * torch.from_numpy(kept).float(),
         colors=torch.from_numpy(colors).float(),
     )
 
 
-def _tile(
-    head: HeadModel, layout: UVLayout, tables: TexelTables, vertices: Tensor, config: BaseConfig
-) -> tuple[Tensor, Tensor]:
+def _blinking(head: HeadModel, identity: Identity) -> Tensor:
+    """Vertices (V, 3) of the head with both eyes closed."""
+    coefficients = torch.zeros(1, len(ARKIT_INDEX))
+    coefficients[0, [ARKIT_INDEX["eyeBlinkLeft"], ARKIT_INDEX["eyeBlinkRight"]]] = 1.0
+    expression, _, _ = head.from_arkit(coefficients.to(head.device))
+    return head.pose(identity, head.neutral().replace(expression=expression))[0]
+
+
+def _tile(surface: TexelSurface, vertices: Tensor) -> tuple[Tensor, Tensor]:
     """Local rotations (N, 4) and scales (N, 3) of Gaussians that tile the surface ``vertices`` (V, 3)."""
+    head, layout = surface.head, surface.layout
     axes, extent = _texel_axes(head, layout, vertices)
     points = layout.surface(head, vertices).double()
-    near = points.numpy()[tables.neighbours[:, :4]]
-    distance = np.linalg.norm(near - points.numpy()[:, None], axis=2)
-    # The limit keeps stretched texels in the folds of lids and ears from smearing over what is before them. Scalp and
-    # neck have no folds, but texels so oblong that the nearest ones say nothing of the gap to the next row. A texel of
-    # a tiny group is its own neighbour; the limit then does not bind.
-    smooth = part_mask(head, layout, "scalp", "neck") | (distance.sum(1) == 0)
-    limit = np.where(smooth, np.inf, distance.mean(1))
-    cap = np.where(smooth, config.smooth_spacing_cap, config.spacing_cap)
-    spacing = np.minimum(np.sqrt(extent[:, 0] * extent[:, 1]), cap)
-    low, high = config.anisotropy
-    tangential = np.clip(extent, low * spacing[:, None], high * spacing[:, None])
-    tangential = np.minimum(tangential, config.neighbour_limit * limit[:, None])
-    normal = config.thickness * np.minimum(spacing, config.thickness_cap)
-    scales = np.concatenate([config.tangential * tangential, normal[:, None]], 1).clip(1e-6)
+    scales = _scales(surface, points.numpy(), extent)
     world = Gaussians(
         means=points.float(),
         quats=matrix_to_quat(axes).float(),
@@ -81,11 +73,36 @@ def _tile(
     return local.quats, local.scales
 
 
+def _scales(surface: TexelSurface, points: Floats, extent: Floats) -> Floats:
+    """Standard deviations (N, 3), metres: two along the surface, one along the normal.
+
+    Args:
+        surface: the texels.
+        points: (N, 3) texel centres, metres.
+        extent: (N, 2) metres that a texel spans along its two axes.
+    """
+    config = surface.config.surfels
+    near = points[surface.tables.neighbours[:, :4]]
+    distance = np.linalg.norm(near - points[:, None], axis=2)
+    # The limit keeps stretched texels in the folds of lids and ears from covering what is in front of them. Scalp and
+    # neck have no folds, but texels so oblong that the nearest ones do not tell the gap to the next row. A texel of a
+    # tiny group is its own neighbour; the limit then does not bind.
+    smooth = surface.mask("scalp", "neck") | (distance.sum(1) == 0)
+    limit = np.where(smooth, np.inf, distance.mean(1))
+    cap = np.where(smooth, config.smooth_spacing_cap, config.spacing_cap)
+    spacing = np.minimum(np.sqrt(extent[:, 0] * extent[:, 1]), cap)
+    low, high = config.anisotropy
+    tangential = np.clip(extent, low * spacing[:, None], high * spacing[:, None])
+    tangential = np.minimum(tangential, config.neighbour_limit * limit[:, None])
+    normal = config.thickness * np.minimum(spacing, config.thickness_cap)
+    return np.concatenate([config.tangential * tangential, normal[:, None]], 1).clip(1e-6)
+
+
 def _texel_axes(head: HeadModel, layout: UVLayout, vertices: Tensor) -> tuple[Tensor, Floats]:
     """Rotations (N, 3, 3), columns the two principal directions of a texel and the normal, and extents (N, 2), metres.
 
-    From the Jacobian J (3, 2), metres per texel, of each triangle: the eigenvectors of J'J in closed form, because
-    library decompositions choose signs and orders that differ between machines.
+    From the Jacobian J (3, 2), metres per texel, of each triangle: the eigenvectors of J'J in closed form, because the
+    signs and orders of library decompositions differ between machines.
     """
     corners = vertices[head.faces].double()
     edges = torch.stack([corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]], -1)
@@ -117,5 +134,6 @@ def _texel_axes(head: HeadModel, layout: UVLayout, vertices: Tensor) -> tuple[Te
 
 
 def _unit(vectors: Tensor, fallback: Tensor) -> Tensor:
+    """``vectors`` (..., 3) at unit length; ``fallback`` (..., 3) where they have none."""
     length = vectors.norm(dim=-1, keepdim=True)
     return torch.where(length > 1e-12, vectors / length.clamp_min(1e-12), fallback.expand_as(vectors))

@@ -1,19 +1,20 @@
-"""The barycentric warp (method section 2, step 2): what a photo shows at each texel's point on the posed mesh."""
+"""The barycentric warp (method section 2, step 2): where each texel's point on the posed mesh lies in a photo."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 
 from spatialavatar.generator.numerics import Floats, Pixels, bilinear, blur
 from spatialavatar.generator.sources import SourceView
-from spatialavatar.generator.texels import surface_normals
-from spatialavatar.head import HeadModel, UVLayout
+from spatialavatar.generator.surface import TexelSurface
+
+_LEAST_DEPTH = 1e-6
+"""Metres: points nearer to the camera than this, or behind it, are projected as if they were there."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Warp:
     """Where the texels of a posed head lie in a photo.
 
@@ -21,7 +22,7 @@ class Warp:
         vertices_cam: (V, 3) posed vertices in camera axes, metres.
         pixels: (N, 2) positions in the crop.
         depth: (N,) camera z, metres.
-        facing: (N,) cosine between the surface normal and the way to the camera.
+        facing: (N,) cosine between the surface normal and the direction to the camera.
         footprint: (N,) crop pixels that a texel spans (square root of its projected area).
     """
 
@@ -32,35 +33,28 @@ class Warp:
     footprint: Floats
 
 
-def warp(head: HeadModel, layout: UVLayout, source: SourceView, offsets: torch.Tensor | None) -> Warp:
+def warp(surface: TexelSurface, view: SourceView, offsets: Pixels | None) -> Warp:
     """Pose the head as in the photo, with ``offsets`` (V, 3) on its rest vertices, and project every texel."""
-    posed = head.vertices(source.params, offsets)[0]
-    vertices = source.camera.to_camera(posed).cpu().double()
-    cam = layout.surface(head, vertices).numpy()
-    matrix = source.camera.intrinsics.cpu().double().numpy()
-    projected = cam @ matrix.T
-    pixels = projected[:, :2] / np.maximum(projected[:, 2:], 1e-6)
-    normals = surface_normals(head, layout, vertices.numpy())
-    facing = -(normals * cam).sum(1) / np.maximum(np.linalg.norm(cam, axis=1), 1e-9)
-    area = texel_area(head, layout, vertices)
-    focal = np.sqrt(abs(matrix[0, 0] * matrix[1, 1]))
-    footprint = np.sqrt(area * np.clip(facing, 0.05, 1.0)) * focal / np.maximum(cam[:, 2], 1e-6)
-    return Warp(vertices.numpy(), pixels, cam[:, 2], facing, footprint)
+    vertices = surface.posed(view, offsets)
+    points = surface.points_on(vertices)
+    normals = surface.normals_on(vertices)
+    facing = -(normals * points).sum(1) / np.maximum(np.linalg.norm(points, axis=1), 1e-9)
+    focal = np.sqrt(abs(view.intrinsics[0, 0] * view.intrinsics[1, 1]))
+    area = surface.texel_areas(vertices) * np.clip(facing, 0.05, 1.0)
+    footprint = np.sqrt(area) * focal / np.maximum(points[:, 2], _LEAST_DEPTH)
+    return Warp(vertices, project(points, view.intrinsics), points[:, 2], facing, footprint)
 
 
-def texel_area(head: HeadModel, layout: UVLayout, vertices: torch.Tensor) -> Floats:
-    """Square metres (N,) that a texel covers on ``vertices`` (V, 3)."""
-    corners = vertices[head.faces].double()
-    area = 0.5 * torch.linalg.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]).norm(dim=-1)
-    a, b = (head.uv[:, 1] - head.uv[:, 0]).double(), (head.uv[:, 2] - head.uv[:, 0]).double()
-    texels = 0.5 * (a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0]).abs() * layout.resolution**2
-    return (area / texels.clamp_min(1e-6))[layout.faces].cpu().numpy()
+def project(points: Floats, intrinsics: Floats) -> Floats:
+    """Pixels (n, 2) of points (n, 3) in camera axes."""
+    projected = points @ intrinsics.T
+    return projected[:, :2] / np.maximum(projected[:, 2:], _LEAST_DEPTH)
 
 
 def sample(picture: Pixels, warped: Warp, levels: int = 4) -> Floats:
-    """Colours (N, C) of a picture (H, W, C) under the texels, averaged over a texel's footprint where that is large.
+    """Colours (N, C) of a picture (H, W, C) at the texels, averaged over a texel's footprint where that is large.
 
-    Each level of the pyramid is the picture blurred to twice the footprint of the one before, at full size.
+    Each of the ``levels`` of the pyramid is the picture blurred to twice the footprint of the one before, at full size.
     """
     level = np.log2(np.clip(warped.footprint, 1.0, 2.0 ** (levels - 1)))
     values = np.zeros((len(level), picture.shape[2]))

@@ -11,6 +11,7 @@ from typing import Any, Final, TypeVar
 
 from spatialavatar.errors import FormatError, InputError, MissingAssetError
 from spatialavatar.generator.config import BaseConfig
+from spatialavatar.generator.config_files import upgraded_base, upgraded_network
 from spatialavatar.generator.network import NetworkConfig
 from spatialavatar.training.optimisation import Phase
 
@@ -137,10 +138,13 @@ def read_training_config(path: str | Path) -> TrainingConfig:
         raise FormatError(f"{path} is no TOML file ({error}); correct it.") from error
     for name, presets in _PRESETS.items():
         table = dict(values.get(name, {}))
+        table = upgraded_network(table) if name == "network" else table
         preset = table.pop("preset", next(iter(presets)))
         if preset not in presets:
             raise FormatError(f"{path} names the preset {preset!r} of {name}; there are {', '.join(presets)}.")
         values[name] = _changed(presets[preset](), table, f"[{name}] of {path}")
+    if "base" in values:
+        values["base"] = upgraded_base(values["base"])
     blank = TrainingConfig(out="run", shards=("shards",))
     missing = [name for name in ("out", "shards") if name not in values]
     if missing:

@@ -1,6 +1,6 @@
-"""Stage 1's network: what it adds to the base (method section 2).
+"""Stage 1's network, which corrects the base (method section 2).
 
-Its last layers start at zero, so that an untrained network leaves the base exactly as it is.
+Its last layers start at zero, so that an untrained network changes no bit of the base.
 """
 
 from spatialavatar.generator.network.config import EncoderConfig, NetworkConfig

@@ -1,4 +1,4 @@
-"""Sizes of the network: the paper's, and a small one that runs on a laptop."""
+"""Sizes of the network: the paper's, and small ones that run on a laptop."""
 
 from __future__ import annotations
 
@@ -7,17 +7,18 @@ from typing import Any
 
 from spatialavatar.errors import InputError
 
-_MOST = 8192  # channels or pixels a side: what a configuration may ask this process to make room for
+_MOST = 8192
+"""Channels or pixels a side; bounds the memory that a configuration from a file can allocate."""
 
 
 @dataclass(frozen=True)
 class EncoderConfig:
-    """What looks at the photos.
+    """The image encoder.
 
     Attributes:
         kind: "pyramid", our own convolutional one, trained from scratch; or "transformers", a vision transformer.
         name: of the transformer on the Hub; "" for the pyramid.
-        revision: branch, tag or commit of it; pin it to get the same weights tomorrow.
+        revision: branch, tag or commit of it; pin it to load the same weights every time.
         frozen: whether its weights stay as they are (method section 2, step 1; phase 2 trains them).
         widths: channels of the pyramid's four levels.
         depths: blocks of the pyramid's four levels.
@@ -39,21 +40,21 @@ class NetworkConfig:
     """The network of method section 2. Where the paper names no size, it is ours.
 
     Attributes:
-        encoder: what looks at the photos.
-        image_size: pixels a side of the pictures that the encoder sees.
-        dense_channels: C, channels of the dense features that the DPT head makes of the encoder's.
+        encoder: of the photos.
+        image_size: pixels a side of the encoder's input.
+        dense_channels: C, channels of the DPT head's dense features.
         style_channels: length of the style vector that the pooled CLS token becomes.
         unet_channels: of the UV generator's levels, from full resolution to the coarsest, each half the one before.
         uv_channels: of the UV feature that the heads read (paper: 32).
         hidden_channels: of the heads' hidden layers.
-        color_channels: what the colour head emits: the first three are sRGB, the others features for a decoder (paper:
+        color_channels: outputs of the colour head: the first three are sRGB, the others features for a decoder (paper:
             32 in training; at test time the 3-channel path).
-        restraint: how much less the corrections of a texel count, the better the sources show it: they are multiplied
-            by 1 - restraint * visibility. 1 leaves what a photo shows well as the photo shows it; 0 is the paper's.
-        opacity_gain: what the opacity head says is multiplied by this; 1 is the paper's. Photos from the front pay for
-            the sides of a head that turn transparent, and 0 does not let them.
+        visibility_damping: d in [0, 1]. Corrections of a texel are multiplied by 1 - d * visibility: 1 leaves what a
+            photo shows well as the photo shows it; 0 is the paper's.
+        opacity_gain: in [0, 1], factor of the opacity head's output; 1 is the paper's. Trained on frontal photos, the
+            head turns the sides of heads transparent; 0 prevents that.
         along_normal: parts of the head whose Gaussians the five heads move along the surface's normal only; () is the
-            paper's. The other axes of triangles differ from one to the next: smooth skin came apart at their edges.
+            paper's. The tangential axes differ from triangle to triangle, and smooth skin cracked at their edges.
     """
 
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
@@ -64,7 +65,7 @@ class NetworkConfig:
     uv_channels: int = 32
     hidden_channels: int = 64
     color_channels: int = 3
-    restraint: float = 1.0
+    visibility_damping: float = 1.0
     opacity_gain: float = 0.0
     along_normal: tuple[str, ...] = ("face",)
 
@@ -72,7 +73,7 @@ class NetworkConfig:
         _check_sizes(self, {})
         if not (isinstance(self.along_normal, tuple) and all(isinstance(part, str) for part in self.along_normal)):
             raise InputError(f"The network's along_normal is {self.along_normal!r}; give names of parts of the head.")
-        for name in ("restraint", "opacity_gain"):
+        for name in ("visibility_damping", "opacity_gain"):
             value = getattr(self, name)
             if not isinstance(value, (int, float)) or not 0.0 <= value <= 1.0:
                 raise InputError(f"The network's {name} is {value!r}; give a number from 0 to 1.")
@@ -81,7 +82,7 @@ class NetworkConfig:
 
     @classmethod
     def small(cls) -> NetworkConfig:
-        """With an encoder of our own shape; at most 20 million parameters, so that half precision takes 40 MB."""
+        """With a convolutional encoder; at most 20 million parameters, 40 MB in half precision."""
         return cls()
 
     @classmethod
@@ -94,17 +95,17 @@ class NetworkConfig:
             unet_channels=(64, 128, 256, 512, 512),
             hidden_channels=128,
             color_channels=32,
-            restraint=0.0,
+            visibility_damping=0.0,
             opacity_gain=1.0,
             along_normal=(),
         )
 
 
 def _check_sizes(config: Any, lengths: dict[str, int]) -> None:
-    """Refuse sizes that are no whole numbers in range, and lists of another length than ``lengths`` has by name.
+    """Check that sizes are whole numbers in range, and lists as long as ``lengths`` gives by name.
 
     Raises:
-        InputError: there is such a size.
+        InputError: a size is not.
     """
     for entry in fields(config):
         value = getattr(config, entry.name)

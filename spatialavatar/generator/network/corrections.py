@@ -1,4 +1,4 @@
-"""What the network says, and how it is added to the base: all zeros leave every bit of the base as it is."""
+"""The network's corrections, and how they are added to the base: all zeros change no bit of the base."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from spatialavatar.residual import changed
 
 @dataclass(frozen=True)
 class Corrections(_Record):
-    """Changes of the base's N local Gaussians; ``...`` is nothing, or a batch axis.
+    """Changes of the base's N local Gaussians; ``...`` is empty or a batch axis.
 
     Attributes:
         positions: (..., N, 3) added to the means, triangle units.
@@ -22,7 +22,7 @@ class Corrections(_Record):
         scales: (..., N, 3) added to the logarithms of the scales.
         colors: (..., N, C) added to the colours; channels beyond the third have no counterpart in the base.
         opacities: (..., N) added to the logits of the opacities.
-        residual: what the expression changes after that, by attribute (``spatialavatar.residual``); empty for nothing.
+        residual: changes by the expression, by attribute (``spatialavatar.residual``), applied last; may be empty.
     """
 
     positions: Tensor
@@ -46,9 +46,9 @@ class Corrections(_Record):
 def apply_corrections(base: Gaussians, corrections: Corrections) -> Gaussians:
     """Add corrections (no batch axis) to the base; differentiable in both.
 
-    First what holds for all expressions, then the residual on top: the order in which an avatar has them, which keeps
-    the former as its Gaussians and evaluates the latter in every frame. Every formula is one that gives its input back
-    exactly where the correction is zero; the usual way through logarithm and logit would not.
+    First the part for all expressions, which an avatar stores as its Gaussians, then the residual, which it evaluates
+    in every frame. Every formula returns its input exactly where the correction is zero; the usual way through
+    logarithm and logit would not.
 
     Raises:
         InputError: the Gaussians are not local, or not as many as the corrections.

@@ -12,12 +12,12 @@ class DenseHead(nn.Module):
     """Brings the encoder's maps to strides of 4, 8, 16 and 32 and fuses them from coarse to fine."""
 
     def __init__(self, widths: Sequence[int], scaling: Sequence[float], channels: int) -> None:
-        """Start from random weights.
+        """Initialise with random weights.
 
         Args:
             widths: channels of the maps, fine to coarse.
-            scaling: by how much to enlarge each map; 0.5 halves it.
-            channels: of the result.
+            scaling: factor of each map's size; 0.5 halves it.
+            channels: of the output.
         """
         super().__init__()
         self.reassemble = nn.ModuleList(_reassemble(w, channels, s) for w, s in zip(widths, scaling))

@@ -1,4 +1,4 @@
-"""What looks at the photos, behind one interface: a small convolutional pyramid, or a vision transformer of the Hub."""
+"""Image encoders behind one interface: a small convolutional pyramid, or a vision transformer of the Hub."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from spatialavatar.errors import FormatError, MissingAssetError
 from spatialavatar.generator.network.config import EncoderConfig
 
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-"""Of ImageNet's colours, which every encoder here is fed relative to."""
+"""Mean and standard deviation of ImageNet's colours, which normalise every encoder's input."""
 
 TRANSFORMERS = ("dinov2", "dinov2_with_registers", "dinov3_vit")
-"""Architectures of ``transformers`` whose tokens are read here: one CLS token, then registers, then patches."""
+"""Supported architectures of ``transformers``: their tokens are one CLS token, then registers, then patches."""
 
 
 @dataclass(frozen=True)
 class EncodedImages:
-    """What an encoder makes of B pictures.
+    """Features of B pictures.
 
     Attributes:
         maps: four maps (B, width, h, w), from early to late.
-        cls: (B, D), one vector for the whole picture.
+        cls: (B, D), one vector per picture.
     """
 
     maps: tuple[Tensor, Tensor, Tensor, Tensor]
@@ -35,12 +35,12 @@ class EncodedImages:
 
 
 class Encoder(nn.Module, ABC):
-    """The interface.
+    """Interface of the encoders.
 
     Attributes:
         widths: channels of the four maps.
         cls_channels: D.
-        scaling: by what factor the DPT head has to enlarge each map to get strides of about 4, 8, 16 and 32.
+        scaling: factors by which the DPT head enlarges the maps to reach strides of about 4, 8, 16 and 32.
     """
 
     widths: tuple[int, int, int, int]
@@ -49,18 +49,18 @@ class Encoder(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, images: Tensor) -> EncodedImages:
-        """Look at pictures (B, 3, H, W), float sRGB in [0, 1]."""
+        """Encode pictures (B, 3, H, W), float sRGB in [0, 1]."""
 
     @abstractmethod
     def layers(self) -> list[nn.Module]:
-        """All of its layers from the picture's side up, for learning rates that decay by layer."""
+        """All layers from input to output, for learning rates that decay by layer."""
 
 
 def build_encoder(config: EncoderConfig) -> Encoder:
     """The encoder that a configuration names.
 
     Raises:
-        FormatError: there is none of that kind.
+        FormatError: no encoder is of that kind.
         MissingAssetError: the library or the weights are missing.
     """
     if config.kind == "pyramid":
@@ -80,7 +80,7 @@ class ConvPyramid(Encoder):
     scaling = (1.0, 1.0, 1.0, 1.0)
 
     def __init__(self, widths: Sequence[int], depths: Sequence[int]) -> None:
-        """Start from random weights; ``widths`` and ``depths`` are channels and blocks of the four levels."""
+        """Initialise with random weights; ``widths`` and ``depths`` are channels and blocks of the four levels."""
         super().__init__()
         first, second, third, fourth = widths
         self.widths, self.cls_channels = (first, second, third, fourth), fourth
@@ -94,7 +94,7 @@ class ConvPyramid(Encoder):
         self.norm = nn.LayerNorm(fourth)
 
     def forward(self, images: Tensor) -> EncodedImages:
-        """Look at pictures (B, 3, H, W); any size."""
+        """Encode pictures (B, 3, H, W) of any size."""
         x, maps = _normalised(images), []
         for level in self.levels:
             x = level(x)
@@ -121,7 +121,7 @@ class _Block(nn.Module):
 
 
 class TransformerEncoder(Encoder):
-    """DINOv2 or DINOv3 as ``transformers`` builds them; four layers at equal distances are read."""
+    """DINOv2 or DINOv3 as ``transformers`` builds them; four evenly spaced layers are read."""
 
     scaling = (4.0, 2.0, 1.0, 0.5)
 
@@ -132,7 +132,7 @@ class TransformerEncoder(Encoder):
             vit: a ``Dinov2Model``, ``Dinov2WithRegistersModel`` or ``DINOv3ViTModel``, of at least four layers.
 
         Raises:
-            FormatError: it is another one.
+            FormatError: the model is of another kind or has fewer layers.
         """
         super().__init__()
         config = vit.config
@@ -149,14 +149,14 @@ class TransformerEncoder(Encoder):
         self._taps = tuple(round(config.num_hidden_layers * quarter / 4) for quarter in (1, 2, 3, 4))
 
     def forward(self, images: Tensor) -> EncodedImages:
-        """Look at pictures (B, 3, H, W); they are resized to whole patches."""
+        """Encode pictures (B, 3, H, W); they are resized to whole patches."""
         rows, columns = (max(1, round(side / self._patch)) for side in images.shape[-2:])
         size = (rows * self._patch, columns * self._patch)
         pixels = _normalised(images)
         if size != tuple(images.shape[-2:]):
             pixels = functional.interpolate(pixels, size, mode="bilinear", align_corners=False, antialias=True)
         output = self.vit(pixels, output_hidden_states=True)
-        # The last state is read after the model's own normalisation, as its CLS token is.
+        # The last map is taken after the model's own normalisation, like the CLS token.
         states = [*output.hidden_states[:-1], output.last_hidden_state]
         maps = [states[tap][:, self._leading :].transpose(1, 2).unflatten(2, (rows, columns)) for tap in self._taps]
         return EncodedImages((maps[0], maps[1], maps[2], maps[3]), output.last_hidden_state[:, 0])
@@ -190,6 +190,6 @@ def load_transformer(name: str, revision: str | None = None) -> Any:
 
 
 def _normalised(images: Tensor) -> Tensor:
-    """Pictures (B, 3, H, W) in [0, 1] relative to ImageNet's mean and deviation."""
+    """Pictures (B, 3, H, W) in [0, 1], normalised by ImageNet's mean and standard deviation."""
     mean, std = (torch.tensor(v, dtype=images.dtype, device=images.device)[:, None, None] for v in (_MEAN, _STD))
     return (images - mean) / std

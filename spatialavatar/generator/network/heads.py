@@ -37,10 +37,10 @@ def harmonic_encoding(directions: Tensor) -> Tensor:
 
 
 ROTATION_GAIN = 0.1
-"""What the layers say of rotation is multiplied by this.
+"""Factor of the rotation outputs.
 
-Gaussians lie flat on the surface: turned by as many radians as the other numbers move, they stand on edge. With a gain
-of 1, the rotations of a run cost identity more than all other corrections together.
+Gaussians lie flat on the surface: turned by as many radians as the other outputs change, they stand on edge. With a
+factor of 1, rotations cost identity more than all other corrections together.
 """
 
 
@@ -48,13 +48,13 @@ class AttributeHeads(nn.Module):
     """Five two-layer heads over UV feature and view, alike at every texel; the second layers start at zero (step 5)."""
 
     def __init__(self, features: int, hidden: int, colors: int, opacity_gain: float) -> None:
-        """Start at zero.
+        """Initialise with last layers of zero.
 
         Args:
             features: channels of the UV feature.
             hidden: width of the hidden layers.
             colors: channels of the colour.
-            opacity_gain: what is said of opacity is multiplied by this.
+            opacity_gain: factor of the opacity output.
         """
         super().__init__()
         self._opacity_gain = opacity_gain
@@ -88,14 +88,14 @@ class AttributeHeads(nn.Module):
 
 
 class ResidualHead(nn.Module):
-    """What the target's expression adds: FiLM of the UV feature, then one linear layer per attribute (step 6).
+    """Corrections by the target's expression: FiLM of the UV feature, then one linear layer per attribute (step 6).
 
     Opacity is left out, because it would pump; shape is left out, because it acts through the mesh. FiLM starts as the
-    identity and the output layers at zero, so that at first the residual is nothing.
+    identity and the output layers at zero, so that the untrained residual is zero.
     """
 
     def __init__(self, features: int, condition: int, hidden: int, colors: int) -> None:
-        """Start at zero.
+        """Initialise with output layers of zero.
 
         Args:
             features: channels of the UV feature.
@@ -110,7 +110,7 @@ class ResidualHead(nn.Module):
         )
         widths = (3, 3, 3, colors)
         self.outputs = nn.ModuleList(nn.Linear(features, width) for width in widths)
-        self.silence()
+        self.reset()
 
     def forward(self, features: Tensor, condition: Tensor) -> dict[str, Tensor]:
         """UV features (B, N, C) and conditions (B, E + 12) to residuals (B, N, ...) by attribute."""
@@ -118,29 +118,29 @@ class ResidualHead(nn.Module):
         weight, bias = folded(modulation, *self._outputs())
         return by_attribute(torch.baddbmm(bias[:, None], features, weight.transpose(1, 2)))
 
-    def silent(self) -> bool:
-        """Whether it adds nothing whatever the expression, so that no avatar need carry it."""
+    def is_zero(self) -> bool:
+        """Whether the residual is zero for every expression, so that avatars need not store it."""
         return not any(bool(parameter.any()) for parameter in self.outputs.parameters())
 
-    def silence(self) -> None:
-        """Back to adding nothing."""
+    def reset(self) -> None:
+        """Set the output layers, and with them every residual, to zero."""
         for layer in self.outputs:
             _zero(layer)  # type: ignore[arg-type]
 
     @torch.no_grad()
-    def of_person(self, features: Tensor, freedom: Tensor) -> ExpressionResidual:
-        """The residual of one person, of three colours, as an avatar keeps it: what is of a texel in half precision.
+    def of_person(self, features: Tensor, correction_weight: Tensor) -> ExpressionResidual:
+        """The residual of one person as an avatar stores it: three colours, per-texel tensors in half precision.
 
         Args:
             features: (N, C) UV feature.
-            freedom: (N,) what the head's changes of each Gaussian are multiplied by.
+            correction_weight: (N,) factor of each Gaussian's residual.
         """
         first, _, second = self.film
         weight, bias = self._outputs()
         return ExpressionResidual(
             # Rounded here, so that a saved avatar is the same to the last bit.
             features.half().float(),
-            freedom.half().float(),
+            correction_weight.half().float(),
             *(value.clone() for value in (first.weight, first.bias, second.weight, second.bias)),  # type: ignore
             output_weight=weight[: 3 * len(ATTRIBUTES)].clone(),
             output_bias=bias[: 3 * len(ATTRIBUTES)].clone(),

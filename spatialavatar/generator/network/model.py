@@ -25,8 +25,8 @@ from spatialavatar.residual import ExpressionResidual
 if TYPE_CHECKING:  # the base's constants are stored with the network's, so that importing it here would be a circle
     from spatialavatar.generator.base import BaseResult
 
-_KNOWN = 7
-"""Channels that the base gives for each texel; the last is how well the sources show it."""
+_KNOWN_CHANNELS = 7
+"""Channels of ``NetworkInputs.known``; the last is the visibility."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class NetworkInputs(_Record):
         images: (B, K, 3, S, S) sRGB in [0, 1].
         places: (B, K, N, 2) where each texel lies in each picture, as shares of its sides.
         weights: (B, K, N) in [0, 1], how well each picture shows each texel (depth test, facing, matte, openings).
-        known: (B, N, 7) what the base knows of each texel: pooled source colour, completed colour, how well seen.
+        known: (B, N, 7) from the base: pooled source colour, completed colour, visibility.
     """
 
     images: Tensor
@@ -58,7 +58,7 @@ class NetworkInputs(_Record):
 
 
 def network_inputs(base: BaseResult, size: int) -> NetworkInputs:
-    """What the network reads of one person (B = 1); the pictures are brought to ``size`` pixels a side."""
+    """The network's inputs for one person (B = 1); the pictures are resized to ``size`` pixels a side."""
     pictures, places = [], []
     for source, pixels in zip(base.sources, base.pixels):
         picture = torch.from_numpy(source.image).movedim(-1, 0)[None]
@@ -72,29 +72,29 @@ def network_inputs(base: BaseResult, size: int) -> NetworkInputs:
 
 @dataclass(frozen=True)
 class UVFeature(_Record):
-    """What the network knows of B people before it is asked for a view or an expression.
+    """Features of B people, independent of the target's view and expression.
 
     Attributes:
-        values: (B, N, C) what the heads read.
-        freedom: (B, N) in [0, 1], what their answers are multiplied by (``NetworkConfig.restraint``).
+        values: (B, N, C) input of the heads.
+        correction_weight: (B, N) in [0, 1], factor of the heads' outputs (``NetworkConfig.visibility_damping``).
     """
 
     values: Tensor
-    freedom: Tensor
+    correction_weight: Tensor
 
     def split(self) -> list[UVFeature]:
         """The people one by one (B = 1)."""
-        return [UVFeature(*pair) for pair in zip(self.values.split(1), self.freedom.split(1))]
+        return [UVFeature(*pair) for pair in zip(self.values.split(1), self.correction_weight.split(1))]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class NetworkOutput:
-    """What one pass says.
+    """Corrections of one pass.
 
     Attributes:
-        corrections: everything, to be added to the base: ``view_part`` with ``residual`` on top.
-        view_part: of it, what the five heads say; the view-invariance penalty acts on it.
-        residual: of it, what the expression adds, by attribute (B, N, ...); empty without an expression.
+        corrections: all of them, to be added to the base: ``view_part`` with ``residual`` on top.
+        view_part: the part of the five heads; the view-invariance penalty acts on it.
+        residual: the part of the residual head, by attribute (B, N, ...); empty without an expression.
     """
 
     corrections: Corrections
@@ -103,15 +103,25 @@ class NetworkOutput:
 
 
 class CorrectionNetwork(nn.Module):
-    """Encoder, DPT head, warp, pool, StyleUNet, five heads and the residual head; untrained, it corrects nothing."""
+    """Encoder, DPT head, warp, pool, StyleUNet, five heads and the residual head; untrained, all corrections are zero.
+
+    Attributes:
+        config: sizes.
+        texels: (N,) index of each texel in the flattened UV grid.
+        axes: (N, 3) 1 for the axes of its triangle along which the five heads may move a Gaussian; the second is the
+            normal.
+    """
+
+    texels: Tensor
+    axes: Tensor
 
     def __init__(self, config: NetworkConfig, head: HeadModel, layout: UVLayout) -> None:
-        """Start from random weights but for the last layers, which are zero; a transformer's come from the Hub.
+        """Initialise with random weights and last layers of zero; a transformer's weights come from the Hub.
 
         Args:
             config: sizes.
-            head: the head model in use; the residual head is conditioned on its expressions.
-            layout: where the Gaussians lie.
+            head: the head model; the residual head is conditioned on its expressions.
+            layout: UV layout of the Gaussians.
 
         Raises:
             InputError: the layout cannot be halved as often as the U-Net needs.
@@ -128,14 +138,13 @@ class CorrectionNetwork(nn.Module):
         self.config = config
         self._resolution = layout.resolution
         self.register_buffer("texels", layout.texels, persistent=False)
-        # (N, 3): the axes of its triangle along which a Gaussian may move; the second one is the normal.
         free = torch.ones(len(layout), 3, device=layout.texels.device)
         free[layout.mask(head, *head.having(*config.along_normal))] = free.new_tensor([0.0, 1.0, 0.0])
         self.register_buffer("axes", free, persistent=False)
         self.encoder = build_encoder(config.encoder)
         self.dense = DenseHead(self.encoder.widths, self.encoder.scaling, config.dense_channels)
         self.unet = StyleUNet(
-            config.dense_channels + _KNOWN,
+            config.dense_channels + _KNOWN_CHANNELS,
             config.uv_channels,
             self.encoder.cls_channels,
             config.style_channels,
@@ -148,24 +157,28 @@ class CorrectionNetwork(nn.Module):
         self.residual = ResidualHead(config.uv_channels, condition, config.hidden_channels, config.color_channels)
 
     @torch.no_grad()
-    def person(self, base: BaseResult) -> tuple[Gaussians, ExpressionResidual | None]:
-        """What an avatar is made of: the corrected base, and what expressions add to it; None is nothing.
+    def gaussians_and_residual(self, base: BaseResult) -> tuple[Gaussians, ExpressionResidual | None]:
+        """The corrected base and the residual of one person; a residual that is always zero is None.
 
-        An avatar's Gaussians do not change with the view, so the five heads are asked for a head that faces the camera.
-        Of the colour's channels three are kept: they are the colour at test time (method section 2, step 5). The
-        network may be on another device than the base; the result is where the base is.
+        An avatar's Gaussians do not change with the view, so the five heads are evaluated for a head that faces the
+        camera. Three channels of the colour are kept: the colour at test time (method section 2, step 5). The network
+        may be on another device than the base; the result is on the base's.
+
+        Raises:
+            InputError: the corrected Gaussians are not finite.
         """
         feature = self.features(network_inputs(base, self.config.image_size).to(self.texels.device))
-        said = self.decode(feature, harmonic_encoding(feature.values.new_tensor([FRONTAL]))).corrections[0]
-        home = base.gaussians.means.device
-        gaussians = apply_corrections(base.gaussians, said.replace(colors=said.colors[:, :3]).to(home))
+        view = harmonic_encoding(feature.values.new_tensor([FRONTAL]))
+        corrections = self.decode(feature, view).corrections[0]
+        device = base.gaussians.means.device
+        gaussians = apply_corrections(base.gaussians, corrections.replace(colors=corrections.colors[:, :3]).to(device))
         gaussians.check()
-        if self.residual.silent():
+        if self.residual.is_zero():
             return gaussians, None
-        return gaussians, self.residual.of_person(feature.values[0], feature.freedom[0]).to(home)
+        return gaussians, self.residual.of_person(feature.values[0], feature.correction_weight[0]).to(device)
 
     def features(self, inputs: NetworkInputs) -> UVFeature:
-        """The UV feature of people; it depends neither on the target's view nor on its expression."""
+        """Features of the people; they depend neither on the target's view nor on its expression."""
         people, count = inputs.images.shape[:2]
         encoded = self.encoder(inputs.images.flatten(0, 1))
         dense = self.dense(encoded.maps)
@@ -174,9 +187,9 @@ class CorrectionNetwork(nn.Module):
         cls = pool_sources(encoded.cls.unflatten(0, (people, count)).transpose(0, 1))
         grid = self._to_grid(torch.cat([pooled, inputs.known], -1))
         values = self.unet(grid, cls).movedim(1, -1).flatten(1, 2)[:, self.texels]
-        # Of one length, whatever the photos are: a photo like none before must not blow up what the heads say.
+        # Of one length: an unusual photo must not blow up the heads' outputs.
         values = functional.rms_norm(values.float(), values.shape[-1:], eps=LEAST_SQUARE)
-        return UVFeature(values, 1.0 - self.config.restraint * inputs.known[..., -1])
+        return UVFeature(values, 1.0 - self.config.visibility_damping * inputs.known[..., -1])
 
     def decode(self, feature: UVFeature, view: Tensor, expression: Tensor | None = None) -> NetworkOutput:
         """Corrections for one target per person.
@@ -184,14 +197,14 @@ class CorrectionNetwork(nn.Module):
         Args:
             feature: of :meth:`features`.
             view: (B, 27) of ``heads.harmonic_encoding``.
-            expression: (B, E + 12) of ``heads.expression_code``, or None for what holds for all expressions.
+            expression: (B, E + 12) of ``heads.expression_code``, or None to leave the residual out.
         """
-        said = self.heads(feature.values, view)
-        said = said.replace(positions=said.positions * self.axes)
+        corrections = self.heads(feature.values, view)
+        corrections = corrections.replace(positions=corrections.positions * self.axes)
         if expression is not None:
-            said = said.replace(residual=self.residual(feature.values, expression))
-        said = said.scaled(feature.freedom)
-        return NetworkOutput(said, said.replace(residual={}), dict(said.residual))
+            corrections = corrections.replace(residual=self.residual(feature.values, expression))
+        corrections = corrections.scaled(feature.correction_weight)
+        return NetworkOutput(corrections, corrections.replace(residual={}), dict(corrections.residual))
 
     def forward(self, inputs: NetworkInputs, view: Tensor, expression: Tensor | None = None) -> NetworkOutput:
         """Features and corrections in one pass; see :meth:`features` and :meth:`decode`."""
@@ -200,7 +213,7 @@ class CorrectionNetwork(nn.Module):
     def _to_grid(self, values: Tensor) -> Tensor:
         """Per-texel values (B, N, C) as UV pictures (B, C, U, U), zero where there is no texel.
 
-        A texel's channels lie together in memory: convolutions on a CPU are faster so, and nothing is transposed.
+        A texel's channels are contiguous in memory (channels last), which is faster on a CPU and copies nothing.
         """
         grid = values.new_zeros(len(values), self._resolution**2, values.shape[-1])
         grid[:, self.texels] = values

@@ -1,7 +1,7 @@
 """The StyleUNet on the UV grid: a U-Net of modulated convolutions whose styles come from the pooled CLS token.
 
-Modulated convolutions are those of StyleGAN2 (Karras et al. 2020, section 2.2): a style scales the input's channels,
-and the weights that result are brought to unit length per output channel.
+Modulated convolutions are those of StyleGAN2 (Karras et al. 2020, section 2.2): a style scales the input channels, and
+the resulting weights are normalised to unit length per output channel.
 """
 
 from __future__ import annotations
@@ -14,18 +14,17 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 LEAST_SQUARE = 1e-4
-"""Added to mean squares by whose root is divided."""
+"""Added to mean squares before the division by their root."""
 
 
 class ModulatedConv(nn.Module):
     """w'_ijk = s_i w_ijk, then w'' = w' / sqrt(sum_ik w'^2 + 1e-8) (StyleGAN2, equations 1 and 3).
 
-    The scaling is done on the input and the output instead of on the weights: the same map, with one convolution for
-    all styles of a batch.
+    Input and output are scaled instead of the weights: the same map, with one convolution for all styles of a batch.
     """
 
     def __init__(self, inputs: int, outputs: int, style: int, kernel: int = 3) -> None:
-        """Start from random weights and styles near one."""
+        """Initialise with random weights and styles near one."""
         super().__init__()
         self.weight = nn.Parameter(torch.randn(outputs, inputs, kernel, kernel) / (inputs * kernel**2) ** 0.5)
         self.bias = nn.Parameter(torch.zeros(outputs))
@@ -42,10 +41,10 @@ class ModulatedConv(nn.Module):
 
 
 class FeatureTransform(nn.Module):
-    """SFT (Wang et al. 2018): x (1 + a) + b, with a and b from the pooled CLS token, alike at every place."""
+    """SFT (Wang et al. 2018): x (1 + a) + b, with a and b from the pooled CLS token, the same at every position."""
 
     def __init__(self, channels: int, style: int) -> None:
-        """Start from the identity."""
+        """Initialise as the identity."""
         super().__init__()
         self.affine = nn.Linear(style, 2 * channels)
         nn.init.zeros_(self.affine.weight)
@@ -58,7 +57,7 @@ class FeatureTransform(nn.Module):
 
 
 class _StyleBlock(nn.Module):
-    """Two modulated convolutions, each of places of unit length, and an SFT layer."""
+    """Two modulated convolutions, each on input of unit length, and an SFT layer."""
 
     def __init__(self, inputs: int, outputs: int, style: int) -> None:
         super().__init__()
@@ -72,10 +71,10 @@ class _StyleBlock(nn.Module):
 
 
 def unit_length(x: Tensor) -> Tensor:
-    """(B, C, H, W) with a mean square of 1 over the channels of every place; places of zero stay.
+    """(B, C, H, W) with a mean square of 1 over the channels at every position; zeros stay zero.
 
-    Weights of unit length keep the length of what comes in only where that is noise: without this the signal faded by a
-    third a layer at the start, and grew by ten a layer where training had made the weights alike.
+    Weights of unit length preserve the length of noise only: without this the signal faded by a third per layer at
+    initialisation, and grew tenfold per layer where training had made the weights similar.
     """
     return x * torch.rsqrt(x.float().square().mean(1, keepdim=True) + LEAST_SQUARE).to(x.dtype)
 
@@ -84,7 +83,7 @@ class StyleUNet(nn.Module):
     """UV features in, UV features out, on one grid; no noise is injected, so the same input gives the same output."""
 
     def __init__(self, inputs: int, outputs: int, cls: int, style: int, channels: Sequence[int]) -> None:
-        """Start from random weights.
+        """Initialise with random weights.
 
         Args:
             inputs: channels in.
@@ -99,7 +98,7 @@ class StyleUNet(nn.Module):
         steps = list(pairwise(channels))
         self.down = nn.ModuleList(_StyleBlock(coarse_in, coarse, style) for coarse_in, coarse in steps)
         self.top = _StyleBlock(channels[0], channels[0], style)
-        # Narrowed before they are enlarged: most of the cost lies at full resolution.
+        # Narrowed before enlarging: most of the cost is at full resolution.
         self.narrow = nn.ModuleList(nn.Conv2d(coarse, fine, kernel_size=1) for fine, coarse in steps)
         self.up = nn.ModuleList(_StyleBlock(2 * fine, fine, style) for fine, coarse in steps)
         self.out = nn.Conv2d(channels[0], outputs, kernel_size=1)

@@ -1,4 +1,4 @@
-"""From the pictures to the UV grid, without parameters: sampling under the texels, and the pool over the sources."""
+"""From the pictures to the UV grid, without parameters: sampling at the texels, and the pool over the sources."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from torch.nn import functional
 
 
 def sample_at(maps: Tensor, places: Tensor) -> Tensor:
-    """Bilinear samples of feature maps under the texels (method section 2, step 2).
+    """Bilinear samples of feature maps at the texels (method section 2, step 2).
 
     Args:
         maps: (B, C, h, w), each over the whole of a picture.
-        places: (B, N, 2) x and y in that picture as shares of its width and height; outside of it the border is read.
+        places: (B, N, 2) x and y in that picture as shares of its width and height; positions outside read the border.
 
     Returns:
         (B, N, C).
     """
     grid = torch.nan_to_num(2.0 * places - 1.0, nan=-1.0, posinf=1.0, neginf=-1.0)
-    # One row of N places. Without align_corners a map's centres are at + 0.5, as those of our pixels are.
+    # One row of N positions. Without align_corners a map's centres are at + 0.5, like those of our pixels.
     picked = functional.grid_sample(
         maps, grid[:, None].to(maps.dtype), mode="bilinear", padding_mode="border", align_corners=False
     )
@@ -26,9 +26,9 @@ def sample_at(maps: Tensor, places: Tensor) -> Tensor:
 
 
 def ordered_sum(values: Tensor) -> Tensor:
-    """Sum over the first axis (K, ...) that is the same to the last bit in any order of its entries.
+    """Sum over the first axis (K, ...), the same to the last bit for any order of its entries.
 
-    Floating-point sums depend on their order; here it is that of the values themselves.
+    Floating-point sums depend on their order; here entries are added in the order of their values.
     """
     ordered = values.sort(dim=0).values
     total = ordered[0]

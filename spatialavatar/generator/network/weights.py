@@ -1,4 +1,4 @@
-"""The network's weights as one safetensors file, which says for which head model and layout they were trained."""
+"""The network's weights as one safetensors file; its header names the head model and layout they were trained for."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Hair that no photo shows: the colour of the seen hair, with strands from the crown down."""
+"""Hair that no photo shows: the colour of the seen hair, with a pattern of strands from the crown down."""
 
 from __future__ import annotations
 
@@ -13,30 +13,33 @@ _CROWN: Final = np.array([0.0, 0.8, -0.6])
 """Direction from the middle of the scalp, head space, from which the hair falls."""
 
 _WAVES: Final = 40
+"""Random cosines that make up the pattern."""
+
 _CONTRAST: Final = (0.03, 0.16)
 """Least and most standard deviation of the logarithm of the strands' brightness."""
 
 _SEED: Final = 11
+"""Of the random cosines: every avatar has the same pattern."""
 
-_ENOUGH: Final = 100
-"""Texels that must show hair before it is described."""
+MIN_HAIR_TEXELS: Final = 100
+"""Texels that must show hair before its colour and contrast are measured."""
 
 
-@dataclass(frozen=True)
-class Hair:
-    """What the seen hair is like.
+@dataclass(frozen=True, eq=False)
+class HairStyle:
+    """Colour and contrast of the seen hair.
 
     Attributes:
-        color: (3,) its median colour.
-        contrast: deviation of the logarithm of its brightness from strand to strand.
+        color: (3,) median colour, sRGB.
+        contrast: standard deviation of the log luma from strand to strand.
     """
 
     color: Floats
     contrast: float
 
 
-def strands(points: Floats, scalp: Mask) -> Floats:
-    """A field (N,) of mean 0 and deviation 1 on the scalp, 0 elsewhere, that varies across the strands, not along them.
+def strand_pattern(points: Floats, scalp: Mask) -> Floats:
+    """Field (N,) of mean 0 and deviation 1 on the scalp, 0 elsewhere, that varies across the strands, not along them.
 
     Args:
         points: (N, 3) texels on the template, metres.
@@ -59,8 +62,8 @@ def strands(points: Floats, scalp: Mask) -> Floats:
     return field
 
 
-def seen_hair(neighbours: Ints, colors: Floats, shown: Mask) -> Hair | None:
-    """What the hair is like.
+def measure_hair(neighbours: Ints, colors: Floats, shown: Mask) -> HairStyle | None:
+    """Colour and contrast of the hair.
 
     Args:
         neighbours: (N, k) of the texels.
@@ -68,11 +71,11 @@ def seen_hair(neighbours: Ints, colors: Floats, shown: Mask) -> Hair | None:
         shown: (N,) bool, the texels that show hair clearly.
 
     Returns:
-        None where too few do.
+        None where fewer than ``MIN_HAIR_TEXELS`` do.
     """
     inside = shown & shown[neighbours].all(1)
-    if inside.sum() < _ENOUGH:
+    if inside.sum() < MIN_HAIR_TEXELS:
         return None
     luma = np.log(np.maximum(colors @ LUMA, 0.0) + 0.02)
     contrast = np.std(luma[inside] - luma[neighbours[inside]].mean(1))
-    return Hair(np.median(colors[inside], axis=0), float(np.clip(contrast, *_CONTRAST)))
+    return HairStyle(np.median(colors[inside], axis=0), float(np.clip(contrast, *_CONTRAST)))

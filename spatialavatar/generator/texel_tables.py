@@ -1,48 +1,51 @@
-"""Tables over the texels of a layout that depend on the head alone: neighbours, mirror twins, regions."""
+"""Tables over the texels of a layout that depend on the head alone: graph of neighbours, mirror twins, regions."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 import scipy.sparse as sp
 import torch
 from scipy.spatial import cKDTree
 
-from spatialavatar.generator.config import BaseConfig
+from spatialavatar.generator.completion.hair import strand_pattern
+from spatialavatar.generator.config import GraphConfig
 from spatialavatar.generator.contours import LEFT_EYE, RIGHT_EYE
-from spatialavatar.generator.hair import strands
 from spatialavatar.generator.numerics import Floats, Ints, Mask, graph_laplacian, smoothstep
 from spatialavatar.head import HeadModel, UVLayout
 from spatialavatar.head.arkit import ARKIT_INDEX
 from spatialavatar.render.mesh import vertex_normals
 
-_SKIN = ("face", "ears", "neck")
+SKIN = ("face", "ears", "neck")
 """Parts that are one surface of one colour; every other part is filled from itself alone."""
 
-_LID_TRAVEL = 0.0015
-"""A texel that a blink moves further than this is lid: it is folded away or behind lashes while the eye is open."""
+EYES = ("eye_left", "eye_right")
 
+_LID_TRAVEL = 0.0015
+"""Metres: a texel that a blink moves further is lid, folded away or behind lashes while the eye is open."""
+
+_LASH_WIDTH = (0.0006, 0.0020)
+"""Metres from the contour of the eye opening up to which, and from which on not, a texel is lash line."""
 
 _BORDER_ROUNDS = 6
-"""Rounds of averaging by which the border of scalp and skin is widened."""
+"""Averaging rounds that widen the border of scalp and skin."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class TexelTables:
     """Per texel n of N, on the template.
 
     Attributes:
-        groups: (N,) texels of one group may fill one another.
+        groups: (N,) colours spread within a group only.
         neighbours: (N, k) nearest texels of the same group in position and normal, itself left out.
         laplacian: (N, N) of the graph of the neighbours.
         twin: (N,) the texel at the mirrored place.
-        lid: (N,) in [0, 1], how much of it is eyelid.
-        lash: (N,) in [0, 1], how much of it is the lids' edge, where the lashes grow.
-        strands: (N,) strands of hair on the scalp (see ``hair.strands``).
-        seam: (N, k) as ``neighbours``, but across the border of scalp and skin.
-        border: (N,) in [0, 1], how near that border is.
+        lid: (N,) in [0, 1], share of eyelid.
+        lash: (N,) in [0, 1], share of the lids' edge, where the lashes grow.
+        strands: (N,) pattern of hair strands on the scalp (``completion.hair``).
+        seam: (N, k) like ``neighbours``, but across the border of scalp and skin.
+        border: (N,) in [0, 1], nearness to that border.
         rim: (N,) metres to the neck's lower rim; infinity where the mesh has none.
         eye_angle: (N,) radians from the eyeball's pole at rest, for the texels of the eyes; 0 elsewhere.
     """
@@ -60,18 +63,16 @@ class TexelTables:
     eye_angle: Floats
 
 
-@lru_cache(maxsize=2)
-def texel_tables(head: HeadModel, layout: UVLayout, config: BaseConfig) -> TexelTables:
-    """Build the tables; the result is kept, because every photo of every person uses the same."""
-    vertices = head.template.cpu().numpy().astype(np.float64)
+def build_tables(head: HeadModel, layout: UVLayout, graph: GraphConfig) -> TexelTables:
+    """Compute the tables; seconds, so ``surface.texel_surface`` caches them."""
     points = layout.surface(head, head.template).cpu().double().numpy()
-    normals = surface_normals(head, layout, vertices)
-    features = np.concatenate([points, config.normal_length * normals], 1)
+    normals = interpolated_normals(head, layout, head.template.cpu().double().numpy())
+    features = np.concatenate([points, graph.normal_length * normals], 1)
     groups = _groups(head, layout)
-    neighbours = _neighbours(features, groups, config.neighbours)
+    neighbours = _neighbours(features, groups, graph.neighbours)
     scalp = part_mask(head, layout, "scalp")
-    outside = part_mask(head, layout, "scalp", *_SKIN)
-    seam = _neighbours(features, np.where(outside, -1, groups), config.neighbours)
+    outside = part_mask(head, layout, "scalp", *SKIN)
+    seam = _neighbours(features, np.where(outside, -1, groups), graph.neighbours)
     return TexelTables(
         groups=groups,
         neighbours=neighbours,
@@ -79,7 +80,7 @@ def texel_tables(head: HeadModel, layout: UVLayout, config: BaseConfig) -> Texel
         twin=_twins(head, layout, features),
         lid=_lids(head, layout),
         lash=_lashes(head, points),
-        strands=strands(points, scalp),
+        strands=strand_pattern(points, scalp),
         seam=seam,
         border=_border(seam, scalp),
         rim=_rim_distance(head, points),
@@ -87,9 +88,10 @@ def texel_tables(head: HeadModel, layout: UVLayout, config: BaseConfig) -> Texel
     )
 
 
-def surface_normals(head: HeadModel, layout: UVLayout, vertices: Floats) -> Floats:
+def interpolated_normals(head: HeadModel, layout: UVLayout, vertices: Floats) -> Floats:
     """Unit normals (N, 3) of the texels, interpolated from those of ``vertices`` (V, 3)."""
-    corners = vertex_normals(vertices, head.faces.cpu().numpy())[head.faces.cpu().numpy()[layout.faces.cpu().numpy()]]
+    faces = head.faces.cpu().numpy()
+    corners = vertex_normals(vertices, faces)[faces[layout.faces.cpu().numpy()]]
     normals = (corners * layout.bary.cpu().numpy()[..., None]).sum(1).astype(np.float64)
     return normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-12)
 
@@ -100,13 +102,13 @@ def part_mask(head: HeadModel, layout: UVLayout, *parts: str) -> Mask:
 
 
 def _groups(head: HeadModel, layout: UVLayout) -> Ints:
-    skin = min((head.parts.index(part) for part in _SKIN if part in head.parts), default=0)
-    group_of_part = np.array([skin if part in _SKIN else index for index, part in enumerate(head.parts)])
+    skin = min((head.parts.index(part) for part in SKIN if part in head.parts), default=0)
+    group_of_part = np.array([skin if part in SKIN else index for index, part in enumerate(head.parts)])
     return group_of_part[layout.parts.cpu().numpy()]
 
 
 def _neighbours(features: Floats, groups: Ints, k: int) -> Ints:
-    """(N, k) nearest others of the same group; where a group is too small, the texel itself takes the empty places."""
+    """(N, k) nearest others of the same group; a group that is too small is padded with the texel itself."""
     result = np.repeat(np.arange(len(groups))[:, None], k, axis=1)
     for group in np.unique(groups):
         members = np.flatnonzero(groups == group)
@@ -136,12 +138,12 @@ def _lids(head: HeadModel, layout: UVLayout) -> Floats:
     rows = [ARKIT_INDEX["eyeBlinkLeft"], ARKIT_INDEX["eyeBlinkRight"]]
     travel = torch.einsum("be,evk->bvk", head.arkit_to_expression[rows], head.expression_basis)
     length = layout.surface(head, travel).norm(dim=-1).amax(0).cpu().double().numpy()
-    on_skin = part_mask(head, layout, *_SKIN)
+    on_skin = part_mask(head, layout, *SKIN)
     return np.where(on_skin, smoothstep(length, 0.5 * _LID_TRAVEL, 1.5 * _LID_TRAVEL), 0.0)
 
 
 def _lashes(head: HeadModel, points: Floats) -> Floats:
-    """1 on the contours of the eye openings, 0 from 2 mm away."""
+    """(N,) 1 on the contours of the eye openings, 0 from 2 mm away."""
     if 478 not in head.landmark_embeddings:
         return np.zeros(len(points))
     landmarks = head.landmarks(head.template, 478).cpu().double().numpy()
@@ -149,7 +151,7 @@ def _lashes(head: HeadModel, points: Floats) -> Floats:
     for contour in (LEFT_EYE, RIGHT_EYE):
         corners = landmarks[list(contour)]
         line += [(1 - t) * corners + t * np.roll(corners, -1, axis=0) for t in (0.0, 0.25, 0.5, 0.75)]
-    return 1.0 - smoothstep(cKDTree(np.concatenate(line)).query(points)[0], 0.0006, 0.0020)
+    return 1.0 - smoothstep(cKDTree(np.concatenate(line)).query(points)[0], *_LASH_WIDTH)
 
 
 def _border(seam: Ints, scalp: Mask) -> Floats:
@@ -176,7 +178,7 @@ def _rim_distance(head: HeadModel, points: Floats) -> Floats:
 def _eye_angles(head: HeadModel, layout: UVLayout, points: Floats) -> Floats:
     joints = (head.joint_regressor @ head.template).cpu().double().numpy()
     angles = np.zeros(len(points))
-    for joint, part in ((3, "eye_left"), (4, "eye_right")):
+    for joint, part in zip((3, 4), EYES):
         mask = part_mask(head, layout, part)
         ray = points[mask] - joints[joint]
         angles[mask] = np.arctan2(np.hypot(ray[:, 0], ray[:, 1]), ray[:, 2])

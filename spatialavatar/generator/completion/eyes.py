@@ -1,0 +1,54 @@
+"""Eyes: what lids hide takes the colour of its ring around the pole, in either eye; beyond what is seen, white."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+
+from spatialavatar.generator.completion.light import IRIS_EDGE, SCLERA
+from spatialavatar.generator.numerics import Floats, smoothstep
+from spatialavatar.generator.pooling import Pooled
+from spatialavatar.generator.surface import TexelSurface
+from spatialavatar.generator.texel_tables import EYES
+
+_IRIS: Final = np.array([0.25, 0.17, 0.12])
+"""sRGB of a brown iris in ordinary light, where no iris is seen."""
+
+_RINGS: Final = np.radians(np.arange(0.0, 181.0, 4.0))
+"""Centres, radians from the pole, of the rings in which an eye's colour is averaged."""
+
+
+def complete_eyes(surface: TexelSurface, pooled: Pooled, colors: Floats, light: Floats) -> Floats:
+    """Complete the eyes.
+
+    Args:
+        surface: the texels.
+        pooled: sampled colours and visibility.
+        colors: (N, 3) colours so far.
+        light: (3,) of ``light.light_of_photo``.
+
+    Returns:
+        (N, 3) colours, changed on the eyes only.
+    """
+    eyes = surface.mask(*EYES)
+    if not eyes.any():
+        return colors
+    angle, weight, shown = surface.tables.eye_angle[eyes], pooled.visibility[eyes], pooled.colors[eyes]
+    width = _RINGS[1] - _RINGS[0]
+    share = np.exp(-0.5 * ((angle[:, None] - _RINGS) / width) ** 2) * weight[:, None]
+    prior, prior_texels = _prior_rings(shown, weight, angle, light), surface.config.interior.prior_texels
+    rings = (share.T @ shown + prior_texels * prior) / (share.sum(0) + prior_texels)[:, None]
+    ring_colors = np.stack([np.interp(angle, _RINGS, rings[:, channel]) for channel in range(3)], 1)
+    result = colors.copy()
+    keep = smoothstep(weight, 0.25, 0.75)[:, None]
+    result[eyes] = keep * shown + (1.0 - keep) * ring_colors
+    return result
+
+
+def _prior_rings(colors: Floats, weight: Floats, angle: Floats, light: Floats) -> Floats:
+    """Colours (R, 3) of rings of which nothing is seen: iris up to its usual angle, then white of the eye."""
+    iris = weight * (angle < IRIS_EDGE[0])
+    iris_color = (iris @ colors) / iris.sum() if iris.sum() > 1 else _IRIS * light
+    white = smoothstep(_RINGS, *IRIS_EDGE)[:, None]
+    return (white * (SCLERA * light).clip(0.0, 0.95) + (1.0 - white) * iris_color).clip(0.0, 1.0)

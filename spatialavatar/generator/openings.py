@@ -1,0 +1,68 @@
+"""The openings of eyes and mouth that the tracker's landmarks outline in a photo."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import cv2
+import numpy as np
+
+from spatialavatar.generator.contours import INNER_LIPS, LEFT_EYE, RIGHT_EYE
+from spatialavatar.generator.numerics import Floats, Pixels, smoothstep
+from spatialavatar.generator.sources import SourceView
+
+_LEAST_RADIUS: Final = 2.0
+"""Pixels: an opening whose inscribed circles are all smaller is closed."""
+
+_LASH_REACH: Final = 5
+"""Pixels across, in which the darkest one is taken for the lash."""
+
+
+@dataclass(frozen=True, eq=False)
+class Openings:
+    """Masks (H, W) of the openings of eyes and mouth: 1 well inside ("inner"), 1 inside and at the rim ("outer")."""
+
+    eyes_inner: Pixels
+    eyes_outer: Pixels
+    mouth_inner: Pixels
+    mouth_outer: Pixels
+
+
+def find_openings(view: SourceView, margin: float) -> Openings | None:
+    """The openings, with ``margin`` pixels between rim and mask; None without dense landmarks."""
+    if view.landmarks is None:
+        return None
+    eyes = _masks(view.matte.shape, [view.landmarks[list(contour)] for contour in (LEFT_EYE, RIGHT_EYE)], margin)
+    mouth = _masks(view.matte.shape, [view.landmarks[list(INNER_LIPS)]], margin)
+    return Openings(*eyes, *mouth)
+
+
+def lash_line(view: SourceView, found: Openings) -> Pixels:
+    """The photo (H, W, 3) with the darkest of a few pixels around, the inside of the eyes left out.
+
+    The fitted lids' edge is a pixel or two beside the lashes; sampled there, this picture shows the lashes.
+    """
+    around = np.where(found.eyes_inner[..., None] > 0.5, np.float32(1.0), view.image)
+    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (_LASH_REACH, _LASH_REACH))
+    darkest = cv2.erode(around.min(axis=2), kernel)
+    brightness = np.maximum(view.image.min(axis=2), 1e-3)
+    return view.image * np.minimum(darkest / brightness, 1.0)[..., None]
+
+
+def _masks(shape: tuple[int, ...], contours: Sequence[Floats], margin: float) -> tuple[Pixels, Pixels]:
+    """Inner and outer mask of closed contours (n, 2); one that encloses next to nothing (a closed mouth) is skipped."""
+    inner, outer = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
+    for contour in contours:
+        mask = np.zeros(shape, np.uint8)
+        # Four fractional bits; fillPoly has pixel centres at whole numbers, our pixels have them at + 0.5.
+        cv2.fillPoly(mask, [np.round((contour - 0.5) * 16).astype(np.int32)], 1, shift=4)
+        far_inside = np.asarray(cv2.distanceTransform(mask, cv2.DIST_L2, 5), np.float32)
+        if far_inside.max() < _LEAST_RADIUS:
+            continue
+        far_outside = np.asarray(cv2.distanceTransform(1 - mask, cv2.DIST_L2, 5), np.float32)
+        np.maximum(inner, smoothstep(far_inside, margin, 2.0 * margin), out=inner, casting="same_kind")
+        # The rim itself belongs to the skin: it carries the lashes and the line between the lips.
+        np.maximum(outer, 1.0 - smoothstep(far_outside, 0.0, margin), out=outer, casting="same_kind")
+    return inner, outer

@@ -1,0 +1,136 @@
+"""The mesh whose outline moves: which vertices may, and along which directions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Final
+
+import numpy as np
+import scipy.sparse as sp
+from scipy.sparse.linalg import splu
+from scipy.spatial import cKDTree
+
+from spatialavatar.generator.config import SilhouetteConfig
+from spatialavatar.generator.numerics import Floats, Ints, Mask, smoothstep
+from spatialavatar.head import HeadModel
+from spatialavatar.render.mesh import vertex_normals
+
+_MOVABLE: Final = ("scalp", "ears", "neck", "face")
+_BARE: Final = ("neck", "face")
+_LEAST_AREA: Final = 1e-8
+"""Square metres that a vertex has at least, so that unused ones do not make the system singular."""
+
+_COTANGENTS: Final = (0.02, 5.0)
+"""Clamp of the cotangent weights; slivers would give negative or unbounded ones."""
+
+
+@dataclass(frozen=True, eq=False)
+class OutlineMesh:
+    """What holds for the head's vertices, whatever the person.
+
+    Attributes:
+        head: the head model.
+        faces: (F, 3) vertex indices.
+        mobility: (V,) in [0, 1], how far a vertex may move.
+        bare: (V,) bool, face and neck: only hair that hangs over them moves them.
+        averaging: (V, V), mean of a vertex's neighbours.
+    """
+
+    head: HeadModel
+    faces: Ints
+    mobility: Floats
+    bare: Mask
+    averaging: sp.csr_matrix
+
+
+@dataclass(frozen=True, eq=False)
+class HeightField:
+    """The displacements of one person's rest head: a height along a direction at every vertex.
+
+    Attributes:
+        rest: (V, 3) rest vertices, metres.
+        flat: (V, 3) rest vertices with covered ears smoothed away; heights start here.
+        directions: (V, 3) unit, smoothed normals.
+        area: (V,) square metres of each vertex.
+        bending: (V, V) quadratic form of how much heights bend.
+    """
+
+    rest: Floats
+    flat: Floats
+    directions: Floats
+    area: Floats
+    bending: sp.csr_matrix
+
+    def offsets(self, heights: Floats) -> Floats:
+        """Offsets (V, 3) on the rest vertices for heights (V,), metres."""
+        return self.flat - self.rest + heights[:, None] * self.directions
+
+
+@lru_cache(maxsize=2)
+def outline_mesh(head: HeadModel, face_mask: tuple[float, float]) -> OutlineMesh:
+    """The mesh of a head model; ``face_mask`` as in ``SilhouetteConfig``."""
+    faces = head.faces.cpu().numpy()
+    count = len(head.template)
+    edges = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]])
+    edges = np.concatenate([edges, edges[:, ::-1]])
+    adjacency = sp.csr_matrix((np.ones(len(edges)), (edges[:, 0], edges[:, 1])), shape=(count, count))
+    adjacency.data[:] = 1.0
+    degree = np.maximum(np.asarray(adjacency.sum(1)).ravel(), 1.0)
+    return OutlineMesh(
+        head=head,
+        faces=faces,
+        mobility=_mobility(head, face_mask),
+        bare=head.part_vertices(*head.having(*_BARE)).cpu().numpy(),
+        averaging=(sp.diags(1.0 / degree) @ adjacency).tocsr(),
+    )
+
+
+def build_field(mesh: OutlineMesh, rest: Floats, flat: Floats, config: SilhouetteConfig) -> HeightField:
+    """Directions and bending of one person's head; ``rest`` and ``flat`` (V, 3) as in :class:`HeightField`."""
+    normals = vertex_normals(flat, mesh.faces).astype(np.float64)
+    laplacian, area = _cotangent_laplacian(flat, mesh.faces)
+    smoothing = (sp.diags(area) + config.normal_smoothing**2 * laplacian).tocsc()
+    directions = splu(smoothing).solve(area[:, None] * normals)
+    directions /= np.maximum(np.linalg.norm(directions, axis=1, keepdims=True), 1e-9)
+    bending = config.bending_length**4 * (laplacian @ sp.diags(1.0 / area) @ laplacian)
+    return HeightField(rest, flat, directions, area, bending)
+
+
+def _mobility(head: HeadModel, face_mask: tuple[float, float]) -> Floats:
+    """(V,) 0 on the face and inside it, 1 where hair may be, from the distance to the face's landmarks."""
+    vertices = head.template.cpu().double().numpy()
+    if head.landmark_embeddings:
+        face = head.landmarks(head.template, max(head.landmark_embeddings)).cpu().double().numpy()
+    else:
+        face = vertices[head.part_vertices("face").cpu().numpy()]
+    mobility = smoothstep(cKDTree(face).query(vertices)[0], *face_mask)
+    movable = head.having(*_MOVABLE)
+    fixed = [part for part in head.parts if part not in movable]
+    if fixed and movable:
+        mobility[head.part_vertices(*fixed).cpu().numpy()] = 0.0
+    return mobility
+
+
+def _cotangent_laplacian(vertices: Floats, faces: Ints) -> tuple[sp.csr_matrix, Floats]:
+    """Laplacian (V, V), positive semi-definite, and the area (V,) of each vertex, square metres.
+
+    Independent of how finely a region is meshed (Meyer et al. 2003): ears are much finer than the scalp.
+    """
+    corners = vertices[faces]
+    rows, columns, weights = [], [], []
+    for corner in range(3):
+        a, b = corners[:, (corner + 1) % 3] - corners[:, corner], corners[:, (corner + 2) % 3] - corners[:, corner]
+        cotangent = (a * b).sum(1) / np.maximum(np.linalg.norm(np.cross(a, b), axis=1), 1e-12)
+        rows.append(faces[:, (corner + 1) % 3])
+        columns.append(faces[:, (corner + 2) % 3])
+        weights.append(0.5 * np.clip(cotangent, *_COTANGENTS))
+    count = len(vertices)
+    half = sp.csr_matrix(
+        (np.concatenate(weights), (np.concatenate(rows), np.concatenate(columns))), shape=(count, count)
+    )
+    symmetric = half + half.T
+    laplacian = (sp.diags(np.asarray(symmetric.sum(1)).ravel()) - symmetric).tocsr()
+    crossed = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    third = np.repeat(np.linalg.norm(crossed, axis=1) / 6.0, 3)
+    return laplacian, np.maximum(np.bincount(faces.ravel(), third, minlength=count), _LEAST_AREA)
