@@ -19,10 +19,11 @@ from spatialavatar.hub.cards import AvatarFacts, avatar_card
 from spatialavatar.hub.constants import CONFIG_FILE, PREVIEW_FILE
 from spatialavatar.hub.pretrained import Pretrained
 from spatialavatar.provenance import safetensors_metadata, save_png
+from spatialavatar.record_schemas import CAMERA_SCHEMA, MAX_COEFFICIENT, camera_faults, is_size, params_schema
 from spatialavatar.records import Camera, Gaussians, HeadParams, as_uint8_image
 from spatialavatar.render import Backend, render
 from spatialavatar.residual import OF_TEXELS, ExpressionResidual, expression_code
-from spatialavatar.tensor_files import read_tensors, write_tensors
+from spatialavatar.tensor_files import Schema, TensorFile, TensorSpec, bounded, listed, write_tensors
 
 AVATAR_FORMAT = "spatialavatar.avatar"
 AVATAR_VERSION = 2
@@ -31,7 +32,9 @@ AVATAR_VERSION = 2
 AVATAR_FILE = "avatar.safetensors"
 
 _MAX_RESOLUTION = 1024  # texels a side: what a file may ask this process to lay out
-_MAX_SIDE = 1 << 14
+_MAX_TRIANGLES = 1e4  # lengths of local Gaussians, in units of their triangles
+_MAX_FEATURE = 6e4  # colours and features; what half precision can store
+_MAX_OFFSET = 10.0  # metres
 _GAUSSIAN_TENSORS = ("means", "quats", "scales", "opacities", "colors")
 _REFERENCE_TENSORS = tuple(f.name for f in fields(HeadParams) if f.name != "shape")
 _RESIDUAL_TENSORS = tuple(f.name for f in fields(ExpressionResidual))
@@ -76,7 +79,13 @@ class Avatar(Pretrained):
             )
         if self.residual is not None:
             tensors = self.residual.tensors()
-            faults = _misshapen(tensors, self.residual.shapes(tensors, len(self.layout), self.head.expression_count))
+            shapes = self.residual.shapes(
+                len(self.layout),
+                self.head.expression_count,
+                features=self.residual.features.shape[-1],
+                hidden=self.residual.hidden_bias.shape[-1],
+            )
+            faults = _misshapen(tensors, shapes)
             if faults:
                 raise InputError(f"The residual {', '.join(faults)}; use the network of this head model and layout.")
 
@@ -179,45 +188,52 @@ class Avatar(Pretrained):
         path = Path(path)
         if not path.is_file():
             raise MissingAssetError(f"There is no avatar at {path}; make one with 'spatialavatar generate'.")
-        tensors, header = read_tensors(path, f"{path.name} is not an avatar file or is damaged; make it again.")
+        file = TensorFile(path, f"{path.name} is not an avatar file or is damaged; make it again.")
+        header = file.header
         if header.get("format") != AVATAR_FORMAT:
             raise FormatError(f"{path.name} is a safetensors file but not an avatar; give one that 'generate' wrote.")
         if header.get("version") not in (1, AVATAR_VERSION):
             raise FormatError(
-                f"{path.name} is an avatar of version {header.get('version')}, this release reads versions up to "
-                f"{AVATAR_VERSION}; update the package or make the avatar again."
+                f"{path.name} is an avatar of version {str(header.get('version'))[:20]}, this release reads versions "
+                f"up to {AVATAR_VERSION}; update the package or make the avatar again."
             )
-        return cls._from_file(path.name, header, tensors, head if head is not None else default_head())
+        return cls._from_file(file, head if head is not None else default_head())
 
     @classmethod
-    def _from_file(cls, name: str, header: dict[str, Any], tensors: dict[str, Tensor], head: HeadModel) -> Avatar:
+    def _from_file(cls, file: TensorFile, head: HeadModel) -> Avatar:
+        header, name = file.header, file.name
         if header.get("head") != head.id:
             raise FormatError(
-                f"{name} was made with the head model {header.get('head')!r}, not {head.id!r}; load that head model "
-                "and pass it along."
+                f"{name} was made with the head model {str(header.get('head'))[:80]!r}, not {head.id!r}; load that "
+                "head model and pass it along."
             )
-        try:
-            resolution, (width, height) = int(header["resolution"]), map(int, header["camera_size"])
-            info = dict(header["info"])
-        except (KeyError, TypeError, ValueError) as error:
-            raise FormatError(f"{name} has a damaged header; make the avatar again.") from error
-        if not (1 <= resolution <= _MAX_RESOLUTION and 1 <= min(width, height) <= max(width, height) <= _MAX_SIDE):
+        resolution, size, info = header.get("resolution"), header.get("camera_size"), header.get("info")
+        if type(resolution) is not int or not isinstance(size, list) or not isinstance(info, dict):
+            raise FormatError(f"{name} has a damaged header; make the avatar again.")
+        if not (1 <= resolution <= _MAX_RESOLUTION and len(size) == 2 and all(map(is_size, size))):
             raise FormatError(f"{name} has a header whose sizes cannot be; make the avatar again.")
         layout = build_layout(head, resolution)
         if header.get("layout") != layout.id:
             raise FormatError(f"{name} was made with another UV layout of the head {head.id}; make the avatar again.")
-        residual = None if header["version"] == 1 else _read_residual(name, tensors, len(layout), head)
-        _check_tensors(name, tensors, head)
+        schema, sizes = _schema(file, head, len(layout))
+        advice = "the file is damaged, make the avatar again"
+        tensors = {key: value.float() for key, value in file.read(schema, sizes, advice).items()}
+        faults = camera_faults(tensors)
+        if faults:
+            raise FormatError(f"{name} {listed(faults)}; {advice}.")
         gaussians = Gaussians(**{field_name: tensors[field_name] for field_name in _GAUSSIAN_TENSORS}, space="local")
         gaussians.check()
         reference = {field_name: tensors[f"reference.{field_name}"] for field_name in _REFERENCE_TENSORS}
+        residual = None
+        if header["version"] != 1:
+            residual = ExpressionResidual(**{key: tensors[f"residual.{key}"] for key in _RESIDUAL_TENSORS})
         return cls(
             head=head,
             layout=layout,
             shape=tensors["shape"],
             gaussians=gaussians,
             reference=HeadParams(shape=tensors["shape"], **reference),
-            camera=Camera(tensors["camera.intrinsics"], tensors["camera.world_to_camera"], width, height),
+            camera=Camera(tensors["camera.intrinsics"], tensors["camera.world_to_camera"], *size),
             vertex_offsets=tensors.get("vertex_offsets"),
             residual=residual,
             info=info,
@@ -261,43 +277,37 @@ class Avatar(Pretrained):
         return cls.load(folder / AVATAR_FILE, head)
 
 
-def _check_tensors(name: str, tensors: Mapping[str, Tensor], head: HeadModel) -> None:
-    """Hold the file's tensors against what an avatar of this head has; the Gaussians check themselves.
-
-    Raises:
-        FormatError: a tensor is missing, unknown, of another shape, or not finite.
-    """
-    neutral = head.neutral()
-    shapes = {f"reference.{part}": tuple(getattr(neutral, part).shape) for part in _REFERENCE_TENSORS}
-    shapes |= {"shape": (head.shape_count,), "camera.intrinsics": (3, 3), "camera.world_to_camera": (4, 4)}
-    optional = {"vertex_offsets": tuple(head.template.shape)}
-    faults = [f"lacks {key}" for key in sorted({*shapes, *_GAUSSIAN_TENSORS} - set(tensors))]
-    faults += [f"has the unknown {key}" for key in sorted(set(tensors) - {*shapes, *_GAUSSIAN_TENSORS, *optional})]
-    faults += _misshapen(tensors, shapes | optional)
-    if faults:
-        raise FormatError(f"{name} {', '.join(faults)}; the file is damaged, make the avatar again.")
-
-
-def _read_residual(name: str, tensors: dict[str, Tensor], count: int, head: HeadModel) -> ExpressionResidual:
-    """Take the residual of ``count`` Gaussians out of a file's tensors.
-
-    Raises:
-        FormatError: a tensor is missing, of another shape, or not finite.
-    """
-    found = {key: tensors.pop(f"residual.{key}").float() for key in _RESIDUAL_TENSORS if f"residual.{key}" in tensors}
-    faults = [f"lacks residual.{key}" for key in _RESIDUAL_TENSORS if key not in found]
-    faults += _misshapen(found, ExpressionResidual.shapes(found, count, head.expression_count), "residual.")
-    if faults:
-        raise FormatError(f"{name} {', '.join(faults)}; the file is damaged, make the avatar again.")
-    return ExpressionResidual(**found)
+def _schema(file: TensorFile, head: HeadModel, count: int) -> tuple[Schema, dict[str, int]]:
+    """The schema of an avatar file of ``count`` Gaussians on a head, and the sizes that are known."""
+    schema = {
+        "means": TensorSpec(("N", 3), low=-_MAX_TRIANGLES, high=_MAX_TRIANGLES, finite=False),
+        "quats": TensorSpec(("N", 4), low=-1e3, high=1e3, finite=False),
+        "scales": TensorSpec(("N", 3), low=0.0, high=_MAX_TRIANGLES, finite=False),
+        "opacities": TensorSpec(("N",), low=-1e-3, high=1.001, finite=False),
+        "colors": TensorSpec(("N", "C"), low=-_MAX_FEATURE, high=_MAX_FEATURE, finite=False),
+        "shape": bounded(MAX_COEFFICIENT, "S"),
+        "vertex_offsets": bounded(_MAX_OFFSET, "V", 3, optional=True),
+        **params_schema("reference.", 1),
+        **CAMERA_SCHEMA,
+    }
+    sizes = {"N": count, "S": head.shape_count, "E": head.expression_count, "V": len(head.template)}
+    if file.header["version"] != 1:
+        shapes = ExpressionResidual.shapes(
+            count,
+            head.expression_count,
+            features=file.size("residual.features", -1),
+            hidden=file.size("residual.hidden_bias", -1),
+        )
+        schema |= {f"residual.{key}": bounded(_MAX_FEATURE, *shape) for key, shape in shapes.items()}
+    return schema, sizes
 
 
-def _misshapen(tensors: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...]], prefix: str = "") -> list[str]:
-    """What to say of the tensors that are of another shape, or not finite; those that are not there are let be."""
+def _misshapen(tensors: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...]]) -> list[str]:
+    """Faults of tensors whose shape is another, or whose values are not finite."""
     return [
-        f"has {prefix}{key} of shape {tuple(tensors[key].shape)} instead of finite values of {shape}"
+        f"has {key} of shape {tuple(tensors[key].shape)} instead of finite values of {shape}"
         for key, shape in shapes.items()
-        if key in tensors and (tuple(tensors[key].shape) != shape or not bool(torch.isfinite(tensors[key]).all()))
+        if tuple(tensors[key].shape) != shape or not bool(torch.isfinite(tensors[key]).all())
     ]
 
 

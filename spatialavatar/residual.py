@@ -144,15 +144,15 @@ class ExpressionResidual(_Record):
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
     @staticmethod
-    def shapes(tensors: Mapping[str, Tensor], count: int, expressions: int) -> dict[str, tuple[int, ...]]:
-        """The shapes by name that the tensors of N = ``count`` Gaussians on a head of E ``expressions`` must have.
+    def shapes(count: int, expressions: int, *, features: int, hidden: int) -> dict[str, tuple[int, ...]]:
+        """The shapes of the tensors by name.
 
-        The number of features and the MLP's width are read from ``tensors``, where they are there.
+        Args:
+            count: N, number of Gaussians.
+            expressions: E of the head.
+            features: C, width of a texel's feature.
+            hidden: H, width of the MLP's hidden layer.
         """
-        features, hidden = (
-            tensors[name].shape[-1] if name in tensors and tensors[name].ndim else 0
-            for name in ("features", "hidden_bias")
-        )
         return {
             "features": (count, features),
             "freedom": (count,),

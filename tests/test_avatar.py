@@ -121,7 +121,10 @@ def test_a_missing_file_is_named(tmp_path):
         (lambda t: t.pop("quats"), "lacks quats"),
         (lambda t: t.update(extra=torch.zeros(1)), "has the unknown extra"),
         (lambda t: t.update(shape=torch.zeros(7)), r"has shape of shape \(7,\)"),
-        (lambda t: t.update({"camera.intrinsics": torch.full((3, 3), torch.nan)}), "instead of finite values"),
+        (
+            lambda t: t.update({"camera.intrinsics": torch.full((3, 3), torch.nan)}),
+            "camera.intrinsics that are not finite",
+        ),
     ],
 )
 def test_a_tensor_too_few_too_many_or_of_another_kind_is_an_error(avatar, tmp_path, change, words):

@@ -123,7 +123,7 @@ def test_an_avatar_without_residual_is_a_file_that_earlier_releases_read(tmp_pat
     ("change", "words"),
     [
         (lambda t: t.pop("residual.film_bias"), "lacks residual.film_bias"),
-        (lambda t: t["residual.features"].fill_(torch.nan), "residual.features of shape"),
+        (lambda t: t["residual.features"].fill_(torch.nan), "residual.features that are not finite"),
         (lambda t: t.update({"residual.output_bias": torch.zeros(13)}), r"residual.output_bias of shape \(13,\)"),
         (lambda t: t.update({"residual.more": torch.zeros(1)}), "unknown residual.more"),
     ],

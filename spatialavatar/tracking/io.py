@@ -3,23 +3,32 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, Final
 
-import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load, save, save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from spatialavatar.errors import FormatError, InputError
-from spatialavatar.files import atomic_output
-from spatialavatar.records import Camera, FrameQuality, HeadParams, Track
+from spatialavatar.head.arkit import ARKIT_52
+from spatialavatar.record_schemas import (
+    CAMERA_SCHEMA,
+    MAX_ANGLE,
+    MAX_COEFFICIENT,
+    MAX_DISTANCE,
+    MAX_PIXELS,
+    camera_faults,
+    is_size,
+    params_schema,
+)
+from spatialavatar.records import FRAME_STATES, SEGMENT_CLASSES, Camera, FrameQuality, HeadParams, Track
+from spatialavatar.strict_json import parse_json
+from spatialavatar.tensor_files import TensorFile, TensorSpec, bounded, listed, write_safetensors
 
 TRACK_FORMAT: Final = "spatialavatar.track"
 TRACK_VERSION: Final = 1
+MAX_FPS: Final = 1000.0
 
 _PARAMS: Final = tuple(field.name for field in fields(HeadParams))
 _OPTIONAL: Final = (
@@ -33,24 +42,46 @@ _OPTIONAL: Final = (
     "neutral_rotation",
     "neutral_translation",
 )
-_PER_CLIP: Final = ("neutral_expression", "neutral_rotation", "neutral_translation")
 _QUALITY: Final = tuple(field.name for field in fields(FrameQuality))
-_MAY_BE_NAN: Final = ("quality.error", "quality.yaw")  # of frames in which nothing was fitted
+_PICTURE: Final = {"dtypes": ("U8",), "optional": True}
+_SCHEMA: Final = {
+    "params.shape": bounded(MAX_COEFFICIENT, "S"),
+    **params_schema("params.", "T"),
+    **CAMERA_SCHEMA,
+    "confidence": TensorSpec(("T",), low=0.0, high=1.001),
+    "images": TensorSpec(("T", "H", "W", 3), **_PICTURE),
+    "mattes": TensorSpec(("T", "H", "W"), **_PICTURE),
+    "segments": TensorSpec(("T", "H", "W"), high=len(SEGMENT_CLASSES) - 1, **_PICTURE),
+    "landmarks": bounded(MAX_PIXELS, "T", "L", 2, optional=True),
+    "blendshapes": bounded(MAX_COEFFICIENT, "T", len(ARKIT_52), optional=True),
+    "crop": bounded(MAX_PIXELS, "T", 4, optional=True),
+    "neutral_expression": bounded(MAX_COEFFICIENT, "neutral", optional=True),
+    "neutral_rotation": bounded(MAX_ANGLE, 3, optional=True),
+    "neutral_translation": bounded(MAX_DISTANCE, 3, optional=True),
+}
+_QUALITY_SCHEMA: Final = {
+    "quality.state": TensorSpec(("T",), ("U8",), high=len(FRAME_STATES) - 1),
+    # Not a number in frames in which nothing was fitted, or in clips that are too short.
+    "quality.error": bounded(MAX_PIXELS, "T", finite=False),
+    "quality.yaw": bounded(MAX_PIXELS, "T", finite=False),
+    "quality.jitter": bounded(MAX_PIXELS, 2, finite=False),
+    "quality.presence": bounded(MAX_PIXELS, "T"),
+    "quality.luma": bounded(MAX_PIXELS, "T"),
+    "quality.shot": TensorSpec(("T",), ("I32", "I64"), low=0),
+}
 
 
 def save_track(track: Track, path: str | Path) -> None:
     """Write a track; the file appears whole or not at all.
 
     Raises:
-        OutputError: the place cannot be written.
+        OutputError: the place cannot be written, or the disk is full.
     """
-    stored, metadata = _parts(track)
-    with atomic_output(path) as temporary:
-        save_file(stored, temporary, metadata=metadata)
+    write_safetensors(path, *_parts(track))
 
 
 def track_bytes(track: Track) -> bytes:
-    """What :func:`save_track` writes, for a file inside another."""
+    """The content of the file that :func:`save_track` writes, for a file inside another."""
     return save(*_parts(track))
 
 
@@ -83,7 +114,7 @@ def _parts(track: Track) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 
 def load_track(path: str | Path) -> Track:
-    """Read what :func:`save_track` wrote.
+    """Read a file that :func:`save_track` wrote.
 
     Raises:
         InputError: there is no such file.
@@ -92,14 +123,7 @@ def load_track(path: str | Path) -> Track:
     path = Path(path)
     if not path.is_file():
         raise InputError(f"There is no track at {path}; check the path.")
-    with _explained(path.name):
-        with safe_open(path, framework="pt") as file:
-            metadata: dict[str, str] = file.metadata() or {}
-            _check_version(metadata, path.name)
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
-        track = _assembled(tensors, json.loads(metadata["track"]))
-    _check(track, path.name)
-    return track
+    return _read(path, path.name)
 
 
 def track_from_bytes(data: bytes, name: str) -> Track:
@@ -107,81 +131,75 @@ def track_from_bytes(data: bytes, name: str) -> Track:
 
     Args:
         data: the file's content.
-        name: what to call it in messages.
+        name: the file's name in messages.
 
     Raises:
         FormatError: it is no track, of another version, or damaged.
     """
-    with _explained(name):
-        length = int.from_bytes(data[:8], "little")  # of the JSON header; safetensors.torch.load drops its metadata
-        metadata: dict[str, str] = json.loads(data[8 : 8 + length]).get("__metadata__", {})
-        _check_version(metadata, name)
-        track = _assembled(load(data), json.loads(metadata["track"]))
-    _check(track, name)
-    return track
+    return _read(data, name)
 
 
-@contextmanager
-def _explained(name: str) -> Iterator[None]:
-    """Turn what reading a damaged file raises into a :class:`FormatError`."""
-    try:
-        yield
-    except (SafetensorError, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        if isinstance(error, FormatError):
-            raise
-        raise FormatError(f"The track {name} is damaged ({error}); track the input again.") from error
-
-
-def _check_version(metadata: dict[str, str], name: str) -> None:
-    """Raise :class:`FormatError` where a file is no track of this version."""
-    if metadata.get("format") != TRACK_FORMAT:
+def _read(source: Path | bytes, name: str) -> Track:
+    """The track in a file or in its content."""
+    damaged = f"The track {name} is damaged or is no track; track the input again."
+    file = TensorFile(source, damaged, f"The track {name}")
+    if file.metadata.get("format") != TRACK_FORMAT:
         raise FormatError(f"{name} is not a saved track; make one with the track command.")
-    if metadata.get("version") != str(TRACK_VERSION):
+    if file.metadata.get("version") != str(TRACK_VERSION):
         raise FormatError(
-            f"{name} is a track of version {metadata.get('version')}; this release reads version {TRACK_VERSION}: "
-            "track the input again."
+            f"{name} is a track of version {file.metadata.get('version', '')[:20]}; this release reads version "
+            f"{TRACK_VERSION}: track the input again."
         )
+    try:
+        description = parse_json(file.metadata.get("track", ""))
+    except ValueError as error:
+        raise FormatError(damaged) from error
+    if not _is_description(description):
+        raise FormatError(damaged)
+    sizes = {
+        "neutral": file.size("params.expression", -1) + 9,
+        "H": description["height"],
+        "W": description["width"],
+    }
+    schema = _SCHEMA | _QUALITY_SCHEMA if "quality.state" in file.entries else _SCHEMA
+    tensors = file.read(schema, sizes, "track the input again")
+    tensors = {key: value.float() if value.is_floating_point() else value for key, value in tensors.items()}
+    faults = camera_faults(tensors)
+    if faults:
+        raise FormatError(f"The track {name} {listed(faults)}; track the input again.")
+    return _assembled(tensors, description)
+
+
+def _is_description(value: Any) -> bool:
+    """Whether it is the JSON object that a track's metadata contain."""
+    return (
+        isinstance(value, dict)
+        and isinstance(value.get("fps"), (int, float))
+        and 0 <= value["fps"] <= MAX_FPS
+        and isinstance(value.get("head_id"), str)
+        and is_size(value.get("width"))
+        and is_size(value.get("height"))
+        and isinstance(value.get("warnings"), list)
+        and all(isinstance(warning, str) for warning in value["warnings"])
+    )
 
 
 def _assembled(tensors: dict[str, Tensor], description: dict[str, Any]) -> Track:
-    params = HeadParams(**{name: tensors[f"params.{name}"] for name in _PARAMS})
-    camera = Camera(
-        tensors["camera.intrinsics"],
-        tensors["camera.world_to_camera"],
-        int(description["width"]),
-        int(description["height"]),
-    )
+    quality = None
+    if "quality.state" in tensors:
+        quality = FrameQuality(**{name: tensors[f"quality.{name}"] for name in _QUALITY})
     return Track(
-        params=params,
-        camera=camera,
+        params=HeadParams(**{name: tensors[f"params.{name}"] for name in _PARAMS}),
+        camera=Camera(
+            tensors["camera.intrinsics"],
+            tensors["camera.world_to_camera"],
+            description["width"],
+            description["height"],
+        ),
         fps=float(description["fps"]),
-        head_id=str(description["head_id"]),
+        head_id=description["head_id"],
         confidence=tensors["confidence"],
-        warnings=tuple(str(warning) for warning in description["warnings"]),
-        quality=_quality(tensors),
+        warnings=tuple(description["warnings"]),
+        quality=quality,
         **{name: tensors.get(name) for name in _OPTIONAL},
     )
-
-
-def _quality(tensors: dict[str, Tensor]) -> FrameQuality | None:
-    """The quality record; None in tracks without one."""
-    if "quality.state" not in tensors:
-        return None
-    return FrameQuality(**{name: tensors[f"quality.{name}"] for name in _QUALITY})
-
-
-def _check(track: Track, name: str) -> None:
-    """Raise :class:`FormatError` where the tensors disagree about the number of frames."""
-    count = len(track)
-    per_frame = {name: getattr(track.params, name) for name in _PARAMS if name != "shape"}
-    per_frame["confidence"] = track.confidence
-    per_frame.update({name: getattr(track, name) for name in _OPTIONAL if name not in _PER_CLIP})
-    if track.quality is not None:
-        per_frame.update({f"quality.{name}": getattr(track.quality, name) for name in _QUALITY if name != "jitter"})
-    for field, value in per_frame.items():
-        if value is not None and len(value) != count:
-            raise FormatError(f"The track {name} holds {len(value)} {field} for {count} frames; track the input again.")
-        if value is None or field in _MAY_BE_NAN or not value.is_floating_point():
-            continue
-        if not bool(torch.isfinite(value).all()):
-            raise FormatError(f"The track {name} holds {field} that are not finite; track the input again.")
