@@ -26,16 +26,16 @@ from torch import Tensor
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT)]
 
+
 from benchmarks.refinement import first_avatar, read_clip  # noqa: E402
 from benchmarks.report import machine, table, write_section  # noqa: E402
 from benchmarks.tracking import fitted_landmarks, landmark_errors  # noqa: E402
 from spatialavatar.avatar import Avatar  # noqa: E402
 from spatialavatar.records import Track, as_uint8_image  # noqa: E402
 from spatialavatar.refinement import RefineConfig, refine  # noqa: E402
-from spatialavatar.refinement.frames import split_frames  # noqa: E402
-from spatialavatar.refinement.loop import on_track  # noqa: E402
-from spatialavatar.refinement.metrics import Judge, mean_score  # noqa: E402
+from spatialavatar.refinement.frames import split_frames, with_track_shape  # noqa: E402
 from spatialavatar.refinement.photometric import align  # noqa: E402
+from spatialavatar.refinement.scores import FrameScorer, mean_score  # noqa: E402
 from spatialavatar.tracking.fit import eye_distance  # noqa: E402
 from spatialavatar.tracking.quality import STEADY  # noqa: E402
 
@@ -82,7 +82,7 @@ def short_refinement(track: Track, iterations: int) -> Avatar:
     """An avatar of the clip: stage 1 on one frame, then a few steps on training frames."""
     avatar = first_avatar(track)
     if not iterations:
-        return on_track(avatar, track, 0)
+        return with_track_shape(avatar, track, 0)
     return refined(avatar, track, iterations)
 
 
@@ -93,10 +93,10 @@ def refined(avatar: Avatar, track: Track, iterations: int) -> Avatar:
     return step.avatar
 
 
-def unseen_l1(judge: Judge, avatar: Avatar, track: Track, unseen: Tensor, frame: int) -> float:
+def unseen_l1(scorer: FrameScorer, avatar: Avatar, track: Track, unseen: Tensor, frame: int) -> float:
     """L1 of one frame on the squares that the pass did not see, percent."""
-    image, target, _ = judge.compare(avatar, frame, track.params[frame])
-    view = judge.view(frame)
+    image, target, _ = scorer.score(avatar, frame, track.params[frame])
+    view = scorer.view(frame)
     weight = view.weight * view.matte * unseen
     return 100.0 * float(((image - target).abs().mean(-1) * weight).sum() / weight.sum())
 
@@ -109,9 +109,9 @@ def measure(name: str, track: Track, avatar: Avatar, frames: int, still: int, sh
     started, cpu = time.perf_counter(), time.process_time()
     aligned = align(avatar, spread, seen=seen).track
     seconds, cpu = time.perf_counter() - started, time.process_time() - cpu
-    judge = Judge(spread, avatar, SIZE)
+    scorer = FrameScorer(spread, avatar, SIZE)
     found = (spread.confidence > 0).nonzero().squeeze(1).tolist()
-    before, after = (np.array([unseen_l1(judge, avatar, t, unseen, f) for f in found]) for t in (spread, aligned))
+    before, after = (np.array([unseen_l1(scorer, avatar, t, unseen, f) for f in found]) for t in (spread, aligned))
     marks = [landmark_errors(t, avatar.head)[found].numpy() for t in (spread, aligned)]
     shaking = ["-", "-"]
     if still:
@@ -121,7 +121,7 @@ def measure(name: str, track: Track, avatar: Avatar, frames: int, still: int, sh
         shaking = [f"{jitter(fitted_landmarks(t, avatar.head).numpy(), unit):.3f}" for t in pair]
     if sheets is not None:
         sheets.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(sheet(judge, avatar, spread, aligned)).save(sheets / f"{name}.png")
+        Image.fromarray(sheet(scorer, avatar, spread, aligned)).save(sheets / f"{name}.png")
     moved = (aligned.params.translation - spread.params.translation).norm(dim=-1)[found]
     return [
         name,
@@ -155,13 +155,13 @@ HEADER = [
 ]
 
 
-def sheet(judge: Judge, avatar: Avatar, before: Track, after: Track, count: int = 4) -> np.ndarray:
+def sheet(scorer: FrameScorer, avatar: Avatar, before: Track, after: Track, count: int = 4) -> np.ndarray:
     """A row a frame: frame, render before, difference before (four times), render after, difference after."""
     rows = []
     for frame in torch.linspace(0, len(before) - 1, count).long().tolist():
         parts = []
         for track in (before, after):
-            image, target, _ = judge.compare(avatar, frame, track.params[frame])
+            image, target, _ = scorer.score(avatar, frame, track.params[frame])
             parts += [image, (4.0 * (image - target).abs()).clamp(0.0, 1.0)]
         rows.append(torch.cat([target, *parts], 1))
     return as_uint8_image(torch.cat(rows))
@@ -179,9 +179,9 @@ def gain(name: str, track: Track, avatar: Avatar, iterations: int, judged: int =
     for label, one in (("as tracked", track), ("aligned", align(avatar, track).track)):
         better = refined(start, one, iterations)
         tests = chosen(one, few)
-        judge = Judge(chosen(track, few), on_track(start, track, 0))
+        scorer = FrameScorer(chosen(track, few), with_track_shape(start, track, 0))
         scores = [
-            mean_score([judge.compare(better, i, t.params[i])[2] for i in range(len(few))])
+            mean_score([scorer.score(better, i, t.params[i])[2] for i in range(len(few))])
             for t in (tests, align(better, tests).track)
         ]
         rows.append([f"{name}, {label}", *(f"{s.psnr:.2f}" for s in scores), *(f"{s.inner_psnr:.2f}" for s in scores)])

@@ -3,7 +3,7 @@
     python benchmarks/refinement.py CLIPS... --results DIR            # videos, or saved tracks with pictures
     python benchmarks/refinement.py CLIPS... --results DIR --iterations 300 --size 256
     python benchmarks/refinement.py CLIP --results DIR --ablation     # the anti-spike table
-    python benchmarks/refinement.py CLIP --results DIR --try color_rate=1e-2 --try exposure=True
+    python benchmarks/refinement.py CLIP --results DIR --try rates.color=1e-2 --try colors.gate=None
     python benchmarks/refinement.py --results DIR --write             # DIR in tables, into docs/benchmarks.md
 
 Each run leaves a JSON file, the refined avatar and a picture sheet in DIR as soon as it ends, and is not made again
@@ -21,6 +21,7 @@ from __future__ import annotations
 import argparse
 import ast
 import json
+import re
 import resource
 import sys
 import time
@@ -41,23 +42,22 @@ from spatialavatar.avatar import Avatar, default_head  # noqa: E402
 from spatialavatar.head.rotations import axis_angle_to_matrix, matrix_to_axis_angle  # noqa: E402
 from spatialavatar.pipeline import chosen_model  # noqa: E402
 from spatialavatar.records import HeadParams, Track  # noqa: E402
-from spatialavatar.refinement import RefineConfig, aligned_heads, refine  # noqa: E402
-from spatialavatar.refinement.frames import reference_frame, split_frames  # noqa: E402
-from spatialavatar.refinement.loop import on_track  # noqa: E402
-from spatialavatar.refinement.metrics import Judge, Score, mean_score, screen_aspect  # noqa: E402
+from spatialavatar.refinement import RefineConfig, WarmUp, aligned_heads, refine  # noqa: E402
+from spatialavatar.refinement.frames import reference_frame, split_frames, with_track_shape  # noqa: E402
+from spatialavatar.refinement.scores import FrameScorer, Score, mean_score, screen_aspect  # noqa: E402
 from spatialavatar.tracking import load_track, track_video  # noqa: E402
 
 ABLATIONS = {
     "full": {},
-    "no warm-up": {"scale_freeze": 0},
-    "no clamp": {"clamp_scales": False},
-    "no penalty": {"aspect_weight": 0.0},
+    "no warm-up": {"anti_spike.scale_freeze": 0},
+    "no clamp": {"anti_spike.clamp": False},
+    "no penalty": {"anti_spike.aspect_weight": 0.0},
 }
 YAWS = (-30, -15, 0, 15, 30)
 
 
 SNAPSHOTS = (300, 1000)
-"""Steps after which a longer run is judged too."""
+"""Steps after which a longer run is scored too."""
 
 FIGURES = {"psnr": ("PSNR", 2), "inner_psnr": ("inner", 2), "ssim": ("SSIM", 3), "lpips": ("LPIPS", 3)}
 
@@ -82,10 +82,10 @@ def first_avatar(track: Track) -> Avatar:
     return chosen_model(None, base=True).generate(frame_of(track, frame))  # whatever network ships
 
 
-def judged(judge: Judge, track: Track, avatar: Avatar, stride: int) -> Score:
+def mean_held_out(scorer: FrameScorer, track: Track, avatar: Avatar, stride: int) -> Score:
     """Means over every ``stride``-th held-out frame."""
     held = split_frames(track, 0.2).held_out[::stride].tolist()
-    return mean_score([judge.compare(avatar, frame)[2] for frame in held])
+    return mean_score([scorer.score(avatar, frame)[2] for frame in held])
 
 
 def turned(params: HeadParams, yaw: float) -> HeadParams:
@@ -98,18 +98,18 @@ def measure(
     track: Track, aligned: Track, avatar: Avatar, config: RefineConfig, stride: int, place: Path
 ) -> tuple[dict[str, Any], Avatar]:
     """Refine; what was measured, and the refined avatar. ``place`` has the name of the run's files."""
-    judge = Judge(aligned, on_track(avatar, aligned, 0))
+    scorer = FrameScorer(aligned, with_track_shape(avatar, aligned, 0))
     sofar = place.with_suffix(".partial")
     scores: dict[str, dict[str, float]] = json.loads(sofar.read_text()) if sofar.exists() else {}
 
-    def score(key: str, by: Judge, judged_track: Track, one: Avatar) -> None:
-        scores[key] = asdict(judged(by, judged_track, one, stride))
+    def score(key: str, by: FrameScorer, scored_track: Track, one: Avatar) -> None:
+        scores[key] = asdict(mean_held_out(by, scored_track, one, stride))
         sofar.write_text(json.dumps(scores))
 
     if not scores:
-        start = on_track(avatar, track, 0)
-        score("before", Judge(track, start), track, start)
-        score("aligned", judge, aligned, on_track(avatar, aligned, 0))
+        start = with_track_shape(avatar, track, 0)
+        score("before", FrameScorer(track, start), track, start)
+        score("aligned", scorer, aligned, with_track_shape(avatar, aligned, 0))
     steps, step, made, seconds, cpu_seconds = refine(avatar, aligned, config, checkpoint=place), None, 0, 0.0, 0.0
     while True:
         began, cpu = time.perf_counter(), time.process_time()
@@ -120,10 +120,10 @@ def measure(
             made, seconds = made + 1, seconds + time.perf_counter() - began
             cpu_seconds += time.process_time() - cpu
         if step.iteration in SNAPSHOTS and step.fraction < 1.0:
-            score(str(step.iteration), judge, aligned, step.avatar)
+            score(str(step.iteration), scorer, aligned, step.avatar)
     assert previous is not None
     refined = previous.avatar
-    score(str(previous.iteration), judge, aligned, refined)
+    score(str(previous.iteration), scorer, aligned, refined)
     for leftover in (sofar, place):
         leftover.unlink(missing_ok=True)
     aspect = max(screen_aspect(refined, turned(refined.reference, yaw), refined.camera) for yaw in YAWS)
@@ -144,13 +144,13 @@ def measure(
 
 def sheet(track: Track, avatar: Avatar, refined: Avatar) -> np.ndarray:
     """Held-out frames (target, before, after, four times the error), then both avatars turned."""
-    start = on_track(avatar, track, 0)
-    judge = Judge(track, start)
+    start = with_track_shape(avatar, track, 0)
+    scorer = FrameScorer(track, start)
     held = split_frames(track, 0.2).held_out
     rows = []
     for frame in held[torch.linspace(0, len(held) - 1, 4).long()].tolist():
-        before, target, _ = judge.compare(start, frame)
-        after, same, _ = judge.compare(refined, frame)
+        before, target, _ = scorer.score(start, frame)
+        after, same, _ = scorer.score(refined, frame)
         rows.append(torch.cat([target, before, after, (4 * (after - same).abs()).clamp(0, 1)], 1)[::2, ::2])
     white = torch.ones(3)
     start = replace(start, reference=refined.reference)
@@ -192,19 +192,21 @@ def early_rows(results: Mapping[str, dict[str, Any]]) -> list[list[str]]:
 
 
 def changes(text: str) -> dict[str, Any]:
-    """Changed constants, from text such as a=1,b=True,c=(1,2)."""
-    call = ast.parse(f"f({text})", mode="eval").body
-    assert isinstance(call, ast.Call)
-    return {str(one.arg): ast.literal_eval(one.value) for one in call.keywords}
+    """Changed constants by dotted name, from text such as iterations=1,rates.color=1e-2,colors.gate=(0.1,0.2)."""
+    keywords = re.sub(r"(\b[a-z_]+)[.]([a-z_]+)=", r"\1__\2=", text)
+    call = ast.parse(f"f({keywords})", mode="eval").body
+    if not isinstance(call, ast.Call):
+        raise argparse.ArgumentTypeError(f"{text} is no list of NAME=VALUE")
+    return {str(one.arg).replace("__", "."): ast.literal_eval(one.value) for one in call.keywords}
 
 
 def texts(results: Mapping[str, dict[str, Any]]) -> dict[str, str]:
     """The sections of the report, by name, from the results by ``clip`` or ``clip, variant``."""
 
     def where(one: dict[str, Any]) -> str:
-        judged_on = "every held-out frame" if one["stride"] == 1 else f"one held-out frame in {one['stride']}"
+        scored_on = "every held-out frame" if one["stride"] == 1 else f"one held-out frame in {one['stride']}"
         run = f"{one['iterations']} steps at {one['size']} pixels on one thread"
-        return f"on {machine()}, PyTorch {torch.__version__}: {run}, judged on {judged_on}"
+        return f"on {machine()}, PyTorch {torch.__version__}: {run}, scored on {scored_on}"
 
     plain = {name: result for name, result in results.items() if ", " not in name}
     found: dict[str, str] = {}
@@ -231,7 +233,7 @@ def main() -> None:
     parser.add_argument("--results", type=Path, required=True, help="folder outside the repository")
     parser.add_argument("--iterations", type=int, default=10_000)
     parser.add_argument("--size", type=int, default=512)
-    parser.add_argument("--stride", type=int, default=1, help="judge every n-th held-out frame")
+    parser.add_argument("--stride", type=int, default=1, help="score every n-th held-out frame")
     parser.add_argument("--ablation", action="store_true")
     parser.add_argument("--try", dest="tries", action="append", type=changes, metavar="NAME=VALUE,...")
     parser.add_argument("--write", action="store_true")
@@ -253,9 +255,9 @@ def main() -> None:
             track = track or read_clip(path)
             avatar = avatar or first_avatar(track)
             kept = options.results / f"{path.name.split('.')[0]}.heads.safetensors"
-            aligned = aligned or aligned_heads(avatar, track, kept, holdout=0.2)[0]
+            aligned = aligned or aligned_heads(avatar, track, kept, warm_up=WarmUp(holdout=0.2))[0]
             place = target.with_suffix(".checkpoint")
-            result, refined = measure(track, aligned, avatar, replace(base, **change), options.stride, place)
+            result, refined = measure(track, aligned, avatar, base.changed(change), options.stride, place)
             target.write_text(json.dumps(result, indent=1))
             refined.save(target.with_suffix(".safetensors"))
             Image.fromarray(sheet(aligned, avatar, refined)).save(target.with_suffix(".png"))

@@ -15,10 +15,11 @@ from spatialavatar.head.rotations import axis_angle_to_matrix
 from spatialavatar.records import Camera, Gaussians, HeadParams, Track
 from spatialavatar.refinement.photometric import (
     PhotometricConfig,
+    WarmUp,
     align,
     aligned_heads,
-    drawn_together,
     photometric_pass,
+    smooth_corrections,
 )
 from spatialavatar.render import render
 
@@ -144,10 +145,10 @@ def test_where_no_pixel_is_the_persons_the_landmark_fit_stays(avatar):
     assert math.isnan(float(found.before))
 
 
-def test_neighbours_are_drawn_together_but_not_across_a_cut():
+def test_neighbours_are_smooth_corrections_but_not_across_a_cut():
     changes = torch.tensor([[0.0], [1.0], [5.0]], dtype=torch.float64)
     information = torch.ones(3, 1, 1, dtype=torch.float64)
-    found = drawn_together(changes, information, torch.tensor([1e6], dtype=torch.float64), [False, True, False])
+    found = smooth_corrections(changes, information, torch.tensor([1e6], dtype=torch.float64), [False, True, False])
     assert found[:, 0].tolist() == pytest.approx([0.5, 0.5, 5.0], abs=1e-4)
 
 
@@ -155,7 +156,7 @@ def test_the_surer_frame_moves_less():
     changes = torch.tensor([[0.0, 0.0], [1.0, 1.0]], dtype=torch.float64)
     sure = torch.diag(torch.tensor([99.0, 1.0], dtype=torch.float64))
     information = torch.stack([sure, torch.eye(2, dtype=torch.float64)])
-    found = drawn_together(changes, information, torch.tensor([1e6, 0.0], dtype=torch.float64), [False, True])
+    found = smooth_corrections(changes, information, torch.tensor([1e6, 0.0], dtype=torch.float64), [False, True])
     assert found[:, 0].tolist() == pytest.approx([0.01, 0.01], abs=1e-3)
     assert found[:, 1].tolist() == pytest.approx([0.0, 1.0])
 
@@ -184,22 +185,22 @@ def test_an_avatar_of_other_colours_is_fitted_to_the_clip_before_it_judges(avata
     )
     track = off(filmed(avatar, frames=9))
     plain = align(dull, track)
-    fitted = photometric_pass(dull, track, steps=10)
+    fitted = photometric_pass(dull, track, warm_up=WarmUp(steps=10))
     assert float(fitted.after.mean()) < 0.9 * float(plain.after.mean())
     assert "9 of 9 frames were aligned" in str(fitted)
 
 
 def test_a_run_that_goes_on_gets_the_heads_that_it_had(avatar, tmp_path, monkeypatch):
-    from spatialavatar.refinement import photometric
+    from spatialavatar.refinement.photometric import run as photometric
 
     track, kept = off(filmed(avatar)), tmp_path / "run.heads"
-    first, said = aligned_heads(avatar, track, kept, steps=0)
+    first, said = aligned_heads(avatar, track, kept, warm_up=WarmUp(steps=0))
     assert not torch.equal(first.params.translation, track.params.translation)
     assert "1 of 1 frames were aligned" in said[0]
     monkeypatch.setattr(photometric, "photometric_pass", None)
-    again, said = aligned_heads(avatar, track, kept, steps=0)
+    again, said = aligned_heads(avatar, track, kept, warm_up=WarmUp(steps=0))
     assert torch.equal(again.params.translation, first.params.translation)
     assert torch.equal(again.images, track.images)
     assert said == []
     with pytest.raises(FormatError, match="belongs to another clip"):
-        aligned_heads(avatar, off(filmed(avatar, frames=2)), kept, steps=0)
+        aligned_heads(avatar, off(filmed(avatar, frames=2)), kept, warm_up=WarmUp(steps=0))

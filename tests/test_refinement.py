@@ -21,17 +21,8 @@ from spatialavatar.errors import FormatError, InputError, OutputError
 from spatialavatar.head import HeadModel, to_world
 from spatialavatar.metrics import ssim_map
 from spatialavatar.records import Camera, HeadParams, Track
-from spatialavatar.refinement import RefineConfig, refine, write_report
-from spatialavatar.refinement.deformation import Deformer
-from spatialavatar.refinement.frames import FrameSource, reference_frame, split_frames
-from spatialavatar.refinement.joint_adam import JointAdam
-from spatialavatar.refinement.loop import screen_blur
-from spatialavatar.refinement.losses import compare, composite, l1_loss, ssim, ssim_loss
-from spatialavatar.refinement.metrics import Judge
-from spatialavatar.refinement.near_side import NearSide
-from spatialavatar.refinement.parameters import Attributes
-from spatialavatar.refinement.polish import PolishConfig, polish
-from spatialavatar.refinement.shape_control import (
+from spatialavatar.refinement import RateConfig, RefineConfig, refine, write_report
+from spatialavatar.refinement.anti_spike import (
     aspect_loss,
     aspect_penalty,
     clamp_scales,
@@ -39,7 +30,18 @@ from spatialavatar.refinement.shape_control import (
     log_aspect,
     projected_axes,
 )
-from spatialavatar.refinement.turned_views import beside, inner_difference
+from spatialavatar.refinement.attributes import Attributes
+from spatialavatar.refinement.clip import screen_blur
+from spatialavatar.refinement.deformation import Deformer
+from spatialavatar.refinement.frame_views import FrameViews
+from spatialavatar.refinement.frames import reference_frame, split_frames
+from spatialavatar.refinement.joint_adam import JointAdam
+from spatialavatar.refinement.losses import compare, composite, l1_loss, ssim, ssim_loss
+from spatialavatar.refinement.near_side import NearSide
+from spatialavatar.refinement.polish import PolishConfig, polish
+from spatialavatar.refinement.run import RefinementRun
+from spatialavatar.refinement.scores import FrameScorer
+from spatialavatar.refinement.turned_views import interior_difference, turned_camera
 from spatialavatar.render import rasterize, render
 from spatialavatar.tracking import save_track
 
@@ -48,7 +50,7 @@ from .test_avatar import make_ball_avatar
 
 SIZE = 64
 FRAMES = 15
-QUICK = RefineConfig(iterations=60, size=SIZE, color_rate=2e-2, progressive=0.0)
+QUICK = RefineConfig(iterations=60, size=SIZE, rates=RateConfig(color=2e-2))
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -289,7 +291,7 @@ def test_the_compiled_penalty_and_its_gradients_are_those_of_the_formula(truth):
     for compiled in (True, False):
         leaves = quats.clone().requires_grad_(), scales.clone().requires_grad_()
         if compiled:
-            penalty = aspect_penalty(world.means, *leaves, chosen, camera, 0.7)
+            penalty = aspect_penalty(world.replace(quats=leaves[0], scales=leaves[1]), chosen, camera, 0.7)
         else:
             penalty = aspect_loss(projected_axes(world.means[chosen], *(t[chosen] for t in leaves), camera), 0.7)
         (3.0 * penalty).backward()
@@ -326,7 +328,7 @@ def test_torso_and_what_lies_below_the_picture_are_not_asked_of_the_head(truth, 
     smooth = torch.linspace(60, 90, 5)[:, None, None] + torch.linspace(0, 100, SIZE)[:, None]
     images[:, 55:60] = smooth.byte()
     images[:, 60:], mattes[:, 60:] = images[:, 59:60], 0
-    source = FrameSource(track.replace(images=images, mattes=mattes, segments=segments), truth.head)
+    source = FrameViews(track.replace(images=images, mattes=mattes, segments=segments), truth.head)
     vertices = truth.head.pose(truth.identity(), track.params[7])[0]
     weight = source.view(7, vertices, SIZE, whole=True).weight
     assert float(weight[40:].max()) == 0.0
@@ -335,7 +337,7 @@ def test_torso_and_what_lies_below_the_picture_are_not_asked_of_the_head(truth, 
 
 
 def test_a_window_of_a_frame_is_that_part_of_the_whole_frame(truth, track):
-    source = FrameSource(track, truth.head)
+    source = FrameViews(track, truth.head)
     vertices = truth.head.pose(truth.identity(), track.params[3])[0]
     part, whole = source.view(3, vertices, SIZE), source.view(3, vertices, SIZE, whole=True)
     x0, y0, x1, y1 = part.box
@@ -349,7 +351,7 @@ def test_a_window_of_a_frame_is_that_part_of_the_whole_frame(truth, track):
 
 def test_the_quick_deformation_is_the_avatars(truth, track):
     deformer = Deformer(truth.head, truth.layout, truth.identity())
-    ours = deformer.carry(truth.gaussians, deformer.frame(track.params[3], 3))
+    ours = deformer.to_world(truth.gaussians, deformer.pose(track.params[3], 3))
     theirs = to_world(truth.gaussians, truth.head, truth.layout, truth.head.pose(truth.identity(), track.params[3])[0])
     for name in ("means", "quats", "scales"):
         torch.testing.assert_close(getattr(ours, name), getattr(theirs, name), atol=1e-6, rtol=1e-5)
@@ -361,7 +363,7 @@ def test_the_compiled_deformation_has_the_gradients_of_the_plain_one(truth, trac
     for params in (track.params[3], track.params[3].replace(jaw=torch.zeros(1, 3).requires_grad_())):
         names = ("means", "quats", "scales")
         leaves = [getattr(truth.gaussians, name).clone().requires_grad_() for name in names]
-        world = deformer.carry(truth.gaussians.replace(**dict(zip(names, leaves))), deformer.frame(params))
+        world = deformer.to_world(truth.gaussians.replace(**dict(zip(names, leaves))), deformer.pose(params))
         sum((i * getattr(world, name).square()).sum() for i, name in enumerate(names, 1)).backward()
         results.append([leaf.grad for leaf in leaves])
     torch.testing.assert_close(*results, rtol=1e-4, atol=1e-6)
@@ -387,7 +389,7 @@ def test_colours_that_the_video_shows_are_found_also_on_frames_it_never_saw(grey
 
 def test_layout_and_input_are_untouched(grey, track):
     before, tensors = layout_hash(grey), [t.clone() for t in _gaussian_tensors(grey)]
-    refined = run(grey, track, dataclasses.replace(QUICK, iterations=12))
+    refined = run(grey, track, QUICK.changed({"iterations": 12}))
     assert layout_hash(refined) == before == layout_hash(grey)
     assert refined.layout.id == grey.layout.id
     assert len(refined.gaussians) == len(grey.gaussians)
@@ -399,13 +401,15 @@ def test_held_out_frames_change_nothing(grey, track):
     held = split_frames(track, 0.2).held_out
     images = track.images.clone()
     images[held] = 255 - images[held]
-    config = dataclasses.replace(QUICK, iterations=10)
+    config = QUICK.changed({"iterations": 10})
     ours, theirs = run(grey, track, config), run(grey, track.replace(images=images), config)
     assert torch.equal(ours.gaussians.colors, theirs.gaussians.colors)
 
 
 def test_scales_wait_for_the_end_of_the_warm_up(grey, track):
-    config = dataclasses.replace(QUICK, iterations=40, scale_freeze=3, clamp_scales=False, aspect_weight=0.0)
+    config = QUICK.changed(
+        {"iterations": 40, "anti_spike.scale_freeze": 3, "anti_spike.clamp": False, "anti_spike.aspect_weight": 0.0}
+    )
     moved = [
         not torch.allclose(step.avatar.gaussians.scales, grey.gaussians.scales, rtol=1e-6)
         for step in refine(grey, track, config)
@@ -422,7 +426,7 @@ def test_alpha_goes_to_the_matte_only_with_random_backgrounds(grey, track):
     )
     cover = {}
     for random in (True, False):
-        config = dataclasses.replace(QUICK, iterations=40, opacity_rate=0.1, random_background=random)
+        config = QUICK.changed({"iterations": 40, "rates.opacity": 0.1, "loss.random_background": random})
         refined = run(faint, track.replace(images=images), config)
         cover[random] = float(refined.render(track.params[7], track.camera)[1][26:38, 26:38].mean())
     assert cover[True] > cover[False] + 0.1
@@ -435,7 +439,7 @@ def _stopped_at(iteration: int, steps) -> None:
 
 
 def test_a_killed_run_resumes_to_the_result_of_an_unbroken_one(grey, track, tmp_path):
-    config = dataclasses.replace(QUICK, iterations=30, tune_frames=True, exposure=True, progressive=0.5)
+    config = QUICK.changed({"iterations": 30})
     whole = run(grey, track, config, seed=3)
     path = tmp_path / "run.safetensors"
     _stopped_at(13, refine(grey, track, config, checkpoint=path, seed=3))
@@ -450,7 +454,7 @@ def test_a_killed_run_resumes_to_the_result_of_an_unbroken_one(grey, track, tmp_
 
 
 def test_a_finished_run_resumes_to_its_result(grey, track, tmp_path):
-    config = dataclasses.replace(QUICK, iterations=6)
+    config = QUICK.changed({"iterations": 6})
     path = tmp_path / "run.safetensors"
     whole = run(grey, track, config, checkpoint=path)
     again = run(grey, track, config, checkpoint=path)
@@ -458,31 +462,15 @@ def test_a_finished_run_resumes_to_its_result(grey, track, tmp_path):
 
 
 def test_a_time_budget_ends_the_run(grey, track):
-    *_, last = refine(grey, track, dataclasses.replace(QUICK, iterations=100_000), minutes=0.5 / 60)
+    *_, last = refine(grey, track, QUICK.changed({"iterations": 100_000}), minutes=0.5 / 60)
     assert last.fraction == 1.0
     assert 1 < last.iteration < 5000
     assert last.preview is not None
 
 
-def test_tuning_finds_a_pose_that_the_tracker_got_wrong(truth, track):
-    """The true ball, seen by a tracker that is off sideways in every training frame but the first."""
-    from spatialavatar.refinement.loop import _Run
-
-    translation = track.params.translation.clone()
-    translation[1:12, 0] += 0.003
-    wrong = track.replace(params=track.params.replace(translation=translation))
-    config = RefineConfig(iterations=60, size=SIZE, tune_frames=True, tune_rate=1.5, color_rate=0.0, position_rate=0.0)
-    state = _Run(truth, wrong, config, 0, None, "auto")
-    while not state.finished:
-        state.step()
-    found = torch.stack([state._tuning.params(wrong.params, f).translation[0, 0] for f in range(1, 12)])
-    error = (found.detach() - track.params.translation[1:12, 0]).abs()
-    assert float(error.mean()) < 0.0015
-
-
 def test_what_no_frame_shows_squarely_keeps_its_colour(grey, track):
-    free = run(grey, track, dataclasses.replace(QUICK, iterations=15, color_gate=None))
-    gated = run(grey, track, dataclasses.replace(QUICK, iterations=15, color_gate=(0.5, 0.7)))
+    free = run(grey, track, QUICK.changed({"iterations": 15, "colors.gate": None}))
+    gated = run(grey, track, QUICK.changed({"iterations": 15, "colors.gate": (0.5, 0.7)}))
     params = track.params
     squarest = torch.stack(
         [torch.nn.functional.normalize(v, dim=-1)[:, 2] for v in _ball_points(grey, params, range(12))]
@@ -495,7 +483,7 @@ def test_what_no_frame_shows_squarely_keeps_its_colour(grey, track):
 
 def test_the_pull_on_colours_keeps_them_near_where_they_began(grey, track):
     def moved(pull: float) -> float:
-        after = run(grey, track, dataclasses.replace(QUICK, iterations=30, color_pull=pull))
+        after = run(grey, track, QUICK.changed({"iterations": 30, "colors.pull": pull}))
         return float((after.gaussians.colors - grey.gaussians.colors).abs().mean())
 
     assert moved(0.1) < 0.7 * moved(0.0)
@@ -544,7 +532,7 @@ def test_a_joint_step_of_one_axis_alone_is_adams():
 
 def test_joint_steps_hardly_move_depth_that_no_frame_tells(grey, track):
     def depth_share(joint: bool) -> float:
-        config = dataclasses.replace(QUICK, iterations=30, joint_steps=joint)
+        config = QUICK.changed({"iterations": 30, "rates.joint_steps": joint})
         after = run(grey, track, config)
         moved = (after.pose(track.params[0]).means - grey.pose(track.params[0]).means).abs().mean(0)
         return float(moved[2] / moved[:2].mean())
@@ -554,7 +542,7 @@ def test_joint_steps_hardly_move_depth_that_no_frame_tells(grey, track):
 
 def test_the_far_side_and_what_is_behind_the_lips_are_left_out(grey, track):
     head, layout = grey.head, grey.layout
-    carriers = Deformer(head, layout, grey.identity()).frame(track.params[0])
+    posed = Deformer(head, layout, grey.identity()).pose(track.params[0])
     world = grey.pose(track.params[0])
     facing = torch.nn.functional.normalize(_ball_points(grey, track.params, range(1))[0], dim=-1)[:, 2]
     inside = torch.arange(len(layout)) % 2 == 0
@@ -571,10 +559,10 @@ def test_the_far_side_and_what_is_behind_the_lips_are_left_out(grey, track):
             return inside if parts == ("mouth",) else ~inside
 
     near_side = NearSide(Parts(), Layout(), 0.0)  # type: ignore[arg-type]
-    shown = near_side(world, carriers, track.camera).opacities > 0.0
+    shown = near_side(world, posed, track.camera).opacities > 0.0
     assert shown[inside | (facing > 0.3)].all()
     assert not shown[~inside & (facing < -0.3)].any()
-    assert not near_side(world, carriers, track.camera, mouth=False).opacities[inside].any()
+    assert not near_side(world, posed, track.camera, mouth=False).opacities[inside].any()
 
 
 def test_a_surface_does_not_open_to_show_what_is_dark_behind_it(grey, track):
@@ -584,8 +572,10 @@ def test_a_surface_does_not_open_to_show_what_is_dark_behind_it(grey, track):
             grey, gaussians=grey.gaussians.replace(colors=0.5 * near[:, None].float().expand(-1, 3))
         )
         # Only opacity may move: the light side can become darker by nothing but holes.
-        fixed = {f"{name}_rate": 0.0 for name in ("color", "scale", "position", "rotation")}
-        config = dataclasses.replace(QUICK, far_side=far_side, turned_weight=0.0, opacity_rate=0.2, **fixed)
+        fixed = {f"rates.{name}": 0.0 for name in ("color", "scale", "position", "rotation")}
+        config = QUICK.changed(
+            {"loss.near_side_cosine": far_side, "turned_views.weight": 0.0, "rates.opacity": 0.2, **fixed}
+        )
         return float(run(two_sided, still, config).gaussians.opacities[near].mean())
 
     still = track.replace(params=track.params[[0] * len(track.params)], images=torch.full_like(track.images, 100))
@@ -599,7 +589,7 @@ def test_a_camera_beside_keeps_its_distance_and_what_it_looks_at():
         return one.world_to_camera[:3, :3] @ center + one.world_to_camera[:3, 3]
 
     generator = torch.Generator().manual_seed(3)
-    moved = [beside(camera, center, (15.0, 35.0), generator) for _ in range(50)]
+    moved = [turned_camera(camera, center, (15.0, 35.0), generator) for _ in range(50)]
     for one in moved:
         torch.testing.assert_close(seen(one), seen(camera))
     cosines = torch.stack([(one.world_to_camera[:3, :3] @ camera.world_to_camera[:3, :3].T)[2, 2] for one in moved])
@@ -614,15 +604,15 @@ def test_a_hole_costs_and_another_outline_does_not():
     shapes["carved"][8, 8:24] = 0.0
     shapes["torn"][15, 15] = 0.0
     color = cover.expand(-1, -1, 3) * 0.5
-    costs = {n: float(inner_difference(c.expand(-1, -1, 3) * 0.5, c, color, cover)) for n, c in shapes.items()}
+    costs = {n: float(interior_difference(c.expand(-1, -1, 3) * 0.5, c, color, cover)) for n, c in shapes.items()}
     assert costs == {"grown": 0.0, "carved": 0.0, "torn": pytest.approx(1.5 / 32**2)}
 
 
 def test_turned_views_keep_the_head_whole_from_beside(grey, track):
     def holes(weight: float) -> float:
-        config = dataclasses.replace(QUICK, iterations=60, joint_steps=False, turned_weight=weight)
+        config = QUICK.changed({"iterations": 60, "rates.joint_steps": False, "turned_views.weight": weight})
         after = run(grey, track, config)
-        camera = beside(track.camera, torch.zeros(3), (0.0, 35.0), torch.Generator().manual_seed(1))
+        camera = turned_camera(track.camera, torch.zeros(3), (0.0, 35.0), torch.Generator().manual_seed(1))
         covers = [one.render(track.params[0], camera)[1] for one in (grey, after)]
         return float((covers[0] - covers[1]).clamp_min(0.0)[covers[0] > 0.98].mean())
 
@@ -657,41 +647,12 @@ def test_a_small_render_is_the_large_one_scaled_down(truth, track):
     assert float((views[128] - expected).abs().mean()) < 2e-3
 
 
-def test_the_rest_head_grows_to_a_silhouette_and_is_resumed(grey, truth, track, tmp_path):
-    """The clip shows a ball that is larger than the avatar's."""
-    small = dataclasses.replace(truth, vertex_offsets=-0.08 * truth.head.template)
-    config = RefineConfig(
-        iterations=60,
-        size=SIZE,
-        shape_share=0.5,
-        shape_rate=5e-4,
-        shape_smoothness=3.0,
-        position_rate=0.0,
-        scale_rate=0.0,
-        progressive=0.0,
-    )
-    path = tmp_path / "run.safetensors"
-    steps = refine(small, track, config, checkpoint=path)
-    for step in steps:
-        if step.iteration == 40:
-            break
-    frozen = step.avatar.vertex_offsets
-    steps.close()
-    *_, last = refine(small, track, config, checkpoint=path)
-    torch.testing.assert_close(last.avatar.vertex_offsets, frozen)
-    radius = [
-        truth.head.identity(truth.shape, o).vertices.norm(dim=1).mean() for o in (small.vertex_offsets, frozen, None)
-    ]
-    assert radius[0] < radius[1]
-    assert abs(radius[1] - radius[2]) < 0.6 * (radius[2] - radius[0])
-
-
 def test_alignment_finds_the_pose_that_the_tracker_missed(truth, track):
     wrong = track.replace(
         params=track.params.replace(translation=track.params.translation + torch.tensor([0.004, 0.0, 0.0]))
     )
-    judge = Judge(wrong, truth, SIZE)
-    off, found = (judge.compare(truth, 14, params)[2] for params in (None, judge.aligned(truth, 14)))
+    scorer = FrameScorer(wrong, truth, SIZE)
+    off, found = (scorer.score(truth, 14, params)[2] for params in (None, scorer.aligned(truth, 14)))
     assert found.inner_psnr > off.inner_psnr + 1.0
 
 
@@ -717,9 +678,9 @@ def test_polish_keeps_gaussians_from_growing_towards_hair_beyond_the_head(grey, 
     config = PolishConfig(iterations=20, scale_rate=0.2, rim=1)
     growth = [
         (polish(grey, [photo], one).gaussians.scales / grey.gaussians.scales).log().abs().max()
-        for one in (config, dataclasses.replace(config, growth=10.0))
+        for one in (config, dataclasses.replace(config, max_growth=10.0))
     ]
-    assert float(growth[0]) <= config.growth + 1e-5 < float(growth[1])
+    assert float(growth[0]) <= config.max_growth + 1e-5 < float(growth[1])
 
 
 def test_photos_in_unlike_light_do_not_pull_the_colours_to_and_fro(truth, track):
@@ -771,21 +732,21 @@ def test_a_track_without_pictures_is_refused(grey, track):
 
 def test_a_checkpoint_of_another_run_is_refused_and_kept(grey, track, tmp_path):
     path = tmp_path / "run.safetensors"
-    run(grey, track, dataclasses.replace(QUICK, iterations=3), checkpoint=path)
+    run(grey, track, QUICK.changed({"iterations": 3}), checkpoint=path)
     kept = path.read_bytes()
     with pytest.raises(FormatError, match="belongs to another avatar, video or setting"):
-        refine(grey, track, dataclasses.replace(QUICK, iterations=3), checkpoint=path, seed=1)
+        refine(grey, track, QUICK.changed({"iterations": 3}), checkpoint=path, seed=1)
     assert path.read_bytes() == kept
 
 
 def test_a_checkpoint_that_cannot_be_written_is_one_sentence(grey, track, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="cannot be written"):
-        run(grey, track, dataclasses.replace(QUICK, iterations=3), checkpoint=tmp_path / "file" / "run.safetensors")
+        run(grey, track, QUICK.changed({"iterations": 3}), checkpoint=tmp_path / "file" / "run.safetensors")
 
 
 def test_a_disk_that_fills_up_leaves_the_last_checkpoint_to_go_on_from(grey, track, tmp_path, monkeypatch):
-    config, path = dataclasses.replace(QUICK, iterations=8), tmp_path / "run.safetensors"
+    config, path = QUICK.changed({"iterations": 8}), tmp_path / "run.safetensors"
     whole = run(grey, track, config)
     _stopped_at(5, refine(grey, track, config, checkpoint=path))
     kept = path.read_bytes()
@@ -814,9 +775,7 @@ def test_constants_that_make_no_sense_are_refused(change, message):
 
 def test_previews_come_early_and_are_pictures(grey, track):
     shown = {
-        s.iteration: s.preview
-        for s in refine(grey, track, dataclasses.replace(QUICK, iterations=5))
-        if s.preview is not None
+        s.iteration: s.preview for s in refine(grey, track, QUICK.changed({"iterations": 5})) if s.preview is not None
     }
     assert list(shown) == [0, 5]
     assert shown[5].shape == (SIZE, SIZE, 3)
@@ -860,13 +819,11 @@ def test_the_command_writes_avatar_and_report_and_clears_up(files, grey, tmp_pat
 
 
 def test_an_interrupted_command_goes_on_where_it_was(files, tmp_path, monkeypatch, capsys):
-    from spatialavatar.refinement import loop
-
     avatar, clip, output = files
     line = ["refine", avatar, clip, "-o", output, "--iterations", "12", "--size", "64", "--no-photometric"]
     assert cli.main([*line, "--resume"]) == 1
     assert "no interrupted run" in capsys.readouterr().err
-    step = loop._Run.step
+    step = RefinementRun.step
 
     def interrupted(self):
         if self.iteration == 7:
@@ -874,11 +831,11 @@ def test_an_interrupted_command_goes_on_where_it_was(files, tmp_path, monkeypatc
         return step(self)
 
     with monkeypatch.context() as patch:
-        patch.setattr(loop._Run, "step", interrupted)
+        patch.setattr(RefinementRun, "step", interrupted)
         assert cli.main(line) == 130
     assert not Path(output).exists()
     seen = []
-    monkeypatch.setattr(loop._Run, "step", lambda self: (seen.append(self.iteration), step(self))[1])
+    monkeypatch.setattr(RefinementRun, "step", lambda self: (seen.append(self.iteration), step(self))[1])
     assert cli.main([*line, "--resume"]) == 0
     assert seen == [7, 8, 9, 10, 11]
 

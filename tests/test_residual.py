@@ -17,7 +17,7 @@ from spatialavatar.export.ply import ply_rows
 from spatialavatar.generator.network.corrections import scaled
 from spatialavatar.generator.network.heads import ResidualHead
 from spatialavatar.records import HeadParams, Track
-from spatialavatar.refinement import RefineConfig, refine
+from spatialavatar.refinement import RateConfig, RefineConfig, refine
 from spatialavatar.refinement.deformation import Deformer
 from spatialavatar.residual import changed, expression_code
 
@@ -163,7 +163,7 @@ def test_a_frame_of_refinement_is_the_avatars_own():
     avatar = moving_avatar()
     params = looking(avatar, expression=0.6, jaw=0.2)
     deformer = Deformer(avatar.head, avatar.layout, avatar.identity(), avatar.residual)
-    ours, theirs = deformer.carry(avatar.gaussians, deformer.frame(params, 0)), avatar.pose(params)
+    ours, theirs = deformer.to_world(avatar.gaussians, deformer.pose(params, 0)), avatar.pose(params)
     for name in ("means", "quats", "scales", "opacities", "colors"):
         torch.testing.assert_close(getattr(ours, name), getattr(theirs, name), atol=1e-5, rtol=1e-4)
 
@@ -172,7 +172,7 @@ def test_gradients_reach_the_gaussians_through_the_residual():
     avatar = moving_avatar()
     deformer = Deformer(avatar.head, avatar.layout, avatar.identity(), avatar.residual)
     leaves = {n: getattr(avatar.gaussians, n).clone().requires_grad_() for n in ("means", "quats", "scales", "colors")}
-    posed = deformer.carry(avatar.gaussians.replace(**leaves), deformer.frame(looking(avatar, expression=0.6), 0))
+    posed = deformer.to_world(avatar.gaussians.replace(**leaves), deformer.pose(looking(avatar, expression=0.6), 0))
     torch.stack([posed.means.sum(), posed.quats.sum(), posed.scales.sum(), posed.colors.sum()]).sum().backward()
     assert all(leaf.grad.abs().max() > 0 for leaf in leaves.values())
 
@@ -180,7 +180,7 @@ def test_gradients_reach_the_gaussians_through_the_residual():
 @pytest.mark.parametrize("rate", [0.0, 1e-2])
 def test_refinement_keeps_the_residual_and_moves_it_only_when_told(rate):
     avatar, track = moving_avatar(), filmed_moving()
-    config = RefineConfig(iterations=10, size=64, residual_rate=rate)
+    config = RefineConfig(iterations=10, size=64, rates=RateConfig(residual=rate))
     refined = [step for step in refine(avatar, track, config) if step.fraction == 1.0][-1].avatar
     assert refined.layout.id == avatar.layout.id
     assert len(refined.gaussians) == len(avatar.gaussians)
@@ -196,7 +196,7 @@ def test_refinement_keeps_the_residual_and_moves_it_only_when_told(rate):
 
 def test_a_refinement_that_was_interrupted_goes_on_with_its_residual(tmp_path):
     avatar, track = moving_avatar(), filmed_moving()
-    config = RefineConfig(iterations=8, size=64, residual_rate=1e-2)
+    config = RefineConfig(iterations=8, size=64, rates=RateConfig(residual=1e-2))
     whole = [step for step in refine(avatar, track, config) if step.fraction == 1.0][-1].avatar
     steps = refine(avatar, track, config, checkpoint=tmp_path / "run.safetensors")
     for _ in range(5):

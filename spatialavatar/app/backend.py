@@ -44,7 +44,7 @@ from spatialavatar.pipeline import default_model, generate
 from spatialavatar.progress import part
 from spatialavatar.provenance import save_png
 from spatialavatar.records import Track
-from spatialavatar.refinement import RefineConfig, aligned_heads, heads_beside, refine
+from spatialavatar.refinement import RefineConfig, WarmUp, aligned_heads, aligned_heads_path, refine
 from spatialavatar.refinement.report import write_preview
 from spatialavatar.render import best_device, warmup
 from spatialavatar.tracking import load_track, save_track, track, track_video
@@ -195,8 +195,9 @@ def refine_steps(request: RefineRequest) -> Steps:
         avatar = Avatar.load(request.avatar)
         looking, laying = part(report, 0.0, 0.6 * share), part(report, 0.6 * share, share)
         found = track_video(request.video, avatar.head, with_images=True, max_frames=request.frames, progress=looking)
-        heads = None if request.checkpoint is None else heads_beside(Path(request.checkpoint))
-        found, _ = aligned_heads(avatar, found, heads, steps=request.iterations, progress=laying)
+        heads = None if request.checkpoint is None else aligned_heads_path(Path(request.checkpoint))
+        warm_up = WarmUp.before(request.iterations, 0.0)
+        found, _ = aligned_heads(avatar, found, heads, warm_up=warm_up, progress=laying)
         save_track(found, tracked)
 
     yield from steps_of(look)
@@ -295,7 +296,7 @@ def optimise_steps(request: RefineRequest, tracked: str, start: float) -> Steps:
             better = step.avatar.to("cpu")
         if request.checkpoint is not None:
             Path(request.checkpoint).unlink(missing_ok=True)
-            heads_beside(Path(request.checkpoint)).unlink(missing_ok=True)
+            aligned_heads_path(Path(request.checkpoint)).unlink(missing_ok=True)
         facts = {"iterations": step.iteration, "frames": len(found), "warnings": list(found.warnings)}
         report(1.0, "Done", _results(better, folder), **facts)
 

@@ -86,13 +86,20 @@ def _refine(options: argparse.Namespace, progress: Progress) -> Outcome:
 
     from spatialavatar.avatar import Avatar
     from spatialavatar.media import check_writable
-    from spatialavatar.refinement import RefineConfig, aligned_heads, heads_beside, refine, write_report
+    from spatialavatar.refinement import (
+        RefineConfig,
+        WarmUp,
+        aligned_heads,
+        aligned_heads_path,
+        refine,
+        write_report,
+    )
     from spatialavatar.refinement.report import write_preview
 
     config = RefineConfig(iterations=options.iterations, size=options.size, holdout=options.holdout)
     check_writable(options.output)
     checkpoint = options.output.with_name(f"{options.output.stem}.checkpoint.safetensors")
-    heads = heads_beside(checkpoint)
+    heads = aligned_heads_path(checkpoint)
     if not options.resume:
         checkpoint.unlink(missing_ok=True)
         heads.unlink(missing_ok=True)
@@ -106,8 +113,7 @@ def _refine(options: argparse.Namespace, progress: Progress) -> Outcome:
             avatar,
             track,
             heads,
-            holdout=options.holdout,
-            steps=options.iterations,
+            warm_up=WarmUp.before(config.iterations, config.holdout),
             progress=part(progress, 0.2, 0.3),
         )
     with closing(refine(avatar, track, config, checkpoint=checkpoint, minutes=options.minutes)) as steps:

@@ -19,7 +19,7 @@ from spatialavatar.errors import MissingAssetError
 from spatialavatar.head.rotations import axis_angle_to_matrix
 from spatialavatar.metrics import WINDOW, lpips, psnr, shared_lpips, ssim
 from spatialavatar.records import HeadParams
-from spatialavatar.refinement.metrics import screen_aspect
+from spatialavatar.refinement.scores import screen_aspect
 
 __all__ = [
     "LEAST_SIDE",

@@ -1,26 +1,40 @@
-"""Stage 2: a tracked video turns an approximate head into the person (method section 3)."""
+"""Stage 2: refines an avatar on a tracked video of the person (method section 3)."""
 
-from spatialavatar.refinement.config import RefineConfig
+from spatialavatar.refinement.config import (
+    AntiSpikeConfig,
+    ColorConfig,
+    LossConfig,
+    RateConfig,
+    RefineConfig,
+    TurnedViewsConfig,
+)
 from spatialavatar.refinement.loop import RefineStep, refine
 from spatialavatar.refinement.photometric import (
     Alignment,
     PhotometricConfig,
+    WarmUp,
     align,
     aligned_heads,
-    heads_beside,
+    aligned_heads_path,
     photometric_pass,
 )
 from spatialavatar.refinement.report import RefineReport, write_report
 
 __all__ = [
     "Alignment",
+    "AntiSpikeConfig",
+    "ColorConfig",
+    "LossConfig",
     "PhotometricConfig",
+    "RateConfig",
     "RefineConfig",
     "RefineReport",
     "RefineStep",
+    "TurnedViewsConfig",
+    "WarmUp",
     "align",
     "aligned_heads",
-    "heads_beside",
+    "aligned_heads_path",
     "photometric_pass",
     "refine",
     "write_report",

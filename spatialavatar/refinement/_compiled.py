@@ -72,8 +72,8 @@ def _summed(planes: np.ndarray, window: np.ndarray) -> np.ndarray:
     return summed
 
 
-class Carry(torch.autograd.Function):
-    """:meth:`spatialavatar.refinement.deformation.Deformer.carry`, where frames take no gradient."""
+class ToWorld(torch.autograd.Function):
+    """:meth:`spatialavatar.refinement.deformation.Deformer.to_world`, where frames take no gradient."""
 
     @staticmethod
     def forward(ctx: Any, *args: Any) -> tuple[Tensor, ...]:
@@ -83,7 +83,7 @@ class Carry(torch.autograd.Function):
         posed = (frame.vertices, frame.rotation, frame.quat, frame.scale)
         world = tuple(torch.empty_like(t) for t in local)
         arrays = [t.numpy() for t in (*posed, *local, *world)]
-        _pool.run_ranges(lambda i, j: _kernels.carry(i, j, *binding, *arrays), len(triangle), _GAUSSIANS_PER_TASK)
+        _pool.run_ranges(lambda i, j: _kernels.to_world(i, j, *binding, *arrays), len(triangle), _GAUSSIANS_PER_TASK)
         ctx.binding, ctx.posed = binding[0], posed[1:]
         return world
 
@@ -94,12 +94,14 @@ class Carry(torch.autograd.Function):
         local = tuple(torch.empty_like(grad) for grad in grads)
         arrays = [t.numpy() for t in (*ctx.posed, *grads, *local)]
         count = len(ctx.binding)
-        _pool.run_ranges(lambda i, j: _kernels.carry_back(i, j, ctx.binding, *arrays), count, _GAUSSIANS_PER_TASK)
+        _pool.run_ranges(
+            lambda i, j: _kernels.to_world_gradients(i, j, ctx.binding, *arrays), count, _GAUSSIANS_PER_TASK
+        )
         return (*local, None, None, None, None)
 
 
 class Aspect(torch.autograd.Function):
-    """:func:`spatialavatar.refinement.shape_control.aspect_penalty`: value and gradients in one pass."""
+    """:func:`spatialavatar.refinement.anti_spike.aspect_penalty`: value and gradients in one pass."""
 
     @staticmethod
     def forward(ctx: Any, quats: Tensor, scales: Tensor, *constants: Any) -> Tensor:

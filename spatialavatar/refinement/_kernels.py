@@ -2,7 +2,7 @@
 """The steps of a refinement on a CPU that are many small tensors in PyTorch and one pass over memory here.
 
 Each has a slow twin in PyTorch that other devices use and the tests compare with: ``losses.py`` for the pictures,
-``deformation.py`` for the carrying, ``shape_control.py`` for the aspect. Every kernel releases the interpreter lock,
+``deformation.py`` for the carrying, ``anti_spike.py`` for the aspect. Every kernel releases the interpreter lock,
 works on a range of rows or Gaussians, and writes nowhere that another range does.
 
 Pictures are planes here, (planes, H, S) with S the width rounded up to eight: the windows are then summed one plane
@@ -112,11 +112,11 @@ def picture_gradients(
 
 
 @kernel
-def carry(
+def to_world(
     first, last, triangle, corners, bary, vertices, rotation, quat, scale, means, quats, scales, to_means, to_quats,
     to_scales,
 ):  # pragma: no cover - compiled  # fmt: skip
-    """Local Gaussians to the world; see :meth:`spatialavatar.refinement.deformation.Deformer.carry`."""
+    """Local Gaussians to the world; see :meth:`spatialavatar.refinement.deformation.Deformer.to_world`."""
     for n in range(first, last):
         t = triangle[n]
         s = scale[t]
@@ -136,10 +136,10 @@ def carry(
 
 
 @kernel
-def carry_back(
+def to_world_gradients(
     first, last, triangle, rotation, quat, scale, means_grad, quats_grad, scales_grad, to_means, to_quats, to_scales
 ):  # pragma: no cover - compiled
-    """Gradients of world Gaussians to those of local ones: the transpose of :func:`carry`."""
+    """Gradients of world Gaussians to those of local ones: the transpose of :func:`to_world`."""
     for n in range(first, last):
         t = triangle[n]
         s = scale[t]
@@ -161,7 +161,7 @@ def aspects(
 ):  # pragma: no cover - compiled
     """Of the ``chosen`` Gaussians, how far their log aspect on screen is above ``limit``, and that one's gradients.
 
-    See :func:`spatialavatar.refinement.shape_control.log_aspect`; double precision stands in for its cross product.
+    See :func:`spatialavatar.refinement.anti_spike.log_aspect`; double precision stands in for its cross product.
     """
     for i in range(first, last):
         n = chosen[i]

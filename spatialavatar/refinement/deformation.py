@@ -1,7 +1,7 @@
-"""The per-frame deformation of method section 1, arranged for many steps over the same few frames.
+"""The per-frame deformation of method section 1, arranged for many steps over the same frames.
 
-What depends on the frame alone (posed vertices, triangle frames) is computed once per frame and kept, within a bound;
-what depends on the Gaussians is two products per step.
+The parts that depend on the frame only (posed vertices, triangle frames) are computed once a frame and cached, within a
+bound. The parts that depend on the Gaussians are two products a step.
 """
 
 from __future__ import annotations
@@ -15,22 +15,22 @@ from torch import Tensor
 from spatialavatar.head import HeadModel, Identity, UVLayout, triangle_frames
 from spatialavatar.head.rotations import quat_multiply
 from spatialavatar.records import Gaussians, HeadParams
-from spatialavatar.refinement._compiled import Carry
+from spatialavatar.refinement._compiled import ToWorld
 from spatialavatar.residual import ExpressionResidual, expression_code
 
-_CACHE_BYTES = 400 * 2**20
+_CACHE_BYTES = 400 * 2**20  # about 600 frames of the default head
 
 
-@dataclass(frozen=True)
-class TriangleCarriers:
-    """One posed frame.
+@dataclass(frozen=True, eq=False)
+class PosedHead:
+    """The mesh of one frame with its triangle frames.
 
     Attributes:
         vertices: (V, 3), metres, world.
         rotation: (F, 9) triangle rotations, row-major.
-        quat: (F, 4) the same, wxyz.
+        quat: (F, 4) the same rotations, wxyz.
         scale: (F,) metres per triangle unit.
-        code: (1, E + 12) expression and pose as the residual reads them.
+        code: (1, E + 12) expression and pose, the input of the residual.
     """
 
     vertices: Tensor
@@ -46,12 +46,12 @@ class TriangleCarriers:
 
     @property
     def nbytes(self) -> int:
-        """Memory of the tensors."""
+        """Size of the tensors in memory, bytes."""
         return sum(t.numel() * t.element_size() for t in (self.vertices, self.rotation, self.quat, self.scale))
 
 
 class Deformer:
-    """Carries local Gaussians to the posed head of any frame of a track, with gradients to the Gaussians.
+    """Transforms the local Gaussians of one person to the world in any frame, with gradients to the Gaussians.
 
     The same map as :meth:`spatialavatar.avatar.Avatar.pose`.
     """
@@ -59,68 +59,70 @@ class Deformer:
     def __init__(
         self, head: HeadModel, layout: UVLayout, identity: Identity, residual: ExpressionResidual | None = None
     ) -> None:
-        """Prepare for one person; ``identity`` is the rest head, ``residual`` what expressions add to the Gaussians."""
+        """Prepare for one person.
+
+        Args:
+            head: head model.
+            layout: binding of the Gaussians.
+            identity: the person's rest head.
+            residual: changes of the Gaussians by expression; None where the avatar has none.
+        """
         self._head = head
         self._residual = residual
         self._identity = identity
         self._triangle = layout.faces
         self._bary = layout.bary[..., None]
         self._corners = head.faces[layout.faces].reshape(-1)
-        self._kept: OrderedDict[int, TriangleCarriers] = OrderedDict()
+        self._cache: OrderedDict[int, PosedHead] = OrderedDict()
 
-    def set_rest(self, vertices: Tensor) -> None:
-        """Take another rest head, (V, 3) in head space, from now on."""
-        self._identity = Identity(vertices, self._identity.joints)
-        self._kept.clear()
+    def pose(self, params: HeadParams, key: int | None = None) -> PosedHead:
+        """Pose the head.
 
-    def frame(self, params: HeadParams, key: int | None = None, displaced: Tensor | None = None) -> TriangleCarriers:
-        """Pose one frame.
-
-        With a ``key`` the result is kept (the least recently used are dropped) and without gradient. ``displaced``
-        (V, 3) is added to the rest head in this frame only.
+        Args:
+            params: one frame.
+            key: number of the frame. With one the result is without gradient and is cached; the least recently used
+                frames are dropped from the cache.
         """
-        if displaced is not None:
-            return self._posed(params, Identity(self._identity.vertices + displaced, self._identity.joints))
         if key is None:
-            return self._posed(params, self._identity)
-        carriers = self._kept.pop(key, None)
-        if carriers is None:
+            return self._pose(params)
+        posed = self._cache.pop(key, None)
+        if posed is None:
             with torch.no_grad():
-                carriers = self._posed(params, self._identity)
-            while self._kept and (len(self._kept) + 1) * carriers.nbytes > _CACHE_BYTES:
-                self._kept.popitem(last=False)
-        self._kept[key] = carriers
-        return carriers
+                posed = self._pose(params)
+            while self._cache and (len(self._cache) + 1) * posed.nbytes > _CACHE_BYTES:
+                self._cache.popitem(last=False)
+        self._cache[key] = posed
+        return posed
 
-    def _posed(self, params: HeadParams, identity: Identity) -> TriangleCarriers:
-        vertices = self._head.pose(identity, params)[0]
+    def _pose(self, params: HeadParams) -> PosedHead:
+        vertices = self._head.pose(self._identity, params)[0]
         frames = triangle_frames(vertices[self._head.faces])
         code = expression_code(params)
-        return TriangleCarriers(vertices, frames.rotation.flatten(1), frames.quat, frames.scale, code)
+        return PosedHead(vertices, frames.rotation.flatten(1), frames.quat, frames.scale, code)
 
-    def normals(self, frame: TriangleCarriers) -> Tensor:
-        """(N, 3) outward unit normals of the triangles under the Gaussians."""
-        return frame.normals.index_select(0, self._triangle)
+    def normals(self, posed: PosedHead) -> Tensor:
+        """(N, 3) outward unit normals of the triangles that the Gaussians are bound to, world."""
+        return posed.normals.index_select(0, self._triangle)
 
-    def carry(self, local: Gaussians, frame: TriangleCarriers) -> Gaussians:
+    def to_world(self, local: Gaussians, posed: PosedHead) -> Gaussians:
         """World Gaussians: x = s R x_local + c, q = q_tri q_local, scale = s scale_local (method section 1).
 
-        The residual of the frame's expression comes before that, where the person has one.
+        Where the avatar has a residual, its changes for the frame's expression are added to ``local`` first.
         """
         if self._residual is not None:
-            local = self._residual.at(local, frame.code)
-        if local.means.device.type == "cpu" and not frame.vertices.requires_grad:
-            means, quats, scales = Carry.apply(
-                local.means, local.quats, local.scales, self._triangle, self._corners, self._bary, frame
+            local = self._residual.at(local, posed.code)
+        if local.means.device.type == "cpu" and not posed.vertices.requires_grad:
+            means, quats, scales = ToWorld.apply(
+                local.means, local.quats, local.scales, self._triangle, self._corners, self._bary, posed
             )
             return local.replace(means=means, quats=quats, scales=scales, space="world")
-        corners = frame.vertices.index_select(0, self._corners).unflatten(0, (-1, 3))
+        corners = posed.vertices.index_select(0, self._corners).unflatten(0, (-1, 3))
         anchor = (corners * self._bary).sum(1)
-        rotation = frame.rotation.index_select(0, self._triangle).unflatten(1, (3, 3))
-        scale = frame.scale.index_select(0, self._triangle)[:, None]
+        rotation = posed.rotation.index_select(0, self._triangle).unflatten(1, (3, 3))
+        scale = posed.scale.index_select(0, self._triangle)[:, None]
         return local.replace(
             means=anchor + scale * (rotation * local.means[:, None, :]).sum(-1),
-            quats=quat_multiply(frame.quat.index_select(0, self._triangle), local.quats),
+            quats=quat_multiply(posed.quat.index_select(0, self._triangle), local.quats),
             scales=scale * local.scales,
             space="world",
         )

@@ -1,8 +1,8 @@
-"""Frames are compared with what faces the camera (ours; the paper has no such step).
+"""Hides the far side of the head in compared renders (ours; the paper has no such step).
 
-A hole in a cheek shows the far side of the head, which is often dark hair, and behind the chin the dark of the mouth.
-From the filmed angles that is a cheap way to paint stubble, brows and noise; from others it is a face full of dark
-specks. With the far side out of the picture a hole shows the random background, and closes.
+Through a hole in a cheek, the far side of the head is visible, which is often dark hair; behind the chin, the dark of
+the mouth. In the filmed views that is a cheap way to fit stubble, brows and noise. In other views it is a face full of
+dark specks. With the far side hidden, a hole shows the random background, so that the loss closes it.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import torch
 
 from spatialavatar.head import BEHIND_LIPS, HeadModel, UVLayout
 from spatialavatar.records import Camera, Gaussians
-from spatialavatar.refinement.deformation import TriangleCarriers
+from spatialavatar.refinement.deformation import PosedHead
 
 _OUTSIDE = ("face", "scalp", "ears", "neck")
 
@@ -20,27 +20,29 @@ class NearSide:
     """Hides the Gaussians on the far side of a posed head."""
 
     def __init__(self, head: HeadModel, layout: UVLayout, cosine: float) -> None:
-        """``cosine`` of a surface's normal to the way to the camera below which it is on the far side.
+        """Prepare for one head.
 
-        A little below zero, since Gaussians of the rim lean over it.
+        Args:
+            head: head model.
+            layout: binding of the Gaussians.
+            cosine: between a surface normal and the direction to the camera below which a surface is on the far side.
+                Slightly negative, since Gaussians at the silhouette reach over it.
         """
         self._outside, self._mouth = (layout.mask(head, *head.having(*parts)) for parts in (_OUTSIDE, BEHIND_LIPS))
         self._first_corner, self._triangle = head.faces[:, 0], layout.faces
         self._cosine = cosine
 
-    def __call__(
-        self, world: Gaussians, carriers: TriangleCarriers, camera: Camera, *, mouth: bool = True
-    ) -> Gaussians:
-        """The same N Gaussians, those of skin and hair that face away without opacity, and gradient.
+    def __call__(self, world: Gaussians, posed: PosedHead, camera: Camera, *, mouth: bool = True) -> Gaussians:
+        """The same N Gaussians; those of skin and hair that face away have no opacity and no gradient.
 
         Args:
-            world: posed with ``carriers``.
-            carriers: of the frame.
+            world: Gaussians of the frame.
+            posed: mesh of the frame.
             camera: of the view.
-            mouth: whether what lies behind the lips is drawn.
+            mouth: whether to draw the parts behind the lips.
         """
-        normals = carriers.normals.detach()
-        toward = torch.linalg.inv(camera.world_to_camera)[:3, 3] - carriers.vertices.detach()[self._first_corner]
+        normals = posed.normals.detach()
+        toward = torch.linalg.inv(camera.world_to_camera)[:3, 3] - posed.vertices.detach()[self._first_corner]
         away = (normals * toward).sum(-1) < self._cosine * toward.norm(dim=-1)
         hidden = self._outside & away[self._triangle]
         if not mouth:

@@ -1,4 +1,4 @@
-"""The report of a refinement: what it did to frames that it never saw, in pictures and figures."""
+"""The report of a refinement: pictures and scores on held-out frames, before and after."""
 
 from __future__ import annotations
 
@@ -17,23 +17,26 @@ from spatialavatar.files import atomic_output, make_folder
 from spatialavatar.provenance import save_png
 from spatialavatar.records import Track, as_uint8_image
 from spatialavatar.refinement.config import RefineConfig
-from spatialavatar.refinement.frames import split_frames
-from spatialavatar.refinement.loop import RefineStep, on_track
-from spatialavatar.refinement.metrics import Judge, Score, mean_score
+from spatialavatar.refinement.frames import split_frames, with_track_shape
+from spatialavatar.refinement.loop import RefineStep
+from spatialavatar.refinement.scores import FrameScorer, Score, mean_score
 
-_ROWS = 4
-_ERROR_GAIN = 4.0  # errors of a few grey levels are to be seen
+MAX_FRAMES = 50
+"""Frames of a report, at most; they are evenly spaced."""
+
+_PICTURE_ROWS = 4
+_ERROR_GAIN = 4.0  # makes errors of a few grey levels visible
 
 
 @dataclass(frozen=True)
 class RefineReport:
-    """The means over the report's frames.
+    """Mean scores over the report's frames.
 
     Attributes:
-        before: of the avatar as it was given, on the video's head shape.
-        after: of the refined one.
+        before: of the initial avatar, with the video's head shape.
+        after: of the refined avatar.
         held_out: whether the frames were held out from the refinement.
-        files: what was written.
+        files: paths of the written files.
     """
 
     before: Score
@@ -49,18 +52,16 @@ def write_report(
     track: Track,
     config: RefineConfig,
     curve: Sequence[tuple[int, Mapping[str, float]]] = (),
-    limit: int = 50,
 ) -> RefineReport:
     """Write ``frames.png`` (target, before, after, error), ``frames.csv`` and ``curve.csv`` into ``folder``.
 
     Args:
-        folder: made where it is missing.
-        before: the avatar that was refined.
-        after: the result.
+        folder: created where it is missing.
+        before: initial avatar.
+        after: refined avatar.
         track: the video.
-        config: of the run; says which frames were held out. Where none were, training frames are shown.
+        config: of the run; gives the held-out frames. Where there are none, training frames are used.
         curve: (iteration, losses) pairs.
-        limit: at most so many frames, evenly spaced.
 
     Raises:
         OutputError: the folder cannot be written.
@@ -68,17 +69,17 @@ def write_report(
     folder = make_folder(folder)
     split = split_frames(track, config.holdout)
     held_out = len(split.held_out) > 0
-    frames = _spread(split.held_out if held_out else split.training, limit)
-    shown = set(_spread(torch.tensor(frames), _ROWS))
-    start = on_track(before, track, frames[0])
-    judge = Judge(track, start, config.size)
+    frames = _evenly_spaced(split.held_out if held_out else split.training, MAX_FRAMES)
+    in_picture = set(_evenly_spaced(torch.tensor(frames), _PICTURE_ROWS))
+    start = with_track_shape(before, track, frames[0])
+    scorer = FrameScorer(track, start, config.size)
     scores: list[tuple[Score, Score]] = []
     rows = []
     for frame in frames:
-        image_before, target, score_before = judge.compare(start, frame)
-        image_after, target_after, score_after = judge.compare(after, frame)
+        image_before, target, score_before = scorer.score(start, frame)
+        image_after, target_after, score_after = scorer.score(after, frame)
         scores.append((score_before, score_after))
-        if frame in shown:
+        if frame in in_picture:
             error = (_ERROR_GAIN * (image_after - target_after).abs()).clamp(0.0, 1.0)
             rows.append(torch.cat([target, image_before, image_after, error], 1))
     files = (folder / "frames.png", folder / "frames.csv", folder / "curve.csv")
@@ -95,7 +96,7 @@ def write_report(
 
 
 def write_preview(folder: str | Path, step: RefineStep) -> Path:
-    """Write a step's preview as ``preview_NNNNN.png`` into ``folder``, which is made where it is missing.
+    """Write a step's preview as ``preview_NNNNN.png`` into ``folder``, which is created where it is missing.
 
     Raises:
         OutputError: the folder cannot be written.
@@ -106,8 +107,8 @@ def write_preview(folder: str | Path, step: RefineStep) -> Path:
     return path
 
 
-def _spread(frames: Tensor, limit: int) -> list[int]:
-    """At most ``limit`` of the frames, evenly spaced, first and last among them."""
+def _evenly_spaced(frames: Tensor, limit: int) -> list[int]:
+    """At most ``limit`` of the frames, evenly spaced, including the first and the last."""
     picks = torch.linspace(0, len(frames) - 1, min(limit, len(frames))).round().long()
     return [int(frame) for frame in frames[picks]]
 

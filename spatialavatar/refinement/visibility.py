@@ -1,4 +1,4 @@
-"""How clearly frames show a Gaussian: what no frame shows squarely must not learn its colour from a rim."""
+"""How clearly frames show a Gaussian: colours that no frame shows squarely must not be fitted to a silhouette."""
 
 from __future__ import annotations
 
@@ -8,43 +8,45 @@ import torch
 from torch import Tensor
 
 from spatialavatar.records import Camera, Gaussians
-from spatialavatar.refinement.shape_control import projected_axes
+from spatialavatar.refinement.anti_spike import projected_axes
 from spatialavatar.render import rasterize_view
 
 _BLUR = 0.3  # the rasteriser's, pixels squared
+_FULL = 242  # matte value from which a pixel is a person's alone
 
 
-def solid(matte: Tensor, rim: float) -> Tensor:
-    """(H, W) bool: where a matte (H, W) uint8 is full, ``rim`` pixels and more inside its edge."""
+def matte_interior(matte: Tensor, rim: float) -> Tensor:
+    """(H, W) bool: pixels of a matte (H, W) uint8 that are full and ``rim`` pixels or more inside its edge."""
     width = 2 * round(rim) + 1
-    full = (matte.cpu().numpy() > 242).astype(np.uint8)
+    full = (matte.cpu().numpy() > _FULL).astype(np.uint8)
     return torch.from_numpy(cv2.erode(full, np.ones((width, width), np.uint8), borderValue=0) > 0)
 
 
-def clearly_seen(
+def visibility(
     world: Gaussians,
     normals: Tensor,
     camera: Camera,
     counted: Tensor,
-    seen: tuple[float, float],
+    shown: tuple[float, float],
     facing: tuple[float, float],
 ) -> Tensor:
     """(N,) in [0, 1]: how clearly one view shows each Gaussian.
 
-    The share of its footprint in which it is what the picture shows (its blending weight, summed over the pixels that
-    count, is the gradient of the picture's sum to its colour), times how squarely its surface faces the camera.
+    The product of two factors. The first is the share of the Gaussian's footprint that it contributes to the picture:
+    its blending weight, summed over the counted pixels, is the gradient of the picture's sum with respect to its
+    colour. The second is how squarely its surface faces the camera.
 
     Args:
         world: N posed Gaussians.
         normals: (N, 3) of the surface under them, world.
         camera: of the view.
-        counted: (H, W) in [0, 1], which pixels count.
-        seen: share from which a Gaussian begins to be, and from which it is fully seen.
-        facing: cosine of the angle to the viewer, likewise.
+        counted: (H, W) in [0, 1], weight of the pixels.
+        shown: shares at which the first factor leaves 0 and reaches 1.
+        facing: cosines of the angle to the viewer at which the second factor leaves 0 and reaches 1.
     """
     with torch.enable_grad():
         brightness = torch.ones(len(world), 1, device=world.means.device, requires_grad=True)
-        # The record's values without their history: only the brightness takes part.
+        # Only the brightness takes a gradient.
         means, quats, scales, opacities = (
             value.detach() for value in (world.means, world.quats, world.scales, world.opacities)
         )
@@ -58,7 +60,7 @@ def clearly_seen(
         share = weight[:, 0] / footprint.clamp_min(1e-6)
         position = torch.linalg.inv(camera.world_to_camera)[:3, 3]
         toward = torch.nn.functional.normalize(position - world.means, dim=-1)
-        return smoothstep(share, *seen) * smoothstep((normals * toward).sum(-1), *facing)
+        return smoothstep(share, *shown) * smoothstep((normals * toward).sum(-1), *facing)
 
 
 def smoothstep(values: Tensor, low: float, high: float) -> Tensor:

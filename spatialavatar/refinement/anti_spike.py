@@ -1,8 +1,9 @@
-"""The anti-spike measures of method section 3: Gaussians may fit the pictures, but may not become needles.
+"""The anti-spike measures of method section 3, which keep Gaussians from becoming needles.
 
-A needle that a training view sees end-on is a dot there and a spike in every other view. Three measures, in order: the
-scales wait until colours and positions have settled (in the loop), a hard clamp after each step, a soft penalty on
-screen.
+A needle that points at the camera of a training view is a dot there and a spike in every other view. There are three
+measures: scales are frozen until colours and positions have settled (``families.py``), log scales are clamped after
+    each
+step (``run.py``), and the aspect on screen is penalised (``objective.py``).
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor
 
 from spatialavatar.head.rotations import quat_to_matrix
-from spatialavatar.records import Camera
+from spatialavatar.records import Camera, Gaussians
 from spatialavatar.refinement._compiled import Aspect
 
 _TINY = 1e-12
@@ -24,8 +25,8 @@ def clamp_scales(log_scales: Tensor, low: Tensor, high: Tensor, spread: float) -
 
     Args:
         log_scales: (N, 3).
-        low: (N, 1) or a number as a tensor, least log scale.
-        high: the largest.
+        low: (N, 1) or a scalar tensor, smallest log scale.
+        high: likewise, largest log scale.
         spread: largest difference between two axes of one Gaussian.
     """
     clamped = torch.maximum(torch.minimum(log_scales, high), low)
@@ -78,17 +79,21 @@ def aspect_loss(axes: Tensor, limit: float) -> Tensor:
     return torch.relu(log_aspect(axes) - limit).mean()
 
 
-def aspect_penalty(
-    means: Tensor, quats: Tensor, scales: Tensor, chosen: Tensor, camera: Camera, limit: float
-) -> Tensor:
-    """L_aspect over the ``chosen`` (M,) of N world Gaussians; differentiable in their quaternions and scales.
+def aspect_penalty(world: Gaussians, chosen: Tensor, camera: Camera, limit: float) -> Tensor:
+    """L_aspect over some of N world Gaussians; differentiable in their quaternions and scales.
 
-    Positions are not to be moved for a Gaussian's shape, so they are constants here. Arguments as for
-    :func:`projected_axes`, and :func:`aspect_loss`'s limit.
+    The means are constants here: a Gaussian must not move to change its shape on screen.
+
+    Args:
+        world: N Gaussians, in front of the camera.
+        chosen: (M,) indices of the Gaussians that the expectation is taken over.
+        camera: its intrinsics without skew.
+        limit: tau, logarithm of the aspect that is not penalised.
     """
+    means = world.means.detach()
     if means.device.type == "cpu" and len(chosen) > 0:
-        return Aspect.apply(quats, scales, means.detach(), chosen, camera, limit)
-    means, quats, scales = (t.index_select(0, chosen) for t in (means.detach(), quats, scales))
+        return Aspect.apply(world.quats, world.scales, means, chosen, camera, limit)
+    means, quats, scales = (t.index_select(0, chosen) for t in (means, world.quats, world.scales))
     return aspect_loss(projected_axes(means, quats, scales, camera), limit)
 
 
