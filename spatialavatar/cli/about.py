@@ -1,4 +1,4 @@
-"""Commands that tell what is there: ``info``, ``licences``."""
+"""Commands that describe files: ``info``, ``licences``."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from spatialavatar.cli.commands import Commands
 from spatialavatar.cli.output import Outcome, table
 from spatialavatar.progress import Progress
 
-_GROUP = "Ask"
+_GROUP = "Inspect"
 
 
 def declare(commands: Commands) -> None:
     """Add the commands of this module."""
-    command = commands.add(
-        _GROUP, "info", _info, "Say what an avatar is, or what this installation uses", "info me.safetensors"
+    command = commands.add(_GROUP, "info", _info, "Describe an avatar, or this installation", "info me.safetensors")
+    command.add_argument(
+        "avatar", type=Path, nargs="?", metavar="AVATAR", help="an avatar's file; default: describe the installation"
     )
-    command.add_argument("avatar", type=Path, nargs="?", metavar="AVATAR")
 
-    commands.add(_GROUP, "licences", _licences, "List every file that ships, its licence and its source", "licences")
+    commands.add(_GROUP, "licences", _licences, "List every file that ships with its licence and source", "licences")
 
 
 def _info(options: argparse.Namespace, progress: Progress) -> Outcome:

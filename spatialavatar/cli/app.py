@@ -6,6 +6,7 @@ import argparse
 from importlib.util import find_spec
 
 from spatialavatar.cli.commands import Commands
+from spatialavatar.cli.options import Limits, add_number
 from spatialavatar.cli.output import Outcome
 from spatialavatar.errors import MissingAssetError
 from spatialavatar.progress import Progress
@@ -16,8 +17,8 @@ def declare(commands: Commands) -> None:
     command = commands.add(
         "Make it move", "app", _app, "Serve the web page and the endpoints on this machine", "app --port 7860"
     )
-    command.add_argument("--host", help="the address to listen on, default: this machine only")
-    command.add_argument("--port", type=int, help="default: the first free one from 7860")
+    command.add_argument("--host", help="address to listen on, default: this machine only")
+    add_number(command, "--port", Limits(1, 65535), "port to listen on, default: the first free one from 7860")
 
 
 def _app(options: argparse.Namespace, progress: Progress) -> Outcome:

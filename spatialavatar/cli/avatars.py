@@ -6,7 +6,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from spatialavatar.cli.commands import Commands, add_model, chosen_model
+from spatialavatar.cli.commands import Commands
+from spatialavatar.cli.options import Limits, add_model, add_number, load_model
 from spatialavatar.cli.output import Outcome
 from spatialavatar.errors import InputError
 from spatialavatar.progress import Progress, part
@@ -27,46 +28,71 @@ def declare(commands: Commands) -> None:
         "Make an avatar from one to four photos of one person",
         "generate front.jpg side.jpg -o me.safetensors",
     )
-    command.add_argument("photos", nargs="+", type=Path, metavar="PHOTO")
-    command.add_argument("-o", "--output", type=Path, default=Path("avatar.safetensors"), help="default: %(default)s")
-    add_model(command)
+    command.add_argument("photos", nargs="+", type=Path, metavar="PHOTO", help="one to four photos of one person")
     command.add_argument(
-        "--polish", type=int, metavar="STEPS", help="steps that bring the avatar nearer to the photos, default: 80"
+        "-o", "--output", type=Path, default=Path("avatar.safetensors"), help="the avatar's file, default: %(default)s"
+    )
+    add_model(command)
+    add_number(
+        command,
+        "--polish",
+        Limits(0, 100_000, unit="STEPS"),
+        "steps of optimisation on the photos, 0 for none, default: 80",
     )
 
     command = commands.add(
         _GROUP,
         "refine",
         _refine,
-        "Make an avatar more like its person, from a video of ten seconds or more",
+        "Sharpen an avatar on a video of its person, of ten seconds or more",
         "refine me.safetensors me.mp4 -o better.safetensors",
     )
-    command.add_argument("avatar", type=Path, metavar="AVATAR", help="what 'generate' wrote, or you/name on the Hub")
-    command.add_argument("video", type=Path, metavar="VIDEO", help="a video of the person, or its track with pictures")
-    command.add_argument("-o", "--output", type=Path, default=Path("refined.safetensors"), help="default: %(default)s")
-    command.add_argument("--iterations", type=int, default=10_000, help="default: %(default)s")
-    command.add_argument("--minutes", type=float, help="stop after this time, if the iterations take longer")
-    command.add_argument("--size", type=int, default=512, help="of the pictures compared, default: %(default)s")
-    command.add_argument("--resume", action="store_true", help="go on with a run that was interrupted")
     command.add_argument(
-        "--holdout", type=float, default=0.2, help="share of the video, at its end, to judge by, default: %(default)s"
+        "avatar", type=Path, metavar="AVATAR", help="a file that 'generate' wrote, or you/name on the Hub"
     )
-    command.add_argument("--report", type=Path, metavar="DIR", help="write previews, pictures and figures here")
+    command.add_argument("video", type=Path, metavar="VIDEO", help="a video of the person, or its track with pictures")
+    command.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        default=Path("refined.safetensors"),
+        help="the new avatar's file, default: %(default)s",
+    )
+    add_number(command, "--iterations", Limits(1, 10_000_000), "optimisation steps, default: %(default)s", 10_000)
+    add_number(command, "--minutes", Limits(0.01, 1e5, whole=False), "stop after this time, finished or not")
+    add_number(
+        command, "--size", Limits(64, 2048), "side of the compared pictures in pixels, default: %(default)s", 512
+    )
+    command.add_argument("--resume", action="store_true", help="continue an interrupted run")
+    add_number(
+        command,
+        "--holdout",
+        Limits(0.0, 0.99, whole=False),
+        "share of the video, at its end, that is kept out of training for the report, default: %(default)s",
+        0.2,
+    )
+    command.add_argument(
+        "--report", type=Path, metavar="DIR", help="write previews, pictures and metrics to this folder"
+    )
     command.add_argument(
         "--photometric",
         action=argparse.BooleanOptionalAction,
         default=True,
-        help="first move the tracked heads onto the pictures, default: yes",
+        help="first align the tracked heads with the pictures, default: yes",
     )
 
     command = commands.add(
-        _GROUP, "demo", _demo, "Make an avatar of an example photo; it talks, looks around and makes faces", "demo"
+        _GROUP,
+        "demo",
+        _demo,
+        "Make an avatar of an example photo, and a video of it talking and looking around",
+        "demo",
     )
-    command.add_argument("-o", "--output", type=Path, default=Path("outputs"), help="folder; default: %(default)s")
     command.add_argument(
-        "--photo", type=Path, action="append", help="your own photo instead (repeat it for up to four)"
+        "-o", "--output", type=Path, default=Path("outputs"), help="folder of the results, default: %(default)s"
     )
-    command.add_argument("--size", type=int, default=512, help="width and height in pixels, default: %(default)s")
+    command.add_argument("--photo", type=Path, action="append", help="use your own photo; repeat it for up to four")
+    add_number(command, "--size", Limits(64, 2048), "width and height in pixels, default: %(default)s", 512)
 
 
 def _generate(options: argparse.Namespace, progress: Progress) -> Outcome:
@@ -74,7 +100,7 @@ def _generate(options: argparse.Namespace, progress: Progress) -> Outcome:
     from spatialavatar.pipeline import generate
 
     check_writable(options.output)
-    model = chosen_model(options)
+    model = load_model(options)
     avatar = generate(options.photos, model=model, polish=options.polish, progress=progress)
     avatar.save(options.output)
     facts = {"avatar": options.output, "gaussians": len(avatar.gaussians), "head": avatar.head.id, **avatar.info}

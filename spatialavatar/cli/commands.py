@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import sys
 import textwrap
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any, NoReturn
 
 from spatialavatar import __version__
 from spatialavatar.cli.output import Outcome
-from spatialavatar.errors import InputError
+from spatialavatar.cli.process import print_error
 from spatialavatar.progress import Progress
 
-if TYPE_CHECKING:
-    from spatialavatar.generator import SpatialAvatar
-
 Run = Callable[[argparse.Namespace, Progress], Outcome]
-"""One command: takes the parsed line and a progress callback, does the work, returns what there is to say."""
+"""One command: takes the parsed line and a progress callback, does the work, returns what to print."""
 
 _PROMPT = "$ spatialavatar "
 
@@ -62,39 +60,24 @@ class Commands:
         return command
 
 
-def shard(text: str) -> tuple[int, int]:
-    """What ``--shard I/N`` says.
-
-    Raises:
-        InputError: it is not of that form.
-    """
-    number, _, count = text.partition("/")
-    if not (number.isdigit() and count.isdigit()):
-        raise InputError(f"The shard {text!r} is not of the form i/n, for instance 1/4.")
-    return int(number), int(count)
-
-
-def add_model(command: argparse.ArgumentParser) -> None:
-    """Declare the options that :func:`chosen_model` reads."""
-    command.add_argument("--model", metavar="REPO_OR_FOLDER", help="another generator than the one that ships")
-    command.add_argument("--revision", help="of the model on the Hub: a branch, a tag, or better a commit")
-    command.add_argument("--base", action="store_true", help="leave the model's trained network out, if it has one")
-
-
-def chosen_model(options: argparse.Namespace) -> SpatialAvatar | None:
-    """The model that the options name; None for the one that ships, as it is."""
-    if not (options.model or options.base):
-        return None
-    from spatialavatar import pipeline
-
-    return pipeline.chosen_model(options.model or None, revision=options.revision, base=options.base)
-
-
 def _subcommands(parser: argparse.ArgumentParser) -> Any:
-    return parser.add_subparsers(required=True, metavar="COMMAND", parser_class=argparse.ArgumentParser)
+    return parser.add_subparsers(required=True, metavar="COMMAND", parser_class=_Parser)
 
 
-class _Page(argparse.ArgumentParser):
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors are one sentence."""
+
+    def print_help(self, file: Any = None) -> None:
+        """Print the help; argparse's own method swallows a write error."""
+        print(self.format_help(), end="", file=file or sys.stdout)
+
+    def error(self, message: str) -> NoReturn:
+        """Print what is wrong with the command line and exit with status 2."""
+        print_error(f"{self.prog}: {' '.join(message.split())}; run '{self.prog} --help'.")
+        sys.exit(2)
+
+
+class _Page(_Parser):
     """The program's own parser; its help is a page of groups, each command with an example."""
 
     def __init__(self, *, prog: str, commands: Commands) -> None:
@@ -121,6 +104,7 @@ class _Page(argparse.ArgumentParser):
             "  -h, --help    show the command's arguments"
         )
         parts.append(
-            "Results go to stdout, progress and notes to stderr. Status: 0 done, 1 failed, 2 wrong command line."
+            "Results go to stdout, progress and notes to stderr.\n"
+            "Exit status: 0 done, 1 failed, 2 wrong command line, 130 interrupted, 143 terminated."
         )
         return "\n\n".join(parts) + "\n"

@@ -1,4 +1,4 @@
-"""The command that measures avatars: ``bench``."""
+"""The command that evaluates avatars: ``bench``."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from spatialavatar.cli.commands import Commands, add_model, shard
+from spatialavatar.cli.commands import Commands
+from spatialavatar.cli.options import Limits, add_model, add_number, shard
 from spatialavatar.cli.output import Outcome
 from spatialavatar.errors import InputError
 from spatialavatar.progress import Progress
@@ -21,7 +22,7 @@ def declare(commands: Commands) -> None:
         "Measure",
         "bench",
         _bench,
-        "Measure avatars on a folder of test clips, under a protocol of the field's papers",
+        "Evaluate avatars on a folder of test clips, under a protocol of the literature",
         "bench self clips/ --out results/",
     )
     command.add_argument("protocol", choices=(*_PROTOCOLS, _MERGE), metavar="PROTOCOL", help=", ".join(_PROTOCOLS))
@@ -30,27 +31,27 @@ def declare(commands: Commands) -> None:
         nargs="+",
         type=Path,
         metavar="FOLDER",
-        help="the clips; in place of a protocol the word merge joins the results of shards, which are then given here",
+        help="the clips; with the word merge in place of a protocol, the result folders of the shards to join",
     )
-    command.add_argument("--out", type=Path, default=Path("bench"), help="folder of the results; default: %(default)s")
+    command.add_argument("--out", type=Path, default=Path("bench"), help="folder of the results, default: %(default)s")
     command.add_argument(
-        "--only", default="*", help="measure only clips whose names match, such as 'london_*' or 'anna,bob'"
+        "--only", default="*", help="evaluate only clips whose names match, such as 'london_*' or 'anna,bob'"
     )
-    command.add_argument("--layout", help="of the folder, if it is not to be found out; docs/evaluation.md lists them")
-    command.add_argument("--name", help="of the data set in the tables; default: the folder's")
+    command.add_argument("--layout", help="layout of the folder, listed in docs/evaluation.md; default: detected")
+    command.add_argument("--name", help="name of the data set in the tables, default: the folder's")
     add_model(command)
-    command.add_argument("--region", default="head", help="pixels that count: head or full; default: %(default)s")
-    command.add_argument("--stride", type=int, default=1, help="measure every n-th target frame, default: %(default)s")
     command.add_argument(
-        "--sources", type=int, default=1, help="self: source frames, multi-view: cameras; default: %(default)s"
+        "--region", default="head", help="pixels that are compared, head or full, default: %(default)s"
     )
-    command.add_argument("--iterations", type=int, default=10_000, help="refined: steps, default: %(default)s")
-    command.add_argument(
-        "--train-frames", type=int, default=300, help="refined: frames to learn from, default: %(default)s"
+    add_number(command, "--stride", Limits(1, 1_000_000), "evaluate every n-th target frame, default: %(default)s", 1)
+    add_number(
+        command, "--sources", Limits(1, 4), "self: source frames, multi-view: source cameras, default: %(default)s", 1
     )
-    command.add_argument("--seed", type=int, default=0, help="of the refinement, default: %(default)s")
-    command.add_argument("--jobs", type=int, default=1, help="clips at a time, default: %(default)s")
-    command.add_argument("--shard", default="1/1", metavar="I/N", help="only every N-th clip, from the I-th on")
+    add_number(command, "--iterations", Limits(1, 10_000_000), "refined: steps, default: %(default)s", 10_000)
+    add_number(command, "--train-frames", Limits(8, 100_000), "refined: training frames, default: %(default)s", 300)
+    add_number(command, "--seed", Limits(0, 2**63 - 1), "random seed of the refinement, default: %(default)s", 0)
+    add_number(command, "--jobs", Limits(1, 1024), "clips that are evaluated in parallel, default: %(default)s", 1)
+    command.add_argument("--shard", default="1/1", metavar="I/N", help="evaluate every N-th clip, from the I-th on")
 
 
 def _bench(options: argparse.Namespace, progress: Progress) -> Outcome:

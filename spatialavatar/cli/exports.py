@@ -1,11 +1,13 @@
-"""The command that turns avatars into files of other programs: ``export``."""
+"""The command that writes avatars as files for other programs: ``export``."""
 
 from __future__ import annotations
 
 import argparse
+import math
 from pathlib import Path
 
 from spatialavatar.cli.commands import Commands
+from spatialavatar.cli.options import Limits, add_number
 from spatialavatar.cli.output import Outcome
 from spatialavatar.errors import InputError
 from spatialavatar.progress import Progress
@@ -20,20 +22,28 @@ def declare(commands: Commands) -> None:
         "Make an avatar",
         "export",
         _export,
-        "Write an avatar as a web page that moves it without a server, as splats, or as a mesh with morph targets",
+        "Write an avatar as an animated web page, as splats, or as a mesh with morph targets",
         "export me.safetensors --format html --motion talk.json",
     )
-    command.add_argument("avatar", type=Path, metavar="AVATAR", help="what 'generate' wrote, or you/name on the Hub")
-    command.add_argument("--format", choices=_FORMATS, required=True)
-    command.add_argument("-o", "--output", type=Path, help="default: the avatar's name with the format's suffix")
+    command.add_argument(
+        "avatar", type=Path, metavar="AVATAR", help="a file that 'generate' wrote, or you/name on the Hub"
+    )
+    command.add_argument("--format", choices=_FORMATS, required=True, help="of the file, described in docs/exports.md")
+    command.add_argument(
+        "-o", "--output", type=Path, help="the file, default: the avatar's name with the format's suffix"
+    )
     command.add_argument("--motion", metavar="MOTION", help="html: a motion file, track or video that the page plays")
     command.add_argument(
-        "--mediapipe", metavar="URL", help="html: your own copy of the face tracker (docs/web-avatar.md)"
+        "--mediapipe", metavar="URL", help="html: address of your own copy of the face tracker (docs/web-avatar.md)"
     )
     splats = "/".join(_SPLATS)
-    command.add_argument("--expression", metavar="UNIT=WEIGHT,...", help=f"{splats}: ARKit units, as jawOpen=0.6")
-    for angle, positive in (("yaw", "the subject's left"), ("pitch", "down"), ("roll", "the subject's right")):
-        command.add_argument(f"--{angle}", type=float, metavar="DEGREES", help=f"{splats}: positive to {positive}")
+    command.add_argument(
+        "--expression", metavar="UNIT=WEIGHT,...", help=f"{splats}: ARKit units with weights, such as jawOpen=0.6"
+    )
+    for angle, positive in (("yaw", "to the subject's left"), ("pitch", "down"), ("roll", "to the subject's right")):
+        add_number(
+            command, f"--{angle}", Limits(-180.0, 180.0, whole=False, unit="DEGREES"), f"{splats}: positive {positive}"
+        )
     command.add_argument(
         "--sh-degree", type=int, choices=(0, 3), help="ply: 3 writes all 62 columns of the original format, default: 0"
     )
@@ -43,7 +53,7 @@ def declare(commands: Commands) -> None:
 
 
 def _export(options: argparse.Namespace, progress: Progress) -> Outcome:
-    _refuse_what_does_not_apply(options)
+    _check_format_options(options)
     units = _units(options.expression)
 
     from spatialavatar.avatar import Avatar
@@ -72,8 +82,8 @@ def _export(options: argparse.Namespace, progress: Progress) -> Outcome:
     return Outcome([output], {"output": output, "format": options.format, "bytes": output.stat().st_size})
 
 
-def _refuse_what_does_not_apply(options: argparse.Namespace) -> None:
-    """Raise :class:`InputError` for an option that the chosen format has no use for."""
+def _check_format_options(options: argparse.Namespace) -> None:
+    """Raise :class:`InputError` for an option that does not apply to the chosen format."""
     if options.motion and options.format != "html":
         raise InputError(f"A {options.format} file does not move; leave --motion out or choose --format html.")
     if options.mediapipe and options.format != "html":
@@ -88,12 +98,14 @@ def _refuse_what_does_not_apply(options: argparse.Namespace) -> None:
 
 
 def _units(text: str | None) -> dict[str, float]:
-    """ARKit units by name, of "jawOpen=0.6,cheekPuff=1"."""
+    """ARKit weights by unit, parsed from text such as "jawOpen=0.6,cheekPuff=1"."""
     units = {}
     for part in filter(None, (text or "").split(",")):
         name, _, weight = part.partition("=")
         try:
-            units[name.strip()] = float(weight)
+            units[name.strip()] = value = float(weight)
+            if not math.isfinite(value):
+                raise ValueError
         except ValueError:
-            raise InputError(f"{part!r} is no expression; write units with weights, as jawOpen=0.6.") from None
+            raise InputError(f"{part!r} is not an expression; give units with weights, as jawOpen=0.6.") from None
     return units

@@ -22,36 +22,38 @@ def declare(commands: Commands) -> None:
         _GROUP,
         "papers info",
         _papers_info,
-        "Tell of a paper, and of the models, Spaces and datasets that are linked to it",
+        "Describe a paper and list the models, Spaces and datasets linked to it",
         "papers info",
     )
-    command.add_argument("paper", nargs="?", default=PAPER_ID, metavar="ID", help="of arXiv, default: %(default)s")
-    command.add_argument("--token", help="of your account; default: the one that 'hf auth login' stored")
+    command.add_argument("paper", nargs="?", default=PAPER_ID, metavar="ID", help="arXiv id, default: %(default)s")
+    command.add_argument("--token", help="access token, default: the one that 'hf auth login' stored")
 
     command = commands.add(
         _GROUP,
         "papers load",
         _papers_load,
-        "Load the first model linked to a paper that this program can run",
+        "Fetch the first model linked to a paper that this program can run",
         f"papers load {PAPER_ID}",
     )
-    command.add_argument("paper", nargs="?", default=PAPER_ID, metavar="ID", help="of arXiv, default: %(default)s")
-    command.add_argument("--token", help="of your account; default: the one that 'hf auth login' stored")
+    command.add_argument("paper", nargs="?", default=PAPER_ID, metavar="ID", help="arXiv id, default: %(default)s")
+    command.add_argument("--token", help="access token, default: the one that 'hf auth login' stored")
 
     command = commands.add(
         _GROUP,
         "push",
         _push,
-        "Upload an avatar to a repository of yours, private unless told otherwise",
+        "Upload an avatar to a repository of yours, private by default",
         "push me.safetensors you/your-avatar",
     )
-    command.add_argument("avatar", type=Path, metavar="AVATAR", help="what 'generate' or 'refine' wrote")
+    command.add_argument("avatar", type=Path, metavar="AVATAR", help="a file that 'generate' or 'refine' wrote")
     command.add_argument("repo_id", metavar="REPO_ID", help="you/name")
-    command.add_argument("--public", action="store_true", help="for everybody; ask the person shown first")
+    command.add_argument("--public", action="store_true", help="make the repository public; ask the person shown first")
     command.add_argument(
-        "--page", action="store_true", help=f"with {_PAGE}, which other pages can show (docs/embed.md)"
+        "--page", action="store_true", help=f"also upload {_PAGE}, which other pages can embed (docs/embed.md)"
     )
-    command.add_argument("--token", help="one that may write; default: the one that 'hf auth login' stored")
+    command.add_argument(
+        "--token", help="access token with write permission, default: the one that 'hf auth login' stored"
+    )
 
 
 def _papers_info(options: argparse.Namespace, progress: Progress) -> Outcome:
@@ -59,7 +61,7 @@ def _papers_info(options: argparse.Namespace, progress: Progress) -> Outcome:
 
     progress(0.0, f"Looking up {options.paper}")
     facts = paper_facts(options.paper, options.token)
-    return Outcome([facts["id"]], facts, _told(facts))
+    return Outcome([facts["id"]], facts, _described(facts))
 
 
 def _papers_load(options: argparse.Namespace, progress: Progress) -> Outcome:
@@ -97,16 +99,16 @@ def _push(options: argparse.Namespace, progress: Progress) -> Outcome:
     notes = []
     if options.page:
         facts["page"] = f"{address.replace('/commit/', '/resolve/')}/{_PAGE}"
-        notes.append(f"docs/embed.md shows this in a page: {facts['page']}")
+        notes.append(f"Embed it as docs/embed.md shows: {facts['page']}")
         if not options.public:
             notes.append(
-                "A private repository's page cannot be shown; push with --public, or make it public on the Hub."
+                "A page in a private repository cannot be embedded; push with --public, or make it public on the Hub."
             )
     return Outcome([address], facts, notes=notes)
 
 
-def _told(facts: dict[str, Any]) -> str:
-    """A paper for a person to read."""
+def _described(facts: dict[str, Any]) -> str:
+    """A paper and its links as text."""
     by = [", ".join(facts["authors"]), facts.get("published_at"), facts["url"]]
     lines = [facts.get("title") or facts["id"], *(part for part in by if part)]
     if "summary" in facts:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from spatialavatar.cli.commands import Commands
+from spatialavatar.cli.options import Limits, add_number
 from spatialavatar.cli.output import Outcome
 from spatialavatar.errors import InputError
 from spatialavatar.progress import Progress, part
@@ -40,23 +41,36 @@ def declare(commands: Commands) -> None:
     command.add_argument(
         "-o", "--output", type=Path, help="default: driven.mp4; with webcam, a window where this machine has one"
     )
-    command.add_argument("--seconds", type=float, help="how long to follow the webcam; default: till Ctrl-C or Esc")
-    command.add_argument(
-        "--strength", type=float, default=1.0, help="of the expression; 0 freezes the face, default: 1"
+    add_number(
+        command,
+        "--seconds",
+        Limits(0.1, 86_400, whole=False),
+        "how long to follow the webcam, default: until Ctrl-C or Esc",
+    )
+    add_number(
+        command,
+        "--strength",
+        Limits(0.0, 3.0, whole=False),
+        "scale of the expression, 0 for a still face, default: %(default)s",
+        1.0,
     )
     command.add_argument("--absolute", action="store_true", help="take pose and expression as they are, not relative")
-    command.add_argument(
-        "--smoothing", type=float, help="0 is none, larger is smoother; default: 1 for videos, 0 for motion files"
+    add_number(
+        command,
+        "--smoothing",
+        Limits(0.0, 10.0, whole=False),
+        "strength of the smoothing over time, default: 1 for videos, 0 for motion files",
     )
-    command.add_argument("--size", type=int, default=512, help="width and height in pixels, default: %(default)s")
+    add_number(command, "--size", Limits(64, 2048), "width and height in pixels, default: %(default)s", 512)
     command.add_argument("--background", default="white", help="a colour: white, #336699, ...; default: %(default)s")
     command.add_argument("--audio", type=Path, help="a file whose sound replaces the driver's own")
     command.add_argument("--mark", action="store_true", help="write 'AI-generated' into a corner of the picture")
-    command.add_argument(
+    add_number(
+        command,
         "--fps",
-        type=float,
-        help="of a motion file: every row is one frame; default: the rate or the time codes of the file, else 25 for "
-        "FLAME parameters and 60 for CSV",
+        Limits(1.0, 1000.0, whole=False),
+        "frame rate of a motion file, every row of which is one frame; default: the rate or time codes of the file, "
+        "else 25 for FLAME parameters and 60 for CSV",
     )
     _add_head(command)
 

@@ -1,4 +1,4 @@
-"""What a command says, and where: the result on stdout, progress, notes and errors on stderr."""
+"""What a command prints, and where: the result on stdout, progress, notes and errors on stderr."""
 
 from __future__ import annotations
 
@@ -6,16 +6,19 @@ import json
 import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
+
+from spatialavatar.cli.process import print_error, stderr_is_terminal
 
 Form = Literal["text", "json", "quiet"]
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """The result of a command, said in three ways.
+    """The result of a command, in three forms.
 
     Attributes:
         ids: what was made or found: paths, Hub ids, one a line with ``-q``.
@@ -33,14 +36,24 @@ class Outcome:
         """Print it, with or without the notes."""
         if notes:
             for sentence in self.notes:
-                print(sentence, file=sys.stderr)
+                print_error(sentence)
         if form == "json":
-            print(json.dumps(_without_nulls(self.facts), indent=2, ensure_ascii=False))
+            print(_json(_without_nulls(self.facts)))
         elif form == "text" and self.text:
             print(self.text)
         else:
             for item in self.ids:
                 print(item)
+
+
+def _json(facts: Any) -> str:
+    """The object as text; a file name that is no UTF-8 has escapes, so that the text is still valid JSON."""
+    text = json.dumps(facts, indent=2, ensure_ascii=False)
+    return text if not _has_surrogates(text) else json.dumps(facts, indent=2)
+
+
+def _has_surrogates(text: str) -> bool:
+    return any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def _without_nulls(value: Any) -> Any:
@@ -70,8 +83,8 @@ def table(facts: Mapping[str, Any], indent: str = "") -> str:
 
 
 def fail(sentence: str) -> int:
-    """Print the sentence on stderr, on one line; the exit status."""
-    print(f"spatialavatar: {' '.join(sentence.split())}", file=sys.stderr)
+    """Print the sentence on stderr, on one line; returns the exit status."""
+    print_error(f"spatialavatar: {' '.join(sentence.split())}")
     return 1
 
 
@@ -80,7 +93,7 @@ class ProgressBar:
 
     def __init__(self, quiet: bool) -> None:
         self._quiet = quiet
-        self._terminal = sys.stderr.isatty()
+        self._terminal = stderr_is_terminal()
         self._stage = ""
         self._bar: Any = None
 
@@ -95,15 +108,16 @@ class ProgressBar:
         if self._quiet:
             return
         if self._terminal:
-            if self._bar is None:
-                self._bar = _bar()
-            self._bar.set_description_str(message, refresh=False)
-            self._bar.update(max(0.0, min(fraction, 1.0) - self._bar.n))
+            with suppress(OSError):  # the terminal is gone; the work goes on
+                if self._bar is None:
+                    self._bar = _bar()
+                self._bar.set_description_str(message, refresh=False)
+                self._bar.update(max(0.0, min(fraction, 1.0) - self._bar.n))
             return
         stage = message.rstrip("0123456789 %/.").removesuffix(" of").rstrip("0123456789 ")
         if stage != self._stage:
             self._stage = stage
-            print(message, file=sys.stderr)
+            print_error(message)
 
 
 def _bar() -> Any:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from spatialavatar.cli.commands import Commands, shard
+from spatialavatar.cli.commands import Commands
+from spatialavatar.cli.options import Limits, add_number, shard
 from spatialavatar.cli.output import Outcome
 from spatialavatar.progress import Progress
 
@@ -18,28 +19,30 @@ def declare(commands: Commands) -> None:
         _GROUP,
         "shards",
         _shards,
-        "Track the people of a data set, with pictures, into files to train on",
+        "Track the people of a data set and write training files with their pictures",
         "shards CelebV-HQ/videos --out shards/celebv",
     )
     command.add_argument("folder", type=Path, metavar="FOLDER", help="clips, rigs of cameras, or photos")
-    command.add_argument("--out", type=Path, required=True, help="folder of the shards; a second run goes on there")
-    command.add_argument("--photos", action="store_true", help="a person's pictures are photos, not frames of a video")
-    command.add_argument("--layout", help="of the folder, if it is not to be found out; docs/evaluation.md lists them")
-    command.add_argument("--only", default="*", help="only people whose names match, such as 'london_*'")
+    command.add_argument("--out", type=Path, required=True, help="folder of the shards; a second run continues there")
+    command.add_argument(
+        "--photos", action="store_true", help="the pictures of a person are photos, not frames of a video"
+    )
+    command.add_argument("--layout", help="layout of the folder, listed in docs/evaluation.md; default: detected")
+    command.add_argument("--only", default="*", help="use only people whose names match, such as 'london_*'")
     command.add_argument("--head", type=Path, help="folder of another head model than the one that ships")
-    command.add_argument("--frames", type=int, default=32, help="kept of each video, default: %(default)s")
-    command.add_argument("--max-frames", type=int, default=1500, help="looked at, default: %(default)s")
-    command.add_argument("--per-shard", type=int, default=32, help="people, default: %(default)s")
-    command.add_argument("--shard", default="1/1", metavar="I/N", help="only every N-th shard, from the I-th on")
+    add_number(command, "--frames", Limits(1, 100_000), "frames kept of each video, default: %(default)s", 32)
+    add_number(command, "--max-frames", Limits(1, 1_000_000), "frames read of each video, default: %(default)s", 1500)
+    add_number(command, "--per-shard", Limits(1, 100_000), "people in a shard, default: %(default)s", 32)
+    command.add_argument("--shard", default="1/1", metavar="I/N", help="make every N-th shard, from the I-th on")
 
     command = commands.add(
         _GROUP,
         "train",
         _train,
-        "Train the network that corrects the base, or go on with a run",
+        "Train the network that corrects the base, or continue a run",
         "train configs/monocular.toml",
     )
-    command.add_argument("config", type=Path, metavar="CONFIG", help="a TOML file; docs/training.md has its keys")
+    command.add_argument("config", type=Path, metavar="CONFIG", help="a TOML file; docs/training.md lists its keys")
 
 
 def _shards(options: argparse.Namespace, progress: Progress) -> Outcome:
@@ -59,7 +62,7 @@ def _shards(options: argparse.Namespace, progress: Progress) -> Outcome:
     )
     notes = [f"{made.people} people in {len(made.paths)} shards, {len(made.skipped)} skipped."]
     if made.skipped:
-        notes.append(f"{options.out / SKIPPED} says why.")
+        notes.append(f"The reasons are in {options.out / SKIPPED}.")
     if made.missing:
         notes.append(f"{made.missing} shards are still to be made by other machines.")
     facts = {"shards": made.paths, "people": made.people, "skipped": made.skipped, "missing": made.missing}
@@ -74,7 +77,9 @@ def _train(options: argparse.Namespace, progress: Progress) -> Outcome:
     result = train(config, progress)
     notes = [f"{result.steps} steps, on {result.people} people."]
     if result.left_out:
-        notes.append(f"{len(result.left_out)} could not be used; {Path(config.out) / LEFT_OUT} says why.")
+        notes.append(
+            f"{len(result.left_out)} people could not be used; the reasons are in {Path(config.out) / LEFT_OUT}."
+        )
     if result.redrawn:
-        notes.append(f"{result.redrawn} draws could not be used; {Path(config.out) / REDRAWN} says why.")
+        notes.append(f"{result.redrawn} draws could not be used; the reasons are in {Path(config.out) / REDRAWN}.")
     return Outcome([result.model], vars(result), notes=notes)
