@@ -68,7 +68,7 @@ def declare(commands: Commands) -> None:
     add_number(
         command,
         "--fps",
-        Limits(1.0, 1000.0, whole=False),
+        Limits(1.0, 500.0, whole=False),
         "frame rate of a motion file, every row of which is one frame; default: the rate or time codes of the file, "
         "else 25 for FLAME parameters and 60 for CSV",
     )
