@@ -15,10 +15,11 @@ from typing import Any, Final
 from safetensors import SafetensorError, safe_open
 
 from spatialavatar.app.steps import plain
-from spatialavatar.avatar import AVATAR_FORMAT
+from spatialavatar.avatar import AVATAR_FORMAT, default_head
 from spatialavatar.errors import SpatialAvatarError
-from spatialavatar.media import VideoReader, is_image
-from spatialavatar.motion import is_motion_file
+from spatialavatar.media import inspect_media
+from spatialavatar.media.inspection import MediaKind
+from spatialavatar.motion import check_motion_format, is_motion_file
 from spatialavatar.pipeline import MAX_PHOTOS
 from spatialavatar.tracking.io import TRACK_FORMAT
 
@@ -53,8 +54,8 @@ def photos(paths: Any) -> str | None:
     for path in paths:
         if complaint := _file(path, "photo", MAX_PHOTO_BYTES):
             return complaint
-        if not is_image(path):
-            return f"The file {_name(path)} is not a photo that can be read; give a JPEG, PNG, WebP or TIFF picture."
+        if complaint := _media(path, "photo"):
+            return complaint
     return None
 
 
@@ -73,13 +74,7 @@ def video(path: Any) -> str | None:
     """A video of at most a minute."""
     if complaint := _file(path, "video", MAX_VIDEO_BYTES):
         return complaint
-    try:
-        seconds = VideoReader(path).duration
-    except SpatialAvatarError as error:
-        return str(error)
-    if seconds > MAX_VIDEO_SECONDS:
-        return f"The video is {seconds:.0f} seconds long; give one of at most {MAX_VIDEO_SECONDS:.0f} seconds."
-    return None
+    return _media(path, "video")
 
 
 def motion(path: Any) -> str | None:
@@ -89,6 +84,11 @@ def motion(path: Any) -> str | None:
     track = Path(path).suffix.lower() == ".safetensors"
     if not track and not is_motion_file(path):
         return video(path)
+    try:
+        head = default_head()
+        check_motion_format(path, head.id, head.is_flame)
+    except SpatialAvatarError as error:
+        return str(error)
     if complaint := _file(path, "motion", MAX_MOTION_BYTES):
         return complaint
     if track and _safetensors_format(path) != TRACK_FORMAT:
@@ -98,9 +98,7 @@ def motion(path: Any) -> str | None:
 
 def picture_or_video(path: Any) -> str | None:
     """A photo or a video."""
-    if complaint := _file(path, "photo or video", MAX_VIDEO_BYTES):
-        return complaint
-    return None if is_image(path) else video(path)
+    return _file(path, "photo or video", MAX_VIDEO_BYTES) or _media(path, "photo", "video")
 
 
 def number(value: Any, name: str, low: float, high: float, whole: bool = False) -> str | None:
@@ -149,6 +147,16 @@ def _file(path: Any, kind: str, most: int) -> str | None:
         return f"The file {_name(path)} is empty; give another {kind}."
     if size > most:
         return f"The file {_name(path)} has {size // MEGABYTE} MB; a {kind} may have at most {most // MEGABYTE} MB."
+    return None
+
+
+def _media(path: str, *kinds: MediaKind) -> str | None:
+    try:
+        seconds = inspect_media(path, kinds).seconds
+    except SpatialAvatarError as error:
+        return str(error)
+    if seconds > MAX_VIDEO_SECONDS:
+        return f"The video is {seconds:.0f} seconds long; give one of at most {MAX_VIDEO_SECONDS:.0f} seconds."
     return None
 
 

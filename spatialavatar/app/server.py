@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import sys
 import tempfile
 import threading
 from contextlib import suppress
@@ -13,6 +12,14 @@ from pathlib import Path
 
 _FOLDER = "GRADIO_TEMP_DIR"  # gradio's variable for the folder of uploads and results
 _RUN = "run-"
+
+
+class _Stopped(BaseException):
+    """A signal asked this process to end; no handler of errors may swallow it."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
 
 
 def run_app(host: str | None = None, port: int | None = None) -> None:
@@ -42,19 +49,24 @@ def run_app(host: str | None = None, port: int | None = None) -> None:
 
     sessions = Sessions()
     sessions.start()
-    process = os.getpid()
+    process, number = os.getpid(), 0
     try:
         load_models()
         build_demo(sessions=sessions).launch(server_name=host, server_port=port, **launch_options())
+    except _Stopped as stopped:
+        number = stopped.number
     finally:
         if os.getpid() == process:  # not in a worker that ZeroGPU forked
             sessions.clear()
             if own_folder is not None:
                 shutil.rmtree(own_folder, ignore_errors=True)
+    if number:
+        # At once: work that is still running in threads would write files anew, or abort the interpreter's own ending.
+        os._exit(128 + number)
 
 
 def _exit_on_signals() -> None:
-    """Raise SystemExit on SIGTERM and SIGHUP, which by default end a process without cleaning up."""
+    """Raise :class:`_Stopped` on SIGTERM and SIGHUP, which by default end a process without cleaning up."""
     if threading.current_thread() is not threading.main_thread():
         return
     process = os.getpid()
@@ -62,7 +74,7 @@ def _exit_on_signals() -> None:
     def leave(number: int, _: object) -> None:
         if os.getpid() != process:  # a forked worker
             os._exit(128 + number)
-        sys.exit(128 + number)
+        raise _Stopped(number)
 
     for name in ("SIGTERM", "SIGHUP"):
         if hasattr(signal, name):
