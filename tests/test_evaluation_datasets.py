@@ -177,3 +177,48 @@ def test_an_unknown_layout_is_refused_with_the_known_ones(tmp_path):
         read_clips(tmp_path, "colmap")
     with pytest.raises(InputError, match="no folder"):
         read_clips(tmp_path / "none")
+
+
+@pytest.mark.parametrize(
+    "damaged",
+    [
+        "[" * 100_000,
+        '{"frames": [{"file_path": "images/00000_00.png", "camera_index": 1' + "0" * 5000 + ', "timestep_index": 0}]}',
+        '{"frames": [{"file_path": 5, "camera_index": 0, "timestep_index": 0}]}',
+        '{"frames": [{"file_path": "images/00000_00.png", "camera_index": "front", "timestep_index": 0}]}',
+        '{"frames": [{"file_path": "images/00000_00.png", "camera_index": 0}]}',
+        '{"frames": [{"file_path": "images\\u0000.png", "camera_index": 0, "timestep_index": 0}]}',
+        '{"frames": 3}',
+        "\xff",
+    ],
+    ids=["deep", "long number", "number for a name", "name for a number", "no time", "NUL", "no list", "no UTF-8"],
+)
+def test_a_damaged_list_of_frames_is_a_note_of_its_clip(tmp_path, damaged):
+    gaussian_avatars(tmp_path / "306")
+    gaussian_avatars(tmp_path / "074")
+    (tmp_path / "306" / "transforms_train.json").write_text(damaged, encoding="latin-1")
+    whole, broken = read_clips(tmp_path, "gaussian-avatars")
+    assert (whole.name, len(whole.recordings)) == ("074", 3)
+    assert (broken.name, broken.recordings) == ("306", ())
+    assert "download" in broken.notes[0]
+
+
+@pytest.mark.parametrize("value", ["Infinity", "NaN", "1e999", '"0"', "[[1, 2]]"])
+def test_a_camera_that_is_not_finite_is_no_calibration(tmp_path, value):
+    gaussian_avatars(tmp_path / "306")
+    path = tmp_path / "306" / "transforms_train.json"
+    frames = json.loads(path.read_text())["frames"]
+    for frame in frames:
+        frame["transform_matrix"] = "MATRIX"
+    path.write_text(json.dumps({"frames": frames}).replace('"MATRIX"', value))
+    (clip,) = read_clips(tmp_path, "gaussian-avatars")
+    assert all(recording.calibration is None for recording in clip.recordings if recording.name != "2")
+
+
+def test_numbers_of_any_size_in_names_of_pictures_are_read(tmp_path):
+    for name in ("1", "2", "3", "9" * 60, "0" * 20 + "2", "\u0664"):
+        picture(tmp_path / "ada" / f"{name}.png")
+    (clip,) = read_clips(tmp_path, "pictures")
+    assert len(clip.pictures) == 6
+    picture(tmp_path / "bea" / "1\u00b2.png")
+    assert [len(clip.pictures) for clip in read_clips(tmp_path, "pictures")] == [6, 1]
