@@ -16,8 +16,12 @@ pytest.importorskip("spaces", reason="the page needs the extra 'app': pip instal
 
 import httpx
 
+from spatialavatar.app import checks
+from spatialavatar.app.admission import MAX_WAITING
 from spatialavatar.app.endpoints import documentation
 from spatialavatar.app.requests import DriveRequest, ExportRequest, GenerateRequest, RefineRequest, TrackRequest
+from spatialavatar.pipeline import MAX_PHOTOS
+from spatialavatar.tracking.photos import GOOD_FACE, MIN_FACE
 
 from .conftest import REPOSITORY
 from .fake_backend import RunningApp, running_app
@@ -72,6 +76,27 @@ def test_the_tables_of_endpoints_are_those_that_are_served() -> None:
     text = (REPOSITORY / "docs" / "api.md").read_text(encoding="utf-8")
     table = text.split("<!-- endpoints -->\n", 1)[1].split("\n<!-- end of endpoints -->", 1)[0]
     assert table.strip() == documentation(), "paste what 'python -m spatialavatar.app.endpoints' prints"
+
+
+def test_documents_name_the_face_sizes_that_are_checked() -> None:
+    sizes = f"{MIN_FACE} pixels"
+    for name in ("README.md", "docs/limits.md", "docs/tracking.md"):
+        text = " ".join((REPOSITORY / name).read_text(encoding="utf-8").split())
+        assert sizes in text, name
+    assert f"{GOOD_FACE} give" in (REPOSITORY / "docs" / "limits.md").read_text(encoding="utf-8")
+
+
+def test_limits_are_documented_as_they_are_checked() -> None:
+    text = (REPOSITORY / "docs" / "limits.md").read_text(encoding="utf-8")
+    rows = {
+        "photo": f"{checks.MAX_PHOTO_BYTES // checks.MEGABYTE} MB; 1 to {MAX_PHOTOS} photos",
+        "video": f"{checks.MAX_VIDEO_BYTES // checks.MEGABYTE} MB, {checks.MAX_VIDEO_SECONDS:.0f} seconds",
+        "motion file": f"{checks.MAX_MOTION_BYTES // checks.MEGABYTE} MB, {60 * checks.MAX_VIDEO_SECONDS:,.0f} frames",
+        "avatar": f"{checks.MAX_AVATAR_BYTES // checks.MEGABYTE} MB",
+    }
+    for name, limit in rows.items():
+        assert re.search(rf"^\| {name} \|.*\| {re.escape(limit)} \|$", text, re.M), name
+    assert f"while {MAX_WAITING} others wait" in text
 
 
 @pytest.mark.skipif(not (shutil.which("curl") and shutil.which("bash")), reason="needs curl and bash")

@@ -70,8 +70,7 @@ class App:
         return (200 if kind == "complete" else 500), data
 
     def files(self) -> list[Path]:
-        # onnxruntime writes a random number into .ses.
-        return [path for path in self.root.rglob("*") if path.is_file() and path != self.root / ".ses"]
+        return [path for path in self.root.rglob("*") if path.is_file()]
 
     def function(self, name: str) -> int:
         config = self.http.get(self.url.replace("/gradio_api", "/config")).json()

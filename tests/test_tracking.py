@@ -168,7 +168,7 @@ def test_a_tiny_face_is_refused_with_the_size_that_is_needed(lake, head):
     canvas = np.full((400, 400, 3), 200, dtype=np.uint8)
     small = cv2.resize(lake, None, fx=130 / lake.shape[0], fy=130 / lake.shape[0], interpolation=cv2.INTER_AREA)
     canvas[100 : 100 + small.shape[0], 100 : 100 + small.shape[1]] = small
-    with pytest.raises(InputError, match="at least 100 pixels") as caught:
+    with pytest.raises(InputError, match="at least 64 pixels, better 128") as caught:
         track_photo(canvas, head)
     assert SENTENCE.match(str(caught.value))
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import io
+import os
 import threading
 import zipfile
 from pathlib import Path
@@ -100,6 +101,7 @@ class OnnxNetwork:
             MissingAssetError: where the runtime is not installed.
             FormatError: where the file is no graph.
         """
+        os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # its recent builds report uses to their maker
         try:
             import onnxruntime
         except ImportError as error:

@@ -25,7 +25,8 @@ from spatialavatar.tracking.networks import Networks
 
 MIN_FACE: Final = 64
 """Faces smaller than this, in pixels from chin to forehead, are refused."""
-_SMALL_FACE: Final = 128  # below this the avatar will be blurred: say so
+GOOD_FACE: Final = 128
+"""Faces smaller than this are used with a warning: the avatar lacks detail."""
 MAX_YAW: Final = 58.0
 """Degrees to either side beyond which half of the face is not seen; the network reports less than the truth there."""
 _MIN_EYE_SHARE: Final = 0.4  # width of the far eye over that of the near one, on a turned head
@@ -149,13 +150,14 @@ def _find(image: np.ndarray, name: str, networks: Networks) -> _Found:
     size = landmark_box(face.points)[1]
     if size < MIN_FACE:
         raise InputError(
-            f"The face in {name} is only {size:.0f} pixels high; give a photo in which it has at least 100 pixels."
+            f"The face in {name} is only {size:.0f} pixels high; give a photo in which it has at least "
+            f"{MIN_FACE} pixels, better {GOOD_FACE}."
         )
     warnings = []
     rivals = sum(landmark_box(other.points)[1] > 0.3 * size for other in confirmed[1:])
     if rivals:
         warnings.append(f"There are {rivals + 1} faces in {name}; the largest one is used.")
-    if size < _SMALL_FACE:
+    if size < GOOD_FACE:
         warnings.append(f"The face in {name} is only {size:.0f} pixels high, so the avatar will lack detail.")
     return _Found(name, crop_around(face.points), face, tuple(warnings))
 

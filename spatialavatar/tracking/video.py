@@ -27,7 +27,7 @@ from spatialavatar.tracking.landmarker import LANDMARK_COUNT
 from spatialavatar.tracking.lids import shut_by_network, with_shut_lids
 from spatialavatar.tracking.networks import Networks
 from spatialavatar.tracking.neutral import neutral_of
-from spatialavatar.tracking.photos import MIN_FACE, confidence, face_yaw, shared_networks
+from spatialavatar.tracking.photos import GOOD_FACE, MIN_FACE, confidence, face_yaw, shared_networks
 from spatialavatar.tracking.quality import DARK, PROFILE_YAW, STEADY, jitter_of, runs
 from spatialavatar.tracking.scan import Reader, Scan, first_frames, scan_video
 from spatialavatar.tracking.smoothing import low_pass, low_pass_rotations, one_euro, one_euro_rotations
@@ -152,7 +152,8 @@ def _check_size(boxes: np.ndarray, path: Path) -> None:
     size = float(np.median((boxes[:, 1] - boxes[:, 0]).max(axis=1)))
     if size < MIN_FACE:
         raise InputError(
-            f"The face in {path.name} is only {size:.0f} pixels high; give a video in which it has at least 100 pixels."
+            f"The face in {path.name} is only {size:.0f} pixels high; give a video in which it has at least "
+            f"{MIN_FACE} pixels, better {GOOD_FACE}."
         )
 
 
