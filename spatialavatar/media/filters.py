@@ -91,7 +91,7 @@ def _to_srgb(colour: ColourTags, video: VideoStream) -> list[str]:
         target = transfer if transfer in _SDR_TRANSFERS else "iec61966-2-1"
         return [f"zscale={source}:matrix=gbr:primaries=bt709:transfer={target}:range=pc", "format=gbrp"]
     return [
-        f"zscale={source}:matrix=gbr:primaries=bt709:transfer=linear:range=pc:npl={_WHITE:g}",
+        f"zscale={source}:matrix=gbr:primaries=bt709:transfer=linear:range=pc:npl={_WHITE:g}:agamma=false",
         "format=gbrpf32le",
         f"tonemap=tonemap=mobius:param={_KNEE}:peak={_PEAK / _WHITE:.4f}:desat=0",
         "zscale=transferin=linear:matrixin=gbr:transfer=iec61966-2-1:matrix=gbr:rangein=pc:range=pc",

@@ -25,6 +25,7 @@ UNKNOWN: Final = "unknown"
 _PICTURE: Final = re.compile(r", (\w+)(?:\(((?:[^()]|\([^()]*\))*)\))?, (\d+)x(\d+)")
 _STREAM: Final = re.compile(r"^  Stream #0:(\d+)[^\n]*?: (Video|Audio): ([^\n]*)\n((?:^    [^\n]*\n)*)", re.MULTILINE)
 _STILL: Final = re.compile(r"\((attached pic|still image|timed thumbnails)\)")
+_NO_TIME: Final = -(1 << 63)  # ffmpeg's AV_NOPTS_VALUE
 _ALPHA: Final = re.compile(r"^(yuva|gbra|rgba|bgra|argb|abgr|ya8|ya16|pal8|ayuv|vuya)")
 
 
@@ -182,11 +183,7 @@ def count_packets(path: Path, streams: tuple[int, ...]) -> dict[int, StreamLengt
     ):
         assert process.stdout is not None  # a pipe was asked for
         for line in process.stdout:
-            if line.startswith(b"#tb "):
-                number, _, unit = line[4:].decode("ascii").partition(":")
-                units[int(number)] = Fraction(unit.strip())
-            elif not line.startswith(b"#"):
-                _add_packet(counts, units, line)
+            _add_packet(counts, units, line)
     if watchdog.expired:
         raise InputError(
             f"The file {path.name} takes longer than {PROBE_SECONDS:.0f} seconds to read; convert it to MP4 first."
@@ -195,25 +192,32 @@ def count_packets(path: Path, streams: tuple[int, ...]) -> dict[int, StreamLengt
 
 
 def first_frame_time(path: Path, video: VideoStream) -> float:
-    """When the first frame that decodes is shown, in seconds after the earliest packet of the file."""
-    command = [*input_arguments(), "-map", f"0:{video.index}", "-frames:v", "1", "-fps_mode", "passthrough"]
-    result = run_ffmpeg([*command, "-vf", "scale=16:16", "-enc_time_base", "1:90000", "-f", "framecrc", "pipe:1"], path)
+    """When the first frame that decodes is shown, in seconds of the file's own clock (ffmpeg's ``-copyts``).
+
+    Times relative to the file's start will not do: in a transport stream, ffmpeg takes them relative to the start of
+    those streams that a command happens to use.
+    """
+    command = [*input_arguments(), "-copyts", "-map", f"0:{video.index}", "-frames:v", "1", "-fps_mode", "passthrough"]
+    result = run_ffmpeg([*command, "-vf", "scale=16:16", "-f", "framecrc", "pipe:1"], path)
+    units: dict[int, Fraction] = {}
     counts: dict[int, StreamLength] = {}
-    units: dict[int, Fraction] = {0: Fraction(1, 90000)}
     for line in result.output.splitlines():
-        if line.startswith(b"#tb 0:"):
-            units[0] = Fraction(line[6:].decode("ascii").strip())
-        elif not line.startswith(b"#"):
-            _add_packet(counts, units, line)
-    return max(0.0, counts[0].start) if counts else 0.0
+        _add_packet(counts, units, line)
+    return counts[0].start if counts else 0.0
 
 
 def _add_packet(counts: dict[int, StreamLength], units: dict[int, Fraction], line: bytes) -> None:
-    """Add one line of ffmpeg's "framecrc" format: stream, decoding time, time, duration, bytes, checksum."""
+    """Add one line of ffmpeg's "framecrc" format: "#tb 0: 1/90000", or stream, decoding time, time, duration, ..."""
+    if line.startswith(b"#"):
+        if line.startswith(b"#tb "):
+            name, _, unit = line[4:].decode("ascii").partition(":")
+            units[int(name)] = Fraction(unit.strip())
+        return
     fields = line.split(b",")
-    number, time, duration = int(fields[0]), int(fields[2]), int(fields[3])
-    start = float(time * units[number])
-    end = float((time + max(0, duration)) * units[number])
+    number, decoded, shown, duration = (int(field) for field in fields[:4])
+    time = decoded if shown == _NO_TIME else shown
+    start = float(time * units[number]) if time != _NO_TIME else 0.0
+    end = start + float(max(0, duration) * units[number])
     before = counts.get(number)
     counts[number] = (
         StreamLength(1, start, end)

@@ -9,7 +9,6 @@ from fractions import Fraction
 from typing import IO, Final
 
 import numpy as np
-from PIL import Image
 
 from spatialavatar.errors import InputError
 from spatialavatar.media.ffmpeg import Watchdog, ffmpeg_output, input_arguments, read_log, run_ffmpeg
@@ -90,26 +89,13 @@ class VideoReader:
                 if frame is None:
                     break
                 count += 1
-                yield self._fitted(frame)
+                yield frame
             with watchdog.limit():
                 process.wait()
             complained = bool(read_log(log)) or process.returncode != 0
         if count == 0:
             raise InputError(f"The video {self.path.name} holds no readable frame; save or download it again.")
         self._note_missing(count, complained)
-
-    def _fitted(self, frame: np.ndarray) -> np.ndarray:
-        """The frame in the size of the first one, with its own shape."""
-        width, height = self.size
-        if frame.shape[:2] == (height, width):
-            return frame
-        scale = min(width / frame.shape[1], height / frame.shape[0])
-        inner = max(1, round(frame.shape[1] * scale)), max(1, round(frame.shape[0] * scale))
-        left, top = (width - inner[0]) // 2, (height - inner[1]) // 2
-        out = np.zeros((height, width, 3), np.uint8)
-        picture = Image.fromarray(frame).resize(inner, Image.Resampling.BICUBIC, reducing_gap=3.0)
-        out[top : top + inner[1], left : left + inner[0]] = np.asarray(picture)
-        return out
 
     def _note_missing(self, count: int, complained: bool) -> None:
         """Warn where the stream was shorter than promised, or damaged on the way."""
@@ -145,13 +131,18 @@ class VideoReader:
         return count_packets(self.path, streams)
 
     def _command(self, rate: Fraction | None, *, first: bool = False) -> list[str]:
-        """Frames as a stream of PPM pictures: each carries its own size, after rotation and scaling."""
+        """Frames as a stream of PPM pictures, which carry their size after rotation and scaling."""
         decoder = _ALPHA_DECODERS.get(self._video.codec) if self._video.has_alpha else None
+        filters = frame_filters(self._video, rate, self._max_side)
+        if not first:
+            # ffmpeg builds the graph anew where the picture changes its shape; the encoder needs one size for all.
+            width, height = self.size
+            filters += f",scale={width}:{height}:force_original_aspect_ratio=decrease,pad={width}:{height}:-1:-1"
         # fmt: off
         return [
             *input_arguments(decoder=decoder), *(("-frames:v", "1") if first else ()),
-            "-map", f"0:{self._video.index}", "-an", "-vf", frame_filters(self._video, rate, self._max_side),
-            "-noautoscale", "-f", "image2pipe", "-c:v", "ppm", "pipe:1",
+            "-map", f"0:{self._video.index}", "-an", "-vf", filters, "-fps_mode", "passthrough",
+            "-f", "image2pipe", "-c:v", "ppm", "pipe:1",
         ]
         # fmt: on
 

@@ -20,12 +20,12 @@ class SoundTrack:
     Attributes:
         path: the file.
         index: of the stream in the file.
-        skip: seconds of the file before its first picture; the sound in them is left out.
+        start: when the file's first picture is shown, seconds of the file's own clock; None without pictures.
     """
 
     path: Path
     index: int
-    skip: float
+    start: float | None
 
 
 def has_sound(path: Path) -> bool:
@@ -46,8 +46,8 @@ def sound_of(path: Path) -> SoundTrack | None:
     facts = probe(path)
     if facts.audio_index is None:
         return None
-    skip = 0.0 if facts.video is None else first_frame_time(path, facts.video)
-    return SoundTrack(path, facts.audio_index, skip)
+    start = None if facts.video is None else first_frame_time(path, facts.video)
+    return SoundTrack(path, facts.audio_index, start)
 
 
 def add_sound(pictures: Path, sound: SoundTrack, seconds: float, out: Path, log: IO[bytes]) -> bool:
@@ -65,12 +65,14 @@ def add_sound(pictures: Path, sound: SoundTrack, seconds: float, out: Path, log:
     Returns:
         Whether that succeeded.
     """
-    skip = f"atrim=start={sound.skip:.6f},asetpts=PTS-{sound.skip:.6f}/TB," if sound.skip > 0 else ""
+    shift = "asetpts=PTS-STARTPTS"
+    if sound.start is not None:
+        shift = f"atrim=start={sound.start:.6f},asetpts=PTS-{sound.start:.6f}/TB"
     # fmt: off
     command = [
-        *input_arguments(), "-i", f"file:{pictures}", "-y", "-map", "1:v", "-map", f"0:{sound.index}",
+        *input_arguments(), "-i", f"file:{pictures}", "-y", "-copyts", "-map", "1:v", "-map", f"0:{sound.index}",
         "-map_metadata", "1",
-        "-c:v", "copy", "-c:a", "aac", "-b:a", "160k", "-af", f"{skip}aresample=async=1:first_pts=0,apad",
+        "-c:v", "copy", "-c:a", "aac", "-b:a", "160k", "-af", f"{shift},aresample=async=1:first_pts=0,apad",
         "-t", f"{seconds:.6f}", "-movflags", "+faststart", f"file:{out}",
     ]
     # fmt: on
