@@ -146,14 +146,18 @@ class TensorFile:
         Raises:
             FormatError: a tensor is missing, unknown, of another type or shape, out of range, or cannot be read.
         """
-        faults = _list_faults(self.entries, schema, dict(sizes or {}))
-        tensors: dict[str, Tensor] = {}
-        if not faults:
-            tensors = self._tensors([name for name in schema if name in self.entries])
-            faults = [fault for name, tensor in tensors.items() for fault in value_faults(name, tensor, schema[name])]
-        if faults:
-            raise FormatError(f"{self.name} {listed(faults)}; {advice or 'the file is damaged, make it again'}.")
+        self.check(schema, sizes, advice)
+        tensors = self._tensors([name for name in schema if name in self.entries])
+        self._refuse([f for name, tensor in tensors.items() for f in value_faults(name, tensor, schema[name])], advice)
         return tensors
+
+    def check(self, schema: Schema, sizes: Mapping[str, int] | None = None, advice: str = "") -> None:
+        """Compare the list of tensors with a schema, without reading any; :meth:`read` does so too.
+
+        Raises:
+            FormatError: a tensor is missing, unknown, or of another type or shape.
+        """
+        self._refuse(_list_faults(self.entries, schema, dict(sizes or {})), advice)
 
     def read_all(self) -> dict[str, Tensor]:
         """Read every tensor, whatever it is: for files that only this program's own user writes.
@@ -162,6 +166,10 @@ class TensorFile:
             FormatError: the file cannot be read.
         """
         return self._tensors(list(self.entries))
+
+    def _refuse(self, faults: Sequence[str], advice: str) -> None:
+        if faults:
+            raise FormatError(f"{self.name} {listed(faults)}; {advice or 'the file is damaged, make it again'}.")
 
     def _tensors(self, names: Sequence[str]) -> dict[str, Tensor]:
         try:

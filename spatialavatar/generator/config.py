@@ -7,9 +7,13 @@ the head; pixels are those of the tracker's crop (512 a side).
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import PurePosixPath
 
+from spatialavatar.errors import InputError
 from spatialavatar.generator.network.config import NetworkConfig
 from spatialavatar.generator.settings import Checked, setting
+
+_MAX_RESOLUTION = 1024  # texels a side, as in an avatar's file
 
 
 @dataclass(frozen=True)
@@ -243,6 +247,21 @@ class GeneratorConfig:
     head: str = "head"
     base: BaseConfig = field(default_factory=BaseConfig)
     network: NetworkConfig | None = None
+
+    def __post_init__(self) -> None:
+        """Check the sizes and the path.
+
+        Raises:
+            InputError: the resolution is out of range, or the head lies outside of the model's folder.
+        """
+        if type(self.resolution) is not int or not 1 <= self.resolution <= _MAX_RESOLUTION:
+            raise InputError(
+                f"The UV layout has a resolution of {self.resolution!r}; give a whole number from 1 to "
+                f"{_MAX_RESOLUTION}."
+            )
+        path = PurePosixPath(self.head) if isinstance(self.head, str) and "\0" not in self.head else None
+        if path is None or path.is_absolute() or ".." in path.parts:
+            raise InputError(f"The head is {self.head!r}; give a folder inside the model's own.")
 
     @property
     def encoder(self) -> str:

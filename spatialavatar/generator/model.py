@@ -26,9 +26,11 @@ from spatialavatar.hub.constants import CARD_FILE, CONFIG_FILE, MODEL_FORMAT
 from spatialavatar.hub.pretrained import Pretrained
 from spatialavatar.progress import Progress, part, silent
 from spatialavatar.records import Track
+from spatialavatar.strict_json import parse_json
 
 _Config = TypeVar("_Config")
 MODEL_VERSION = 3
+_MAX_CONFIG_BYTES = 1 << 20
 """Of ``config.json``: 1 had the base alone, 2 a network, both with the base's constants as one flat table."""
 
 _BASE_SHARE = 0.85
@@ -186,15 +188,18 @@ def read_config(path: Path) -> GeneratorConfig:
     if not path.is_file():
         raise MissingAssetError(f"There is no model at {path.parent}: point to a folder that holds {path.name}.")
     try:
-        raw: dict[str, Any] = dict(json.loads(path.read_text(encoding="utf-8")))
+        if path.stat().st_size > _MAX_CONFIG_BYTES:
+            raise ValueError("it is too large")
+        raw: dict[str, Any] = dict(parse_json(path.read_bytes()))
         kind, version = raw.pop("format", None), raw.pop("version", None)
-    except (ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError) as error:
         raise FormatError(f"{path} is no configuration of a model or is damaged; fetch it again.") from error
     if kind != MODEL_FORMAT:
         raise FormatError(f"{path} is not the configuration of a SpatialAvatar model; give the folder of one.")
-    if version not in (1, 2, MODEL_VERSION):
+    if type(version) is not int or version not in (1, 2, MODEL_VERSION):
         raise FormatError(
-            f"{path} is of version {version}, this release reads versions up to {MODEL_VERSION}; update the package."
+            f"{path} is of version {str(version)[:40]}, this release reads versions up to {MODEL_VERSION}; update the "
+            "package."
         )
     network = None
     if version == 1:

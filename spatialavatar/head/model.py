@@ -12,14 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from spatialavatar.errors import FormatError, InputError, MissingAssetError
+from spatialavatar.files import make_folder, write_text
 from spatialavatar.head.arkit import ARKIT_52
 from spatialavatar.head.rotations import axis_angle_to_matrix
 from spatialavatar.records import HeadParams
+from spatialavatar.strict_json import parse_json
+from spatialavatar.tensor_files import FLOATS, TensorFile, TensorSpec, bounded, write_safetensors
 
 HEAD_FORMAT = "spatialavatar.head"
 HEAD_VERSION = 1
@@ -43,6 +44,38 @@ _REQUIRED = (
 BEHIND_LIPS = ("mouth", "tongue", "teeth_upper", "teeth_lower")
 """Parts that are seen through an open mouth only; a head may lack some."""
 
+_MAX_DESCRIPTION_BYTES = 1 << 20
+_MAX_NAMES = 4096  # of parts, or of expressions
+_LARGEST = 1e3  # metres, metres per unit, or weights
+
+_QUANTISED = ("shape_basis", "expression_basis", "pose_correctives")
+_INDEX = ("I32", "I64", "U8")
+_SCHEMA = {
+    "template": bounded(_LARGEST, "V", 3),
+    "faces": TensorSpec(("F", 3), _INDEX, low=0),
+    "face_parts": TensorSpec(("F",), _INDEX, low=0),
+    "uv": bounded(_LARGEST, "F", 3, 2),
+    "shape_basis": bounded(_LARGEST, "S", "V", 3, dtypes=(*FLOATS, "I8")),
+    "shape_basis_scale": bounded(_LARGEST, "S", optional=True),
+    "expression_basis": bounded(_LARGEST, "E", "V", 3, dtypes=(*FLOATS, "I8")),
+    "expression_basis_scale": bounded(_LARGEST, "E", optional=True),
+    "pose_correctives": bounded(_LARGEST, 9 * (len(JOINTS) - 1), "V", 3, dtypes=(*FLOATS, "I8")),
+    "pose_correctives_scale": bounded(_LARGEST, 9 * (len(JOINTS) - 1), optional=True),
+    "joint_regressor": bounded(_LARGEST, "J", "V"),
+    "skinning_weights": bounded(_LARGEST, "V", "J"),
+    "parents": TensorSpec(("J",), ("I32", "I64"), low=-1, high=len(JOINTS) - 1),
+    "mirror_vertices": TensorSpec(("V",), _INDEX, low=0),
+    "arkit_to_expression": bounded(_LARGEST, "A", "E"),
+    "arkit_to_pose": bounded(_LARGEST, "A", 9),
+}
+_LANDMARKS = {
+    name: spec
+    for count in (478, 68)
+    for name, spec in {
+        f"lmk{count}_faces": TensorSpec((count,), _INDEX, low=0),
+        f"lmk{count}_bary": bounded(_LARGEST, count, 3),
+    }.items()
+}
 _INTEGERS = ("faces", "face_parts", "parents", "mirror_vertices", "lmk478_faces", "lmk68_faces")
 
 
@@ -135,8 +168,17 @@ class HeadModel:
             raise FormatError(f"The head file has {j} joints, not the {len(JOINTS)} of {', '.join(JOINTS)}.")
         if len(self.expressions) != e:
             raise FormatError(f"The head file names {len(self.expressions)} expressions but holds {e}.")
-        if f and int(self.faces.max()) >= v:
-            raise FormatError("The head file's faces name vertices that do not exist; the file is damaged.")
+        embedded = [faces for faces, _ in self.landmark_embeddings.values()]
+        for what, of, indices, count in [
+            ("faces", "vertices", self.faces, v),
+            ("face parts", "names", self.face_parts, len(self.parts)),
+            ("mirrored vertices", "vertices", self.mirror_vertices, v),
+            *(("landmarks", "faces", faces, f) for faces in embedded),
+        ]:
+            if indices.numel() and not 0 <= int(indices.min()) <= int(indices.max()) < count:
+                raise FormatError(f"The head file's {what} name {of} that do not exist; the file is damaged.")
+        if self.parents[0] != -1 or any(not 0 <= parent < child for child, parent in enumerate(self.parents) if child):
+            raise FormatError("The head file's joints do not hang together; the file is damaged.")
 
     @classmethod
     def load(cls, folder: str | Path) -> HeadModel:
@@ -151,26 +193,27 @@ class HeadModel:
         for path in (weights, description):
             if not path.is_file():
                 raise MissingAssetError(f"There is no head model at {path}: point to a folder that holds {path.name}.")
-        try:
-            info = json.loads(description.read_text(encoding="utf-8"))
-            tensors = load_file(weights)
-        except (SafetensorError, ValueError) as error:
-            raise FormatError(
-                f"The head model in {folder} cannot be read ({error}); build or download it again."
-            ) from error
-        if info.get("format") != HEAD_FORMAT or info.get("version") != HEAD_VERSION:
-            raise FormatError(
-                f"{description} says {info.get('format')!r} version {info.get('version')!r}; "
-                f"this release reads {HEAD_FORMAT!r} version {HEAD_VERSION}."
-            )
+        damaged = f"The head model in {folder} cannot be read; build or download it again."
+        info = _read_description(description, damaged)
+        file = TensorFile(weights, damaged, f"The head model in {folder}")
+        schema = {**_SCHEMA, **{name: _LANDMARKS[name] for name in _LANDMARKS if name in file.entries}}
+        tensors = file.read(schema, {"J": len(JOINTS), "A": len(ARKIT_52)}, "build or download it again")
+        unscaled = [name for name in _QUANTISED if tensors[name].dtype == torch.int8 and f"{name}_scale" not in tensors]
+        if unscaled:
+            raise FormatError(f"The head model in {folder} lacks the scale of {unscaled[0]}; build it again.")
         return cls(tensors, info)
 
     def save(self, folder: str | Path) -> None:
-        """Write the model as a head-file folder in half precision where the format allows it."""
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        save_file(self.tensors(), folder / "head.safetensors")
-        (folder / "head.json").write_text(json.dumps(self.info, indent=1) + "\n", encoding="utf-8")
+        """Write the model as a head-file folder, in half precision where the format allows it.
+
+        Each of the two files appears whole or not at all.
+
+        Raises:
+            OutputError: the folder cannot be made or written.
+        """
+        folder = make_folder(folder)
+        write_safetensors(folder / "head.safetensors", self.tensors(), {})
+        write_text(folder / "head.json", json.dumps(self.info, indent=1) + "\n")
 
     def tensors(self) -> dict[str, Tensor]:
         """The tensors as the file format stores them."""
@@ -314,6 +357,35 @@ class HeadModel:
         """ARKit-52 coefficients (T, 52) to expression (T, E), jaw (T, 3) and eyes (T, 6)."""
         pose = coefficients @ self.arkit_to_pose
         return coefficients @ self.arkit_to_expression, pose[:, :3], pose[:, 3:]
+
+
+def _read_description(path: Path, damaged: str) -> dict[str, Any]:
+    """The content of ``head.json``.
+
+    Raises:
+        FormatError: it is no description of a head model, or of another version.
+    """
+    try:
+        if path.stat().st_size > _MAX_DESCRIPTION_BYTES:
+            raise ValueError("it is too large")
+        info = parse_json(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise FormatError(damaged) from error
+    if not isinstance(info, dict):
+        raise FormatError(damaged)
+    if info.get("format") != HEAD_FORMAT or info.get("version") != HEAD_VERSION:
+        raise FormatError(
+            f"{path} is of the format {str(info.get('format'))[:40]!r} version {str(info.get('version'))[:40]}; "
+            f"this release reads {HEAD_FORMAT!r} version {HEAD_VERSION}."
+        )
+    for key in ("parts", "expressions"):
+        names = info.get(key)
+        few = isinstance(names, list) and 1 <= len(names) <= _MAX_NAMES
+        if not few or not all(isinstance(name, str) and name for name in names or ()):
+            raise FormatError(f"{path} has no list of names under {key}; build or download the head model again.")
+    if not isinstance(info.get("id"), str) or not info["id"]:
+        raise FormatError(f"{path} has no id; build or download the head model again.")
+    return info
 
 
 def _dequantised(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

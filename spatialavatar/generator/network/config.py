@@ -8,6 +8,8 @@ from typing import Any
 from spatialavatar.errors import InputError
 
 _MOST = 8192
+_MOST_BLOCKS = 64  # of the encoder, a level
+_MOST_PIXELS = 2048  # a side of the pictures that the encoder reads
 """Channels or pixels a side; bounds the memory that a configuration from a file can allocate."""
 
 
@@ -33,6 +35,13 @@ class EncoderConfig:
 
     def __post_init__(self) -> None:
         _check_sizes(self, {"widths": 4, "depths": 4})
+        if max(self.depths) > _MOST_BLOCKS:
+            raise InputError(f"The encoder's depths are {self.depths!r}; give at most {_MOST_BLOCKS} blocks a level.")
+        for name in ("kind", "name"):
+            if not isinstance(getattr(self, name), str):
+                raise InputError(f"The encoder's {name} is {getattr(self, name)!r}; give text.")
+        if not isinstance(self.revision, (str, type(None))) or not isinstance(self.frozen, bool):
+            raise InputError("The encoder's revision must be text or null, and frozen true or false.")
 
 
 @dataclass(frozen=True)
@@ -77,6 +86,8 @@ class NetworkConfig:
             value = getattr(self, name)
             if not isinstance(value, (int, float)) or not 0.0 <= value <= 1.0:
                 raise InputError(f"The network's {name} is {value!r}; give a number from 0 to 1.")
+        if self.image_size > _MOST_PIXELS:
+            raise InputError(f"The network's image_size is {self.image_size}; give at most {_MOST_PIXELS} pixels.")
         if self.color_channels < 3:
             raise InputError(f"The network has {self.color_channels} colour channels; give at least 3.")
 

@@ -12,14 +12,14 @@ from spatialavatar.errors import FormatError, InputError, MissingAssetError
 from spatialavatar.generator.network.config import NetworkConfig
 from spatialavatar.generator.network.model import CorrectionNetwork
 from spatialavatar.head import HeadModel, UVLayout
-from spatialavatar.tensor_files import read_tensors, write_tensors
+from spatialavatar.tensor_files import Schema, TensorFile, bounded, listed, write_tensors
 
 NETWORK_FILE = "network.safetensors"
 NETWORK_FORMAT = "spatialavatar.network"
 NETWORK_VERSION = 1
 
-_NAMED = 3
-"""How many of a file's faults a sentence names."""
+_ADVICE = "use the configuration it was trained with, or fetch it again"
+_LARGEST = 6e4  # of a weight; what half precision can store
 
 
 def save_network(
@@ -43,7 +43,7 @@ def save_network(
     stored = {name: value.half() if half else value.float() for name, value in _own(network).items()}
     broken = [name for name, value in stored.items() if not bool(torch.isfinite(value).all())]
     if broken:
-        raise InputError(f"The network's {_listed(broken)} hold values that are not finite; train it again.")
+        raise InputError(f"The network's {listed(broken)} hold values that are not finite; train it again.")
     header = {
         "format": NETWORK_FORMAT,
         "version": NETWORK_VERSION,
@@ -74,11 +74,16 @@ def load_network(path: str | Path, config: NetworkConfig, head: HeadModel, layou
         raise MissingAssetError(
             f"The model has a network by its configuration, but {path} is not there; fetch the model again."
         )
-    tensors, header = read_tensors(path, f"{path.name} holds no weights or is damaged; fetch the model again.")
-    _check_header(path.name, header, head, layout)
+    file = TensorFile(path, f"{path.name} holds no weights or is damaged; fetch the model again.")
+    _check_header(path.name, file.header, head, layout)
+    if (
+        config.encoder.kind == "pyramid"
+    ):  # a network of this configuration can be larger than memory, and its file small
+        with torch.device("meta"):
+            file.check(_schema(_own(CorrectionNetwork(config, head, layout))), advice=_ADVICE)
     network = CorrectionNetwork(config, head, layout)
     own = _own(network)
-    _check_tensors(path.name, tensors, own)
+    tensors = file.read(_schema(own), advice=_ADVICE)
     with torch.no_grad():
         for name, value in own.items():
             value.copy_(tensors[name])
@@ -119,24 +124,6 @@ def _check_header(name: str, header: dict[str, Any], head: HeadModel, layout: UV
         )
 
 
-def _check_tensors(name: str, tensors: dict[str, Tensor], own: dict[str, Tensor]) -> None:
-    """Hold the file's tensors against the network's.
-
-    Raises:
-        FormatError: one is missing, unknown, of another shape, or not finite.
-    """
-    faults = [f"lacks {key}" for key in own if key not in tensors]
-    faults += [f"has the unknown {key}" for key in tensors if key not in own]
-    for key, value in own.items():
-        if key in tensors and tensors[key].shape != value.shape:
-            faults.append(f"has {key} of shape {tuple(tensors[key].shape)} instead of {tuple(value.shape)}")
-        elif key in tensors and not bool(torch.isfinite(tensors[key]).all()):
-            faults.append(f"has values in {key} that are not finite")
-    if faults:
-        raise FormatError(f"{name} {_listed(faults)}; use the configuration it was trained with, or fetch it again.")
-
-
-def _listed(names: list[str]) -> str:
-    """The first few, and how many more."""
-    more = len(names) - _NAMED
-    return ", ".join(names[:_NAMED]) + (f" and {more} more" if more > 0 else "")
+def _schema(own: dict[str, Tensor]) -> Schema:
+    """The schema of the file of a network with these tensors."""
+    return {name: bounded(_LARGEST, *value.shape) for name, value in own.items()}
