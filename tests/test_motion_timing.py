@@ -201,7 +201,7 @@ def test_the_fps_option_sets_the_rate_of_a_csv(
     ("line", "words"),
     [
         (["--motion", "clip.mp4", "--seconds", "5"], "--seconds ends a drive by webcam"),
-        (["--motion", "webcam", "--seconds", "nan"], "more than 0"),
+        (["--motion", "webcam", "--seconds", "nan"], "number from 0.1"),
         (["--motion", "webcam", "--audio", "speech.wav"], "--audio has no effect"),
     ],
 )

@@ -165,8 +165,6 @@ def _check_drive_options(options: argparse.Namespace, is_file: bool, is_camera: 
         )
     if options.seconds is not None and not is_camera:
         raise InputError("--seconds ends a drive by webcam; leave it out, or give --motion webcam.")
-    if options.seconds is not None and not options.seconds > 0:
-        raise InputError("--seconds must be more than 0.")
     if options.audio is not None and is_camera:
         raise InputError("--audio has no effect on a drive by webcam; leave it out.")
 

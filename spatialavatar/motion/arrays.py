@@ -11,6 +11,7 @@ import io
 import math
 import pickle
 import pickletools
+import warnings
 import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -158,12 +159,14 @@ def _guarded(path: Path, read: Callable[[], Any]) -> Any:
 def _read_array(stream: IO[bytes], name: str, owner: str, budget: Budget) -> np.ndarray:
     """One array in NumPy's format, after its header has been checked."""
     version = npy_format.read_magic(stream)
-    if version == (1, 0):
-        shape, fortran, dtype = npy_format.read_array_header_1_0(stream)
-    elif version == (2, 0):
-        shape, fortran, dtype = npy_format.read_array_header_2_0(stream)
-    else:
-        raise ValueError(f"version {version} of NumPy's format, which only structured arrays need")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of headers that Python 2 wrote
+        if version == (1, 0):
+            shape, fortran, dtype = npy_format.read_array_header_1_0(stream)
+        elif version == (2, 0):
+            shape, fortran, dtype = npy_format.read_array_header_2_0(stream)
+        else:
+            raise ValueError(f"version {version} of NumPy's format, which only structured arrays need")
     if dtype.hasobject:
         raise ValueError("an array of Python objects")
     if dtype.kind not in "fiu":
