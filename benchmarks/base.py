@@ -58,11 +58,12 @@ def psnr(difference: np.ndarray) -> float:
 def score(avatar: Avatar, params: HeadParams, track: Track, match_exposure: bool = False) -> Score:
     """Compare a render with the only frame of a track."""
     image, alpha = (t.numpy() for t in avatar.render(params, track.camera))
-    photo = track.images[0].numpy() / 255.0
-    matte = track.mattes[0].numpy()[..., None] / 255.0
-    rows = np.arange(len(photo))[:, None] < track.landmarks[0, CHIN, 1].item()
+    pictures, landmarks = track.require_pictures(), track.require_evidence().require_landmarks()
+    photo = pictures.images[0].numpy() / 255.0
+    matte = pictures.mattes[0].numpy()[..., None] / 255.0
+    rows = np.arange(len(photo))[:, None] < landmarks[0, CHIN, 1].item()
     person = (matte[..., 0] > 0.5) & rows
-    head = person & (track.segments[0].numpy() != CLOTHES)
+    head = person & (pictures.require_segments()[0].numpy() != CLOTHES)
     inner = head & (alpha > 0.5)
     if match_exposure:
         image = image * (photo[inner].mean(0) / np.maximum(image[inner].mean(0), 1e-3))
@@ -120,7 +121,8 @@ def portraits(model: SpatialAvatar, paths: list[Path]) -> str:
 def refit(avatar: Avatar, track: Track) -> HeadParams:
     """Pose and expression of a photo with the avatar's identity."""
     focal = track.camera.intrinsics[:1, 0]
-    observed = Observations(track.landmarks, track.blendshapes, track.camera.intrinsics[:2, 2], focal)
+    evidence = track.require_evidence()
+    observed = Observations(evidence.require_landmarks(), evidence.blendshapes, track.camera.intrinsics[:2, 2], focal)
     return fit_landmarks(avatar.head, observed, shape=avatar.shape).params
 
 

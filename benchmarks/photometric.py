@@ -44,25 +44,19 @@ SIZE, SQUARE = 256, 32
 
 def chosen(track: Track, frames: Tensor) -> Track:
     """Some frames of a track; evenly spaced ones keep their time."""
-    names = ("images", "mattes", "segments", "landmarks", "blendshapes", "crop")
-    pixels = {name: None if getattr(track, name) is None else getattr(track, name)[frames] for name in names}
     step = float(frames.diff().double().mean()) if len(frames) > 1 else 1.0
-    return track.replace(
-        params=track.params[frames], confidence=track.confidence[frames], fps=track.fps / step, **pixels
-    )
+    return track[frames].with_motion(fps=track.fps / step)
 
 
 def chessboard(track: Track) -> Tensor:
     """(H, W) bool, every other square."""
-    assert track.images is not None
-    rows, columns = (torch.arange(n) // SQUARE for n in track.images.shape[1:3])
+    rows, columns = (torch.arange(n) // SQUARE for n in track.require_pictures().images.shape[1:3])
     return (rows[:, None] + columns) % 2 == 0
 
 
 def stillest(track: Track, count: int) -> Tensor:
     """The ``count`` consecutive frames in which the landmarks move least."""
-    points = track.landmarks
-    assert points is not None
+    points = track.require_evidence().require_landmarks()
     speed = torch.nn.functional.pad(points.diff(dim=0).norm(dim=-1).mean(1), (1, 0))
     speed[track.confidence <= 0] = torch.inf
     windows = speed.unfold(0, min(count, len(track)), 1)[:, 1:].sum(1)
@@ -116,7 +110,7 @@ def measure(name: str, track: Track, avatar: Avatar, frames: int, still: int, sh
     shaking = ["-", "-"]
     if still:
         calm = chosen(track, stillest(track, still))
-        unit = float(eye_distance(calm.landmarks).median())
+        unit = float(eye_distance(calm.require_evidence().require_landmarks()).median())
         pair = (calm, align(avatar, calm).track)  # as people run it, on all pixels
         shaking = [f"{jitter(fitted_landmarks(t, avatar.head).numpy(), unit):.3f}" for t in pair]
     if sheets is not None:

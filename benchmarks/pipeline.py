@@ -62,7 +62,7 @@ def measure_drive(avatar: Path, frames: int) -> dict[str, float]:
     motion = load_motion(MOTION)
     whole = Motion.cat([motion] * (frames // len(motion) + 1))
     track = whole.to_track(loaded.head)
-    track = track.replace(params=track.params[:frames], confidence=track.confidence[:frames])
+    track = track[:frames]
     warmup()
     with tempfile.TemporaryDirectory() as folder:
         start = time.perf_counter()

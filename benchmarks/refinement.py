@@ -66,20 +66,11 @@ def read_clip(path: Path) -> Track:
     return load_track(path) if path.suffix == ".safetensors" else track_video(path, default_head(), with_images=True)
 
 
-def frame_of(track: Track, frame: int) -> Track:
-    """One frame as a tracked photo."""
-    pixels = {
-        name: getattr(track, name) for name in ("images", "mattes", "segments", "landmarks", "blendshapes", "crop")
-    }
-    one = {name: None if value is None else value[frame : frame + 1] for name, value in pixels.items()}
-    return track.replace(params=track.params[frame], confidence=track.confidence[frame : frame + 1], **one)
-
-
 def first_avatar(track: Track) -> Avatar:
     """Stage 1 on the reference frame of the training part."""
     training = split_frames(track, 0.2).training
     frame = int(training[reference_frame(track.params.jaw[training], torch.Generator().manual_seed(0))])
-    return chosen_model(None, base=True).generate(frame_of(track, frame))  # whatever network ships
+    return chosen_model(None, base=True).generate(track[frame])  # whatever network ships
 
 
 def mean_held_out(scorer: FrameScorer, track: Track, avatar: Avatar, stride: int) -> Score:

@@ -76,9 +76,9 @@ VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv", ".webm", ".m4v", ".avi")
 
 def landmark_errors(track: Track, head: HeadModel) -> Tensor:
     """(T,) mean distance of the head's landmarks to the detected ones, percent of the eye distance."""
-    assert track.landmarks is not None
-    distance = (fitted_landmarks(track, head) - track.landmarks).norm(dim=-1).mean(1)
-    return 100 * distance / eye_distance(track.landmarks)
+    detected = track.require_evidence().require_landmarks()
+    distance = (fitted_landmarks(track, head) - detected).norm(dim=-1).mean(1)
+    return 100 * distance / eye_distance(detected)
 
 
 def fitted_landmarks(track: Track, head: HeadModel) -> Tensor:
@@ -145,8 +145,7 @@ class Videos:
         started = time.process_time()
         track = track_video(path, self._head)
         seconds = time.process_time() - started
-        quality = track.quality
-        assert quality is not None
+        quality = track.require_quality()
         errors, yaw = 100 * quality.error[quality.tracked], quality.yaw[quality.tracked]
         fitted, detected = (100 * quality.jitter).tolist()
         shut = self._shut_eyes(track)
@@ -188,9 +187,9 @@ class Videos:
 
     def _shut_eyes(self, track: Track) -> np.ndarray:
         """Frames with shut eyes: in both, in the head, by the network."""
-        assert track.blendshapes is not None
         good = track.confidence > 0
-        scores = track.blendshapes[:, [ARKIT_INDEX["eyeBlinkLeft"], ARKIT_INDEX["eyeBlinkRight"]]].mean(1)
+        blinks = [ARKIT_INDEX["eyeBlinkLeft"], ARKIT_INDEX["eyeBlinkRight"]]
+        scores = track.require_evidence().blendshapes[:, blinks].mean(1)
         network = (scores > 0.5) & good
         head = (lid_gaps(self._head, track.params) <= CLOSED_GAP).all(1) & good
         return np.array([int((network & head).sum()), int(head.sum()), int(network.sum())])

@@ -65,8 +65,7 @@ def compare(
     networks, head = Networks(threads=2), default_head()
     recordings, notes = paired([recording_of(path, fps) for path in (truth, *renders.values())])
     track = track_video(recordings[0].open(), head, networks=networks)
-    assert track.crop is not None
-    assert track.landmarks is not None
+    crops, landmarks = track.require_crop(), track.require_evidence().require_landmarks()
     focal = float(track.camera.intrinsics[0, 0])
     judge = Judge(networks, region)
     out.mkdir(parents=True, exist_ok=True)
@@ -74,11 +73,11 @@ def compare(
         for index, (picture, *shown) in enumerate(frames_together(recordings)):
             if index % stride or track.confidence[index] <= 0:
                 continue
-            x0, y0, x1, _ = track.crop[index].tolist()
+            x0, y0, x1, _ = crops[index].tolist()
             crop = Crop(round(x0), round(y0), round(x1 - x0))  # each shot has its own
             matte, segments = separate(picture, crop, networks)
             segments = without_beyond(segments, crop, (picture.shape[1], picture.shape[0]))
-            target = judge.target(cut(picture, crop), matte, segments, track.landmarks[index].numpy())
+            target = judge.target(cut(picture, crop), matte, segments, landmarks[index].numpy())
             parts = {}
             for name, render in zip(renders, shown):
                 pixels = torch.from_numpy(cut(render, crop)).float() / 255.0

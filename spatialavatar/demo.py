@@ -65,9 +65,8 @@ def run_demo(
         progress=lambda fraction, message: report(0.2 + 0.78 * fraction, message),
     )
     report(0.98, "Making the contact sheet")
-    crop = track_photo(read_image(sources[0]), avatar.head, name=sources[0].name).images
-    picture = contact_sheet(read_image(sources[0]) if crop is None else crop[0].numpy(), avatar, video)
-    save_png(sheet, picture)
+    tracked = track_photo(read_image(sources[0]), avatar.head, name=sources[0].name)
+    save_png(sheet, contact_sheet(tracked.require_pictures().images[0].numpy(), avatar, video))
     report(1.0, "Done")
     return video, sheet, avatar_path
 

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from spatialavatar.avatar import Avatar, skull_box
-from spatialavatar.errors import FormatError, InputError
+from spatialavatar.errors import InputError
 from spatialavatar.head import HeadModel
 from spatialavatar.head.rotations import axis_angle_to_matrix, matrix_to_axis_angle, mean_rotation
 from spatialavatar.media import VideoWriter, check_writable, has_sound
@@ -114,14 +114,10 @@ def retarget(track: Track, avatar: Avatar, config: DriveConfig) -> tuple[HeadPar
     Raises:
         FormatError: the track belongs to another head model.
     """
-    if track.head_id != avatar.head.id:
-        raise FormatError(
-            f"The motion was tracked with the head model {track.head_id!r} but the avatar stands on "
-            f"{avatar.head.id!r}; track the motion again with that head."
-        )
+    track.require_head(avatar.head.id)
     if len(track) == 0:
         raise InputError("The motion has no frames; give a longer one.")
-    track = track.replace(images=None, mattes=None, segments=None).to(avatar.shape.device)
+    track = track.without_pictures().to(avatar.shape.device)
     params = _smoothed(track.params, track.fps, config.smoothing)
     if not config.relative:
         scaled = params.replace(expression=params.expression * config.strength, shape=avatar.shape)
@@ -236,7 +232,7 @@ def _is_saved_track(path: str | Path) -> bool:
 def _relative_expression(track: Track, params: HeadParams, strength: float) -> tuple[Tensor, Tensor, Tensor]:
     """Expression, jaw and eyes with the driver's neutral taken off; gaze is not scaled by the strength."""
     count = params.expression.shape[1]
-    neutral = track.neutral_expression
+    neutral = track.neutral.expression
     if neutral is None:
         neutral = params.expression.new_zeros(count + 9)
     expression = strength * (params.expression - neutral[:count])
@@ -250,12 +246,12 @@ def _relative_pose(track: Track, params: HeadParams, config: DriveConfig) -> tup
     if not bool(seen.any()):
         seen = torch.ones_like(seen)
     matrices = axis_angle_to_matrix(params.rotation) @ axis_angle_to_matrix(params.neck)
-    rest = track.neutral_rotation
+    rest = track.neutral.rotation
     home = mean_rotation(matrices[seen]) if rest is None else axis_angle_to_matrix(rest)
     turn = matrix_to_axis_angle(matrices @ home.T)
     torso = axis_angle_to_matrix((1.0 - config.neck_share) * turn)
     neck = matrix_to_axis_angle(torso.transpose(-1, -2) @ axis_angle_to_matrix(turn))
-    place = track.neutral_translation
+    place = track.neutral.translation
     shift = params.translation - (params.translation[seen].median(0).values if place is None else place)
     return matrix_to_axis_angle(torso), neck, shift.clamp(-config.max_shift, config.max_shift)
 

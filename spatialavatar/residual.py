@@ -19,7 +19,7 @@ from torch.nn import functional
 
 from spatialavatar.errors import InputError
 from spatialavatar.head.rotations import axis_angle_to_matrix, matrix_to_axis_angle, quat_multiply
-from spatialavatar.records import Gaussians, HeadParams, _Record
+from spatialavatar.records import Gaussians, HeadParams, Record
 
 ATTRIBUTES = ("positions", "rotations", "scales", "colors")
 
@@ -94,7 +94,7 @@ def changed(local: Gaussians, changes: Mapping[str, Tensor]) -> Gaussians:
 
 
 @dataclass(frozen=True)
-class ExpressionResidual(_Record):
+class ExpressionResidual(Record):
     """The residual of one person.
 
     Attributes:

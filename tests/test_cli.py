@@ -19,6 +19,7 @@ from spatialavatar.avatar import Avatar
 from spatialavatar.cli.output import Outcome, ProgressBar
 from spatialavatar.errors import NoFaceError
 from spatialavatar.motion import Motion, load_motion, write_motion
+from spatialavatar.records import Pictures
 
 from .test_avatar import make_ball_avatar
 
@@ -260,8 +261,9 @@ def test_track_with_an_avatar_moves_the_heads_onto_the_pictures_and_drops_these(
 
     head = make_ball_avatar().head
     tracked = Motion(torch.rand(5, 52), torch.zeros(5, 3), torch.zeros(5, 3), 30.0).to_track(head)
-    tracked = tracked.replace(images=torch.zeros(5, 8, 8, 3, dtype=torch.uint8))
-    moved = tracked.replace(params=tracked.params.replace(translation=torch.ones(5, 3)))
+    pictures = Pictures(torch.zeros(5, 8, 8, 3, dtype=torch.uint8), torch.zeros(5, 8, 8, dtype=torch.uint8))
+    tracked = tracked.replace(pictures=pictures)
+    moved = tracked.with_motion(params=tracked.params.replace(translation=torch.ones(5, 3)))
     alignment = spatialavatar.refinement.Alignment(moved, torch.full((5,), 0.03), torch.full((5,), 0.02))
     monkeypatch.setattr(spatialavatar.media, "VideoReader", lambda path: SimpleNamespace(frame_count_estimate=5))
     monkeypatch.setattr(spatialavatar.tracking, "track_video", lambda path, head, **options: tracked)
@@ -269,7 +271,7 @@ def test_track_with_an_avatar_moves_the_heads_onto_the_pictures_and_drops_these(
     out = tmp_path / "take.safetensors"
     assert cli.main(["track", "clip.mp4", "--photometric", str(avatar_file), "-o", str(out)]) == 0
     saved = spatialavatar.tracking.load_track(out)
-    assert saved.images is None
+    assert saved.pictures is None
     assert float(saved.params.translation.min()) == 1.0
     assert "2.00 % of full scale, 3.00 % before" in capsys.readouterr().err
 

@@ -9,7 +9,7 @@ from spatialavatar.driving import DriveConfig, drive, drive_frames, drive_still,
 from spatialavatar.errors import FormatError, InputError, OutputError
 from spatialavatar.head.rotations import axis_angle_to_matrix
 from spatialavatar.media import VideoReader
-from spatialavatar.records import Camera, Track
+from spatialavatar.records import Camera, HeadMotion, Neutral, Track
 
 from .test_avatar import make_ball_avatar
 from .test_media import make_video
@@ -23,13 +23,7 @@ def avatar():
 def make_track(avatar, frames: int = 6, **changes) -> Track:
     params = avatar.head.neutral(frames)
     params = params.replace(translation=params.translation + torch.tensor([0.05, 0.0, -0.7]), **changes)
-    return Track(
-        params=params,
-        camera=Camera.frontal(128),
-        fps=25.0,
-        head_id=avatar.head.id,
-        confidence=torch.ones(frames),
-    )
+    return Track(HeadMotion(params, 25.0, avatar.head.id, torch.ones(frames)), Camera.frontal(128))
 
 
 STILL = DriveConfig(smoothing=0.0, size=64)
@@ -43,7 +37,7 @@ def test_a_driver_in_neutral_leaves_the_avatar_in_neutral(avatar):
         jaw=neutral[2:5].repeat(6, 1),
         eyes=neutral[5:].repeat(6, 1),
         rotation=torch.tensor([[0.1, 0.3, 0.0]]).repeat(6, 1),
-    ).replace(neutral_expression=neutral)
+    ).with_motion(neutral=Neutral(neutral))
     params, _ = retarget(track, avatar, STILL)
     for name in ("expression", "jaw", "eyes", "rotation", "neck"):
         torch.testing.assert_close(getattr(params, name), torch.zeros_like(getattr(params, name)), atol=1e-6, rtol=0)
@@ -77,7 +71,7 @@ def test_a_driver_who_walks_away_stays_in_the_picture(avatar):
     walk = torch.zeros(6, 3)
     walk[:, 0] = torch.linspace(-2, 2, 6)
     params, camera = retarget(
-        make_track(avatar).replace(params=make_track(avatar).params.replace(translation=walk)), avatar, STILL
+        make_track(avatar).with_motion(params=make_track(avatar).params.replace(translation=walk)), avatar, STILL
     )
     pixels = camera.project(params.translation + avatar.identity().vertices.mean(0))
     assert ((pixels > 0) & (pixels < camera.width)).all()
@@ -111,13 +105,13 @@ def test_a_video_has_every_frame_at_the_tracks_rate(avatar, tmp_path):
 
 def test_held_frames_are_counted(avatar, tmp_path):
     track = make_track(avatar)
-    track = track.replace(confidence=torch.tensor([1.0, 1, 0, 0, 1, 1]))
+    track = track.with_motion(confidence=torch.tensor([1.0, 1, 0, 0, 1, 1]))
     assert drive(avatar, track, tmp_path / "out.mp4", STILL).held == 2
 
 
 def test_motion_of_another_head_is_refused(avatar):
     with pytest.raises(FormatError, match="tracked with the head model 'cube'"):
-        retarget(make_track(avatar).replace(head_id="cube"), avatar, STILL)
+        retarget(make_track(avatar).with_motion(head_id="cube"), avatar, STILL)
 
 
 def test_an_unwritable_output_is_refused_before_any_work(avatar, tmp_path):
@@ -149,7 +143,7 @@ def test_a_motion_whose_rest_is_known_is_not_centred_on_its_mean(avatar):
     turn = torch.tensor([[0.0, 0.4, 0.0]]).repeat(6, 1)
     track = make_track(avatar, rotation=turn)
     centred, _ = retarget(track, avatar, STILL)
-    known, _ = retarget(track.replace(neutral_rotation=torch.zeros(3)), avatar, STILL)
+    known, _ = retarget(track.with_motion(neutral=Neutral(rotation=torch.zeros(3))), avatar, STILL)
     torch.testing.assert_close(centred.rotation + centred.neck, torch.zeros(6, 3), atol=1e-5, rtol=0)
     torch.testing.assert_close(known.rotation + known.neck, turn, atol=1e-5, rtol=0)
 

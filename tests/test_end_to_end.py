@@ -46,9 +46,8 @@ def test_the_avatar_looks_like_the_photo_from_where_it_was_taken(avatar_path: Pa
     avatar = Avatar.load(avatar_path)
     source = track_photo(read_image(repository / "examples" / "portraits" / "astronaut.png"), avatar.head)
     image, alpha = avatar.render()
-    assert source.images is not None
     face = alpha.numpy() > 0.99
-    error = (image.clamp(0, 1).numpy() - source.images[0].numpy() / 255.0)[face]
+    error = (image.clamp(0, 1).numpy() - source.pictures.images[0].numpy() / 255.0)[face]
     assert face.mean() > 0.1
     assert -10.0 * np.log10(float((error**2).mean())) > 20.0
 

@@ -90,8 +90,8 @@ def test_nothing_counts_beyond_the_border_of_the_picture():
 def test_both_pictures_are_white_where_nothing_counts(networks, examples):
     lake = read_image(examples / "portraits" / "lake.jpg")
     track = track_photo(lake, default_model().head, networks=networks)
-    pixels = (track.images[0].numpy(), track.mattes[0].numpy(), track.segments[0].numpy())
-    target = Judge(networks).target(*pixels, track.landmarks[0].numpy())
+    pixels = (track.pictures.images[0].numpy(), track.pictures.mattes[0].numpy(), track.pictures.segments[0].numpy())
+    target = Judge(networks).target(*pixels, track.evidence.landmarks[0].numpy())
     outside = target.region == 0
     assert 0.1 < outside.float().mean() < 0.6
     assert (target.image[outside] == 1.0).all()
@@ -107,9 +107,12 @@ def test_a_perfect_render_is_perfect_and_another_persons_is_not(networks, exampl
         pictures[name] = track_photo(read_image(examples / "portraits" / name), head, networks=networks)
     track = pictures["street.jpg"]
     target = Judge(networks).target(
-        track.images[0].numpy(), track.mattes[0].numpy(), track.segments[0].numpy(), track.landmarks[0].numpy()
+        track.pictures.images[0].numpy(),
+        track.pictures.mattes[0].numpy(),
+        track.pictures.segments[0].numpy(),
+        track.evidence.landmarks[0].numpy(),
     )
-    swapped = pictures["lake.jpg"].images[0].float() / 255.0
+    swapped = pictures["lake.jpg"].pictures.images[0].float() / 255.0
     with Comparison(Judge(networks), head, tmp_path, "street", 0.0) as comparison:
         renders = {"same": target.image, "swapped": swapped}
         comparison.add("street", target, renders, track.params.shape, float(track.camera.intrinsics[0, 0]))

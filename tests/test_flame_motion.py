@@ -15,7 +15,7 @@ import torch
 from spatialavatar.errors import FormatError, InputError, SpatialAvatarError
 from spatialavatar.head import HeadModel
 from spatialavatar.motion import is_motion_file, load_motion, read_motion, write_motion
-from spatialavatar.records import Camera, HeadParams, Track
+from spatialavatar.records import Camera, HeadMotion, HeadParams, Neutral, Track
 
 from .ball_head import make_ball_head
 
@@ -62,15 +62,15 @@ def flame_track(head: HeadModel) -> Track:
     zero = HeadParams.neutral(head.shape_count, head.expression_count, FRAMES)
     names = ("shape", "expression", "rotation", "translation", "neck", "jaw", "eyes")
     params = zero.replace(**{n: 0.2 * torch.randn(getattr(zero, n).shape, generator=generator) for n in names})
-    return Track(
-        params=params,
-        camera=Camera.frontal(512, 1000.0),
+    rest = torch.randn(head.expression_count + 9, generator=generator)
+    motion = HeadMotion(
+        params,
         fps=30.0,
         head_id=head.id,
         confidence=torch.ones(FRAMES),
-        neutral_expression=torch.randn(head.expression_count + 9, generator=generator),
-        neutral_rotation=torch.tensor([0.1, 0.2, 0.3]),
+        neutral=Neutral(rest, torch.tensor([0.1, 0.2, 0.3])),
     )
+    return Track(motion, Camera.frontal(512, 1000.0))
 
 
 # -- VHAP and GaussianAvatars -----------------------------------------------------------------------------------------
@@ -141,8 +141,8 @@ def test_a_flame_track_survives_vhaps_format(flame: HeadModel, tmp_path: Path, n
     for field in ("shape", "expression", "rotation", "neck", "jaw", "eyes", "translation"):
         torch.testing.assert_close(getattr(again.params, field), getattr(track.params, field), atol=1e-6, rtol=0)
     torch.testing.assert_close(again.camera.intrinsics, track.camera.intrinsics)
-    torch.testing.assert_close(again.neutral_expression, track.neutral_expression)
-    torch.testing.assert_close(again.neutral_rotation, track.neutral_rotation)
+    torch.testing.assert_close(again.neutral.expression, track.neutral.expression)
+    torch.testing.assert_close(again.neutral.rotation, track.neutral.rotation)
     assert again.fps == 30.0
 
 
@@ -185,7 +185,7 @@ def test_motion_codes_are_expression_rotation_and_jaw(flame: HeadModel, tmp_path
     torch.testing.assert_close(track.params.expression[0], torch.tensor([0.5, 0.0]))
     torch.testing.assert_close(track.params.rotation[0], torch.tensor([0.0, 0.2, 0.0]))
     torch.testing.assert_close(track.params.jaw[0], torch.tensor([0.3, 0.0, 0.0]))
-    assert (track.fps, float(track.neutral_expression.abs().max())) == (25.0, 0.0)
+    assert (track.fps, float(track.neutral.expression.abs().max())) == (25.0, 0.0)
 
 
 def test_motion_codes_survive_their_file(flame: HeadModel, tmp_path: Path) -> None:
@@ -207,7 +207,7 @@ def test_another_head_is_told_why_and_what_to_do(flame: HeadModel, tmp_path: Pat
     ):
         read_motion(written(tmp_path), ball)
     with pytest.raises(FormatError, match=r"the head 'ball' has none; track with your FLAME head"):
-        write_motion(flame_track(flame).replace(head_id="ball"), tmp_path / "take.npz", ball)
+        write_motion(flame_track(flame).with_motion(head_id="ball"), tmp_path / "take.npz", ball)
     with pytest.raises(InputError, match="read_motion"):
         load_motion(written(tmp_path))
 

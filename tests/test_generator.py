@@ -27,7 +27,7 @@ from spatialavatar.generator.visibility import visibility
 from spatialavatar.generator.warping import Warp, sample, warp
 from spatialavatar.head import HeadModel, build_layout, to_world
 from spatialavatar.hub import weights_dir
-from spatialavatar.records import Camera, Track
+from spatialavatar.records import Camera, HeadMotion, Pictures, Track
 from spatialavatar.render import render
 from spatialavatar.render.mesh import rasterize_mesh, vertex_normals
 
@@ -70,15 +70,11 @@ def painted_track(yaw: float = 0.0, gain: float = 1.0, hair: float = 0.0) -> Tra
     colors = paint(head.template.numpy())[head.faces.numpy()[fragments.face]]
     covered = fragments.face >= 0
     picture = np.where(covered[..., None], (colors * fragments.bary[..., None]).sum(-2) * gain, 0.2)
-    return Track(
-        params=params,
-        camera=camera,
-        fps=0.0,
-        head_id=head.id,
-        confidence=torch.ones(1),
+    pictures = Pictures(
         images=torch.from_numpy((picture * 255).round().astype(np.uint8))[None],
         mattes=torch.from_numpy((covered * 255).astype(np.uint8))[None],
     )
+    return Track(HeadMotion(params, 0.0, head.id, torch.ones(1)), camera, pictures=pictures)
 
 
 def template_points() -> np.ndarray:
@@ -115,9 +111,9 @@ def test_the_source_view_renders_like_the_photo():
     vertices = model().head.vertices(track.params, result.vertex_offsets)[0]
     world = to_world(result.gaussians, model().head, model().layout, vertices)
     image, alpha = render(world, track.camera)
-    inside = ((track.mattes[0] > 127) & (alpha > 0.9)).numpy()
-    assert inside.sum() > 0.8 * (track.mattes[0] > 127).sum()
-    error = (image.numpy() - track.images[0].numpy() / 255.0)[inside]
+    inside = ((track.pictures.mattes[0] > 127) & (alpha > 0.9)).numpy()
+    assert inside.sum() > 0.8 * (track.pictures.mattes[0] > 127).sum()
+    error = (image.numpy() - track.pictures.images[0].numpy() / 255.0)[inside]
     assert -10 * np.log10((error**2).mean()) > 26
 
 
@@ -218,8 +214,8 @@ def test_hair_moves_out_to_the_matte_and_the_face_stays():
     assert offsets[fixed].abs().max() == 0
     vertices = track.camera.to_camera(head.vertices(track.params, offsets)[0]).numpy()
     fragments = rasterize_mesh(vertices, head.faces.numpy(), track.camera.intrinsics.numpy(), SIZE, SIZE)
-    bare = painted_track(0.0).mattes[0].numpy() > 127
-    wanted, got = track.mattes[0].numpy() > 127, fragments.face >= 0
+    bare = painted_track(0.0).pictures.mattes[0].numpy() > 127
+    wanted, got = track.pictures.mattes[0].numpy() > 127, fragments.face >= 0
     assert (wanted ^ got).sum() < 0.25 * (wanted ^ bare).sum()
 
 
@@ -284,12 +280,12 @@ def test_five_photos_are_refused():
 
 def test_a_motion_file_is_no_photo():
     with pytest.raises(InputError, match="no pictures"):
-        model().generate([painted_track().replace(images=None)])
+        model().generate([painted_track().without_pictures()])
 
 
 def test_tracks_of_two_shapes_are_refused():
     other = painted_track()
-    other = other.replace(params=other.params.replace(shape=other.params.shape + 1))
+    other = other.with_motion(params=other.params.replace(shape=other.params.shape + 1))
     with pytest.raises(InputError, match="one call"):
         model().generate([painted_track(), other])
 
@@ -324,9 +320,9 @@ def test_an_empty_folder_is_no_model(tmp_path):
 
 def test_a_texel_outside_the_person_in_a_photo_is_not_drawn():
     track = painted_track()
-    matte = track.mattes.clone()
+    matte = track.pictures.mattes.clone()
     matte[:, :, : SIZE // 2] = 0
-    (view,) = source_views([track.replace(mattes=matte)], model().head)
+    (view,) = source_views([track.replace(pictures=track.pictures.replace(mattes=matte))], model().head)
     photo = observe(surface(), view, None)
     kept = carve(surface(), [photo])
     scalp = surface().mask("scalp")
@@ -337,10 +333,10 @@ def test_a_texel_outside_the_person_in_a_photo_is_not_drawn():
 def test_an_ear_under_hair_lies_flat():
     track = painted_track(hair=0.02)
     head = model().head
-    segments = torch.where(track.mattes > 127, 1, 0).to(torch.uint8)
+    segments = torch.where(track.pictures.mattes > 127, 1, 0).to(torch.uint8)
     ears = head.part_vertices("ears").numpy()
     thickness = []
-    for one in (track, track.replace(segments=segments)):
+    for one in (track, track.replace(pictures=track.pictures.replace(segments=segments))):
         offsets = silhouette_offsets(one)
         normals = vertex_normals((head.template + offsets).numpy(), head.faces.numpy())[ears]
         left = head.template[ears, 0].numpy() > 0

@@ -18,7 +18,7 @@ from spatialavatar.generator import BaseConfig, SpatialAvatar
 from spatialavatar.generator.config import SharpeningConfig, SilhouetteConfig
 from spatialavatar.generator.network import CorrectionNetwork
 from spatialavatar.head import build_layout
-from spatialavatar.records import Track
+from spatialavatar.records import Pictures, Track
 from spatialavatar.training import LossWeights, Phase
 from spatialavatar.training import launcher as launcher_module
 from spatialavatar.training.config import read_training_config
@@ -74,15 +74,13 @@ depths = [1, 1, 1, 1]
 def clip(gain: float = 1.0) -> Track:
     """Two views of the painted head: every example has one source, so that few bases are made."""
     tracks = [painted_track(yaw, gain) for yaw in (-0.3, 0.3)]
-    joined = {
-        name: torch.cat([getattr(track, name) for track in tracks]) for name in ("images", "mattes", "confidence")
-    }
+    pictures = Pictures(*(torch.cat([getattr(t.pictures, name) for t in tracks]) for name in ("images", "mattes")))
     params = tracks[0].params
     fields = ("expression", "rotation", "translation", "neck", "jaw", "eyes")
     params = params.replace(**{name: torch.cat([getattr(t.params, name) for t in tracks]) for name in fields})
-    return tracks[0].replace(
-        params=params.replace(expression=torch.rand(2, params.expression.shape[1]) * 0.1), **joined
-    )
+    params = params.replace(expression=torch.rand(2, params.expression.shape[1]) * 0.1)
+    confidence = torch.cat([track.confidence for track in tracks])
+    return tracks[0].with_motion(params=params, confidence=confidence).replace(pictures=pictures)
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +93,7 @@ def shards(tmp_path_factory) -> Path:
         ann=[clip()],
         bob=[clip(0.8)],
         judy=[clip(0.9)],
-        other=[clip().replace(head_id="flame2020")],
+        other=[clip().with_motion(head_id="flame2020")],
         still=[painted_track()],
     )
     return folder
@@ -303,7 +301,7 @@ def test_sources_and_targets_differ_and_the_judges_source_is_the_least_alike(tmp
     yaws = torch.tensor([[0.0, yaw, 0.0] for yaw in (-0.5, 0.0, 0.2, 0.3)])
     track = ball_track(4)
     turned = track.params.replace(rotation=yaws, expression=torch.zeros(4, 2))
-    write_shard(tmp_path, ann=[track.replace(params=turned)])
+    write_shard(tmp_path, ann=[track.with_motion(params=turned)])
     (ann,) = People([tmp_path], "ball").people
     for seed in range(5):
         sources, targets = draw(ann, Phase.monocular(), 0, 4, 3, torch.Generator().manual_seed(seed))

@@ -98,7 +98,7 @@ def test_a_resting_smile_leaves_the_avatar_at_rest(puppet: HeadModel) -> None:
 def test_a_smile_during_calibration_does_not_stay_the_neutral(puppet: HeadModel) -> None:
     smile = torch.cat([torch.full((30,), 0.6), torch.zeros(90)])
     tracker = LiveTracker(puppet, FPS, networks=Puppeteer(puppet, torch.zeros(120), smile))
-    rest = [tracker.track().neutral_expression for _ in range(120) if tracker.update(PICTURE)]
+    rest = [tracker.track().neutral.expression for _ in range(120) if tracker.update(PICTURE)]
     assert float(rest[29][0]) > 0.4
     assert float(rest[-1][0]) < 0.1
 

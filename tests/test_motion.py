@@ -15,7 +15,7 @@ from spatialavatar.head import HeadModel
 from spatialavatar.head.arkit import ARKIT_52, ARKIT_INDEX
 from spatialavatar.head.rotations import axis_angle_to_matrix
 from spatialavatar.motion import Motion, load_motion, read_motion, write_motion
-from spatialavatar.records import Track
+from spatialavatar.records import Neutral, Track
 
 EXAMPLE_MOTIONS = ("talk", "look_around", "expressions")
 
@@ -109,7 +109,7 @@ def test_weights_become_expression_and_jaw_of_the_head(head: HeadModel, tmp_path
     assert isinstance(track, Track)
     assert track.head_id == "tiny"
     assert track.fps == 25.0
-    assert track.images is None
+    assert track.pictures is None
     torch.testing.assert_close(track.params.expression, torch.tensor([[0.0, 0.0], [0.5, 0.0]]))
     torch.testing.assert_close(track.params.jaw[1], torch.tensor([0.2, 0.0, 0.0]))
     torch.testing.assert_close(track.params.rotation[1], torch.tensor([0.0, 0.3, 0.0]))
@@ -405,8 +405,8 @@ def test_a_face_that_rests_at_a_smile_leaves_the_avatar_at_rest(tmp_path: Path, 
     scores[:, ARKIT_INDEX["mouthSmileLeft"]] = 0.4
     scores[10:14, ARKIT_INDEX["cheekPuff"]] = 0.9
     performed = Motion(scores, torch.full((30, 3), 0.1), torch.zeros(30, 3), 25.0).to_track(head)
-    video = {"landmarks": torch.zeros(30, 478, 2), "neutral_expression": None, "neutral_rotation": None}
-    track = performed.replace(**video)
+    video = performed.evidence.replace(landmarks=torch.zeros(30, 478, 2))
+    track = performed.with_motion(neutral=Neutral()).replace(evidence=video)
     write_motion(track, tmp_path / name)
     again = read_motion(tmp_path / name, head)
     params, _ = retarget(again, avatar, DriveConfig(smoothing=0.0))

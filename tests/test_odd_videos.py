@@ -89,8 +89,8 @@ def test_a_cut_to_another_person_is_held_and_said(with_stranger):
 def test_a_strangers_frames_leave_no_trace(with_stranger):
     held = with_stranger.params[slice(12, 20)]
     torch.testing.assert_close(held.expression, with_stranger.params.expression[11:12].expand(8, -1))
-    assert (with_stranger.landmarks[12:20] == 0).all()
-    assert (with_stranger.blendshapes[12:20] == 0).all()
+    assert (with_stranger.evidence.landmarks[12:20] == 0).all()
+    assert (with_stranger.evidence.blendshapes[12:20] == 0).all()
 
 
 def test_the_person_seen_most_is_kept_even_where_another_comes_first(moods, stranger, head, tmp_path):

@@ -12,7 +12,7 @@ from spatialavatar.avatar import Avatar
 from spatialavatar.errors import FormatError, InputError
 from spatialavatar.head import build_layout
 from spatialavatar.head.rotations import axis_angle_to_matrix
-from spatialavatar.records import Camera, Gaussians, HeadParams, Track
+from spatialavatar.records import Camera, Gaussians, HeadMotion, HeadParams, Neutral, Pictures, Track
 from spatialavatar.refinement.photometric import (
     PhotometricConfig,
     WarmUp,
@@ -62,15 +62,16 @@ def avatar() -> Avatar:
 def filmed(avatar: Avatar, frames: int = 1) -> Track:
     """The avatar in its reference pose, over white, as a track that knows the truth."""
     image, alpha = render(avatar.pose(avatar.reference), avatar.camera, (1.0, 1.0, 1.0))
-    return Track(
-        params=HeadParams.cat([avatar.reference] * frames),
-        camera=avatar.camera,
-        fps=25.0,
-        head_id=avatar.head.id,
-        confidence=torch.ones(frames),
+    params = HeadParams.cat([avatar.reference] * frames)
+    pictures = Pictures(
         images=(image.clamp(0, 1) * 255).round().byte()[None].repeat(frames, 1, 1, 1),
         mattes=(alpha * 255).round().byte()[None].repeat(frames, 1, 1),
     )
+    return Track(HeadMotion(params, 25.0, avatar.head.id, torch.ones(frames)), avatar.camera, pictures=pictures)
+
+
+def with_pixels(track: Track, **changes: torch.Tensor) -> Track:
+    return track.replace(pictures=track.pictures.replace(**changes))
 
 
 def off(track: Track) -> Track:
@@ -82,7 +83,7 @@ def off(track: Track) -> Track:
         translation=params.translation + torch.tensor([0.005, -0.003, 0.002]),
         expression=expression,
     )
-    return track.replace(params=moved)
+    return track.with_motion(params=moved)
 
 
 def degrees_between(a: HeadParams, b: HeadParams) -> float:
@@ -111,7 +112,7 @@ def test_a_head_in_its_place_stays_there(avatar):
 
 def test_light_that_changes_does_not_move_the_head(avatar):
     truth = filmed(avatar)
-    dim = truth.replace(images=(truth.images.float() * torch.tensor([0.8, 0.7, 0.6])).byte())
+    dim = with_pixels(truth, images=(truth.pictures.images.float() * torch.tensor([0.8, 0.7, 0.6])).byte())
     found = align(avatar, dim, FREE).track.params
     assert degrees_between(found, truth.params) < 0.1
     assert float((found.translation - truth.params.translation)[0, :2].norm()) < 2e-4
@@ -120,8 +121,10 @@ def test_light_that_changes_does_not_move_the_head(avatar):
 def test_what_may_not_be_seen_has_no_say(avatar):
     track = off(filmed(avatar))
     seen = (torch.arange(SIZE)[:, None] // 16 + torch.arange(SIZE) // 16) % 2 == 0
-    noisy = torch.randint(0, 256, track.images.shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(3))
-    spoilt = track.replace(images=torch.where(seen[None, ..., None], track.images, noisy))
+    noisy = torch.randint(
+        0, 256, track.pictures.images.shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(3)
+    )
+    spoilt = with_pixels(track, images=torch.where(seen[None, ..., None], track.pictures.images, noisy))
     one, other = (align(avatar, t, FREE, seen=seen).track.params for t in (track, spoilt))
     assert torch.equal(one.rotation, other.rotation)
     assert torch.equal(one.translation, other.translation)
@@ -129,7 +132,7 @@ def test_what_may_not_be_seen_has_no_say(avatar):
 
 
 def test_a_lost_frame_stays_as_it_is(avatar):
-    track = off(filmed(avatar, frames=3)).replace(confidence=torch.tensor([1.0, 0.0, 1.0]))
+    track = off(filmed(avatar, frames=3)).with_motion(confidence=torch.tensor([1.0, 0.0, 1.0]))
     found = align(avatar, track, FREE)
     assert torch.equal(found.track.params.rotation[1], track.params.rotation[1])
     assert torch.equal(found.track.params.expression[1], track.params.expression[1])
@@ -139,7 +142,7 @@ def test_a_lost_frame_stays_as_it_is(avatar):
 
 def test_where_no_pixel_is_the_persons_the_landmark_fit_stays(avatar):
     track = off(filmed(avatar))
-    track = track.replace(mattes=torch.zeros_like(track.mattes))
+    track = with_pixels(track, mattes=torch.zeros_like(track.pictures.mattes))
     found = align(avatar, track)
     assert torch.allclose(found.track.params.rotation, track.params.rotation, atol=1e-5)
     assert math.isnan(float(found.before))
@@ -163,20 +166,20 @@ def test_the_surer_frame_moves_less():
 
 def test_another_head_model_is_refused_in_a_sentence(avatar):
     with pytest.raises(FormatError, match="tracked with the head model 'other'"):
-        align(avatar, filmed(avatar).replace(head_id="other"))
+        align(avatar, filmed(avatar).with_motion(head_id="other"))
 
 
 def test_a_track_without_pictures_is_refused_in_a_sentence(avatar):
     with pytest.raises(InputError, match="holds no pictures"):
-        align(avatar, filmed(avatar).replace(images=None))
+        align(avatar, filmed(avatar).without_pictures())
 
 
 def test_the_clips_neutral_moves_with_the_corrections(avatar):
     wrong = off(filmed(avatar))
     neutral = torch.cat([wrong.params.expression, wrong.params.jaw, wrong.params.eyes], 1)[0]
-    found = align(avatar, wrong.replace(neutral_expression=neutral), FREE).track
+    found = align(avatar, wrong.with_motion(neutral=Neutral(neutral)), FREE).track
     moved = torch.cat([found.params.expression, found.params.jaw, found.params.eyes], 1)[0]
-    assert torch.allclose(found.neutral_expression, moved, atol=1e-6)
+    assert torch.allclose(found.neutral.expression, moved, atol=1e-6)
 
 
 def test_an_avatar_of_other_colours_is_fitted_to_the_clip_before_it_judges(avatar):
@@ -200,7 +203,7 @@ def test_a_run_that_goes_on_gets_the_heads_that_it_had(avatar, tmp_path, monkeyp
     monkeypatch.setattr(photometric, "photometric_pass", None)
     again, said = aligned_heads(avatar, track, kept, warm_up=WarmUp(steps=0))
     assert torch.equal(again.params.translation, first.params.translation)
-    assert torch.equal(again.images, track.images)
+    assert torch.equal(again.pictures.images, track.pictures.images)
     assert said == []
     with pytest.raises(FormatError, match="belongs to another clip"):
         aligned_heads(avatar, off(filmed(avatar, frames=2)), kept, warm_up=WarmUp(steps=0))

@@ -10,7 +10,7 @@ import torch
 
 from spatialavatar.errors import InputError
 from spatialavatar.head.arkit import ARKIT_INDEX
-from spatialavatar.records import FRAME_STATES, Camera, FrameQuality, HeadParams, Track
+from spatialavatar.records import FRAME_STATES, Camera, Evidence, FrameQuality, HeadMotion, HeadParams, Track
 from spatialavatar.tracking import load_track, save_track
 from spatialavatar.tracking.quality import as_json, clip_quality, jitter_of
 
@@ -32,14 +32,11 @@ def a_track(states: dict[str, slice] | None = None, **changes: torch.Tensor) -> 
         "shot": torch.zeros(FRAMES, dtype=torch.int32),
         "jitter": torch.tensor([0.001, 0.004]),
     }
+    blendshapes = changes.pop("blendshapes", torch.zeros(FRAMES, 52))
     return Track(
-        params=HeadParams.neutral(2, 3, FRAMES),
+        motion=HeadMotion(HeadParams.neutral(2, 3, FRAMES), FPS, "test", confidence),
         camera=Camera.frontal(),
-        fps=FPS,
-        head_id="test",
-        confidence=confidence,
-        blendshapes=changes.pop("blendshapes", torch.zeros(FRAMES, 52)),
-        quality=FrameQuality(**values | changes),
+        evidence=Evidence(None, blendshapes, FrameQuality(**values | changes)),
     )
 
 
@@ -113,8 +110,9 @@ def test_the_record_survives_the_tracks_file(tmp_path):
 
 
 def test_a_track_without_a_record_is_refused():
+    track = a_track()
     with pytest.raises(InputError, match="no quality record"):
-        clip_quality(a_track().replace(quality=None))
+        clip_quality(track.replace(evidence=track.evidence.replace(quality=None)))
 
 
 def test_jitter_is_what_trembles_not_what_moves():

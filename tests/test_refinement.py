@@ -20,7 +20,7 @@ from spatialavatar.avatar import Avatar
 from spatialavatar.errors import FormatError, InputError, OutputError
 from spatialavatar.head import HeadModel, to_world
 from spatialavatar.metrics import ssim_map
-from spatialavatar.records import Camera, HeadParams, Track
+from spatialavatar.records import Camera, HeadMotion, HeadParams, Pictures, Track
 from spatialavatar.refinement import RateConfig, RefineConfig, refine, write_report
 from spatialavatar.refinement.anti_spike import (
     aspect_loss,
@@ -81,15 +81,15 @@ def filmed(avatar: Avatar, params: HeadParams) -> Track:
         images.append((image.clamp(0, 1) * 255).round().byte())
         mattes.append((alpha * 255).round().byte())
     return Track(
-        params=params,
+        motion=HeadMotion(params, 25.0, avatar.head.id, torch.ones(len(params))),
         camera=camera,
-        fps=25.0,
-        head_id=avatar.head.id,
-        confidence=torch.ones(len(params)),
-        images=torch.stack(images),
-        mattes=torch.stack(mattes),
+        pictures=Pictures(torch.stack(images), torch.stack(mattes)),
         crop=torch.tensor([[0.0, 0.0, SIZE, SIZE]]).expand(len(params), 4),
     )
+
+
+def with_images(track: Track, images: torch.Tensor) -> Track:
+    return track.replace(pictures=track.pictures.replace(images=images))
 
 
 @pytest.fixture(scope="module")
@@ -315,20 +315,20 @@ def test_jaws_at_rest_draw_the_reference_from_the_bottom_decile():
 def test_the_last_fifth_is_held_out_and_lost_frames_are_in_neither_part(track):
     confidence = torch.ones(FRAMES)
     confidence[[2, FRAMES - 1]] = 0
-    split = split_frames(track.replace(confidence=confidence), 0.2)
+    split = split_frames(track.with_motion(confidence=confidence), 0.2)
     assert split.training.tolist() == [0, 1, *range(3, 12)]
     assert split.held_out.tolist() == [12, 13]
 
 
 def test_torso_and_what_lies_below_the_picture_are_not_asked_of_the_head(truth, track):
-    images, mattes = track.images.clone(), track.mattes.clone()
+    images, mattes = track.pictures.images.clone(), track.pictures.mattes.clone()
     segments = torch.where(mattes > 127, 3, 0).to(torch.uint8)
     images[:, 40:] = torch.randint(0, 256, (FRAMES, 24, SIZE, 3), generator=torch.Generator().manual_seed(0)).byte()
     mattes[:, 40:], segments[:, 40:] = 255, 4
     smooth = torch.linspace(60, 90, 5)[:, None, None] + torch.linspace(0, 100, SIZE)[:, None]
     images[:, 55:60] = smooth.byte()
     images[:, 60:], mattes[:, 60:] = images[:, 59:60], 0
-    source = FrameViews(track.replace(images=images, mattes=mattes, segments=segments), truth.head)
+    source = FrameViews(track.replace(pictures=Pictures(images, mattes, segments)), truth.head)
     vertices = truth.head.pose(truth.identity(), track.params[7])[0]
     weight = source.view(7, vertices, SIZE, whole=True).weight
     assert float(weight[40:].max()) == 0.0
@@ -399,10 +399,10 @@ def test_layout_and_input_are_untouched(grey, track):
 
 def test_held_out_frames_change_nothing(grey, track):
     held = split_frames(track, 0.2).held_out
-    images = track.images.clone()
+    images = track.pictures.images.clone()
     images[held] = 255 - images[held]
     config = QUICK.changed({"iterations": 10})
-    ours, theirs = run(grey, track, config), run(grey, track.replace(images=images), config)
+    ours, theirs = run(grey, track, config), run(grey, with_images(track, images), config)
     assert torch.equal(ours.gaussians.colors, theirs.gaussians.colors)
 
 
@@ -420,14 +420,14 @@ def test_scales_wait_for_the_end_of_the_warm_up(grey, track):
 
 def test_alpha_goes_to_the_matte_only_with_random_backgrounds(grey, track):
     """A ball as grey as the fixed background cannot be told from nothing; over random colours it can."""
-    images = torch.full_like(track.images, 128)
+    images = torch.full_like(track.pictures.images, 128)
     faint = dataclasses.replace(
         grey, gaussians=grey.gaussians.replace(opacities=torch.full_like(grey.gaussians.opacities, 0.3))
     )
     cover = {}
     for random in (True, False):
         config = QUICK.changed({"iterations": 40, "rates.opacity": 0.1, "loss.random_background": random})
-        refined = run(faint, track.replace(images=images), config)
+        refined = run(faint, with_images(track, images), config)
         cover[random] = float(refined.render(track.params[7], track.camera)[1][26:38, 26:38].mean())
     assert cover[True] > cover[False] + 0.1
 
@@ -578,7 +578,9 @@ def test_a_surface_does_not_open_to_show_what_is_dark_behind_it(grey, track):
         )
         return float(run(two_sided, still, config).gaussians.opacities[near].mean())
 
-    still = track.replace(params=track.params[[0] * len(track.params)], images=torch.full_like(track.images, 100))
+    still = with_images(
+        track.with_motion(params=track.params[[0] * len(track.params)]), torch.full_like(track.pictures.images, 100)
+    )
     assert opacity(-0.3) > opacity(None) + 0.05
 
 
@@ -648,7 +650,7 @@ def test_a_small_render_is_the_large_one_scaled_down(truth, track):
 
 
 def test_alignment_finds_the_pose_that_the_tracker_missed(truth, track):
-    wrong = track.replace(
+    wrong = track.with_motion(
         params=track.params.replace(translation=track.params.translation + torch.tensor([0.004, 0.0, 0.0]))
     )
     scorer = FrameScorer(wrong, truth, SIZE)
@@ -657,9 +659,7 @@ def test_alignment_finds_the_pose_that_the_tracker_missed(truth, track):
 
 
 def test_polish_brings_what_a_photo_shows_nearer_and_leaves_the_far_side(truth, grey, track):
-    photo = track.replace(
-        params=track.params[7], confidence=torch.ones(1), images=track.images[7:8], mattes=track.mattes[7:8], crop=None
-    )
+    photo = track[7].replace(crop=None)
     polished = polish(grey, [photo], PolishConfig(iterations=60, color_rate=0.05, rim=1))
     error = (polished.gaussians.colors - truth.gaussians.colors).abs().mean(1)
     before = (grey.gaussians.colors - truth.gaussians.colors).abs().mean(1)
@@ -671,10 +671,8 @@ def test_polish_brings_what_a_photo_shows_nearer_and_leaves_the_far_side(truth, 
 
 
 def test_polish_keeps_gaussians_from_growing_towards_hair_beyond_the_head(grey, track):
-    matte = torch.from_numpy(cv2.dilate(track.mattes[7].numpy(), np.ones((25, 25), np.uint8)))
-    photo = track.replace(
-        params=track.params[7], confidence=torch.ones(1), images=track.images[7:8], mattes=matte[None], crop=None
-    )
+    matte = torch.from_numpy(cv2.dilate(track.pictures.mattes[7].numpy(), np.ones((25, 25), np.uint8)))
+    photo = track[7].replace(pictures=track.pictures[7].replace(mattes=matte[None]), crop=None)
     config = PolishConfig(iterations=20, scale_rate=0.2, rim=1)
     growth = [
         (polish(grey, [photo], one).gaussians.scales / grey.gaussians.scales).log().abs().max()
@@ -685,13 +683,7 @@ def test_polish_keeps_gaussians_from_growing_towards_hair_beyond_the_head(grey, 
 
 def test_photos_in_unlike_light_do_not_pull_the_colours_to_and_fro(truth, track):
     photos = [
-        track.replace(
-            params=track.params[frame],
-            confidence=torch.ones(1),
-            images=(track.images[frame : frame + 1].float() * light).byte(),
-            mattes=track.mattes[frame : frame + 1],
-            crop=None,
-        )
+        with_images(track[frame], (track[frame].pictures.images.float() * light).byte()).replace(crop=None)
         for frame, light in ((6, 1.0), (8, 0.6))
     ]
     polished = polish(truth, photos, PolishConfig(iterations=20, position_rate=0.0, scale_rate=0.0, rim=1))
@@ -705,7 +697,7 @@ def test_photos_in_unlike_light_do_not_pull_the_colours_to_and_fro(truth, track)
 
 def test_a_track_of_another_head_is_refused(grey, track):
     with pytest.raises(FormatError, match="tracked with the head model 'cube'"):
-        refine(grey, track.replace(head_id="cube"), QUICK)
+        refine(grey, track.with_motion(head_id="cube"), QUICK)
 
 
 def test_an_avatar_of_another_layout_is_refused(grey, track):
@@ -715,19 +707,19 @@ def test_an_avatar_of_another_layout_is_refused(grey, track):
 
 
 def test_a_short_clip_is_refused(grey, track):
-    three = track.replace(confidence=torch.tensor([1.0] * 3 + [0.0] * (FRAMES - 3)))
+    three = track.with_motion(confidence=torch.tensor([1.0] * 3 + [0.0] * (FRAMES - 3)))
     with pytest.raises(InputError, match="only 3 frames to learn from"):
         refine(grey, three, QUICK)
 
 
 def test_a_black_clip_is_refused(grey, track):
     with pytest.raises(InputError, match="only black"):
-        refine(grey, track.replace(images=torch.zeros_like(track.images)), QUICK)
+        refine(grey, with_images(track, torch.zeros_like(track.pictures.images)), QUICK)
 
 
 def test_a_track_without_pictures_is_refused(grey, track):
     with pytest.raises(InputError, match="holds no pictures"):
-        refine(grey, track.replace(images=None, mattes=None), QUICK)
+        refine(grey, track.without_pictures(), QUICK)
 
 
 def test_a_checkpoint_of_another_run_is_refused_and_kept(grey, track, tmp_path):
@@ -845,10 +837,10 @@ def test_a_video_that_cannot_be_used_is_one_sentence_and_touches_nothing(wrong, 
     avatar, _, output = files
     given = Path(avatar).read_bytes()
     changed = {
-        "head": lambda: track.replace(head_id="cube"),
-        "black": lambda: track.replace(images=torch.zeros_like(track.images)),
-        "three frames": lambda: track.replace(confidence=(torch.arange(FRAMES) < 3).float()),
-        "no pictures": lambda: track.replace(images=None, mattes=None),
+        "head": lambda: track.with_motion(head_id="cube"),
+        "black": lambda: with_images(track, torch.zeros_like(track.pictures.images)),
+        "three frames": lambda: track.with_motion(confidence=(torch.arange(FRAMES) < 3).float()),
+        "no pictures": lambda: track.without_pictures(),
     }[wrong]()
     save_track(changed, tmp_path / "wrong.safetensors")
     assert cli.main(["refine", avatar, str(tmp_path / "wrong.safetensors"), "-o", output]) == 1

@@ -15,7 +15,7 @@ from spatialavatar import cli
 from spatialavatar.errors import FormatError, InputError
 from spatialavatar.evaluation.datasets import Calibration, Clip, Recording
 from spatialavatar.media import VideoReader, VideoWriter
-from spatialavatar.records import Camera, FrameQuality, Track
+from spatialavatar.records import Camera, Evidence, FrameQuality, HeadMotion, Pictures, Track
 from spatialavatar.training import preparation
 from spatialavatar.training.preparation import SKIPPED, ShardConfig, make_shards
 from spatialavatar.training.shards import People, Shard, View, join, write_person
@@ -29,18 +29,14 @@ def ball_track(frames: int = 3, head_id: str = "ball", **changes: object) -> Tra
     generator = torch.Generator().manual_seed(frames)
     params = HEAD.neutral(frames).replace(translation=torch.tensor([[0.0, 0.0, -0.7]]).expand(frames, 3))
     picture = torch.linspace(0, 255, 24).to(torch.uint8).expand(frames, 24, 24)
+    params = params.replace(expression=torch.rand(frames, 2, generator=generator))
     track = Track(
-        params=params.replace(expression=torch.rand(frames, 2, generator=generator)),
+        motion=HeadMotion(params, 25.0, head_id, torch.ones(frames)),
         camera=Camera.frontal(24),
-        fps=25.0,
-        head_id=head_id,
-        confidence=torch.ones(frames),
-        images=picture[..., None].expand(-1, -1, -1, 3),
-        mattes=picture,
-        segments=picture // 60,
-        landmarks=torch.rand(frames, 478, 2, generator=generator),
+        evidence=Evidence(torch.rand(frames, 478, 2, generator=generator), torch.zeros(frames, 52)),
+        pictures=Pictures(picture[..., None].expand(-1, -1, -1, 3), picture, picture // 60),
     )
-    return track.replace(**changes)
+    return track.with_motion(**changes)
 
 
 def write_shard(folder: Path, number: int = 0, **people: list[Track]) -> Path:
@@ -64,10 +60,10 @@ def test_a_person_survives_a_shard(tmp_path):
     assert (facts["name"], facts["kind"], [len(t) for t in tracks]) == ("bob", "cameras", [3, 3])
     view = shard.view("bob", View(1, 2))
     assert torch.equal(view.params.expression, track.params.expression[2:])
-    assert torch.equal(view.landmarks, track.landmarks[2:])
-    assert torch.equal(view.mattes, track.mattes[2:])
-    assert torch.equal(view.segments, track.segments[2:])
-    assert (view.images.int() - track.images[2:].int()).abs().max() < 8  # a JPEG
+    assert torch.equal(view.evidence.landmarks, track.evidence.landmarks[2:])
+    assert torch.equal(view.pictures.mattes, track.pictures.mattes[2:])
+    assert torch.equal(view.pictures.segments, track.pictures.segments[2:])
+    assert (view.pictures.images.int() - track.pictures.images[2:].int()).abs().max() < 8  # a JPEG
     assert torch.equal(view.camera.intrinsics, track.camera.intrinsics)
 
 
@@ -139,13 +135,11 @@ def tracked(monkeypatch) -> list[str]:
             raise InputError(f"No face was found in {reader.path.name}.")
         count = len(bright)
         zero = torch.zeros(count)
-        return ball_track(count).replace(
-            images=None,
-            mattes=None,
-            segments=None,
-            confidence=bright,
+        track = ball_track(count).with_motion(confidence=bright).without_pictures()
+        quality = FrameQuality(zero.byte(), zero, bright, zero, zero, zero.int(), torch.zeros(2))
+        return track.replace(
             crop=torch.tensor([[0.0, 0.0, 64.0, 64.0]]).expand(count, 4),
-            quality=FrameQuality(zero.byte(), zero, bright, zero, zero, zero.int(), torch.zeros(2)),
+            evidence=track.evidence.replace(quality=quality),
         )
 
     whole = np.full((SIZE, SIZE), 255, np.uint8)
@@ -184,7 +178,7 @@ def test_bad_clips_are_skipped_with_a_count_and_a_reason_file(clips, tracked, tm
     assert "1 of 4 frames" in reasons["d"]
     people = People([tmp_path / "out"], "ball")
     assert [(p.name, p.frames) for p in people.people] == [("a", (3,)), ("e", (3,))]
-    dark = people.view(people.people[1], View(0, 0)).images.float().mean()
+    dark = people.view(people.people[1], View(0, 0)).pictures.images.float().mean()
     assert float(dark) == pytest.approx(150, abs=4)  # frames without a face are not kept
 
 

@@ -54,7 +54,9 @@ def test_a_person_who_was_held_out_is_shown_better_than_by_the_base(
         )
         for mood in ("neutral", "smiling")
     )
-    pixels = [picture[0].numpy() for picture in (smiling.images, smiling.mattes, smiling.segments, smiling.landmarks)]
+    seen = smiling.pictures
+    tensors = (seen.images, seen.mattes, seen.segments, smiling.evidence.landmarks)
+    pixels = [tensor[0].numpy() for tensor in tensors]
     target = Judge(networks).target(*pixels)
 
     def distance(avatar: Avatar) -> float:

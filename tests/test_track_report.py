@@ -14,7 +14,7 @@ from PIL import Image
 
 from spatialavatar.errors import InputError, OutputError
 from spatialavatar.head import HeadModel
-from spatialavatar.records import HeadParams, Track
+from spatialavatar.records import Evidence, HeadParams, Track
 from spatialavatar.tracking.report import write_track_report
 
 from .puppet_head import make_puppet_head
@@ -36,7 +36,7 @@ def track(puppet: HeadModel) -> Track:
         shot=(torch.arange(FRAMES) >= 20).int(),
     )
     params = puppet.neutral(FRAMES).replace(translation=torch.tensor([[0.0, 0.0, -0.7]]).repeat(FRAMES, 1))
-    return made.replace(params=params, crop=torch.tensor([[-16.0, -8.0, 112.0, 120.0]]).repeat(FRAMES, 1))
+    return made.with_motion(params=params).replace(crop=torch.tensor([[-16.0, -8.0, 112.0, 120.0]]).repeat(FRAMES, 1))
 
 
 class Page(HTMLParser):
@@ -97,7 +97,8 @@ def test_stretches_and_cuts_stand_behind_every_plot(track: Track, puppet: HeadMo
 
 def test_lines_break_where_nothing_was_fitted(track: Track, puppet: HeadModel, tmp_path: Path) -> None:
     nothing = track.quality.error.index_fill(0, torch.arange(30, 40), float("nan"))
-    write_track_report(tmp_path, track.replace(quality=track.quality.replace(error=nothing)), puppet)
+    evidence = track.evidence.replace(quality=track.quality.replace(error=nothing))
+    write_track_report(tmp_path, track.replace(evidence=evidence), puppet)
     error = next(path for path in Page((tmp_path / "index.html").read_text()).all("path") if "class" not in path)
     assert str(error["d"]).count("M") == 2
 
@@ -107,11 +108,9 @@ def test_a_long_clip_keeps_its_spikes_on_a_short_path(puppet: HeadModel, tmp_pat
     spread = {name: getattr(made.quality, name) for name in ("state", "error", "presence", "yaw", "luma", "shot")}
     spread = {name: value[:1].repeat(count) for name, value in spread.items()}
     spread["error"][12_345] = 0.08
-    long = made.replace(
-        params=HeadParams.neutral(puppet.shape_count, puppet.expression_count, count),
-        confidence=torch.ones(count),
-        blendshapes=torch.zeros(count, 52),
-        quality=made.quality.replace(**spread),
+    params = HeadParams.neutral(puppet.shape_count, puppet.expression_count, count)
+    long = made.with_motion(params=params, confidence=torch.ones(count)).replace(
+        evidence=Evidence(None, torch.zeros(count, 52), made.quality.replace(**spread))
     )
     write_track_report(tmp_path, long, puppet)
     text = (tmp_path / "index.html").read_text()
@@ -139,9 +138,9 @@ def test_a_track_without_its_video_has_plots_only(track: Track, puppet: HeadMode
 
 def test_what_cannot_be_reported_is_said(track: Track, puppet: HeadModel, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="photo"):
-        write_track_report(tmp_path, track.replace(fps=0.0), puppet)
+        write_track_report(tmp_path, track.with_motion(fps=0.0), puppet)
     with pytest.raises(InputError, match="no quality record"):
-        write_track_report(tmp_path, track.replace(quality=None), puppet)
+        write_track_report(tmp_path, track.replace(evidence=track.evidence.replace(quality=None)), puppet)
     (tmp_path / "file").touch()
     with pytest.raises(OutputError):
         write_track_report(tmp_path / "file" / "report", track, puppet)

@@ -74,8 +74,8 @@ def no_mattes(monkeypatch):
 def landmark_error(tracked: Track, head: HeadModel) -> torch.Tensor:
     """(T,) mean distance of the head's landmarks to the detected ones, part of the outer eye corners' distance."""
     fitted = tracked.camera.project(head.landmarks(head.vertices(tracked.params)))
-    eyes = (tracked.landmarks[:, 33] - tracked.landmarks[:, 263]).norm(dim=-1)
-    return (fitted - tracked.landmarks).norm(dim=-1).mean(-1) / eyes
+    eyes = (tracked.evidence.landmarks[:, 33] - tracked.evidence.landmarks[:, 263]).norm(dim=-1)
+    return (fitted - tracked.evidence.landmarks).norm(dim=-1).mean(-1) / eyes
 
 
 # -- photos -----------------------------------------------------------------------------------------------------------
@@ -85,10 +85,10 @@ def test_a_photo_is_a_track_of_one_frame_with_everything_in_it(lake_track, head)
     assert len(lake_track) == 1
     assert lake_track.fps == 0
     assert lake_track.head_id == head.id
-    assert lake_track.images.shape == (1, CROP_SIZE, CROP_SIZE, 3)
-    assert lake_track.mattes.shape == lake_track.segments.shape == (1, CROP_SIZE, CROP_SIZE)
-    assert lake_track.landmarks.shape == (1, 478, 2)
-    assert lake_track.blendshapes.shape == (1, 52)
+    assert lake_track.pictures.images.shape == (1, CROP_SIZE, CROP_SIZE, 3)
+    assert lake_track.pictures.mattes.shape == lake_track.pictures.segments.shape == (1, CROP_SIZE, CROP_SIZE)
+    assert lake_track.evidence.landmarks.shape == (1, 478, 2)
+    assert lake_track.evidence.blendshapes.shape == (1, 52)
     assert lake_track.confidence[0] > 0.9
     assert lake_track.warnings == ()
 
@@ -99,18 +99,18 @@ def test_the_head_lies_on_the_photo(lake_track, head):
 
 def test_left_is_the_subjects_left(lake_track, head):
     """The subject's left iris is on the right of the picture, on the head's +x side."""
-    on_picture = lake_track.landmarks[0]
+    on_picture = lake_track.evidence.landmarks[0]
     assert on_picture[IRIS_LEFT[0], 0] > on_picture[IRIS_RIGHT[0], 0]
     on_head = head.landmarks(head.vertices(lake_track.params))[0]
     assert on_head[IRIS_LEFT[0], 0] > on_head[IRIS_RIGHT[0], 0]
 
 
 def test_matte_covers_the_face_and_not_the_corners(lake_track):
-    matte = lake_track.mattes[0]
-    nose = lake_track.landmarks[0, 4].long()
+    matte = lake_track.pictures.mattes[0]
+    nose = lake_track.evidence.landmarks[0, 4].long()
     assert matte[nose[1], nose[0]] > 250
     assert matte[:20, :20].max() < 20
-    assert lake_track.segments[0][nose[1], nose[0]] == 3
+    assert lake_track.pictures.segments[0][nose[1], nose[0]] == 3
 
 
 @pytest.mark.usefixtures("no_mattes")
@@ -254,7 +254,7 @@ def test_one_crop_and_one_camera_for_the_clip(clip_track):
 
 
 def test_the_clip_has_a_neutral_of_its_own(clip_track, head):
-    neutral = clip_track.neutral_expression
+    neutral = clip_track.neutral.expression
     assert neutral.shape == (head.expression_count + 9,)
     assert torch.isfinite(neutral).all()
 
@@ -271,7 +271,7 @@ def test_a_still_head_does_not_jitter_more_than_its_landmarks(clip, head, tmp_pa
     def jitter(points: torch.Tensor) -> torch.Tensor:
         return (points[2:] - 2 * points[1:-1] + points[:-2]).norm(dim=-1).mean()
 
-    assert jitter(fitted) < 0.5 * jitter(tracked.landmarks)
+    assert jitter(fitted) < 0.5 * jitter(tracked.evidence.landmarks)
 
 
 def test_frames_without_a_face_are_held_and_reported(clip, head, tmp_path):
@@ -287,11 +287,11 @@ def test_frames_without_a_face_are_held_and_reported(clip, head, tmp_path):
 
 
 def test_images_come_where_they_are_asked_for(clip, clip_track, head, tmp_path):
-    assert clip_track.images is None
+    assert clip_track.pictures is None
     path = write_video(tmp_path / "short.mp4", clip[:3])
     tracked = track(path, head, with_images=True)
-    assert tracked.images.shape == (3, CROP_SIZE, CROP_SIZE, 3)
-    assert tracked.mattes.shape == (3, CROP_SIZE, CROP_SIZE)
+    assert tracked.pictures.images.shape == (3, CROP_SIZE, CROP_SIZE, 3)
+    assert tracked.pictures.mattes.shape == (3, CROP_SIZE, CROP_SIZE)
 
 
 def test_pictures_are_tracked_as_the_video_they_make_up(clip, clip_track, head, tmp_path):
@@ -338,10 +338,10 @@ def test_a_track_survives_its_file(lake_track, tmp_path):
     loaded = load_track(path)
     for name in ("shape", "expression", "rotation", "translation", "neck", "jaw", "eyes"):
         torch.testing.assert_close(getattr(loaded.params, name), getattr(lake_track.params, name), atol=0, rtol=0)
-    assert (loaded.images == lake_track.images).all()
+    assert (loaded.pictures.images == lake_track.pictures.images).all()
     assert loaded.camera.width == lake_track.camera.width
     assert loaded.warnings == ("Ein Satz mit Umlauten: äöü.",)
-    assert loaded.neutral_expression is None
+    assert loaded.neutral.expression is None
 
 
 def test_saving_leaves_nothing_half_written(lake_track, tmp_path):

@@ -121,7 +121,7 @@ def track_steps(request: TrackRequest) -> Steps:
         found = track(request.source, default_model().head, progress=report)
         path = Path(request.folder) / f"motion.{request.form}"
         if request.form == "safetensors":
-            save_track(found.replace(images=None, mattes=None, segments=None), path)
+            save_track(found.without_pictures(), path)
         else:
             write_motion(found, path)
         held = int((found.confidence <= 0).sum())
@@ -175,7 +175,7 @@ def drive_steps(request: DriveRequest) -> Steps:
             motion = track_video(request.motion, head, max_frames=_MOST_FRAMES, progress=looking)
         if len(motion) > _MOST_FRAMES:
             raise InputError(f"The motion has {len(motion)} frames; give one of at most {_MOST_FRAMES}.")
-        save_track(motion.replace(images=None, mattes=None, segments=None), tracked)
+        save_track(motion.without_pictures(), tracked)
         report(share, "Rendering", frames=len(motion))
 
     frames = 0
@@ -312,7 +312,6 @@ def _results(avatar: Avatar, folder: str | Path) -> dict[str, str]:
 def _save_seen(track: Track, folder: str, name: str) -> str:
     """A tracked photo with the face's outlines drawn on it."""
     path = Path(folder) / name
-    assert track.images is not None  # a photo's track has them
-    assert track.landmarks is not None
-    Image.fromarray(draw(track.images[0].numpy(), track.landmarks[0].numpy())).save(path, quality=85)
+    image, landmarks = track.require_pictures().images[0], track.require_evidence().require_landmarks()[0]
+    Image.fromarray(draw(image.numpy(), landmarks.numpy())).save(path, quality=85)
     return str(path)

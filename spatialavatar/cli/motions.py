@@ -255,7 +255,7 @@ def _aligned(path: Path, avatar: str, head: HeadModel, progress: Progress) -> tu
         )
     tracked = track_video(path, head, with_images=True, progress=part(progress, 0.0, 0.5))
     alignment = photometric_pass(person, tracked, progress=part(progress, 0.5, 1.0))
-    return alignment.track.replace(images=None, mattes=None, segments=None), str(alignment)
+    return alignment.track.without_pictures(), str(alignment)
 
 
 def _colour(text: str) -> tuple[float, float, float]:

@@ -11,15 +11,14 @@ from spatialavatar.errors import InputError
 from spatialavatar.evaluation.datasets import Recording
 from spatialavatar.evaluation.judge import without_beyond
 from spatialavatar.progress import Progress, silent
-from spatialavatar.records import Track
+from spatialavatar.records import Pictures, Track
 from spatialavatar.tracking.framing import Crop, classes_of, cut, separate
 from spatialavatar.tracking.networks import Networks
 
 
 def crop_of(track: Track, frame: int = 0) -> Crop:
     """Where a frame's crop lies: each shot of a video has its own."""
-    assert track.crop is not None
-    x0, y0, x1, _ = track.crop[frame].tolist()
+    x0, y0, x1, _ = track.require_crop()[frame].tolist()
     return Crop(round(x0), round(y0), round(x1 - x0))
 
 
@@ -71,15 +70,7 @@ def with_pictures(
         raise InputError("The frames of a recording could not be read a second time; copy it again.")
     index = torch.tensor([number for number, *_ in cuts])
     images, mattes, segments = (torch.from_numpy(np.stack([one[i] for one in cuts])) for i in (1, 2, 3))
-    kept = {name: getattr(track, name) for name in ("confidence", "landmarks", "blendshapes", "crop")}
-    return track.replace(
-        params=track.params[index],
-        images=images,
-        mattes=mattes,
-        segments=segments,
-        quality=None,
-        **{name: None if value is None else value[index] for name, value in kept.items()},
-    )
+    return track.without_pictures()[index].replace(pictures=Pictures(images, mattes, segments))
 
 
 def _chosen(recording: Recording, frames: Sequence[int], progress: Progress) -> Iterator[tuple[int, np.ndarray]]:

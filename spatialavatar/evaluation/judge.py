@@ -77,7 +77,7 @@ def head_region(segments: np.ndarray, points: np.ndarray) -> np.ndarray:
     """Where region "head" is: (H, W) bool.
 
     Args:
-        segments: (H, W) classes of ``Track.segments``.
+        segments: (H, W) classes of ``Pictures.segments``.
         points: (478, 2 or more) landmarks, pixels.
     """
     chin, forehead = float(points[_CHIN, 1]), float(points[_FOREHEAD, 1])
@@ -108,7 +108,7 @@ class Judge:
         Args:
             image: (512, 512, 3) uint8, the crop.
             matte: (512, 512) uint8, 255 = person.
-            segments: (512, 512) uint8, classes of ``Track.segments``, see :func:`without_beyond`.
+            segments: (512, 512) uint8, classes of ``Pictures.segments``, see :func:`without_beyond`.
             points: (478, 2 or more) landmarks of the face, pixels of the crop.
         """
         alpha = torch.from_numpy(matte.astype(np.float32) / 255.0)

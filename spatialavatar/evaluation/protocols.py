@@ -266,20 +266,17 @@ def _compare_photo(
 ) -> None:
     """One photo as the target of avatars of 1, 2, ... others."""
     assert track is not None
-    assert track.images is not None
-    assert track.mattes is not None
-    assert track.segments is not None
-    assert track.landmarks is not None
-    assert track.blendshapes is not None
+    pictures, evidence = track.require_pictures(), track.require_evidence()
+    landmarks = evidence.require_landmarks()
     judge = Judge(bench.networks, bench.config.region)
     focal = float(track.camera.intrinsics[0, 0])
-    segments = without_beyond(track.segments[0].numpy(), crop_of(track), size)
-    target = judge.target(track.images[0].numpy(), track.mattes[0].numpy(), segments, track.landmarks[0].numpy())
+    segments = without_beyond(pictures.require_segments()[0].numpy(), crop_of(track), size)
+    target = judge.target(pictures.images[0].numpy(), pictures.mattes[0].numpy(), segments, landmarks[0].numpy())
     renders, shape = {}, track.params.shape
     for count in range(1, min(len(sources), _MAX_SOURCES) + 1):
         avatar = bench.model.generate(track_photos(list(sources[:count]), bench.head, networks=bench.networks))
         observed = Observations(
-            track.landmarks, track.blendshapes, track.camera.intrinsics[:2, 2], track.camera.intrinsics[:1, 0]
+            landmarks, evidence.blendshapes, track.camera.intrinsics[:2, 2], track.camera.intrinsics[:1, 0]
         )
         params = fit_landmarks(bench.head, observed, shape=avatar.shape).params
         image, alpha = avatar.render(params, track.camera)
@@ -424,7 +421,7 @@ def _compare(
     identity: np.ndarray | None = None,
 ) -> dict[str, Any]:
     """Render every avatar in the chosen frames of a track and compare."""
-    assert track.landmarks is not None
+    landmarks = track.require_evidence().require_landmarks()
     judge = Judge(bench.networks, bench.config.region)
     focal, white = float(track.camera.intrinsics[0, 0]), torch.ones(3)
     identities = {name: source.avatar.identity() for name, source in avatars.items()}
@@ -433,7 +430,7 @@ def _compare(
         for index, image, matte, segments in cut_frames(
             recording, frames, lambda frame: crop_of(track, frame), bench.networks, progress
         ):
-            target = judge.target(image, matte, segments, track.landmarks[index].numpy())
+            target = judge.target(image, matte, segments, landmarks[index].numpy())
             renders, took = {}, {}
             for name, source in avatars.items():
                 started = time.perf_counter()
@@ -463,10 +460,10 @@ def _named(frames: Sequence[int]) -> str:
 
 def _jitter(avatar: Avatar, track: Track) -> float:
     """Jitter of the avatar's landmarks as the track moves them, in the picture."""
-    assert track.crop is not None
+    crop = track.require_crop()
     vertices = avatar.head.vertices(track.params.replace(shape=avatar.shape))
     same_shot = torch.ones(len(track), dtype=torch.bool)
-    same_shot[1:] = (track.crop[1:] == track.crop[:-1]).all(1)  # a cut spoils the frame after it
+    same_shot[1:] = (crop[1:] == crop[:-1]).all(1)  # a cut spoils the frame after it
     return metrics.jitter(track.camera.project(avatar.head.landmarks(vertices)), same_shot & (track.confidence > 0))
 
 

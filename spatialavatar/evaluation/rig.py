@@ -41,12 +41,11 @@ def posed_by_calibration(
     track = track_video(
         recording.open(), head, shape=shape, max_frames=max_frames, networks=networks, progress=progress
     )
-    assert track.landmarks is not None
-    assert track.blendshapes is not None
+    evidence = track.require_evidence()
     intrinsics = cropped_intrinsics(recording.calibration, crop_of(track))
     observed = Observations(
-        points=track.landmarks,
-        blendshapes=track.blendshapes,
+        points=evidence.require_landmarks(),
+        blendshapes=evidence.blendshapes,
         principal_point=intrinsics[:2, 2],
         focal=intrinsics[:1, 0].expand(len(track)),
     )

@@ -26,7 +26,7 @@ class SourceView:
     Attributes:
         image: (H, W, 3) float32 sRGB in [0, 1].
         matte: (H, W) float32, 1 = person.
-        segments: (H, W) uint8 classes of ``Track.segments``, or None.
+        segments: (H, W) uint8 classes of ``Pictures.segments``, or None.
         landmarks: (478, 2) float64 crop pixels, or None.
         params: one frame.
         camera: the crop's camera.
@@ -56,9 +56,12 @@ def source_views(tracks: Sequence[Track], head: HeadModel) -> list[SourceView]:
     """The frames of the tracks as views, sorted by content, so that all sums run in the same order.
 
     Raises:
-        InputError: no frame or more than four, no picture in a track, another head, or shapes that differ.
+        InputError: no frame or more than four, no picture in a track, or shapes that differ.
+        FormatError: a track belongs to another head model.
     """
-    views = [_view(track, frame) for track in tracks for frame in range(len(_checked(track, head)))]
+    for track in tracks:
+        track.require_head(head.id)
+    views = [_view(track, frame) for track in tracks for frame in range(len(track))]
     if not 1 <= len(views) <= MAX_SOURCES:
         raise InputError(f"An avatar is made from 1 to {MAX_SOURCES} photos; the tracks hold {len(views)} frames.")
     if any(not torch.equal(view.params.shape, views[0].params.shape) for view in views):
@@ -66,30 +69,19 @@ def source_views(tracks: Sequence[Track], head: HeadModel) -> list[SourceView]:
     return sorted(views, key=lambda view: view.key)
 
 
-def _checked(track: Track, head: HeadModel) -> Track:
-    if track.images is None or track.mattes is None:
-        raise InputError("The track holds no pictures; an avatar is made from tracked photos, not from a motion file.")
-    if track.head_id != head.id:
-        raise InputError(
-            f"The photos were tracked with the head model {track.head_id!r}, not {head.id!r}; track them again."
-        )
-    return track
-
-
 def _view(track: Track, frame: int) -> SourceView:
-    assert track.images is not None
-    assert track.mattes is not None
-    params = track.params[frame]
+    pictures, params = track.require_pictures(), track.params[frame]
     digest = hashlib.sha256()
-    for tensor in (track.images[frame], track.mattes[frame], *vars(params).values(), track.camera.intrinsics):
+    for tensor in (pictures.images[frame], pictures.mattes[frame], *vars(params).values(), track.camera.intrinsics):
         digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    landmarks = None if track.landmarks is None else track.landmarks[frame].double().cpu().numpy()
-    if landmarks is not None and (len(landmarks) != 478 or not np.isfinite(landmarks).all()):
-        landmarks = None
+    landmarks = None
+    if track.evidence is not None and track.evidence.landmarks is not None:
+        found = track.evidence.landmarks[frame].double().cpu().numpy()
+        landmarks = found if len(found) == 478 and np.isfinite(found).all() else None
     return SourceView(
-        image=as_float_image(track.images[frame]).cpu().numpy(),
-        matte=as_float_image(track.mattes[frame]).cpu().numpy(),
-        segments=None if track.segments is None else track.segments[frame].cpu().numpy(),
+        image=as_float_image(pictures.images[frame]).cpu().numpy(),
+        matte=as_float_image(pictures.mattes[frame]).cpu().numpy(),
+        segments=None if pictures.segments is None else pictures.segments[frame].cpu().numpy(),
         landmarks=landmarks,
         params=params,
         camera=track.camera,

@@ -11,12 +11,12 @@ from torch import Tensor
 
 from spatialavatar.errors import FormatError
 from spatialavatar.head.model import HeadModel
-from spatialavatar.records import _Record
+from spatialavatar.records import Record
 from spatialavatar.render.mesh import rasterize_uv
 
 
 @dataclass(frozen=True)
-class UVLayout(_Record):
+class UVLayout(Record):
     """Which triangle, and where on it, each of the N Gaussians is bound to.
 
     Attributes:

@@ -25,7 +25,7 @@ from spatialavatar.head import HeadModel
 from spatialavatar.motion.arrays import Budget, read_npy, read_npz, read_tensor
 from spatialavatar.motion.record import resting_place
 from spatialavatar.motion.schema import Field, check_rate, check_size
-from spatialavatar.records import Camera, HeadParams, Track
+from spatialavatar.records import Camera, HeadMotion, HeadParams, Neutral, Track
 from spatialavatar.tracking.neutral import neutral_of
 
 CODE_SIZE = 106
@@ -119,15 +119,8 @@ class FlameMotion:
         else:
             expression = _fitting(self.neutral[None, :-9], head.expression_count, "expression", name)[0]
             neutral = torch.cat([expression, self.neutral[-9:]])
-        return Track(
-            params=params,
-            camera=self.camera or Camera.frontal(),
-            fps=self.fps,
-            head_id=head.id,
-            confidence=confidence,
-            neutral_expression=neutral,
-            neutral_rotation=self.neutral_rotation,
-        ).to(head.device)
+        motion = HeadMotion(params, self.fps, head.id, confidence, Neutral(neutral, self.neutral_rotation))
+        return Track(motion, self.camera or Camera.frontal()).to(head.device)
 
     def _placed(self, head: HeadModel) -> Tensor:
         """(T, 3) translation in our world; without a camera, the clip is put before a frontal one."""
@@ -220,7 +213,7 @@ def write_flame(track: Track, path: Path) -> None:
 
 def _to_arrays(track: Track) -> dict[str, np.ndarray]:
     """VHAP's keys; what is ours (rate, neutral) is float64, which GaussianAvatars' reader leaves out."""
-    track = track.replace(images=None, mattes=None, segments=None).to("cpu")
+    track = track.without_pictures().to("cpu")
     params, camera = track.params, track.camera
     arrays = {
         "shape": params.shape.float(),
@@ -234,11 +227,11 @@ def _to_arrays(track: Track) -> dict[str, np.ndarray]:
     }
     if track.fps > 0:  # a photo has none
         arrays["fps"] = torch.tensor(track.fps, dtype=torch.float64)
-    if track.neutral_expression is not None:
-        expression, jaw, eyes = track.neutral_expression.double().split([params.expression.shape[1], 3, 6])
+    if track.neutral.expression is not None:
+        expression, jaw, eyes = track.neutral.expression.double().split([params.expression.shape[1], 3, 6])
         arrays |= {"neutral_expr": expression, "neutral_jaw_pose": jaw, "neutral_eyes_pose": eyes}
-    if track.neutral_rotation is not None:
-        arrays["neutral_rotation"] = track.neutral_rotation.double()
+    if track.neutral.rotation is not None:
+        arrays["neutral_rotation"] = track.neutral.rotation.double()
     return {name: value.detach().numpy() for name, value in arrays.items()} | {
         "image_size": np.array([camera.height, camera.width]),
         "timestep_id": np.array([f"{index:05d}" for index in range(len(track))]),

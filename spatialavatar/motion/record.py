@@ -24,7 +24,7 @@ from spatialavatar.motion.schema import (
     WEIGHTS,
     check_rate,
 )
-from spatialavatar.records import Camera, Track
+from spatialavatar.records import Camera, Evidence, HeadMotion, Neutral, Track
 from spatialavatar.tracking.cues import believed_scores
 from spatialavatar.tracking.neutral import calm_frames, resting_units
 
@@ -110,14 +110,9 @@ class Motion:
             neutral = torch.cat(head.from_arkit(self.neutral[None].to(head.device)), -1)[0]
         facing = torch.zeros(3) if self.neutral_rotation is None else self.neutral_rotation
         return Track(
-            params=params,
+            motion=HeadMotion(params, self.fps, head.id, confidence, Neutral(neutral, facing.to(head.device))),
             camera=Camera.frontal().to(head.device),
-            fps=self.fps,
-            head_id=head.id,
-            confidence=confidence,
-            blendshapes=self.weights,
-            neutral_expression=neutral,
-            neutral_rotation=facing.to(head.device),
+            evidence=Evidence(landmarks=None, blendshapes=self.weights),
             warnings=self.warnings,
         )
 
@@ -187,16 +182,14 @@ class Motion:
         Raises:
             InputError: the track has no blendshape scores, or is a photo.
         """
-        scores = track.blendshapes
-        if scores is None:
-            raise InputError("The track has no blendshape scores; track the video again with this release.")
+        evidence = track.require_evidence()
         if track.fps <= 0:
             raise InputError("A photo has no motion; track a video.")
-        track = track.replace(images=None, mattes=None, segments=None).to("cpu")
-        weights, translation, seen = scores.cpu().float(), track.params.translation.float(), track.confidence > 0
-        rotation = track.params.rotation.float()
-        neutral, facing = None, track.neutral_rotation
-        if track.landmarks is not None:  # scores of the network, which do not rest at zero; not a capture's weights
+        track = track.without_pictures().to("cpu")
+        weights, translation = evidence.blendshapes.cpu().float(), track.params.translation.float()
+        rotation, seen = track.params.rotation.float(), track.confidence > 0
+        neutral, facing = None, track.neutral.rotation
+        if evidence.landmarks is not None:  # scores of the network, which do not rest at zero; not a capture's weights
             weights = _held(believed_scores(weights), seen)
             neutral = resting_units(weights[calm_frames(track.params, track.confidence)], weights[seen])
         if facing is None and bool(seen.any()):

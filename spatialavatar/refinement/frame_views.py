@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from spatialavatar.errors import InputError
 from spatialavatar.head import HeadModel
 from spatialavatar.records import BODY_SKIN, CLOTHES, Camera, Track
 from spatialavatar.render.mesh import rasterize_mesh
@@ -47,7 +46,8 @@ class FrameViews:
 
     def __init__(self, track: Track, head: HeadModel) -> None:
         """Keep the pictures of a track, which was made with ``head``."""
-        self._images, self._mattes, self._segments = pixels_of(track)
+        pictures = track.require_pictures()
+        self._images, self._mattes, self._segments = pictures.images, pictures.mattes, pictures.segments
         self._camera = track.camera.to("cpu")
         self._faces = head.faces.cpu().numpy().astype(np.int32)
         self._beyond = _beyond_picture(self._images, self._mattes)
@@ -122,17 +122,6 @@ class FrameViews:
             min(camera.height, y + height + edge) / camera.height,
         )
         return torch.from_numpy(region.astype(np.uint8) * 255), box
-
-
-def pixels_of(track: Track) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Pictures (T, H, W, 3), mattes and segments (T, H, W), uint8.
-
-    Raises:
-        InputError: the track has no pictures.
-    """
-    if track.images is None or track.mattes is None:
-        raise InputError("The track holds no pictures; track the photo or video itself, with its images kept.")
-    return track.images, track.mattes, track.segments
 
 
 def _beyond_picture(images: Tensor, mattes: Tensor) -> np.ndarray:

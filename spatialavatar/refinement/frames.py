@@ -9,10 +9,9 @@ import torch
 from torch import Tensor
 
 from spatialavatar.avatar import Avatar
-from spatialavatar.errors import FormatError, InputError
+from spatialavatar.errors import InputError
 from spatialavatar.head import HeadModel
-from spatialavatar.records import Track
-from spatialavatar.refinement.frame_views import pixels_of
+from spatialavatar.records import Pictures, Track
 
 MIN_FRAMES = 8
 """With fewer usable frames, too few sides of the head are visible for a refinement."""
@@ -65,19 +64,6 @@ def with_track_shape(avatar: Avatar, track: Track, frame: int) -> Avatar:
     return dataclasses.replace(avatar, shape=track.params.shape, reference=track.params[frame], camera=track.camera)
 
 
-def check_head(track: Track, head: HeadModel) -> None:
-    """Check that a track belongs to a head model.
-
-    Raises:
-        FormatError: it belongs to another one.
-    """
-    if track.head_id != head.id:
-        raise FormatError(
-            f"The video was tracked with the head model {track.head_id!r}, but the avatar uses {head.id!r}; track the "
-            "video again with that head."
-        )
-
-
 def check_track(track: Track, head: HeadModel, split: Split) -> None:
     """Check that a track can be used for a refinement.
 
@@ -85,20 +71,20 @@ def check_track(track: Track, head: HeadModel, split: Split) -> None:
         FormatError: it belongs to another head model.
         InputError: it has no pictures, too few frames, or is black.
     """
-    check_head(track, head)
-    images, mattes, _ = pixels_of(track)
+    track.require_head(head.id)
+    pictures = track.require_pictures()
     if len(split.training) < MIN_FRAMES:
         raise InputError(
             f"The video has only {len(split.training)} frames to learn from; give one in which a face is visible in at "
             f"least {MIN_FRAMES} frames that are not held out, better ten seconds."
         )
-    if _brightness(images, mattes, split.training) < _MIN_BRIGHTNESS:
+    if _brightness(pictures, split.training) < _MIN_BRIGHTNESS:
         raise InputError("The video shows only black where the person should be; give one that was filmed in light.")
 
 
-def _brightness(images: Tensor, mattes: Tensor, frames: Tensor) -> float:
+def _brightness(pictures: Pictures, frames: Tensor) -> float:
     """Median grey level of the person's pixels in a few of the frames; 0 where no pixel is a person's."""
     picks = torch.linspace(0, len(frames) - 1, min(_BRIGHTNESS_FRAMES, len(frames))).long()
-    few = frames[picks].to(images.device)
-    grey = images[few].float().mean(-1)[mattes[few] > 127]
+    few = frames[picks].to(pictures.images.device)
+    grey = pictures.images[few].float().mean(-1)[pictures.mattes[few] > 127]
     return float(grey.median()) if len(grey) else 0.0

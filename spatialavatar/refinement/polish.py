@@ -15,7 +15,6 @@ import torch
 from torch import Tensor
 
 from spatialavatar.avatar import Avatar
-from spatialavatar.errors import FormatError
 from spatialavatar.head import BEHIND_LIPS, HeadModel, UVLayout
 from spatialavatar.head.arkit import ARKIT_INDEX
 from spatialavatar.progress import Progress
@@ -183,10 +182,7 @@ class _Change:
 
 def _photo(head: HeadModel, track: Track, posed: PosedHead, config: PolishConfig) -> _Photo:
     """Cut the window around the head out of a tracked photo."""
-    if track.head_id != head.id:
-        raise FormatError(
-            f"The photo was tracked with the head model {track.head_id!r}, not {head.id!r}; track it again."
-        )
+    track.require_head(head.id)
     view = FrameViews(track, head).view(0, posed.vertices, track.camera.width)
     inside = matte_interior((view.matte * 255.0).round().byte(), config.rim * track.camera.width / 512)
     camera = view.window(track.camera.to(posed.vertices.device))

@@ -22,7 +22,18 @@ from spatialavatar.record_schemas import (
     is_size,
     params_schema,
 )
-from spatialavatar.records import FRAME_STATES, SEGMENT_CLASSES, Camera, FrameQuality, HeadParams, Track
+from spatialavatar.records import (
+    FRAME_STATES,
+    SEGMENT_CLASSES,
+    Camera,
+    Evidence,
+    FrameQuality,
+    HeadMotion,
+    HeadParams,
+    Neutral,
+    Pictures,
+    Track,
+)
 from spatialavatar.strict_json import parse_json
 from spatialavatar.tensor_files import TensorFile, TensorSpec, bounded, listed, write_safetensors
 
@@ -31,17 +42,7 @@ TRACK_VERSION: Final = 1
 MAX_FPS: Final = 1000.0
 
 _PARAMS: Final = tuple(field.name for field in fields(HeadParams))
-_OPTIONAL: Final = (
-    "images",
-    "mattes",
-    "segments",
-    "landmarks",
-    "blendshapes",
-    "crop",
-    "neutral_expression",
-    "neutral_rotation",
-    "neutral_translation",
-)
+_NEUTRAL: Final = tuple(field.name for field in fields(Neutral))
 _QUALITY: Final = tuple(field.name for field in fields(FrameQuality))
 _PICTURE: Final = {"dtypes": ("U8",), "optional": True}
 _SCHEMA: Final = {
@@ -85,18 +86,27 @@ def track_bytes(track: Track) -> bytes:
     return save(*_parts(track))
 
 
-def _parts(track: Track) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Tensors and metadata of a track's file."""
-    tensors = {f"params.{name}": getattr(track.params, name) for name in _PARAMS}
-    tensors["camera.intrinsics"] = track.camera.intrinsics
-    tensors["camera.world_to_camera"] = track.camera.world_to_camera
-    tensors["confidence"] = track.confidence
-    for name in _OPTIONAL:
-        value = getattr(track, name)
-        if value is not None:
-            tensors[name] = value
+def _tensors(track: Track) -> dict[str, Tensor]:
+    """The tensors of a track's file by their names in it."""
+    tensors: dict[str, Tensor | None] = {f"params.{name}": getattr(track.params, name) for name in _PARAMS}
+    tensors |= {
+        "camera.intrinsics": track.camera.intrinsics,
+        "camera.world_to_camera": track.camera.world_to_camera,
+        "confidence": track.confidence,
+        "crop": track.crop,
+    }
+    tensors |= {f"neutral_{name}": getattr(track.neutral, name) for name in _NEUTRAL}
+    if track.pictures is not None:
+        tensors |= vars(track.pictures)
+    if track.evidence is not None:
+        tensors |= {"landmarks": track.evidence.landmarks, "blendshapes": track.evidence.blendshapes}
     if track.quality is not None:
         tensors |= {f"quality.{name}": getattr(track.quality, name) for name in _QUALITY}
+    return {name: tensor for name, tensor in tensors.items() if tensor is not None}
+
+
+def _parts(track: Track) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors and metadata of a track's file."""
     description = {
         "fps": track.fps,
         "head_id": track.head_id,
@@ -109,7 +119,7 @@ def _parts(track: Track) -> tuple[dict[str, Tensor], dict[str, str]]:
         "version": str(TRACK_VERSION),
         "track": json.dumps(description, ensure_ascii=False),
     }
-    stored = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    stored = {name: tensor.detach().cpu().contiguous() for name, tensor in _tensors(track).items()}
     return stored, metadata
 
 
@@ -167,7 +177,10 @@ def _read(source: Path | bytes, name: str) -> Track:
     faults = camera_faults(tensors)
     if faults:
         raise FormatError(f"The track {name} {listed(faults)}; track the input again.")
-    return _assembled(tensors, description)
+    try:
+        return _assembled(tensors, description)
+    except KeyError as error:  # one of two tensors that only occur together
+        raise FormatError(damaged) from error
 
 
 def _is_description(value: Any) -> bool:
@@ -185,21 +198,46 @@ def _is_description(value: Any) -> bool:
 
 
 def _assembled(tensors: dict[str, Tensor], description: dict[str, Any]) -> Track:
-    quality = None
-    if "quality.state" in tensors:
-        quality = FrameQuality(**{name: tensors[f"quality.{name}"] for name in _QUALITY})
-    return Track(
+    """The track of these tensors.
+
+    Raises:
+        KeyError: landmarks without scores, or images without mattes.
+    """
+    motion = HeadMotion(
         params=HeadParams(**{name: tensors[f"params.{name}"] for name in _PARAMS}),
-        camera=Camera(
-            tensors["camera.intrinsics"],
-            tensors["camera.world_to_camera"],
-            description["width"],
-            description["height"],
-        ),
         fps=float(description["fps"]),
         head_id=description["head_id"],
         confidence=tensors["confidence"],
-        warnings=tuple(description["warnings"]),
-        quality=quality,
-        **{name: tensors.get(name) for name in _OPTIONAL},
+        neutral=Neutral(**{name: tensors.get(f"neutral_{name}") for name in _NEUTRAL}),
     )
+    camera = Camera(
+        tensors["camera.intrinsics"],
+        tensors["camera.world_to_camera"],
+        description["width"],
+        description["height"],
+    )
+    return Track(
+        motion=motion,
+        camera=camera,
+        crop=tensors.get("crop"),
+        evidence=_evidence(tensors),
+        pictures=_pictures(tensors),
+        warnings=tuple(description["warnings"]),
+    )
+
+
+def _evidence(tensors: dict[str, Tensor]) -> Evidence | None:
+    """Landmarks, scores and quality; None in a file without them."""
+    if "landmarks" not in tensors and "blendshapes" not in tensors:
+        return None
+    quality = None
+    if "quality.state" in tensors:
+        quality = FrameQuality(**{name: tensors[f"quality.{name}"] for name in _QUALITY})
+    return Evidence(tensors.get("landmarks"), tensors["blendshapes"], quality)
+
+
+def _pictures(tensors: dict[str, Tensor]) -> Pictures | None:
+    """The pixels; None in a file without them."""
+    if "images" not in tensors and "mattes" not in tensors:
+        return None
+    return Pictures(tensors["images"], tensors["mattes"], tensors.get("segments"))

@@ -23,7 +23,7 @@ from spatialavatar.head.rotations import (
     mean_rotation,
     quat_to_matrix,
 )
-from spatialavatar.records import Camera, HeadParams, Track
+from spatialavatar.records import Camera, HeadMotion, HeadParams, Neutral, Track
 from spatialavatar.threads import one_torch_thread
 from spatialavatar.tracking.fit import FitConfig, Observations, fit_landmarks
 from spatialavatar.tracking.framing import CROP_SIZE, Crop, crop_around
@@ -161,26 +161,14 @@ class LiveTracker:
         """
         if self._params is None:
             return None
-        return Track(
-            params=self._params,
-            camera=self.camera,
-            fps=self._fps,
-            head_id=self.head.id,
-            confidence=torch.tensor([0.0 if self._raw is None else 1.0]),
-            neutral_expression=self._neutral,
-            neutral_rotation=self._facing,
-            neutral_translation=self._place,
-        )
+        confidence = torch.tensor([0.0 if self._raw is None else 1.0])
+        neutral = Neutral(self._neutral, self._facing, self._place)
+        return Track(HeadMotion(self._params, self._fps, self.head.id, confidence, neutral), self.camera)
 
     def resting(self) -> Track:
         """The head at rest before the camera as a Track of one frame, for driving while nothing is known."""
-        return Track(
-            params=self.head.neutral().to("cpu"),
-            camera=self.camera,
-            fps=self._fps,
-            head_id=self.head.id,
-            confidence=torch.zeros(1),
-        )
+        params = self.head.neutral().to("cpu")
+        return Track(HeadMotion(params, self._fps, self.head.id, confidence=torch.zeros(1)), self.camera)
 
     def _lost(self, start: float) -> LiveFrame:
         self._raw = None

@@ -15,7 +15,7 @@ from spatialavatar.errors import InputError, NoFaceError
 from spatialavatar.head import HeadModel
 from spatialavatar.head.rotations import axis_angle_to_matrix
 from spatialavatar.progress import Progress, silent
-from spatialavatar.records import Track
+from spatialavatar.records import Evidence, HeadMotion, Pictures, Track
 from spatialavatar.tracking.fit import Fit, FitConfig, Observations, fit_landmarks
 from spatialavatar.tracking.framing import CROP_SIZE, FOCAL, Crop, crop_around, cut, landmark_box, separate
 from spatialavatar.tracking.identity import SAME_PERSON
@@ -214,18 +214,20 @@ def _as_track(image: np.ndarray, face: _Found, head: HeadModel, fit: Fit, index:
     scale = float(fit.focal[index]) / float(camera.intrinsics[0, 0])
     intrinsics = camera.intrinsics.clone()
     intrinsics[[0, 1], [0, 1]] *= scale
+    trust = torch.tensor([confidence(face.landmarks.presence, error)])
     return Track(
-        params=params,
+        motion=HeadMotion(params, fps=0.0, head_id=head.id, confidence=trust),
         camera=camera.replace(intrinsics=intrinsics),
-        fps=0.0,
-        head_id=head.id,
-        confidence=torch.tensor([confidence(face.landmarks.presence, error)]),
-        images=torch.from_numpy(cut(image, face.crop))[None],
-        mattes=torch.from_numpy(matte)[None],
-        segments=torch.from_numpy(segments)[None],
-        landmarks=torch.from_numpy(face.points).float()[None],
-        blendshapes=torch.from_numpy(face.landmarks.blendshapes).float()[None],
         crop=torch.tensor([face.crop.box]),
+        evidence=Evidence(
+            landmarks=torch.from_numpy(face.points).float()[None],
+            blendshapes=torch.from_numpy(face.landmarks.blendshapes).float()[None],
+        ),
+        pictures=Pictures(
+            images=torch.from_numpy(cut(image, face.crop))[None],
+            mattes=torch.from_numpy(matte)[None],
+            segments=torch.from_numpy(segments)[None],
+        ),
         warnings=tuple(warnings),
     )
 

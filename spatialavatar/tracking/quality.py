@@ -16,7 +16,6 @@ import torch
 from scipy.ndimage import gaussian_filter1d
 from torch import Tensor
 
-from spatialavatar.errors import InputError
 from spatialavatar.head.arkit import ARKIT_INDEX
 from spatialavatar.records import FRAME_STATES, FrameQuality, Track
 
@@ -80,7 +79,7 @@ def clip_quality(track: Track) -> ClipQuality:
     Raises:
         InputError: the track carries no quality record: it is no video's, or an older release made it.
     """
-    quality = _quality_of(track)
+    quality = track.require_quality()
     tracked = quality.tracked
     errors = quality.error[tracked]
     states = {name: int((quality.state == code).sum()) for code, name in enumerate(FRAME_STATES)}
@@ -117,7 +116,7 @@ def as_json(track: Track) -> dict[str, Any]:
     Raises:
         InputError: the track carries no quality record.
     """
-    quality = _quality_of(track)
+    quality = track.require_quality()
     per_frame = {
         "state": [FRAME_STATES[code] for code in quality.state.tolist()],
         "confidence": _plain(track.confidence, 3),
@@ -161,17 +160,11 @@ def runs(mask: Tensor) -> list[tuple[int, int]]:
     return list(zip((edges == 1).nonzero().squeeze(1).tolist(), (edges == -1).nonzero().squeeze(1).tolist()))
 
 
-def _quality_of(track: Track) -> FrameQuality:
-    if track.quality is None:
-        raise InputError("This track carries no quality record; track the video again with this release.")
-    return track.quality
-
-
 def _blinks(track: Track) -> Iterator[tuple[int, int]]:
     """Ranges in which both eyes are shut for a moment."""
-    if track.blendshapes is None:
-        return
-    scores = track.blendshapes[:, [ARKIT_INDEX["eyeBlinkLeft"], ARKIT_INDEX["eyeBlinkRight"]]].mean(1)
+    scores = (
+        track.require_evidence().blendshapes[:, [ARKIT_INDEX["eyeBlinkLeft"], ARKIT_INDEX["eyeBlinkRight"]]].mean(1)
+    )
     shut = (scores >= _BLINK) & (track.confidence > 0)
     for first, last in runs(shut):
         if track.fps <= 0 or last - first <= max(1.0, _LONGEST_BLINK * track.fps):

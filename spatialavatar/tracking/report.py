@@ -84,8 +84,7 @@ def write_track_report(
     report = progress or silent
     if track.fps <= 0:
         raise InputError("A photo has no report over time; give a video, or leave the report out.")
-    clip, quality = clip_quality(track), track.quality
-    assert quality is not None  # or there would be no clip
+    clip, quality = clip_quality(track), track.require_quality()
     folder = make_folder(folder)
     wanted = _wanted(quality)
     shown = []
@@ -130,9 +129,9 @@ def _images(
     track: Track, source: str | Path | PictureSequence | None, wanted: Sequence[_Picture], report: Progress
 ) -> Iterator[tuple[_Picture, np.ndarray]]:
     """Each picture with its crop (512, 512, 3) uint8; nothing where there are no pixels to be had."""
-    if track.images is not None:
+    if track.pictures is not None:
         for picture in wanted:
-            yield picture, track.images[picture.frame].cpu().numpy()
+            yield picture, track.pictures.images[picture.frame].cpu().numpy()
         return
     if source is None or track.crop is None or not wanted:
         return
@@ -210,11 +209,10 @@ def _charts(track: Track, quality: FrameQuality) -> Iterator[str]:
         ("90", "0", "-90"),
         marks=(-PROFILE_YAW, PROFILE_YAW),
     )
-    if track.blendshapes is not None:
-        scores = torch.where(track.confidence[:, None] > 0, track.blendshapes, float("nan"))
-        blink = scores[:, [ARKIT_INDEX["eyeBlinkLeft"], ARKIT_INDEX["eyeBlinkRight"]]].mean(1)
-        lines = [("lids shut", blink), ("jaw open", scores[:, ARKIT_INDEX["jawOpen"]])]
-        yield _chart(track, quality, "Scores of the network: ", lines, (0.0, 1.0), ("1", "0"))
+    scores = torch.where(track.confidence[:, None] > 0, track.require_evidence().blendshapes, float("nan"))
+    blink = scores[:, [ARKIT_INDEX["eyeBlinkLeft"], ARKIT_INDEX["eyeBlinkRight"]]].mean(1)
+    lines = [("lids shut", blink), ("jaw open", scores[:, ARKIT_INDEX["jawOpen"]])]
+    yield _chart(track, quality, "Scores of the network: ", lines, (0.0, 1.0), ("1", "0"))
 
 
 def _chart(

@@ -19,7 +19,17 @@ from spatialavatar.errors import InputError
 from spatialavatar.head import HeadModel
 from spatialavatar.media import PictureSequence, VideoReader
 from spatialavatar.progress import Progress, silent
-from spatialavatar.records import FRAME_STATES, Camera, FrameQuality, HeadParams, Track
+from spatialavatar.records import (
+    FRAME_STATES,
+    Camera,
+    Evidence,
+    FrameQuality,
+    HeadMotion,
+    HeadParams,
+    Neutral,
+    Pictures,
+    Track,
+)
 from spatialavatar.threads import one_torch_thread
 from spatialavatar.tracking.fit import Anchor, Fit, FitConfig, Observations, eye_distance, fit_landmarks
 from spatialavatar.tracking.framing import CROP_SIZE, FOCAL, Crop, crop_around_all, cut, separate
@@ -125,22 +135,17 @@ def _track_video(
     if observed.points.shape[1] == LANDMARK_COUNT:
         moved = with_shut_lids(head, moved, shut_by_network(observed.points, observed.blendshapes))
     params = _held(moved, seen, trust, shot)
+    motion = HeadMotion(params, scan.fps, head.id, trust, Neutral(neutral_of(params, trust, head.has_named_units)))
+    quality = _judged(motion, camera, landmarks, scan, head)
+    frame_crops = [crops[number] for number in scan.shot.tolist()]
     track = Track(
-        params=params,
+        motion=motion,
         camera=camera,
-        fps=scan.fps,
-        head_id=head.id,
-        confidence=trust,
-        landmarks=landmarks,
-        blendshapes=blendshapes,
-        crop=torch.tensor([crops[number].box for number in scan.shot.tolist()]),
-        neutral_expression=neutral_of(params, trust, head.has_named_units),
-        warnings=scan.warnings,
+        crop=torch.tensor([crop.box for crop in frame_crops]),
+        evidence=Evidence(landmarks, blendshapes, quality),
+        pictures=_pictures(reader, frame_crops, networks, report) if with_images else None,
+        warnings=(*scan.warnings, *_warnings(reader.path.name, motion, quality)),
     )
-    track = track.replace(quality=_judged(track, scan, head))
-    track = track.replace(warnings=(*scan.warnings, *_warnings(reader.path.name, track)))
-    if with_images:
-        track = track.replace(**_pixels(reader, [crops[number] for number in scan.shot.tolist()], networks, report))
     report(1.0, "Tracked")
     return track
 
@@ -183,7 +188,7 @@ def _into_crops(scan: Scan, crops: dict[int, Crop]) -> None:
             scan.scores[index] = 0.0
 
 
-def _pixels(reader: Reader, crops: list[Crop], networks: Networks, report: Progress) -> dict[str, Tensor]:
+def _pictures(reader: Reader, crops: list[Crop], networks: Networks, report: Progress) -> Pictures:
     """Crops, mattes and classes of all frames: a second reading of the file, now that the crops are known."""
     count = len(crops)
     images = np.empty((count, CROP_SIZE, CROP_SIZE, 3), dtype=np.uint8)
@@ -193,11 +198,7 @@ def _pixels(reader: Reader, crops: list[Crop], networks: Networks, report: Progr
         images[index] = cut(frame, crops[index])
         mattes[index], segments[index] = separate(frame, crops[index], networks)
         report(_FIT + (1.0 - _FIT) * (index + 1) / count, f"Cutting out frame {index + 1} of {count}")
-    return {
-        "images": torch.from_numpy(images),
-        "mattes": torch.from_numpy(mattes),
-        "segments": torch.from_numpy(segments),
-    }
+    return Pictures(torch.from_numpy(images), torch.from_numpy(mattes), torch.from_numpy(segments))
 
 
 # -- fitting ----------------------------------------------------------------------------------------------------------
@@ -306,15 +307,13 @@ def _held(params: HeadParams, seen: Tensor, trust: Tensor, shot: Tensor) -> Head
 # -- judging ----------------------------------------------------------------------------------------------------------
 
 
-def _judged(track: Track, scan: Scan, head: HeadModel) -> FrameQuality:
-    """The quality record of a track: errors are those of the final, smoothed parameters."""
-    seen, lost = torch.from_numpy(scan.seen), track.confidence <= 0
-    landmarks = track.landmarks
-    assert landmarks is not None
-    error, steady = _errors(track.params, track.camera, landmarks, head)
-    yaw = face_yaw(track.params.rotation)
+def _judged(motion: HeadMotion, camera: Camera, landmarks: Tensor, scan: Scan, head: HeadModel) -> FrameQuality:
+    """The quality record of a clip: errors are those of the final, smoothed parameters."""
+    seen, lost = torch.from_numpy(scan.seen), motion.confidence <= 0
+    error, steady = _errors(motion.params, camera, landmarks, head)
+    yaw = face_yaw(motion.params.rotation)
     luma, shot = torch.from_numpy(scan.luma), torch.from_numpy(scan.shot)
-    state = torch.zeros(len(track), dtype=torch.uint8)
+    state = torch.zeros(len(motion), dtype=torch.uint8)
     for name, mask in (
         ("profile", yaw.abs() > PROFILE_YAW),
         ("held", lost),
@@ -357,23 +356,22 @@ def _errors(params: HeadParams, camera: Camera, landmarks: Tensor, head: HeadMod
 # -- what people are told ---------------------------------------------------------------------------------------------
 
 
-def _warnings(name: str, track: Track) -> Iterator[str]:
+def _warnings(name: str, motion: HeadMotion, quality: FrameQuality) -> Iterator[str]:
     """Sentences about frames that could not be used."""
-    assert track.quality is not None
-    state = track.quality.state
-    count = len(track)
+    state = quality.state
+    count = len(motion)
     strangers = state == FRAME_STATES.index("other_person")
     if bool(strangers.any()):
         yield (
             f"{int(strangers.sum())} of the {count} frames of {name} show another person; the one who is seen most is "
             "followed and the motion is held there."
         )
-    lost = (track.confidence <= 0) & ~strangers
+    lost = (motion.confidence <= 0) & ~strangers
     if bool(lost.any()):
         first, last = max(runs(lost), key=lambda run: run[1] - run[0])
         yield (
             f"No face was found in {int(lost.sum())} of the {count} frames of {name}, the longest time from "
-            f"{first / track.fps:.1f} to {last / track.fps:.1f} seconds; the motion is held there."
+            f"{first / motion.fps:.1f} to {last / motion.fps:.1f} seconds; the motion is held there."
         )
     turned = int((state == FRAME_STATES.index("profile")).sum())
     if turned:

@@ -24,7 +24,7 @@ from spatialavatar.generator.config import BaseConfig
 from spatialavatar.generator.network import NetworkInputs, network_inputs
 from spatialavatar.head import HeadModel, UVLayout, to_world
 from spatialavatar.head.rotations import axis_angle_to_matrix, matrix_to_axis_angle
-from spatialavatar.records import Camera, Gaussians, HeadParams, Track, _Record, as_float_image
+from spatialavatar.records import Camera, Gaussians, HeadParams, Record, Track, as_float_image
 from spatialavatar.render import render
 from spatialavatar.tensor_files import read_tensors, write_tensors
 from spatialavatar.training.optimisation import Phase
@@ -42,7 +42,7 @@ _OVERVIEW: Final = 128  # pixels a side of the render in which the place of a wi
 
 
 @dataclass(frozen=True)
-class Target(_Record):
+class Target(Record):
     """A picture that renders are held to.
 
     Attributes:
@@ -68,7 +68,7 @@ class Target(_Record):
 
 
 @dataclass(frozen=True)
-class Example(_Record):
+class Example(Record):
     """One person.
 
     Attributes:
@@ -227,17 +227,16 @@ class Examples(torch.utils.data.Dataset):
         return result
 
     def _target(self, track: Track, generator: torch.Generator | None) -> Target:
-        assert track.images is not None
-        assert track.mattes is not None
+        pictures = track.require_pictures()
         background = torch.ones(3) if generator is None else torch.rand(3, generator=generator)
         vertices = self._head.vertices(track.params)
         points = track.camera.project(self._head.landmarks(vertices, max(self._head.landmark_embeddings)))[0]
-        region = torch.ones(track.images.shape[1:3])
-        if track.segments is not None:
-            classes = track.segments[0].numpy()
+        region = torch.ones(pictures.images.shape[1:3])
+        if pictures.segments is not None:
+            classes = pictures.segments[0].numpy()
             region = torch.from_numpy((head_region(classes, points.numpy()) & (classes != _BEYOND)).astype(np.float32))
-        share = (as_float_image(track.mattes[0]) * region)[..., None]
-        image = as_float_image(track.images[0]) * share + background * (1.0 - share)
+        share = (as_float_image(pictures.mattes[0]) * region)[..., None]
+        image = as_float_image(pictures.images[0]) * share + background * (1.0 - share)
         x, y, side = (0, 0, track.camera.width) if generator is None else window(share[..., 0], self._zoom, generator)
         size, corner = self._size, points.new_tensor([x, y])
         image, region = image[y : y + side, x : x + side], region[y : y + side, x : x + side]

@@ -256,10 +256,10 @@ def _photo_tracks(clip: Clip, head: HeadModel, networks: Networks) -> list[Track
 
 
 def _without_beyond(track: Track, image: np.ndarray, warnings: tuple[str, ...]) -> Track:
-    assert track.segments is not None
+    pictures = track.require_pictures()
     size = (image.shape[1], image.shape[0])
-    marked = without_beyond(track.segments[0].numpy(), crop_of(track), size)
-    return track.replace(segments=torch.from_numpy(marked)[None], warnings=warnings)
+    marked = without_beyond(pictures.require_segments()[0].numpy(), crop_of(track), size)
+    return track.replace(pictures=pictures.replace(segments=torch.from_numpy(marked)[None]), warnings=warnings)
 
 
 def _video_track(clip: Clip, head: HeadModel, config: ShardConfig, networks: Networks) -> Track:
@@ -296,20 +296,18 @@ def _rig_tracks(
         except InputError as error:
             reasons.append(str(error))
     scale = metric_scale(main, readable[1:], params[0], head, networks)
-    assert track.crop is not None
     tracks = []
     for recording in readable:
         assert recording.calibration is not None
         world = relative_camera(main.calibration, recording.calibration, scale)
         chosen = params[torch.tensor(frames)]
         crop = crop_of(track) if recording is main else _common_crop(recording, world, head, chosen)
-        seen = track.replace(
-            params=params,
+        seen = track.with_motion(params=params).replace(
             camera=cropped_camera(recording.calibration, world, crop),
             crop=torch.tensor([crop.box]).expand(len(track), 4),
         )
         if recording is not main:  # nobody looked for landmarks there
-            seen = seen.replace(landmarks=None, blendshapes=None)
+            seen = seen.replace(evidence=None)
         shown = with_pictures(seen, frames, recording, networks)
         if len(shown) == len(frames):
             tracks.append(shown)

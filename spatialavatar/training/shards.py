@@ -28,7 +28,7 @@ from torch import Tensor
 
 from spatialavatar.errors import FormatError, InputError
 from spatialavatar.generator.network.heads import view_direction
-from spatialavatar.records import Track
+from spatialavatar.records import Pictures, Track
 from spatialavatar.tracking.io import track_bytes, track_from_bytes
 
 Kind = Literal["video", "photos", "cameras"]
@@ -98,16 +98,15 @@ def write_person(path: Path, name: str, kind: Kind, tracks: Sequence[Track]) -> 
     with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as archive:
         _add(archive, f"{key}.json", json.dumps(facts).encode())
         for number, track in enumerate(tracks):
-            if track.images is None or track.mattes is None:
+            if track.pictures is None:
                 raise InputError(f"A track of {name} has no pictures; track it with pictures.")
-            bare = track.replace(**{field: None for field, _, _ in _PICTURES})
-            _add(archive, f"{key}.{number}.track.safetensors", track_bytes(bare))
+            _add(archive, f"{key}.{number}.track.safetensors", track_bytes(track.without_pictures()))
             for frame in range(len(track)):
                 for field, suffix, options in _PICTURES:
-                    pictures = getattr(track, field)
-                    if pictures is not None:
+                    pixels = getattr(track.pictures, field)
+                    if pixels is not None:
                         content = io.BytesIO()
-                        Image.fromarray(pictures[frame].numpy()).save(content, **options)
+                        Image.fromarray(pixels[frame].numpy()).save(content, **options)
                         _add(archive, f"{key}.{number}.{frame:04d}.{suffix}", content.getvalue())
 
 
@@ -164,23 +163,12 @@ class Shard:
             FormatError: something is missing or damaged.
         """
         track = self._track(key, view.track)
-        index = slice(view.frame, view.frame + 1)
         pictures = {}
         for field, suffix, _ in _PICTURES:
             name = f"{key}.{view.track}.{view.frame:04d}.{suffix}"
             if field != "segments" or name in self._members:
                 pictures[field] = self._picture(name)[None]
-        per_frame = {
-            field: None if (value := getattr(track, field)) is None else value[index]
-            for field in ("landmarks", "blendshapes", "crop")
-        }
-        return track.replace(
-            params=track.params[view.frame],
-            confidence=track.confidence[index],
-            quality=None,
-            **per_frame,
-            **pictures,
-        )
+        return track[view.frame].replace(pictures=Pictures(**pictures))
 
     def _track(self, key: str, number: int) -> Track:
         name = f"{key}.{number}.track.safetensors"

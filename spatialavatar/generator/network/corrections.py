@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from spatialavatar.records import Gaussians, _Record
+from spatialavatar.records import Gaussians, Record
 from spatialavatar.residual import changed
 
 
 @dataclass(frozen=True)
-class Corrections(_Record):
+class Corrections(Record):
     """Changes of the base's N local Gaussians; ``...`` is empty or a batch axis.
 
     Attributes:

@@ -19,7 +19,7 @@ from spatialavatar.generator.network.heads import FRONTAL, AttributeHeads, Resid
 from spatialavatar.generator.network.style_unet import LEAST_SQUARE, StyleUNet
 from spatialavatar.generator.network.unwrapping import pool_seen, pool_sources, sample_at
 from spatialavatar.head import HeadModel, UVLayout
-from spatialavatar.records import Gaussians, _Record
+from spatialavatar.records import Gaussians, Record
 from spatialavatar.residual import ExpressionResidual
 
 if TYPE_CHECKING:  # the base's constants are stored with the network's, so that importing it here would be a circle
@@ -30,7 +30,7 @@ _KNOWN_CHANNELS = 7
 
 
 @dataclass(frozen=True)
-class NetworkInputs(_Record):
+class NetworkInputs(Record):
     """B people of K sources each, on one layout of N texels.
 
     Attributes:
@@ -71,7 +71,7 @@ def network_inputs(base: BaseResult, size: int) -> NetworkInputs:
 
 
 @dataclass(frozen=True)
-class UVFeature(_Record):
+class UVFeature(Record):
     """Features of B people, independent of the target's view and expression.
 
     Attributes:

@@ -12,7 +12,6 @@ from spatialavatar.avatar import Avatar
 from spatialavatar.records import BODY_SKIN, CLOTHES, Camera, HeadParams, Track
 from spatialavatar.refinement.clip import screen_blur
 from spatialavatar.refinement.deformation import Deformer
-from spatialavatar.refinement.frame_views import pixels_of
 from spatialavatar.render import rasterize_view
 from spatialavatar.render.mesh import rasterize_mesh
 
@@ -75,7 +74,8 @@ class FrameComparer:
         """
         head = avatar.head
         self._gaussians, self._camera, self._seen = avatar.gaussians, track.camera, seen
-        self._images, self._mattes, self._segments = pixels_of(track)
+        pictures = track.require_pictures()
+        self._images, self._mattes, self._segments = pictures.images, pictures.mattes, pictures.segments
         identity = head.identity(track.params.shape, avatar.vertex_offsets)
         self._deformer = Deformer(head, avatar.layout, identity, avatar.residual)
         self._faces = head.faces.numpy().astype(np.int32)

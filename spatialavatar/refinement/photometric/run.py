@@ -15,8 +15,6 @@ from spatialavatar.progress import Progress, part, silent
 from spatialavatar.records import HeadParams, Track
 from spatialavatar.refinement.checkpoint import StateFile, run_id
 from spatialavatar.refinement.config import RefineConfig
-from spatialavatar.refinement.frame_views import pixels_of
-from spatialavatar.refinement.frames import check_head
 from spatialavatar.refinement.loop import refine
 from spatialavatar.refinement.photometric.config import PhotometricConfig, WarmUp
 from spatialavatar.refinement.photometric.smooth import linked_frames, moved_neutral, smooth_corrections
@@ -161,7 +159,7 @@ def aligned_heads(
     if path is not None and path.exists():
         tensors, _ = ALIGNED_HEADS.read(path, run, _heads(track))
         params = HeadParams(**{name: tensors[name] for name in _PARAMS})
-        return track.replace(params=params, neutral_expression=tensors.get("neutral")), []
+        return _with_heads(track, params, tensors.get("neutral")), []
     aligned = photometric_pass(avatar, track, warm_up=warm_up, progress=progress)
     if path is not None:
         ALIGNED_HEADS.write(path, run, _heads(aligned.track))
@@ -171,13 +169,18 @@ def aligned_heads(
 def _heads(track: Track) -> dict[str, Tensor]:
     """The tensors of a track that the pass changes, by name."""
     found = {name: getattr(track.params, name) for name in _PARAMS}
-    return found if track.neutral_expression is None else found | {"neutral": track.neutral_expression}
+    return found if track.neutral.expression is None else found | {"neutral": track.neutral.expression}
+
+
+def _with_heads(track: Track, params: HeadParams, neutral: Tensor | None) -> Track:
+    """The track with other parameters and another neutral expression."""
+    return track.with_motion(params=params, neutral=track.neutral.replace(expression=neutral))
 
 
 def _check(avatar: Avatar, track: Track, seen: Tensor | None) -> None:
     """Check that a track can be aligned."""
-    check_head(track, avatar.head)
-    size = pixels_of(track)[0].shape[1:3]
+    track.require_head(avatar.head.id)
+    size = track.require_pictures().images.shape[1:3]
     if seen is not None and seen.shape != size:
         raise InputError(f"The mask of usable pixels is {tuple(seen.shape)}, not {tuple(size)} as the crop.")
 
@@ -204,6 +207,4 @@ def _corrected(
     for frame, change in zip(frames, changes):
         parts[frame] = solver.corrected(parts[frame], change)
     params = HeadParams.cat(parts)
-    return Alignment(
-        track.replace(params=params, neutral_expression=moved_neutral(track, params, index)), before, after
-    )
+    return Alignment(_with_heads(track, params, moved_neutral(track, params, index)), before, after)

@@ -47,10 +47,10 @@ def linked_frames(track: Track, frames: Sequence[int]) -> list[bool]:
 
 def moved_neutral(track: Track, params: HeadParams, frames: Tensor) -> Tensor | None:
     """The clip's neutral expression, moved by the change of the clip's median from the track's to ``params``."""
-    if track.neutral_expression is None:
+    if track.neutral.expression is None:
         return None
 
     def median(one: HeadParams) -> Tensor:
         return torch.cat([one.expression, one.jaw, one.eyes], 1)[frames].median(0).values
 
-    return track.neutral_expression + median(params) - median(track.params)
+    return track.neutral.expression + median(params) - median(track.params)
