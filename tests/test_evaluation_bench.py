@@ -12,7 +12,9 @@ from PIL import Image
 from spatialavatar import cli
 from spatialavatar.errors import InputError
 from spatialavatar.evaluation import bench
+from spatialavatar.evaluation.bench import RunOptions
 from spatialavatar.evaluation.protocols import BenchConfig
+from spatialavatar.evaluation.results import digest
 from spatialavatar.generator import SpatialAvatar
 from spatialavatar.hub import cards
 from tests.test_generator import model as generator_model
@@ -125,13 +127,13 @@ def model_folder(tmp_path: Path, name: str, text: str) -> Path:
 
 def test_results_of_another_model_are_not_mixed_in_and_those_of_its_copy_are(clips, measured, tmp_path):
     one, copy, other = (model_folder(tmp_path, name, text) for name, text in (("a", "1"), ("b", "1"), ("c", "2")))
-    first = bench.run(clips, tmp_path / "out", BenchConfig("self"), model=one)
+    first = bench.run(clips, tmp_path / "out", BenchConfig("self"), RunOptions(model=one))
     measured.clear()
-    assert bench.run(clips, tmp_path / "out", BenchConfig("self"), model=copy)["digest"] == first["digest"]
+    assert bench.run(clips, tmp_path / "out", BenchConfig("self"), RunOptions(model=copy))["digest"] == first["digest"]
     assert measured == ["three"]  # which failed
     for more in ({"model": other}, {"model": one, "base": True}, {}):
         with pytest.raises(InputError, match="give another --out"):
-            bench.run(clips, tmp_path / "out", BenchConfig("self"), **more)
+            bench.run(clips, tmp_path / "out", BenchConfig("self"), RunOptions(**more))
 
 
 def test_the_results_say_which_model_was_measured(clips, measured, tmp_path):
@@ -159,7 +161,7 @@ def test_a_worker_opens_the_model_that_is_asked_for(tmp_path, monkeypatch):
 def test_merged_shards_are_the_whole_run(clips, measured, tmp_path):
     whole = bench.run(clips, tmp_path / "whole", BenchConfig("self"))
     for number in (1, 2, 3):
-        part = bench.run(clips, tmp_path / str(number), BenchConfig("self"), shard=(number, 3))
+        part = bench.run(clips, tmp_path / str(number), BenchConfig("self"), RunOptions(shard=(number, 3)))
         assert part["missing"] == 4 - len(part["clips"])
     merged = bench.merge([tmp_path / str(number) for number in (1, 2, 3)], tmp_path / "merged")
     assert merged["digest"] == whole["digest"]
@@ -169,8 +171,8 @@ def test_merged_shards_are_the_whole_run(clips, measured, tmp_path):
 
 
 def test_shards_of_different_runs_are_not_merged(clips, measured, tmp_path):
-    bench.run(clips, tmp_path / "1", BenchConfig("self"), shard=(1, 2))
-    bench.run(clips, tmp_path / "2", BenchConfig("self", seed=1), shard=(2, 2))
+    bench.run(clips, tmp_path / "1", BenchConfig("self"), RunOptions(shard=(1, 2)))
+    bench.run(clips, tmp_path / "2", BenchConfig("self", seed=1), RunOptions(shard=(2, 2)))
     with pytest.raises(InputError, match="another configuration or code"):
         bench.merge([tmp_path / "1", tmp_path / "2"], tmp_path / "out")
 
@@ -180,23 +182,23 @@ def test_the_digest_leaves_times_out_and_nothing_else(clips, measured, tmp_path)
     clip = next(clip for clip in content["clips"] if clip["clip"] == "one")
     clip["methods"]["K = 1"]["frames"][0]["render_ms"] = 99.0
     clip["seconds"] = 99.0
-    assert bench._digest(content["clips"]) == content["digest"]
+    assert digest(content["clips"]) == content["digest"]
     clip["methods"]["K = 1"]["frames"][0]["psnr"] += 1e-6
-    assert bench._digest(content["clips"]) != content["digest"]
+    assert digest(content["clips"]) != content["digest"]
 
 
 def test_only_matching_clips_are_measured(clips, measured, tmp_path):
-    bench.run(clips, tmp_path / "out", BenchConfig("self"), only="t*")
+    bench.run(clips, tmp_path / "out", BenchConfig("self"), RunOptions(only="t*"))
     assert measured == ["three", "two"]
     with pytest.raises(InputError, match=r"No clip in .* matches 'x"):
-        bench.run(clips, tmp_path / "none", BenchConfig("self"), only="x*")
+        bench.run(clips, tmp_path / "none", BenchConfig("self"), RunOptions(only="x*"))
     measured.clear()
-    bench.run(clips, tmp_path / "two", BenchConfig("self"), only="o*,two")
+    bench.run(clips, tmp_path / "two", BenchConfig("self"), RunOptions(only="o*,two"))
     assert measured == ["one", "two"]
 
 
 def test_the_latex_table_can_be_pasted(clips, measured, tmp_path):
-    bench.run(clips, tmp_path / "out", BenchConfig("self"), name="a_b & c")
+    bench.run(clips, tmp_path / "out", BenchConfig("self"), RunOptions(name="a_b & c"))
     text = (tmp_path / "out" / "table.tex").read_text()
     assert r"PSNR, dB $\uparrow$" in text
     assert "self, K = 1 & 23.83" in text
@@ -245,7 +247,53 @@ def test_clips_are_measured_by_several_processes(tmp_path):
     for name in ("a.mp4", "b.mp4"):
         (tmp_path / "clips" / name).parent.mkdir(exist_ok=True)
         (tmp_path / "clips" / name).write_bytes(b"no video")
-    content = bench.run(tmp_path / "clips", tmp_path / "out", BenchConfig("self"), jobs=2)
+    content = bench.run(tmp_path / "clips", tmp_path / "out", BenchConfig("self"), RunOptions(jobs=2))
     assert sorted(content["failed"]) == ["a", "b"]
     assert "a.mp4 is not a video that can be read" in content["failed"]["a"]
     assert content["results"] == []
+
+
+DAMAGED = {
+    "no JSON": "{",
+    "deep": "[" * 100_000,
+    "a list": "[]",
+    "long number": '{"run": {"clips": 1' + "0" * 5000 + "}}",
+    "no run": "{}",
+    "text for numbers": '{"run": {"key": 5}}',
+}
+
+
+@pytest.mark.parametrize("content", DAMAGED.values(), ids=DAMAGED.keys())
+def test_damaged_results_are_one_sentence(clips, measured, tmp_path, capsys, content):
+    bench.run(clips, tmp_path / "out", BenchConfig("self"))
+    (tmp_path / "out" / "results.json").write_text(content)
+    assert cli.main(["bench", "merge", str(tmp_path / "out"), "--out", str(tmp_path / "merged")]) == 1
+    (sentence,) = capsys.readouterr().err.splitlines()
+    assert "results.json are damaged; delete the file" in sentence
+
+
+@pytest.mark.parametrize("name", ["methods", "notes", "seconds", "memory_gb", "files", "status", "worst", "fps"])
+@pytest.mark.parametrize("value", ["5", "null", '{"a": [[]]}', "1e308", '"\\ud800"', '[["x"]]'])
+def test_a_damaged_clip_never_is_an_unexpected_error(clips, measured, tmp_path, capsys, name, value):
+    bench.run(clips, tmp_path / "out", BenchConfig("self"), RunOptions(only="one"))
+    path = tmp_path / "out" / "clips" / "one.json"
+    clip = json.loads(path.read_text())
+    clip[name] = "VALUE"
+    path.write_text(json.dumps(clip).replace('"VALUE"', value))
+    cli.main(["bench", "merge", str(tmp_path / "out"), "--out", str(tmp_path / "merged"), "-q"])
+    assert "should not have" not in capsys.readouterr().err
+
+
+def test_results_of_a_folder_without_clips_are_merged(clips, measured, tmp_path):
+    bench.run(clips, tmp_path / "out", BenchConfig("self"))
+    for path in (tmp_path / "out" / "clips").iterdir():
+        path.unlink()
+    (tmp_path / "out" / "clips").rmdir()
+    assert bench.merge([tmp_path / "out"], tmp_path / "merged")["missing"] == 4
+
+
+def test_a_file_where_the_results_go_is_one_sentence(clips, measured, tmp_path, capsys):
+    (tmp_path / "out").write_text("")
+    assert cli.main(["bench", "self", str(clips), "--out", str(tmp_path / "out")]) == 1
+    (sentence,) = capsys.readouterr().err.splitlines()
+    assert "cannot be made" in sentence

@@ -72,20 +72,17 @@ def _bench(options: argparse.Namespace, progress: Progress) -> Outcome:
             train_frames=options.train_frames,
             seed=options.seed,
         )
-        content = bench.run(
-            options.folders[0],
-            options.out,
-            config,
+        choice = bench.RunOptions(
             layout=options.layout,
             only=options.only,
-            jobs=options.jobs,
-            shard=shard(options.shard),
             name=options.name,
+            shard=shard(options.shard),
+            jobs=options.jobs,
             model=options.model,
             revision=options.revision,
             base=options.base,
-            progress=progress,
         )
+        content = bench.run(options.folders[0], options.out, config, choice, progress)
     files = [options.out / name for name in (bench.RESULTS, "table.md", "table.tex", "report.html")]
     facts: dict[str, Any] = {"files": files, **{k: v for k, v in content.items() if k != "clips"}}
     return Outcome(files, facts, report.markdown(content), [f"{c}: {why}" for c, why in content["failed"].items()])
