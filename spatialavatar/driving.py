@@ -1,12 +1,11 @@
-"""Drive an avatar with a Track: frames one by one in constant memory, then a video file with the driver's sound.
+"""Drive an avatar with a track: frames one by one in constant memory, or a video file with the driver's sound.
 
-Two ways to carry a performance over:
+There are two ways to transfer a performance:
 
-* *relative* (default): the driver's difference to its own neutral is put on the avatar's neutral, so that the driver's
-  identity (which no fit separates fully from its expression) does not leak into the avatar; the avatar faces the camera
-  where the driver's head is at rest (the clip's mean, or what a motion file calls zero), and head turns are shared
-  between torso and neck.
-* *absolute*: parameters are taken as they are, seen by the track's own camera: self-reenactment.
+* *relative* (default): the change from the driver's neutral is added to the avatar's neutral, so the driver's identity
+  does not leak into the avatar. The avatar faces the camera where the driver's head is at rest: in the clip's mean
+  pose, or in the neutral of a motion file. Torso and neck share head rotations.
+* *absolute*: parameters are used unchanged and seen by the track's camera (self-reenactment).
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ import torch
 from torch import Tensor
 
 from spatialavatar.avatar import Avatar, skull_box
-from spatialavatar.errors import InputError
+from spatialavatar.errors import FormatError, InputError
 from spatialavatar.head import HeadModel
 from spatialavatar.head.rotations import axis_angle_to_matrix, matrix_to_axis_angle, mean_rotation
 from spatialavatar.media import VideoWriter, check_writable, has_sound
@@ -34,23 +33,23 @@ from spatialavatar.threads import one_torch_thread
 from spatialavatar.tracking.smoothing import one_euro, one_euro_rotations
 
 UNIT_LIMITS: Final = (-0.25, 1.25)
-"""What named expression units were sculpted for."""
+"""The range in which the shapes of named expression units are valid."""
 
 
 @dataclass(frozen=True)
 class DriveConfig:
-    """How a performance is carried over.
+    """How a performance is transferred.
 
     Attributes:
-        strength: multiplies the expression's difference to neutral; 0 freezes the face, 1 is as performed.
-        relative: see the module's text.
-        smoothing: 0 passes motion through, 1 is the default one-euro filter, larger smooths more.
+        strength: scale of the expression relative to neutral, 0 (a still face) to 3; 1 is as performed.
+        relative: transfer changes from the driver's neutral; False uses its parameters unchanged.
+        smoothing: 0 is none, 1 the default one-euro filter, larger values smooth more; at most 10.
         size: width and height of the video, pixels, even.
         background: sRGB colour behind the avatar, each in [0, 1].
-        neck_share: part of a relative head turn that the neck joint takes; the torso takes the rest.
-        framing: height of the head as a part of the picture's height.
-        max_shift: limit on relative head translation, metres, so that a driver who walks does not leave the picture.
-        mark: write "AI-generated" into a corner of the video; its metadata say so in any case.
+        neck_share: share of a relative head rotation that the neck joint takes; the torso takes the rest.
+        framing: height of the head as a share of the picture's height, 0.1 to 1.
+        max_shift: limit of relative head translation, metres, 0 to 1; it keeps a walking driver in the picture.
+        mark: write "AI-generated" into a corner of the video; its metadata contain it in any case.
     """
 
     strength: float = 1.0
@@ -72,18 +71,21 @@ class DriveConfig:
             raise InputError(f"The video size is {self.size}; give an even number from 64 to 2048.")
         if len(self.background) != 3 or not all(0.0 <= c <= 1.0 for c in self.background):
             raise InputError("The background must be three numbers from 0 to 1: red, green, blue.")
+        for name, low, high in (("neck_share", 0.0, 1.0), ("framing", 0.1, 1.0), ("max_shift", 0.0, 1.0)):
+            if not low <= getattr(self, name) <= high:
+                raise InputError(f"The {name} is {getattr(self, name)}; give a number from {low:g} to {high:g}.")
 
 
 @dataclass(frozen=True)
 class DriveReport:
-    """What a drive wrote.
+    """The result of a drive.
 
     Attributes:
         path: the video.
-        frames: number of frames in it.
+        frames: number of its frames.
         fps: frames per second.
-        held: frames whose motion was held because nothing was found in the driver's picture.
-        warnings: plain sentences about the driver.
+        held: frames that hold the motion of another frame, because the driver has none there.
+        warnings: sentences about the driver.
     """
 
     path: Path
@@ -94,27 +96,33 @@ class DriveReport:
 
 
 def portrait_view(avatar: Avatar, size: int = 512, framing: float = 0.62) -> tuple[Camera, Tensor]:
-    """A camera, and the head translation (3,) in metres, that show the avatar facing us at a portrait's distance.
+    """A portrait of the avatar: the camera, and the (3,) head translation in world space, metres.
 
-    Head and hair fill ``framing`` of the picture's height, the middle of the face is a little above its centre.
+    Head and hair take ``framing`` of the picture's height; the middle of the face is a little above its centre.
     """
     low, high = skull_box(avatar)
     camera = Camera.frontal(size)
     focal = float(camera.intrinsics[1, 1])
     middle = 0.5 * (low + high)
-    # The silhouette lies about half-way back in the head, so that is the depth whose magnification counts.
+    # The silhouette is about half-way back in the head, so the magnification is that of this depth.
     distance = focal * float(high[1] - low[1]) / (framing * size)
     drop = 0.03 * float(high[1] - low[1])
     return camera, torch.stack([-middle[0], -middle[1] + drop, -distance - middle[2]])
 
 
 def retarget(track: Track, avatar: Avatar, config: DriveConfig) -> tuple[HeadParams, Camera]:
-    """The avatar's parameters for every frame of ``track``, and the camera that looks at them.
+    """The avatar's parameters for every frame of ``track``, and the camera that sees them.
 
     Raises:
         FormatError: the track belongs to another head model.
+        InputError: the track has no frames.
     """
     track.require_head(avatar.head.id)
+    if track.params.expression.shape[1] != avatar.head.expression_count:
+        raise FormatError(
+            f"The motion has {track.params.expression.shape[1]} expression coefficients and the avatar's head has "
+            f"{avatar.head.expression_count}; track the motion again with that head."
+        )
     if len(track) == 0:
         raise InputError("The motion has no frames; give a longer one.")
     track = track.without_pictures().to(avatar.shape.device)
@@ -138,13 +146,18 @@ def retarget(track: Track, avatar: Avatar, config: DriveConfig) -> tuple[HeadPar
 
 
 def drive_frames(avatar: Avatar, track: Track, config: DriveConfig | None = None) -> Iterator[np.ndarray]:
-    """Yield rendered frames (H, W, 3) uint8, one per frame of ``track``."""
+    """Yield rendered frames (H, W, 3) uint8, one per frame of ``track``.
+
+    Raises:
+        FormatError: the track belongs to another head model.
+        InputError: the track has no frames.
+    """
     config = config or DriveConfig()
     params, camera = retarget(track, avatar, config)
     background = torch.tensor(config.background, dtype=torch.float32, device=avatar.shape.device)
     identity = avatar.identity()
     for index in range(len(params)):
-        # Both settings are the thread's own and must not be in force while the caller holds the frame.
+        # Both settings belong to the thread, and must not be in force while the caller has the frame.
         with torch.inference_mode(), one_torch_thread():
             image, _ = render(avatar.pose(params[index], identity), camera, background=background)
             frame = as_uint8_image(image)
@@ -152,7 +165,12 @@ def drive_frames(avatar: Avatar, track: Track, config: DriveConfig | None = None
 
 
 def drive_still(avatar: Avatar, track: Track, config: DriveConfig | None = None) -> np.ndarray:
-    """The first frame of ``track`` as (H, W, 4) uint8 with straight alpha, to lie on a page of any colour."""
+    """The first frame of ``track`` as (H, W, 4) uint8 with straight alpha, for a page of any colour.
+
+    Raises:
+        FormatError: the track belongs to another head model.
+        InputError: the track has no frames.
+    """
     config = config or DriveConfig()
     with torch.inference_mode(), one_torch_thread():
         params, camera = retarget(track, avatar, config)
@@ -176,18 +194,19 @@ def drive(
     """Render ``avatar`` moving like ``motion`` into the video ``out``.
 
     Args:
-        avatar: who moves.
-        motion: a Track, a motion file (docs/motion.md), a saved track, or a video; a video's sound is kept.
+        avatar: the avatar.
+        motion: a Track, a motion file (docs/motion.md), a saved track, or a video, whose sound is kept.
         out: the mp4 to write; it appears whole or not at all.
-        config: how the performance is carried over.
-        audio: a file whose sound goes into the video; overrides the driver's own.
-        device: where to render; by default on a CUDA device where a renderer works there, else on the CPU.
+        config: how the performance is transferred.
+        audio: a file with sound for the video; it replaces the driver's.
+        device: where to render; by default a CUDA device if a renderer works on it, else the CPU.
         progress: called with (fraction, message).
         watch: called with every frame (H, W, 3) uint8 as it is written, for a preview.
 
     Raises:
-        OutputError: ``out`` cannot be written; nothing has been rendered then.
-        InputError: the motion cannot be used.
+        OutputError: ``out`` cannot be written; this is checked before the work starts.
+        InputError: the motion cannot be used, or is a photo.
+        FormatError: the motion belongs to another head model, or its file is damaged.
     """
     config = config or DriveConfig()
     out = Path(out)
@@ -196,6 +215,8 @@ def drive(
     track = motion if isinstance(motion, Track) else motion_track(motion, avatar.head, part(report, 0.0, 0.5))
     if audio is None and not isinstance(motion, Track) and not (is_motion_file(motion) or _is_saved_track(motion)):
         audio = motion if has_sound(Path(motion)) else None
+    if track.fps <= 0:
+        raise InputError("The motion is the track of a photo, which has no frame rate; drive with a video or a motion.")
     start = 0.0 if isinstance(motion, Track) else 0.5
     rendering = part(report, start, 1.0)
     frames = drive_frames(avatar.to(device or best_device()), track, config)
@@ -211,7 +232,17 @@ def drive(
 
 
 def motion_track(path: str | Path, head: HeadModel, progress: Progress | None = None) -> Track:
-    """Read motion from a motion file (docs/motion.md), a saved track (.safetensors) or, by tracking it, a video."""
+    """The motion in a motion file (docs/motion.md), a saved track (.safetensors) or a video, which is tracked.
+
+    Args:
+        path: the file.
+        head: the head model of the track.
+        progress: called with (fraction, message).
+
+    Raises:
+        InputError: the file is missing or cannot be used.
+        FormatError: the file is damaged, or its format does not fit ``head``.
+    """
     path = Path(path)
     if is_motion_file(path):
         return read_motion(path, head)
@@ -225,12 +256,12 @@ def motion_track(path: str | Path, head: HeadModel, progress: Progress | None = 
 
 
 def _is_saved_track(path: str | Path) -> bool:
-    """Whether the file's name says that it is a track that was saved."""
+    """Whether the file has the suffix of a saved track."""
     return Path(path).suffix.lower() == ".safetensors"
 
 
 def _relative_expression(track: Track, params: HeadParams, strength: float) -> tuple[Tensor, Tensor, Tensor]:
-    """Expression, jaw and eyes with the driver's neutral taken off; gaze is not scaled by the strength."""
+    """Expression, jaw and eyes relative to the driver's neutral; the strength does not scale the gaze."""
     count = params.expression.shape[1]
     neutral = track.neutral.expression
     if neutral is None:
@@ -257,17 +288,17 @@ def _relative_pose(track: Track, params: HeadParams, config: DriveConfig) -> tup
 
 
 def _limited(expression: Tensor, head: HeadModel) -> Tensor:
-    """Keep named expression units within what they were sculpted for; unnamed (statistical) ones are left alone."""
+    """Clamp named expression units to ``UNIT_LIMITS``; statistical coefficients have no such range."""
     if not head.has_named_units:
         return expression
     return expression.clamp(*UNIT_LIMITS)
 
 
 def _smoothed(params: HeadParams, fps: float, amount: float) -> HeadParams:
-    """One-euro filtering of every channel; blinks and jaw are fast, so the face gets a higher cut-off than the head."""
+    """One-euro filtering of every channel; the face has a higher cut-off than the head, for blinks and jaw are fast."""
     if amount == 0.0 or len(params) < 3 or fps <= 0:
         return params
-    # The whole clip is known, so the filter runs both ways and nothing lags behind the sound.
+    # The whole clip is available, so the filter runs both ways and the motion does not lag behind the sound.
     face = {"fps": fps, "min_cutoff": 4.0 / amount, "zero_phase": True}
     head = {"fps": fps, "min_cutoff": 1.5 / amount, "zero_phase": True}
     return params.replace(

@@ -114,6 +114,19 @@ def test_motion_of_another_head_is_refused(avatar):
         retarget(make_track(avatar).with_motion(head_id="cube"), avatar, STILL)
 
 
+def test_motion_of_another_number_of_coefficients_is_refused(avatar):
+    track = make_track(avatar)
+    wide = track.with_motion(params=track.params.replace(expression=torch.zeros(6, 5)))
+    with pytest.raises(FormatError, match="has 5 expression coefficients and the avatar's head has 2"):
+        retarget(wide, avatar, STILL)
+
+
+def test_the_track_of_a_photo_is_refused_and_leaves_no_video(avatar, tmp_path):
+    with pytest.raises(InputError, match="track of a photo"):
+        drive(avatar, make_track(avatar, 1).with_motion(fps=0.0), tmp_path / "out.mp4", STILL)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_an_unwritable_output_is_refused_before_any_work(avatar, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError):
@@ -132,7 +145,16 @@ def test_a_failure_half_way_leaves_no_video(avatar, tmp_path):
 
 @pytest.mark.parametrize(
     "bad",
-    [{"strength": -1.0}, {"strength": float("nan")}, {"size": 511}, {"background": (2.0, 0.0, 0.0)}, {"smoothing": -1}],
+    [
+        {"strength": -1.0},
+        {"strength": float("nan")},
+        {"size": 511},
+        {"background": (2.0, 0.0, 0.0)},
+        {"smoothing": -1},
+        {"neck_share": 2.0},
+        {"framing": 0.0},
+        {"max_shift": float("nan")},
+    ],
 )
 def test_settings_out_of_range_are_refused(bad):
     with pytest.raises(InputError):
