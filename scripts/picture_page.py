@@ -83,7 +83,7 @@ def phone(browser: Browser, url: str, folder: Path) -> None:
     page.get_by_role("button", name="Make the video").click()
     page.get_by_text("Your video is ready").wait_for()
     page.wait_for_function("document.querySelector('.sa-film').currentTime > 1")
-    page.locator("#steps").get_by_role("tab", name="Take away").click()
+    page.locator("#steps").get_by_role("tab", name="Save").click()
     page.get_by_role("button", name="Save the 3D file").wait_for()
     screens.append(shot(page))
     sheet = Image.new("RGB", (3 * 390 + 2 * 24, 844), "white")

@@ -254,7 +254,7 @@ def test_a_video_is_played_and_can_be_saved(page: Page, tmp_path: Path) -> None:
     page.get_by_text("Your video is ready").wait_for()
     page.locator(".sa-film").wait_for()
     page.wait_for_function("document.querySelector('.sa-film').readyState > 0")
-    go_to(page, "Take away")
+    go_to(page, "Save")
     with page.expect_download() as download:
         page.get_by_role("button", name="Save the video").click()
     download.value.save_as(tmp_path / "saved.mp4")
@@ -264,7 +264,7 @@ def test_a_video_is_played_and_can_be_saved(page: Page, tmp_path: Path) -> None:
 def test_the_avatar_can_be_saved_and_opened_again(browser: Browser, app: RunningApp, tmp_path: Path) -> None:
     with visit(browser, app.url) as first:
         create(first)
-        go_to(first, "Take away")
+        go_to(first, "Save")
         with first.expect_download() as download:
             first.get_by_role("button", name="Save the avatar").click()
         download.value.save_as(tmp_path / "me.safetensors")
@@ -277,7 +277,7 @@ def test_the_avatar_can_be_saved_and_opened_again(browser: Browser, app: Running
 
 def test_sharpening_shows_a_curve_and_goes_on_after_a_stop(page: Page, app: RunningApp, examples: Path) -> None:
     create(page)
-    page.get_by_role("button", name="Make it more alike first").click()
+    page.get_by_role("button", name="Improve the likeness first").click()
     page.locator("#sharpen-clip input[type=file]").set_input_files(str(examples / "clips" / "moods.mp4"))
     page.locator("#sharpen-clip video").wait_for()
     app.fake.endless = True
@@ -285,11 +285,11 @@ def test_sharpening_shows_a_curve_and_goes_on_after_a_stop(page: Page, app: Runn
         page.get_by_role("button", name="Sharpen", exact=True).click()
         sync_api.expect(page.get_by_role("progressbar", name="Progress")).to_have_attribute("aria-valuenow", "20")
         page.get_by_role("button", name="Stop").click()
-        page.get_by_role("button", name="Go on where it stopped").wait_for()
+        page.get_by_role("button", name="Continue where it stopped").wait_for()
     finally:
         app.fake.endless = False
     stopped = app.fake.last
-    page.get_by_role("button", name="Go on where it stopped").click()
+    page.get_by_role("button", name="Continue where it stopped").click()
     page.get_by_text("more like the person now").wait_for()
     page.locator(".sa-curve polyline").wait_for()
     resumed = [request for request in app.fake.requests if isinstance(request, type(stopped))][-1]
@@ -300,7 +300,7 @@ def test_sharpening_shows_a_curve_and_goes_on_after_a_stop(page: Page, app: Runn
 
 def test_the_3d_file_is_shown_on_the_stage(page: Page) -> None:
     create(page)
-    go_to(page, "Take away")
+    go_to(page, "Save")
     sync_api.expect(page.get_by_role("button", name="Save the 3D file")).to_be_enabled()
 
 
@@ -357,7 +357,7 @@ def test_the_keyboard_alone_is_enough(page: Page) -> None:
 def test_nothing_is_wider_than_the_screen(browser: Browser, app: RunningApp, size: tuple[int, int]) -> None:
     with visit(browser, app.url, size) as page:
         create(page)
-        for step in ("Create", "Sharpen", "Drive", "Take away"):
+        for step in ("Create", "Sharpen", "Drive", "Save"):
             go_to(page, step)
             assert page.evaluate("document.documentElement.scrollWidth") <= size[0], step
 
@@ -379,7 +379,7 @@ def test_axe_finds_no_serious_violation(browser: Browser, app: RunningApp, schem
         check("start")
         create(page)
         check("created")
-        for step in ("Sharpen", "Drive", "Take away"):
+        for step in ("Sharpen", "Drive", "Save"):
             go_to(page, step)
             page.wait_for_timeout(300)
             check(step)
@@ -429,7 +429,7 @@ def test_from_a_real_photo_to_a_saved_video(browser: Browser, real_app: str, exa
         page.get_by_text("Your avatar is ready").wait_for(timeout=10 * PATIENCE)
         assert page.locator(".sa-seen li").count() == 1
         made = page.locator(".sa-portrait img").get_attribute("src")
-        page.get_by_role("button", name="Make it more alike first").click()
+        page.get_by_role("button", name="Improve the likeness first").click()
         page.locator("#sharpen-clip input[type=file]").set_input_files(clip)
         page.locator("#sharpen-clip video").wait_for()
         page.get_by_role("button", name="Sharpen", exact=True).click()
@@ -440,7 +440,7 @@ def test_from_a_real_photo_to_a_saved_video(browser: Browser, real_app: str, exa
         page.get_by_label("Small").check()
         page.get_by_role("button", name="Make the video").click()
         page.get_by_text("Your video is ready").wait_for(timeout=10 * PATIENCE)
-        go_to(page, "Take away")
+        go_to(page, "Save")
         with page.expect_download() as download:
             page.get_by_role("button", name="Save the video").click()
         download.value.save_as(tmp_path / "saved.mp4")

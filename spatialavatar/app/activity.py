@@ -1,4 +1,4 @@
-"""A piece of work on the page: the button that starts it, the one that stops it, and how far it is in between."""
+"""Work that the page starts: a start button, a stop button, and a progress bar between them."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from spatialavatar.app.fragments import notice, progress_bar
 from spatialavatar.app.steps import Step
 
 Updates = dict[Any, Any]
-"""New values by component; components that are not named stay as they are."""
+"""New values by component; other components keep theirs."""
 Work = Callable[..., Iterator[tuple[Step, Updates]]]
-"""Called with the request and the inputs' values; yields how far it is, and what to show."""
+"""Called with the request and the inputs' values; yields each step and what to show with it."""
 
-_ESTIMATE_FROM = 0.15  # part of the work after which the time left can be told
+_ESTIMATE_FROM = 0.15  # share of the work after which the remaining time is estimated
 _BUSY = "The app is busy now; please try again in a few minutes."
 _log = logging.getLogger(__name__)
 
 
 class Activity:
-    """The two buttons and the bar; made where they are to stand on the page.
+    """Two buttons and a bar, created at their place on the page.
 
     Args:
-        label: of the button that starts.
-        done: the sentence that tells the end.
+        label: of the start button.
+        done: the sentence at the end.
         stopped: the sentence after a stop.
     """
 
@@ -42,7 +42,7 @@ class Activity:
 
     @property
     def outputs(self) -> list[Any]:
-        """The components that every run changes."""
+        """The components that each run changes."""
         return [self.start, self.stop, self.bar, self.note]
 
     def resting(self, message: str = "", kind: str = "good") -> Updates:
@@ -68,18 +68,18 @@ class Activity:
 
         Args:
             triggers: events, such as ``activity.start.click``.
-            work: what to do.
-            inputs: components whose values it gets.
+            work: the work.
+            inputs: components whose values it receives.
             outputs: components that it may change.
-            stopped: gives further updates after a stop.
-            stopped_inputs: components whose values it gets.
+            stopped: returns further updates after a stop.
+            stopped_inputs: components whose values it receives.
         """
 
         def wait() -> Updates:
             return {
                 self.start: gr.Button(visible=False),
                 self.stop: gr.Button(visible=True),
-                self.bar: gr.HTML(progress_bar(0.0, "Waiting for a free place"), visible=True),
+                self.bar: gr.HTML(progress_bar(0.0, "Waiting in the queue"), visible=True),
                 self.note: "",
             }
 
@@ -94,7 +94,7 @@ class Activity:
                 yield self.resting(error.message, "problem")
             except Exception:
                 _log.exception("The work behind the page failed")
-                yield self.resting("Something went wrong here, and it was not your fault. Please try again.", "problem")
+                yield self.resting("Something went wrong on the server; please try again.", "problem")
             else:
                 yield self.resting(self._done)
 
@@ -123,7 +123,7 @@ class Activity:
 
 
 def _time_left(fraction: float, elapsed: float) -> str:
-    """A plain estimate from the time so far; nothing where it would be a guess."""
+    """The remaining time in words; empty while too little is done for an estimate."""
     if not _ESTIMATE_FROM <= fraction < 1.0 or elapsed < 2.0:
         return ""
     seconds = elapsed * (1.0 - fraction) / fraction

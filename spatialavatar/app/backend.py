@@ -1,8 +1,8 @@
 """The work behind the page and the endpoints, as module-level functions on plain values.
 
-On ZeroGPU a decorated function runs in a forked process with a GPU: what it takes and gives is pickled, and the time
-asked for is paid from the visitor's quota. So only what uses a GPU is decorated, and it asks for as long as its work
-takes; photos and videos are looked at before, in the main process, and what was found crosses as a file.
+On ZeroGPU a decorated function runs in a forked process with a GPU: its arguments and results are pickled, and the
+requested time counts against the visitor's quota. So only functions that use a GPU are decorated, and each requests the
+time that its work takes. Photos and videos are tracked before, in the main process; the track is passed as a file.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from spatialavatar.app.requests import (
 )
 from spatialavatar.app.steps import Report, Steps, steps_of
 from spatialavatar.app.still import StillRequest, still_picture
-from spatialavatar.app.where import also_say
+from spatialavatar.app.where import add_notice
 from spatialavatar.avatar import Avatar
 from spatialavatar.diagnostics import avatar_facts
 from spatialavatar.driving import DriveConfig, drive
@@ -54,17 +54,17 @@ _AVATAR = EXPORTS["avatar"]
 _SAVERS = {"ply": save_ply, "splat": save_splat, "spz": save_spz, "glb": save_glb, "html": save_html}
 _MOST_FRAMES = round(60 * MAX_VIDEO_SECONDS)
 _PREVIEW_SECONDS = 0.7
-_GPU_START = 15.0  # seconds to fork, to reach the GPU and to compile its kernels
-_GPU_FRAME = 0.02  # seconds to render and encode a picture of 512 x 512
-_GPU_ITERATION = 0.04  # seconds of a refinement's step at 512 x 512
+_GPU_START = 15.0  # seconds to fork, to acquire the GPU and to compile kernels
+_GPU_FRAME = 0.02  # seconds to render and encode a frame of 512 x 512
+_GPU_ITERATION = 0.04  # seconds of a refinement step at 512 x 512
 _GPU_LONGEST = 120.0  # a visitor who is not signed in has two minutes a day
 
 
 @dataclass(frozen=True)
 class Backend:
-    """The pieces of work; each yields steps, the last of which names the files that it wrote.
+    """The work; each function yields steps, the last of which names the written files.
 
-    The last two answer at once, on the processor.
+    The last two return at once, on the CPU.
     """
 
     generate: Callable[[GenerateRequest], Steps]
@@ -77,22 +77,22 @@ class Backend:
 
 
 def default_backend() -> Backend:
-    """This package's own."""
+    """The backend of this package."""
     return Backend(generate_steps, refine_steps, drive_steps, track_steps, export_steps)
 
 
 def load_models() -> None:
-    """Load what every call needs, before the first visitor comes and before ZeroGPU packs and forks the process.
+    """Load what every call needs, before the first visitor and before ZeroGPU packs and forks the process.
 
     The environment variables ``MODEL_ID`` and ``MODEL_REVISION`` choose other weights than those that ship. Where they
-    cannot be fetched, the app starts on the ones that ship, and says so to its visitors.
+    cannot be fetched, the app starts with those that ship and shows a notice to its visitors.
     """
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         weights_dir()
     if caught:
         wanted = os.environ.get("MODEL_ID", "that was asked for")
-        also_say(f"The model {wanted} could not be fetched, so the one that ships with the app is used.")
+        add_notice(f"The model {wanted} could not be fetched, so the app uses the one that ships with it.")
     default_model()
     warmup()
 
@@ -101,7 +101,7 @@ def load_models() -> None:
 
 
 def generate_steps(request: GenerateRequest) -> Steps:
-    """Photos to an ``avatar`` file and its ``preview``; on the way, ``seen_0`` ... show what was found on them."""
+    """Photos to an ``avatar`` file and its ``preview``; on the way, ``seen_0`` ... show the faces that were found."""
 
     def work(report: Report) -> None:
         def tracked(tracks: Sequence[Track]) -> None:
@@ -158,7 +158,7 @@ def export_steps(request: ExportRequest) -> Steps:
 
 
 def drive_steps(request: DriveRequest) -> Steps:
-    """An avatar file and a motion to a ``video``: the motion is read here, the pictures are made where a GPU is."""
+    """An avatar file and a motion to a ``video``: the motion is read here, frames are rendered on a GPU."""
     is_file = is_motion_file(request.motion)
     is_track = not is_file and Path(request.motion).suffix.lower() == ".safetensors"
     share = 0.05 if is_file or is_track else 0.5
@@ -204,16 +204,16 @@ def refine_steps(request: RefineRequest) -> Steps:
     yield from optimise_steps(request, str(tracked), share)
 
 
-# -- where a GPU is ---------------------------------------------------------------------------------------------------
+# -- on a GPU -------------------------------------------------------------------------------------------------------
 
 
 def render_seconds(request: DriveRequest, tracked: str, sound: str | None, frames: int, start: float) -> int:
-    """How long a GPU is needed for :func:`render_steps`."""
+    """Seconds of GPU time for :func:`render_steps`."""
     return _gpu_seconds(frames * _GPU_FRAME * max(0.5, (request.size / 512) ** 2))
 
 
 def optimise_seconds(request: RefineRequest, tracked: str, start: float) -> int:
-    """How long a GPU is needed for :func:`optimise_steps`."""
+    """Seconds of GPU time for :func:`optimise_steps`."""
     return _gpu_seconds(request.iterations * _GPU_ITERATION * max(0.5, (request.size / 512) ** 2))
 
 
@@ -223,14 +223,14 @@ def _gpu_seconds(work: float) -> int:
 
 @spaces.GPU(duration=render_seconds)
 def render_steps(request: DriveRequest, tracked: str, sound: str | None, frames: int, start: float) -> Steps:
-    """Render the ``video`` of a drive; on the way, a ``preview`` is now and then the frame that was just made.
+    """Render the ``video`` of a drive; on the way, ``preview`` is the current frame about every 0.7 seconds.
 
     Args:
         request: the drive.
         tracked: the saved track to follow.
-        sound: a file whose sound is kept.
-        frames: in the track.
-        start: share of the work that is done already.
+        sound: a file whose sound track is copied.
+        frames: number of frames of the track.
+        start: share of the work that is already done.
     """
 
     def work(report: Report) -> None:
@@ -270,7 +270,7 @@ def optimise_steps(request: RefineRequest, tracked: str, start: float) -> Steps:
     Args:
         request: the refinement.
         tracked: the saved track with its pictures.
-        start: share of the work that is done already.
+        start: share of the work that is already done.
     """
 
     def work(report: Report) -> None:
@@ -279,7 +279,7 @@ def optimise_steps(request: RefineRequest, tracked: str, start: float) -> Steps:
         avatar, found = Avatar.load(request.avatar), load_track(tracked)
         config = RefineConfig(iterations=request.iterations, size=request.size, holdout=0.0)
         minutes = request.minutes
-        if device.type == "cuda":  # a borrowed GPU is taken away when its time is up, so the run ends before
+        if device.type == "cuda":  # ZeroGPU ends a call when its time is up, so the run ends before
             borrowed = 0.8 * optimise_seconds(request, tracked, start) / 60.0
             minutes = borrowed if minutes is None else min(minutes, borrowed)
         steps = refine(avatar.to(device), found.to(device), config, checkpoint=request.checkpoint, minutes=minutes)
@@ -304,13 +304,13 @@ def optimise_steps(request: RefineRequest, tracked: str, start: float) -> Steps:
 
 
 def _results(avatar: Avatar, folder: str | Path) -> dict[str, str]:
-    """Write what the page and the endpoints give of a new avatar: the file and a picture."""
+    """Write the files that the page and the endpoints return for a new avatar: the avatar and a picture."""
     preview = save_png(Path(folder) / "preview.png", avatar.preview())
     return {"avatar": str(avatar.save(Path(folder) / _AVATAR)), "preview": str(preview)}
 
 
 def _save_seen(track: Track, folder: str, name: str) -> str:
-    """A tracked photo with the face's outlines drawn on it."""
+    """Write a tracked photo with the outlines of the face drawn on it."""
     path = Path(folder) / name
     image, landmarks = track.require_pictures().images[0], track.require_evidence().require_landmarks()[0]
     Image.fromarray(draw(image.numpy(), landmarks.numpy())).save(path, quality=85)

@@ -1,7 +1,7 @@
-"""What a request must be, checked before it queues: types, counts, sizes, ranges. Each check gives a sentence or None.
+"""Checks of the values of a call, before it queues: types, counts, sizes, ranges. Each returns a sentence or None.
 
-The checks take any value, since programs send any value, and look at no more of a file than its head. What a file shows
-is judged by the work itself.
+Programs send any value, so the checks take any value. They read headers and count packets, and decode nothing; whether
+a file shows a face is found by the work itself.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ MAX_VIDEO_SECONDS: Final = 60.0
 MIN_REFINE_FRAMES, MAX_REFINE_FRAMES = 40, 300
 MIN_ITERATIONS, MAX_ITERATIONS = 20, 5000
 MAX_REFINE_MINUTES: Final = 10.0
-"""After which a refinement that a program asked for ends, whatever is left: others wait."""
+"""A refinement that a program requests ends after this time, since others wait."""
 SIZES: Final = (256, 512, 768)
 REFINE_SIZES: Final = (256, 512)
 TRACK_FORMATS: Final = ("json", "csv", "safetensors")
@@ -161,7 +161,7 @@ def _media(path: str, *kinds: MediaKind) -> str | None:
 
 
 def _safetensors_format(path: str) -> str | None:
-    """What kind of file of ours this is; None where it is none. Nothing but the header is read, and no code is run."""
+    """The format that the header of one of our files names; None for other files. Only the header is read."""
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}

@@ -1,4 +1,4 @@
-"""What a hand can move on the page: sliders in plain words, and the ARKit units and angles that they stand for."""
+"""The sliders that move the avatar by hand, and the ARKit units and angles that each controls."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ _Units = Mapping[str, float]
 
 
 def _both(*names: str, weight: float = 1.0) -> _Units:
-    """Left and right of each unit."""
+    """The left and the right unit of each name."""
     return {f"{name}{side}": weight for name in names for side in ("Left", "Right")}
 
 
 @dataclass(frozen=True)
 class Control:
-    """One slider; at rest it stands at 0.
+    """One slider; 0 is neutral.
 
     Attributes:
-        label: what it moves, for people.
-        up: ARKit units at its right end.
-        down: ARKit units at its left end; without them it has only the right half.
+        label: what it moves, in plain words.
+        up: ARKit weights at its right end.
+        down: ARKit weights at its left end; without them the slider starts at 0.
         angle: ``yaw``, ``pitch`` or ``roll`` instead of units; degrees, in the sense of ``Motion.held``.
         limit: the value at the right end.
     """
@@ -67,18 +67,18 @@ HEAD: Final = (
 GROUPS: Final = {"Mouth": MOUTH, "Eyes and brows": EYES, "Head": HEAD}
 CONTROLS: Final = (*MOUTH, *EYES, *HEAD)
 
-# Nod's right end looks up and Tilt's leans to the right of the picture, against the sense of the angles.
+# The right end of Nod looks up and that of Tilt leans to the right of the picture, against the sign of the angles.
 _REVERSED: Final = frozenset({"pitch", "roll"})
 
 MOODS: Final[Mapping[str, Mapping[str, float]]] = {
-    "At rest": {},
+    "Neutral": {},
     "Smile": {"Frown – smile": 0.9, "Squint – wide eyes": -0.3, "Brows down – up": 0.15},
     "Surprise": {"Open the mouth": 0.55, "Brows down – up": 0.9, "Squint – wide eyes": 0.8},
     "Wink": {"Close the left eye": 1.0, "Frown – smile": 0.6, "Tilt the head": 6.0},
     "Kiss": {"Wide – kiss": 0.9, "Close the left eye": 0.9, "Close the right eye": 0.9},
     "Doubt": {"Brows down – up": -0.7, "Mouth to the side": -0.6, "Look left – right": 0.6, "Turn the head": -12.0},
 }
-"""Faces to start from, by slider."""
+"""Expressions to start from: slider values by label."""
 
 
 def mood_values(mood: str) -> list[float]:
@@ -87,7 +87,7 @@ def mood_values(mood: str) -> list[float]:
 
 
 def movements() -> list[dict[str, dict[str, float]]]:
-    """What each of :data:`CONTROLS` moves per unit of its value to the right (``up``) and to the left (``down``).
+    """The movement of each of :data:`CONTROLS` per unit of its value to the right (``up``) and to the left (``down``).
 
     ARKit units by name, and ``yaw``, ``pitch`` and ``roll`` in radians.
     """

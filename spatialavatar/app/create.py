@@ -16,21 +16,21 @@ from spatialavatar.examples import portraits
 
 _INTRODUCTION = """
 ## Start with a photo
-One clear photo of a face is enough. Two to four, from different sides, make it more alike.
+One clear photo of a face is enough. Two to four photos from different sides improve the likeness.
 """
 _TIPS = """
-* Look towards the camera; a little to the side is fine.
-* Even light. No sunglasses, no hand before the face.
-* The face should be large in the picture: a selfie is better than a group photo.
-* More than one photo? All of the same person, with the same haircut.
+* Look at the camera; slightly to the side is fine.
+* Use even light. No sunglasses, and no hand in front of the face.
+* The face should be large in the picture: a selfie works better than a group photo.
+* Use photos of one person with the same hairstyle.
 """
-_CONSENT = "This is me, or the person has agreed to it."
+_CONSENT = "This is me, or the person has agreed to this."
 
 Photos = list[tuple[str, str | None]] | None
 
 
 def build(page: Page) -> None:
-    """Make the step and connect it."""
+    """Build the step and connect its events."""
     gr.Markdown(_INTRODUCTION)
     photos = gr.Gallery(
         label="Photos of one person",
@@ -47,7 +47,7 @@ def build(page: Page) -> None:
     )
     more = gr.UploadButton("Add photos", file_types=["image"], file_count="multiple", size="sm", elem_id="more-photos")
     paths = {label: str(path) for label, path in portraits().items()}
-    # Served from where they are: a copy in gradio's cache would go with a visitor who uploads the same picture.
+    # Served in place: a copy in gradio's cache would be deleted with a visitor who uploads the same picture.
     gr.set_static_paths(list(paths.values()))
     gr.HTML('<p class="sa-label">Or try one of these</p>')
     with gr.Row(elem_id="portraits"):
@@ -57,7 +57,7 @@ def build(page: Page) -> None:
     seen = gr.HTML("", elem_id="seen")
     with gr.Row(visible=False, elem_classes="sa-next") as onward:
         to_drive = gr.Button("Next: make it move", variant="primary")
-        to_sharpen = gr.Button("Make it more alike first")
+        to_sharpen = gr.Button("Improve the likeness first")
     with gr.Accordion("What makes a good photo?", open=False):
         gr.Markdown(_TIPS)
     with gr.Accordion("I have an avatar file from an earlier visit", open=False):
@@ -68,7 +68,7 @@ def build(page: Page) -> None:
         if not taken:
             raise gr.Error("Give a photo first: your own, or one of the examples.", print_exception=False)
         if not agreed:
-            raise gr.Error("Please tick the box above first: it is about the person's consent.", print_exception=False)
+            raise gr.Error("Please tick the box above first: it confirms consent.", print_exception=False)
         for step in page.service.steps("generate", photos=[path for path, _ in taken], consent=agreed):
             yield step, shown(request, step)
 
@@ -77,7 +77,9 @@ def build(page: Page) -> None:
         pictures = [path for name, path in step.files.items() if name.startswith("seen_")]
         if pictures:
             updates[seen] = fragments.seen_photos(pictures, step.facts["photos"])
-            updates |= page.stage.show(fragments.contact(pictures, "What was found in photo", "Found the face"))
+            updates |= page.stage.show(
+                fragments.contact(pictures, "The face that was found in photo", "Found the face")
+            )
         if "avatar" in step.files:
             updates |= page.opened(page.sessions.keep(request.session_hash, step.files["avatar"]))
             updates[onward] = gr.Row(visible=True)
@@ -101,7 +103,7 @@ def build(page: Page) -> None:
     for label, example in examples.items():
         example.click(choose(label), None, [photos, consent], **quiet)
     more.upload(add, [photos, more], photos, **quiet)
-    # In the browser, at once: the server's answer could come after the visitor has ticked the box, and take the tick.
+    # In the browser: the server's answer could arrive after the visitor's next tick, and untick it.
     gr.on([photos.upload, more.upload], None, None, consent, js="() => false", **quiet)
     photos.change(changed, photos, None, **quiet)
 

@@ -1,4 +1,4 @@
-"""Step 3 of the page: the avatar moves like an example or a video, or by hand."""
+"""Step 3 of the page: the avatar follows an example or a video, or is moved by hand."""
 
 from __future__ import annotations
 
@@ -18,29 +18,29 @@ from spatialavatar.examples import MOTIONS
 
 _INTRODUCTION = """
 ## Bring it to life
-Play an example, let it follow a video of any face, or move it by hand.
+Play an example, follow a video of a face, or move the avatar by hand. Use videos of people who agree to it.
 """
 _IN_THE_BROWSER: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private", "queue": False}
 _SIZES = {"Small": 256, "Medium": 512, "Large": 768}
 
 
 def build(page: Page) -> None:
-    """Make the step and connect it."""
+    """Build the step and connect its events."""
     gr.Markdown(_INTRODUCTION)
     way = gr.State("example")
     with gr.Tabs(elem_id="ways"):
         with gr.Tab("Example", id="example") as example:
             motion = gr.Radio(list(MOTIONS), value=next(iter(MOTIONS)), label="What should it do?", elem_id="motion")
         with gr.Tab("Your video", id="video") as video:
-            clip = gr.Video(label="A face that talks", sources=["upload", "webcam"], height=280, elem_id="clip")
+            clip = gr.Video(label="A video of a face", sources=["upload", "webcam"], height=280, elem_id="clip")
             with gr.Accordion("I have a motion file", open=False):
                 file = gr.File(label="Motion file (.json or .csv)", file_types=[".json", ".csv"], height=120)
         with gr.Tab("By hand", id="hand", elem_id="by-hand") as hand:
             sliders = _by_hand(page)
-    with gr.Column(elem_id="filming"):  # page.css hides it by hand: at once, where the server's answer would come late
+    with gr.Column(elem_id="filming"):  # page.css hides it under the tab By hand, without a request
         with gr.Accordion("Settings", open=False):
-            strength = gr.Slider(0.0, 2.0, 1.0, step=0.05, label="How strong the expressions are", buttons=[])
-            smoothing = gr.Slider(0.0, 5.0, 1.0, step=0.1, label="How calm it follows a video", buttons=[])
+            strength = gr.Slider(0.0, 2.0, 1.0, step=0.05, label="Strength of the expressions", buttons=[])
+            smoothing = gr.Slider(0.0, 5.0, 1.0, step=0.1, label="Smoothing of the video's motion", buttons=[])
             size = gr.Radio(list(_SIZES), value="Medium", label="Size of the video")
         moving = Activity("Make the video", "Your video is ready.")
 
@@ -92,7 +92,7 @@ def build(page: Page) -> None:
 
 
 def _by_hand(page: Page) -> list[Any]:
-    """Buttons for moods and a slider for each control, which move the avatar without the server."""
+    """Build buttons for expressions and a slider for each control; they move the avatar in the browser."""
     with gr.Row(elem_classes="sa-moods"):
         moods = {mood: gr.Button(mood, size="sm") for mood in MOODS}
     sliders = []

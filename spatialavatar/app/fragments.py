@@ -1,6 +1,6 @@
-"""Small pieces of HTML for the page. Whatever comes from a visitor is escaped; pictures travel inside the page.
+"""Small pieces of HTML for the page. Texts are escaped; pictures are embedded.
 
-A picture inside the page (a ``data:`` address) leaves no file on the server that would have to be deleted.
+An embedded picture (a ``data:`` address) leaves no file on the server.
 """
 
 from __future__ import annotations
@@ -33,19 +33,19 @@ def picture_address(picture: str | Path | bytes) -> str:
 
 
 def empty_stage(text: str) -> str:
-    """What stands where the avatar will be."""
+    """The placeholder of the avatar."""
     return f'<div class="sa-empty">{static_text("figure.svg")}<p>{escape(text)}</p></div>'
 
 
 def portrait(picture: str | Path | bytes, alt: str, note: str = "") -> str:
-    """The avatar, and a word on what is seen."""
+    """A picture of the avatar with an optional caption."""
     caption = f"<figcaption>{escape(note)}</figcaption>" if note else ""
     address = picture_address(picture)
     return f'<figure class="sa-portrait"><img src="{address}" alt="{escape(alt)}">{caption}</figure>'
 
 
 def film(path: str) -> str:
-    """A video that plays, again and again; gradio serves the files of its own cache by their path."""
+    """A video that plays in a loop; gradio serves the files of its own cache by their path."""
     address = escape(f"gradio_api/file={quote(path)}")
     return f'<video class="sa-film" src="{address}" controls autoplay loop playsinline aria-label="The video"></video>'
 
@@ -58,11 +58,11 @@ def contact(pictures: Sequence[str], alt: str, note: str) -> str:
 
 
 def seen_photos(pictures: Sequence[str], warnings: Sequence[Sequence[str]]) -> str:
-    """One card a photo: what the tracker saw in it, and in plain words what is wrong with it."""
+    """One card for each photo: the face that was found, and what is wrong with the photo."""
     cards = []
     for number, (picture, lines) in enumerate(zip(pictures, warnings, strict=True), 1):
         words = "".join(f'<p class="sa-warning">{escape(line)}</p>' for line in lines)
-        words = words or '<p class="sa-good">The face is seen well.</p>'
+        words = words or '<p class="sa-good">The face is clearly visible.</p>'
         image = (
             f'<img src="{picture_address(picture)}" alt="Photo {number} with the outlines of the face that was found">'
         )
@@ -71,7 +71,7 @@ def seen_photos(pictures: Sequence[str], warnings: Sequence[Sequence[str]]) -> s
 
 
 def progress_bar(fraction: float, message: str, left: str = "") -> str:
-    """How far the work is, for eyes and for screen readers."""
+    """The progress of the work, for screens and screen readers."""
     percent = round(100 * min(1.0, max(0.0, fraction)))
     note = f'<span class="sa-left">{escape(left)}</span>' if left else ""
     return (
@@ -82,13 +82,13 @@ def progress_bar(fraction: float, message: str, left: str = "") -> str:
 
 
 def notice(message: str, kind: str = "good") -> str:
-    """A sentence below a button: ``good``, ``stopped`` or, read out at once, ``problem``."""
+    """A sentence below a button: ``good``, ``stopped``, or ``problem``, which screen readers announce."""
     role = "alert" if kind == "problem" else "status"
     return f'<div class="sa-notice sa-{kind}" role="{role}">{escape(message)}</div>'
 
 
 def curve(differences: Sequence[float]) -> str:
-    """How the difference to the video shrinks, earliest first; each frame differs, so neighbours are averaged."""
+    """A curve of the difference to the video, earliest first; neighbours are averaged, since frames differ."""
     width = max(1, len(differences) // _CURVE_POINTS)
     starts = range(0, len(differences) - width + 1, width)
     means = [sum(differences[start : start + width]) / width for start in starts]
@@ -97,7 +97,7 @@ def curve(differences: Sequence[float]) -> str:
     span = (max(means) - min(means)) or 1.0
     across = 300 / (len(means) - 1)
     line = " ".join(f"{across * i:.1f},{6 + 68 * (max(means) - mean) / span:.1f}" for i, mean in enumerate(means))
-    text = "The difference to your video: the lower, the more alike."
+    text = "Difference from your video: lower is more alike."
     return (
         f'<figure class="sa-curve"><svg viewBox="0 0 300 80" preserveAspectRatio="none" role="img" aria-label="{text}">'
         f'<polyline points="{line}" vector-effect="non-scaling-stroke"/></svg><figcaption>{text}</figcaption></figure>'

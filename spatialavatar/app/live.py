@@ -1,4 +1,4 @@
-"""The avatar in the browser: its exported web page as a part of this one, which sliders move without the server."""
+"""The avatar in 3D: its exported web page in a frame of this one, which the sliders move in the browser."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ FRONT = """() => {
     const tab = document.querySelectorAll("#views [role=tab]")[1];
     if (tab.getAttribute("aria-selected") !== "true") tab.click();
 }"""
-"""JavaScript of an event: bring the avatar to the front of the stage."""
+"""JavaScript of an event: show the avatar in 3D on the stage."""
 
 HOLD = f"""(...values) => {{
     window.spatialAvatarHeld = values;
     window.dispatchEvent(new Event("spatialavatar-held"));
     ({FRONT})();
 }}"""
-"""JavaScript of an event: the avatar as the sliders have it; the inputs are all of them, in the order of CONTROLS.
+"""JavaScript of an event: move the avatar by all sliders, whose values are the inputs in the order of CONTROLS.
 
-The values are the window's: gradio makes what is in a tab only when the tab is first opened.
+The window stores the values: gradio creates the contents of a tab only when the tab is first opened.
 """
 
 
 class LiveAvatar(gr.HTML):
-    """Shows the file that ``spatialavatar.export.save_html`` wrote; takes and gives its path."""
+    """Shows a file that ``spatialavatar.export.save_html`` wrote; its value is the path."""
 
     data_model = FileData
 
     def __init__(self, value: str | None = None, **options: Any) -> None:
-        """Show ``value``; gradio makes the component again with ``options`` that it knows."""
+        """Show ``value``; gradio re-creates the component with its own ``options``."""
         own = {
             "html_template": static_text("live.html"),
             "js_on_load": static_text("live.js"),
@@ -43,11 +43,11 @@ class LiveAvatar(gr.HTML):
         super().__init__(value, **{**own, **options})
 
     def preprocess(self, payload: FileData | None) -> str | None:
-        """The path of what is shown."""
+        """The path of the shown file."""
         return None if payload is None else payload.path
 
     def postprocess(self, value: str | None) -> FileData | None:
-        """The page at a path."""
+        """The file at a path."""
         return None if value is None else FileData(path=value)
 
     def api_info(self) -> dict[str, Any]:

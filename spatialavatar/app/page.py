@@ -1,6 +1,6 @@
-"""The page that people see: a stage with the avatar, and four steps beside it. Holds no maths.
+"""The web page: a stage with the avatar, and four steps beside it.
 
-Each step is a module of its own: ``create``, ``sharpen``, ``drive``, ``take_away``; ``stage`` is what they share.
+Each step is a module of its own: ``create``, ``sharpen``, ``drive``, ``save``; they share ``stage``.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from typing import Any
 
 import gradio as gr
 
-from spatialavatar.app import create, drive, sharpen, take_away
+from spatialavatar.app import create, drive, save, sharpen
 from spatialavatar.app.admission import bound_queue
 from spatialavatar.app.api import add_endpoints, launch_arguments
 from spatialavatar.app.backend import Backend, default_backend
@@ -18,7 +18,7 @@ from spatialavatar.app.sessions import MAX_AGE, Sessions
 from spatialavatar.app.stage import STEPS, Page, Stage
 from spatialavatar.app.where import what_runs_where
 
-# What gradio's own parts say, in our words.
+# Texts of gradio's own components.
 _WORDS = {
     "upload_text.drop_gallery": "Drop photos here",
     "upload_text.drop_video": "Drop a video here",
@@ -26,7 +26,7 @@ _WORDS = {
     "upload_text.click_to_upload": "choose from this device",
     "common.webcam": "Use the camera",
 }
-_BUILDERS = {"create": create.build, "sharpen": sharpen.build, "drive": drive.build, "keep": take_away.build}
+_BUILDERS = {"create": create.build, "sharpen": sharpen.build, "drive": drive.build, "save": save.build}
 
 
 def build_demo(backend: Backend | None = None, sessions: Sessions | None = None) -> gr.Blocks:
@@ -47,7 +47,7 @@ def build_demo(backend: Backend | None = None, sessions: Sessions | None = None)
             with gr.Column(scale=6, min_width=300, elem_id="panel"), gr.Tabs(elem_id="steps") as page.steps:
                 for name, label in STEPS.items():
                     page.tabs[name] = gr.Tab(label, id=name, interactive=name == "create", render_children=True)
-                # The last step first: what it offers changes with what the others make.
+                # The last step first: its components are outputs of the others' events.
                 for name in reversed(STEPS):
                     with page.tabs[name]:
                         _BUILDERS[name](page)
@@ -63,7 +63,7 @@ def build_demo(backend: Backend | None = None, sessions: Sessions | None = None)
 
 
 def launch_options() -> dict[str, Any]:
-    """Arguments of ``launch``: what the page needs, and what safety and privacy ask for."""
+    """Arguments of ``launch`` that the page needs, and those that safety and privacy require."""
     return {
         **launch_arguments(),
         "theme": _theme(),
@@ -75,7 +75,7 @@ def launch_options() -> dict[str, Any]:
 
 
 def _theme() -> gr.themes.Base:
-    """Quiet colours, round corners, and letters that gradio serves itself: nothing is fetched from elsewhere."""
+    """Quiet colours, round corners, and fonts that gradio serves itself: nothing is fetched from elsewhere."""
     font = (
         gr.themes.LocalFont("Source Sans Pro"),
         gr.themes.LocalFont("Quicksand", weights=(700,)),

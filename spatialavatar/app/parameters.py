@@ -1,6 +1,6 @@
-"""What endpoints take and give, as gradio components without a face.
+"""The values of endpoints as gradio components that the page does not show.
 
-Gradio's own would do for their types, but fetch addresses without a limit, and answer a wrong value with a stack trace.
+Gradio's own components fetch addresses without a limit and answer a wrong value with a stack trace.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from spatialavatar.app.sessions import FETCHED
 from spatialavatar.files import atomic_output
 
 _FETCH_SECONDS = 60.0
-_SECRET = secrets.token_bytes(16)  # so that nobody can tell from an address where its copy lies
+_SECRET = secrets.token_bytes(16)  # so that the path of a copy cannot be derived from its address
 
 
 class Parameter(Component):
-    """A value that programs send or get; the page does not show it.
+    """A value that programs send or receive.
 
-    Files arrive as paths in gradio's upload folder. A path elsewhere, or what is no file at all, arrives as an empty
-    path, so that the checks can answer with a sentence.
+    Files arrive as paths in gradio's upload folder. A path elsewhere, or a value that is no file, arrives as an empty
+    path, so that the checks can refuse it with a sentence.
     """
 
     EVENTS: ClassVar[list[Any]] = []
@@ -50,8 +50,8 @@ class Parameter(Component):
 
         Args:
             schema: its JSON schema.
-            label: what it is, for people.
-            value: what programs get that leave it out.
+            label: what it is, in plain words.
+            value: the default.
             most_bytes: the largest file that is fetched from an address.
             render, visible: as of every component.
         """
@@ -60,7 +60,7 @@ class Parameter(Component):
         super().__init__(value=value, label=label, render=render, visible=visible)
 
     def get_block_name(self) -> str:
-        """The name of gradio's own component without a face."""
+        """The name of gradio's own component that is not shown."""
         return "api"
 
     def api_info(self) -> dict[str, Any]:
@@ -68,7 +68,7 @@ class Parameter(Component):
         return self._schema
 
     def example_payload(self) -> Any:
-        """Nothing is a good example of a file."""
+        """The default: no path would be a valid example of a file."""
         return self.value
 
     def example_value(self) -> Any:
@@ -76,7 +76,7 @@ class Parameter(Component):
         return self.value
 
     def preprocess(self, payload: Any) -> Any:
-        """What programs send, files as paths."""
+        """The value that a program sent, files as paths."""
         kind = self._schema.get("title")
         if payload is None or kind not in ("FileData", "ListFiles"):
             return payload
@@ -93,13 +93,13 @@ class Parameter(Component):
         return path if path and is_in_or_equal(path, get_upload_folder()) else ""
 
     def postprocess(self, value: Any) -> Any:
-        """What programs get, files with the facts that gradio's clients want."""
+        """The value for a program, files with the facts that gradio's clients need."""
         if value is not None and self._schema.get("title") == "FileData":
             return FileData(path=str(value), orig_name=Path(value).name, size=Path(value).stat().st_size)
         return value
 
     async def async_move_resource_to_block_cache(self, url_or_file_path: str | Path | None) -> str | None:
-        """Fetch an address, but no more of it than a file may have; what cannot be fetched is a path without a file."""
+        """Fetch an address up to the largest file; where that fails, the returned path has no file."""
         if url_or_file_path is None or not is_http_url_like(str(url_or_file_path)):
             return await super().async_move_resource_to_block_cache(url_or_file_path)
         address = str(url_or_file_path)
@@ -118,9 +118,9 @@ class Parameter(Component):
 
 
 def _own_file(address: str) -> str | None:
-    """The path of a file that this very server serves, so that programs can pass a result on as the address they got.
+    """The path of a file that this server serves, so that programs can pass on the address of a result.
 
-    Only the name counts, whatever the server: a path in the upload folder cannot be guessed.
+    Only the path counts, whatever the host: a path in the upload folder cannot be guessed.
     """
     _, marker, path = urlparse(address).path.partition("/gradio_api/file=")
     inside = bool(marker) and is_in_or_equal(path, get_upload_folder()) and Path(path).is_file()
@@ -128,10 +128,10 @@ def _own_file(address: str) -> str | None:
 
 
 async def _fetch(address: str, path: Path, most_bytes: int) -> None:
-    """Write what lies at a public address to ``path``; of a private network nothing is fetched.
+    """Write the file at a public address to ``path``; addresses of private networks are refused.
 
     Raises:
-        ValueError: the address is not public, or what lies there is larger than ``most_bytes``.
+        ValueError: the address is not public, or the file is larger than ``most_bytes``.
         httpx.HTTPError: it cannot be reached.
         OSError: it cannot be written.
     """

@@ -1,4 +1,4 @@
-"""Step 2 of the page: a video of the person makes the avatar more alike."""
+"""Step 2 of the page: a video of the person improves the likeness."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from spatialavatar.app.stage import Page
 from spatialavatar.app.steps import Step
 
 _INTRODUCTION = """
-## Make it more alike
-Optional. From ten seconds of video the avatar learns how the person really looks from all sides: skin, hair, teeth.
-Turn your head slowly, smile, talk.
+## Improve the likeness
+Optional. A video of ten seconds or more shows skin, hair and teeth from all sides. Turn your head slowly, smile and
+talk.
 """
 
 
 @dataclass(frozen=True)
 class Quality:
-    """How long to sharpen; the first of steps and minutes to be used up ends it."""
+    """How long to sharpen: until the steps or the minutes are used up, whichever is first."""
 
     steps: int
     size: int
@@ -41,7 +41,7 @@ QUALITIES = {
 
 @dataclass(frozen=True)
 class Run:
-    """What a stopped sharpening needs to go on: it starts from the avatar it was begun on."""
+    """What a stopped run needs to continue; ``avatar`` is the one that it started from."""
 
     avatar: str
     clip: str
@@ -50,19 +50,19 @@ class Run:
 
 
 def build(page: Page) -> None:
-    """Make the step and connect it."""
+    """Build the step and connect its events."""
     gr.Markdown(_INTRODUCTION)
     clip = gr.Video(
         label="A video of the same person", sources=["upload", "webcam"], height=280, elem_id="sharpen-clip"
     )
     choices = [(f"{name}: {quality.hint}", name) for name, quality in QUALITIES.items()]
-    quality = gr.Radio(choices, value="Quick", label="How well?", info="After a first look at the video.")
+    quality = gr.Radio(choices, value="Quick", label="Quality", info="The time after the video has been tracked.")
     sharpening = Activity(
         "Sharpen",
-        "Done. Compare: it should look more like the person now.",
-        "Stopped. What was learned so far is kept.",
+        "Done. The avatar should look more like the person now.",
+        "Stopped. The progress so far is kept.",
     )
-    go_on = gr.Button("Go on where it stopped", visible=False)
+    go_on = gr.Button("Continue where it stopped", visible=False)
     curve = gr.HTML("")
     run_state, points = gr.State(None), gr.State([])
 
@@ -78,8 +78,8 @@ def build(page: Page) -> None:
 
     def resume(request: gr.Request, run: Run, learned: list[float]) -> Iterator[tuple[Step, Updates]]:
         if not (run and Path(run.clip).is_file()):
-            raise gr.Error("That video is gone; give it again.", print_exception=False)
-        yield Step(0.0, "Going on"), {go_on: gr.Button(visible=False)}
+            raise gr.Error("The video was deleted; upload it again.", print_exception=False)
+        yield Step(0.0, "Continuing"), {go_on: gr.Button(visible=False)}
         yield from sharpen(request, run, list(learned))
 
     def sharpen(request: gr.Request, run: Run, learned: list[float]) -> Iterator[tuple[Step, Updates]]:
@@ -99,7 +99,7 @@ def build(page: Page) -> None:
                 learned.append(losses["l1"])
                 updates |= {curve: fragments.curve(learned), points: list(learned)}
             if "preview" in step.files:
-                picture = fragments.portrait(step.files["preview"], "Your avatar as it is learned", "Learning")
+                picture = fragments.portrait(step.files["preview"], "Your avatar during sharpening", "Sharpening")
                 updates |= page.stage.show(picture)
             if "avatar" in step.files:
                 updates[page.avatar] = page.sessions.keep(request.session_hash, step.files["avatar"])

@@ -1,4 +1,4 @@
-"""The stage: where the avatar is seen, beside every step of the page. Also what the steps share."""
+"""The stage, which shows the avatar beside every step of the page, and the state that the steps share."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from spatialavatar.app.service import Service
 from spatialavatar.app.sessions import Sessions
 from spatialavatar.app.still import StillRequest
 
-STEPS = {"create": "Create", "sharpen": "Sharpen", "drive": "Drive", "keep": "Take away"}
+STEPS = {"create": "Create", "sharpen": "Sharpen", "drive": "Drive", "save": "Save"}
 Follow = Callable[[str], Updates]
-"""From the path of a new file to what changes with it."""
+"""From the path of a new file to the updates that it causes."""
 
 
 class Stage:
-    """The avatar as a picture or a video, and in space; made where it is to stand on the page.
+    """The avatar as a picture or a video, and in 3D; created at its place on the page.
 
-    A video is not a gr.Video in a tab of its own: gradio 6.31 loses a value that comes while its tab is being opened.
+    A video is not a gr.Video in a tab of its own: gradio 6.31 loses a value that arrives while its tab is being opened.
     """
 
     def __init__(self) -> None:
@@ -35,7 +35,7 @@ class Stage:
                 self.picture = gr.HTML(fragments.empty_stage("Your avatar appears here"), elem_classes="sa-view")
             with gr.Tab("3D", id="space", interactive=False) as self.space_tab:
                 self.space = LiveAvatar()
-                gr.HTML('<p class="sa-hint">Drag to turn it; scroll or pinch to come closer.</p>')
+                gr.HTML('<p class="sa-hint">Drag to rotate; scroll or pinch to zoom.</p>')
 
     @property
     def front(self) -> list[Any]:
@@ -43,12 +43,12 @@ class Stage:
         return [self.views, self.picture]
 
     def show(self, picture: str) -> Updates:
-        """Updates that bring this HTML to the front."""
+        """Updates that show this HTML at the front."""
         return {self.picture: picture, self.views: gr.Tabs(selected="picture")}
 
 
 class Page:
-    """What the four steps share: the work, the visitor's files, avatar and video, the stage, the row of steps."""
+    """The state that the four steps share: service, files, avatar, video, stage, and the row of steps."""
 
     def __init__(self, backend: Backend, sessions: Sessions) -> None:
         self.backend, self.service, self.sessions = backend, Service(backend), sessions
@@ -59,15 +59,15 @@ class Page:
         self._followers: dict[str, list[tuple[list[Any], Follow]]] = {"avatar": [], "video": []}
 
     def when_there_is_an_avatar(self, outputs: list[Any], updates: Follow) -> None:
-        """Have ``updates(avatar)`` made to ``outputs`` whenever an avatar is made, sharpened or opened."""
+        """Apply ``updates(avatar)`` to ``outputs`` whenever an avatar is made, sharpened or opened."""
         self._followers["avatar"].append((outputs, updates))
 
     def when_there_is_a_video(self, outputs: list[Any], updates: Follow) -> None:
-        """The same for a video."""
+        """As :meth:`when_there_is_an_avatar`, for a video."""
         self._followers["video"].append((outputs, updates))
 
     def note_uploads(self, *components: Any) -> None:
-        """Have what is uploaded there deleted when the visitor leaves."""
+        """Delete what is uploaded there when the visitor leaves."""
 
         def note(path: str | None, request: gr.Request) -> None:
             self.sessions.note(request.session_hash, [path] if path else [])
@@ -76,7 +76,7 @@ class Page:
             component.change(note, component, None, show_progress="hidden", api_visibility="private", queue=False)
 
     def leave(self, request: gr.Request) -> None:
-        """Delete what the visitor brought and made."""
+        """Delete the visitor's files."""
         self.sessions.close(request.session_hash)
 
     @property
@@ -94,7 +94,7 @@ class Page:
         return list(dict.fromkeys([*outputs, *(one for more, _ in self._followers[what] for one in more)]))
 
     def opened(self, avatar: str) -> Updates:
-        """The updates that put an avatar file on the stage and open the later steps.
+        """The updates that show an avatar file on the stage and enable the later steps.
 
         Raises:
             gr.Error: it is no avatar.
@@ -102,7 +102,7 @@ class Page:
         picture = self.backend.still(StillRequest(self.there(avatar)))
         updates: Updates = {self.avatar: avatar, self.stage.space_tab: gr.Tab(interactive=True)}
         updates |= {tab: gr.Tab(interactive=True) for name, tab in self.tabs.items() if name != "create"}
-        updates |= self.stage.show(fragments.portrait(picture, "Your avatar, at rest, facing you"))
+        updates |= self.stage.show(fragments.portrait(picture, "Your avatar with a neutral face, seen from the front"))
         for _, follow in self._followers["avatar"]:
             updates |= follow(avatar)
         return updates
@@ -115,11 +115,11 @@ class Page:
         return updates
 
     def live(self, avatar: str | None) -> str | None:
-        """The avatar's web page, for the stage."""
+        """The path of the avatar's web page, which the stage shows in 3D."""
         return self.exported(avatar, "html")["html"] if avatar else None
 
     def exported(self, avatar: str, *forms: str) -> dict[str, str]:
-        """Paths, by form, of files that lie beside the avatar once they were asked for."""
+        """Paths, by form, of exported files beside the avatar; each is written at its first request."""
         paths = {form: Path(avatar).with_name(EXPORTS[form]) for form in forms}
         if not all(path.is_file() for path in paths.values()):
             for step in self.service.steps("export", {"forms": tuple(paths)}, avatar=avatar):

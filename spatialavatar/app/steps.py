@@ -1,4 +1,4 @@
-"""Long work as a stream of steps that a page can show, a client can watch, and both can stop."""
+"""Long work as a stream of steps that the page and clients can show and stop."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ import gradio as gr
 
 from spatialavatar.errors import SpatialAvatarError
 
-_HEARTBEAT = 0.25  # seconds; how late a stop is noticed by a stream that has nothing new to say
+_HEARTBEAT = 0.25  # seconds between steps of work that reports nothing; a stop is noticed at the next step
 _ABSOLUTE_PATH = re.compile(r"(?<![\w:/.])/(?:[^/\s'\"]+/)+([^/\s'\"]*)")
-_PATIENCE = 0.8  # seconds that work may take to its next report before it is interrupted where it stands
+_PATIENCE = 0.8  # seconds from a stop to the next report, after which the thread is interrupted
 
 
 @dataclass(frozen=True)
 class Step:
-    """How far a piece of work is; plain values, since it crosses a process boundary on ZeroGPU.
+    """The progress of work; plain values, since it crosses a process boundary on ZeroGPU.
 
     Attributes:
-        fraction: of the work that is done, in [0, 1].
-        message: what is being done, for people.
-        files: files that exist from now on, by role: ``preview``, and at the end ``avatar``, ``video``, ...
+        fraction: of the work, in [0, 1].
+        message: what is being done, in a few words.
+        files: paths of files that exist from now on, by role: ``preview``, and at the end ``avatar``, ``video``, ...
         facts: plain facts by name: ``iteration``, and at the end ``warnings``, ``frames``, ...
     """
 
@@ -41,21 +41,21 @@ Steps = Generator[Step, None, None]
 
 
 class Report(Protocol):
-    """What work calls to say how far it is."""
+    """The callback with which work reports its progress."""
 
     def __call__(self, fraction: float, message: str, files: Mapping[str, str] | None = None, **facts: Any) -> None:
-        """Pass a step on; raises where nobody waits for the work any more."""
+        """Pass on a step; raises after the work was stopped."""
 
 
 class _Cancelled(BaseException):
-    """Raised inside the work when nobody waits for it any more; no handler of errors may swallow it."""
+    """Raised inside the work after a stop; no handler of errors may swallow it."""
 
 
 def steps_of(work: Callable[[Report], None]) -> Steps:
     """Run ``work`` in a thread and yield its steps; closing the generator stops the work within two seconds.
 
-    It stops at its next report, or, where that takes long, between two of its instructions. While the work has nothing
-    to report, its last step is repeated several times a second: only a generator that yields can be closed.
+    The work stops at its next report or, where that takes long, between two instructions. While the work reports
+    nothing, the last step is repeated four times a second: only a generator that yields can be closed.
 
     Raises:
         gr.Error: with the sentence of the error that the work raised.
@@ -102,7 +102,7 @@ def steps_of(work: Callable[[Report], None]) -> Steps:
 
 
 def for_people(error: BaseException) -> BaseException:
-    """The error as it may leave the process: only a gr.Error keeps its text across ZeroGPU's boundary and gradio's."""
+    """The error as a gr.Error, the only kind whose text gradio and ZeroGPU pass on."""
     if isinstance(error, gr.Error) or not isinstance(error, Exception):
         return error
     if isinstance(error, SpatialAvatarError):
@@ -114,17 +114,17 @@ def for_people(error: BaseException) -> BaseException:
 
 
 def complaint(sentence: str) -> gr.Error:
-    """A sentence for a person, as gradio carries it to the page and to programs."""
+    """A sentence as the error that gradio passes to the page and to programs."""
     return gr.Error(plain(without_folders(sentence)), title="That did not work", print_exception=False)
 
 
 def without_folders(text: str) -> str:
-    """The text with the last part alone of every absolute path: where files lie on this server is private."""
+    """The text with every absolute path reduced to its last part: folders of this server are private."""
     return _ABSOLUTE_PATH.sub(r"\1", text)
 
 
 def plain(text: str) -> str:
-    """One line without angle brackets: names of files come from visitors, and gradio shows messages as HTML."""
+    """One line without angle brackets: file names come from visitors, and gradio shows messages as HTML."""
     return " ".join(text.replace("<", "").replace(">", "").split())
 
 

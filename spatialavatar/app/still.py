@@ -1,4 +1,4 @@
-"""One picture of an avatar at once: on the processor, in this process."""
+"""One picture of an avatar, rendered at once on the CPU."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from spatialavatar.motion import Motion
 
 @dataclass(frozen=True)
 class StillRequest:
-    """An avatar to be shown at rest.
+    """An avatar to show with a neutral face.
 
     Attributes:
         avatar: an avatar file.
@@ -27,7 +27,7 @@ class StillRequest:
 
 
 def still_picture(request: StillRequest) -> bytes:
-    """A WebP with alpha of the avatar, facing the viewer.
+    """Render the avatar from the front, as a WebP with alpha.
 
     Raises:
         gr.Error: with the sentence of the error, where the file is no avatar.

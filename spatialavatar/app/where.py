@@ -1,4 +1,4 @@
-"""What runs on which machine, in words for the page and for ``/info``."""
+"""Where the work runs, in sentences for the page and for ``/info``."""
 
 from __future__ import annotations
 
@@ -8,26 +8,26 @@ _notices: list[str] = []
 
 
 def on_zero_gpu() -> bool:
-    """Whether this process is the main one of a ZeroGPU Space, in which a GPU is only pretended."""
+    """Whether this is the main process of a ZeroGPU Space, where CUDA is emulated."""
     return os.environ.get("SPACES_ZERO_GPU", "").lower() in ("1", "t", "true")
 
 
-def also_say(sentence: str) -> None:
-    """Add a sentence that visitors should read, for instance that other weights are used than were asked for."""
+def add_notice(sentence: str) -> None:
+    """Add a sentence for visitors, for instance that the requested weights are not used."""
     if sentence not in _notices:
         _notices.append(sentence)
 
 
 def what_runs_where() -> str:
-    """A few sentences about where the work of this app is done, and with what."""
+    """A few sentences about where the work of this app runs, with the notices."""
     return " ".join([_machine(), *_notices])
 
 
 def _machine() -> str:
     if on_zero_gpu():
         return (
-            "Faces are found and avatars made on this server's processor; pictures are rendered and avatars sharpened "
-            "on a GPU that is borrowed for as long as it takes and counts against your Hugging Face quota."
+            "Faces are tracked and avatars made on this server's CPU. Rendering and sharpening use a GPU that is "
+            "borrowed for the time of the work, which counts against your Hugging Face quota."
         )
     import torch
 
@@ -35,9 +35,9 @@ def _machine() -> str:
 
     if best_device().type == "cuda":
         name = torch.cuda.get_device_name()
-        return f"Faces are found and avatars made on this machine's processor; pictures are rendered on its {name}."
+        return f"Faces are tracked and avatars made on this machine's processor; frames are rendered on its {name}."
     cores = os.cpu_count() or 1
     return (
         f"Everything runs on this machine's processor ({cores} {'core' if cores == 1 else 'cores'}); "
-        "no GPU is used, so a video takes longer than it plays."
+        "no GPU is used, so making a video takes longer than playing it."
     )

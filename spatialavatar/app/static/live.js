@@ -1,4 +1,4 @@
-// The avatar's web page inside this one. It is fetched when it is first looked at; then the sliders move it right here.
+// The avatar's web page in a frame of this one. It is fetched when it first becomes visible; the sliders then move it here.
 const frame = element.querySelector("iframe");
 let wanted = null, shown = null;
 
@@ -6,7 +6,7 @@ const load = async () => {
   if (shown === wanted || !frame.checkVisibility()) return;
   const url = (shown = wanted);
   const answer = url ? await fetch(url).catch(() => null) : null;
-  const page = answer?.ok ? await answer.text() : url ? "Your avatar is not there any more. Make it again." : "";
+  const page = answer?.ok ? await answer.text() : url ? "Your avatar was deleted. Make it again." : "";
   if (url === wanted) frame.srcdoc = page.replace("<body>", '<body class="inside">');
 };
 const change = () => {
@@ -14,7 +14,7 @@ const change = () => {
   load();
 };
 
-/** The avatar as the sliders have it (live.py, HOLD): their values as ARKit units and angles (controls.py, movements). */
+/** Move the avatar by the sliders (live.py, HOLD): their values as ARKit weights and angles (controls.py, movements). */
 const move = () => {
   const viewer = frame.contentWindow.spatialAvatar, values = window.spatialAvatarHeld;
   if (!viewer || !values) return;
@@ -27,7 +27,7 @@ const move = () => {
   viewer.turn(sums);
 };
 
-/** This page's letters, and its light or dark, for the frame's buttons; the frame itself may fetch no font. */
+/** Give the frame's buttons this page's font and colour scheme; the frame itself must not fetch a font. */
 const letters = fetch("static/fonts/Quicksand/Quicksand-Bold.woff2").then((answer) => answer.arrayBuffer());
 const shade = () => {
   frame.contentDocument.documentElement.style.colorScheme = document.body.classList.contains("dark") ? "dark" : "light";
@@ -45,7 +45,7 @@ new MutationObserver(shade).observe(document.body, { attributeFilter: ["class"] 
 window.addEventListener("spatialavatar-held", move);
 new IntersectionObserver(load).observe(frame);
 watch("value", () => {
-  window.spatialAvatarHeld = null; // another avatar begins at rest
+  window.spatialAvatarHeld = null; // another avatar starts neutral
   change();
 });
 change();

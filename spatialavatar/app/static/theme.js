@@ -1,4 +1,4 @@
-// Light or dark: the visitor's system decides until the button is used; the choice is kept in this browser.
+// Light or dark: as the visitor's system until the button is used; the choice is stored in this browser.
 const KEY = "spatialavatar-theme";
 const dark = (on) => document.body.classList.toggle("dark", on);
 const kept = localStorage.getItem(KEY);

@@ -1,4 +1,4 @@
-"""Step 4 of the page: what the visitor keeps."""
+"""Step 4 of the page: files to save."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from spatialavatar.app.activity import Updates
 from spatialavatar.app.stage import Page
 
 _INTRODUCTION = """
-## Take it with you
-Nothing stays here when you leave, so keep what you like.
+## Save your files
+Nothing is kept here after you leave, so save what you want to keep.
 """
 _THINGS = {  # title, what is on the button, what it is
-    "video": ("Video", "video", "An mp4 that plays everywhere."),
-    "avatar": ("Avatar", "avatar", "Open it here again, or use it from a program."),
-    "html": ("Web page", "web page", "A file that shows it and moves it in any browser."),
-    "ply": ("3D file", "3D file", "The head at rest, for viewers that show splats (.ply)."),
-    "card": ("Description", "description", "What it is, how to use it, what is allowed."),
+    "video": ("Video", "video", "An MP4 file that plays everywhere."),
+    "avatar": ("Avatar", "avatar", "Open it here again, or use it in a program."),
+    "html": ("Web page", "web page", "One file that shows and moves it in any browser."),
+    "ply": ("3D file", "3D file", "The neutral head for splat viewers (.ply)."),
+    "card": ("Description", "description", "What it is, how to use it, and what is allowed."),
 }
 _SIGN_IN = """
-### Keep it in your own account
-Sign in with Hugging Face to put the avatar into a private repository of yours.
+### Upload to your account
+Sign in with Hugging Face to upload the avatar to a private repository of yours.
 """
 
 
 def build(page: Page) -> None:
-    """Make the step and connect it."""
+    """Build the step and connect its events."""
     gr.Markdown(_INTRODUCTION)
     buttons: dict[str, gr.DownloadButton] = {}
     with gr.Column(elem_classes="sa-things"):
@@ -39,7 +39,7 @@ def build(page: Page) -> None:
                 buttons[name] = gr.DownloadButton("Save", interactive=False, elem_id=f"save-{name}", size="md")
     play = gr.Button("Play the video again", visible=False)
     trouble = gr.HTML("")
-    gr.HTML('<p class="sa-hint">Every file says inside that it was made with SpatialAvatar.</p>')
+    gr.HTML('<p class="sa-hint">The metadata of every file states that it was made with SpatialAvatar.</p>')
 
     def saved(name: str, path: str) -> Updates:
         return {buttons[name]: gr.DownloadButton(f"Save the {_THINGS[name][1]}", value=path, interactive=True)}
@@ -65,17 +65,17 @@ def build(page: Page) -> None:
 
     quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
     play.click(lambda video: page.stage.show(fragments.film(video)), page.video, page.stage.front, **quiet)
-    page.tabs["keep"].select(prepare, page.avatar, [buttons["ply"], buttons["card"], trouble], **quiet)
+    page.tabs["save"].select(prepare, page.avatar, [buttons["ply"], buttons["card"], trouble], **quiet)
     if "OAUTH_CLIENT_ID" in os.environ:
         _own_account(page)
 
 
 def _own_account(page: Page) -> None:
-    """Signing in, and the push; only a Space with OAuth has it."""
+    """Build the sign-in and the upload; only a Space with OAuth has them."""
     gr.Markdown(_SIGN_IN)
     gr.LoginButton()
-    name = gr.Textbox(label="Name of the repository", value="my-avatar", max_lines=1)
-    push = gr.Button("Put it there")
+    name = gr.Textbox(label="Repository name", value="my-avatar", max_lines=1)
+    push = gr.Button("Upload")
     answer = gr.HTML("")
 
     def pushed(avatar: str | None, name: str, profile: gr.OAuthProfile | None, token: gr.OAuthToken | None) -> str:
@@ -90,7 +90,7 @@ def _own_account(page: Page) -> None:
         except gr.Error as error:
             return fragments.notice(error.message, "problem")
         except Exception as error:
-            return fragments.notice(f"The Hub did not take it: {error}", "problem")
-        return fragments.notice(f"It is at {address}")
+            return fragments.notice(f"The upload failed: {error}", "problem")
+        return fragments.notice(f"Uploaded to {address}")
 
     push.click(pushed, [page.avatar, name], answer, api_visibility="private")
