@@ -201,7 +201,7 @@ def measure(clip: Clip, folder: Path) -> Result:
     seen = _patches(middle)
     error = np.abs(seen - np.asarray(PATCHES, float))
     flash = int(np.argmax(lights))
-    sync = (_click_time(again) - flash / reader.fps) * reader.fps
+    sync = (click_time(again) - flash / reader.fps) * reader.fps
     skin = error[: len(SKIN)]
     return Result(
         (float(skin.mean()), float(skin.max())),
@@ -254,7 +254,7 @@ def _write_click(path: Path, at: float) -> None:
     subprocess.run([*command, "-i", "pipe:0", str(path)], input=samples.tobytes(), check=True)
 
 
-def _click_time(path: Path) -> float:
+def click_time(path: Path) -> float:
     """When the loudest sound begins, seconds."""
     command = [ffmpeg_program(), "-v", "error", "-i", str(path), "-ac", "1", "-ar", str(SOUND_RATE), "-f", "s16le", "-"]
     done = subprocess.run(command, stdout=subprocess.PIPE, check=True)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from spatialavatar.head import HeadModel, load_head
 from spatialavatar.hub import weights_dir
-from spatialavatar.media import is_image, read_image
+from spatialavatar.media import is_animation, is_image, read_image
 from spatialavatar.records import Track
 from spatialavatar.tracking.photos import track_photo
 from spatialavatar.tracking.video import track_video
@@ -26,7 +26,7 @@ def track(
     networks: Networks | None = None,
     progress: Callable[[float, str], None] | None = None,
 ) -> Track:
-    """Track the person in a photo or a video; a photo's content or its name tells them apart.
+    """Track the person in a photo or a video; the content of the file decides which it is. An animation is a video.
 
     Args:
         path: the file.
@@ -43,6 +43,6 @@ def track(
     head = head or load_head(weights_dir() / "head")
     # What is no photo but is called one is refused as a photo.
     claims_image = (mimetypes.guess_type(path.name)[0] or "").startswith("image/")
-    if path.is_file() and (is_image(path) or claims_image):
+    if path.is_file() and (is_image(path) or claims_image) and not is_animation(path):
         return track_photo(read_image(path), head, name=path.name, networks=networks, progress=progress)
     return track_video(path, head, with_images=with_images, networks=networks, progress=progress)

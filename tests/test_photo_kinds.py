@@ -1,0 +1,142 @@
+"""Photo formats and colour encodings as people have them."""
+
+from __future__ import annotations
+
+import random
+import struct
+import warnings
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from spatialavatar.errors import InputError
+from spatialavatar.media import inspect_media, is_animation, is_image, photos, read_image
+
+from .test_media import gradient, one_sentence  # noqa: F401 - a fixture
+
+FORMATS = ("ppm", "pgm", "jp2", "avif", "png", "gif", "tif", "bmp", "webp", "jpg")
+
+
+def grey_profile(gamma: float) -> bytes:
+    """A monochrome ICC profile (version 2) whose values are light to the power of 1 / gamma."""
+    tags = {
+        b"desc": b"desc\0\0\0\0" + struct.pack(">I", 5) + b"grey\0" + b"\0" * 78,
+        b"wtpt": b"XYZ \0\0\0\0" + struct.pack(">iii", 63190, 65536, 54061),
+        b"kTRC": b"curv\0\0\0\0" + struct.pack(">IH", 1, round(gamma * 256)),
+    }
+    offset, table, data = 128 + 4 + 12 * len(tags), b"", b""
+    for name, value in tags.items():
+        value += b"\0" * (-len(value) % 4)
+        table += name + struct.pack(">II", offset + len(data), len(value))
+        data += value
+    body = struct.pack(">I", len(tags)) + table + data
+    head = struct.pack(">I4sI4s4s4s", 128 + len(body), b"\0" * 4, 0x02100000, b"mntr", b"GRAY", b"XYZ ")
+    return head + b"\0" * 12 + b"acsp" + b"\0" * 28 + struct.pack(">iii", 63190, 65536, 54061) + b"\0" * 48 + body
+
+
+def srgb_of_light(light: np.ndarray) -> np.ndarray:
+    return 255.0 * np.where(light <= 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055)
+
+
+@pytest.fixture
+def grey() -> np.ndarray:
+    """(80, 96) uint8: grows to the right."""
+    return np.tile(np.arange(96, dtype=np.uint8) * 2 + 40, (80, 1))
+
+
+def test_heic_is_read(tmp_path, gradient):  # noqa: F811
+    pillow_heif = pytest.importorskip("pillow_heif", reason="needs the extra 'heic'")
+    pillow_heif.from_pillow(Image.fromarray(gradient)).save(tmp_path / "a.heic", quality=95)
+    assert np.abs(read_image(tmp_path / "a.heic").astype(int) - gradient).mean() < 4.0
+    assert inspect_media(tmp_path / "a.heic").size == (96, 80)
+
+
+def test_heic_without_its_package_is_refused_with_the_command_that_installs_it(tmp_path, monkeypatch):
+    (tmp_path / "a.heic").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + b"\0" * 64)
+    monkeypatch.setattr(photos, "_register_heif", lambda: None)
+    monkeypatch.delitem(Image.OPEN, "HEIF", raising=False)
+    with pytest.raises(InputError, match=r"pip install 'spatialavatar\[heic\]'") as error:
+        read_image(tmp_path / "a.heic")
+    assert one_sentence(error)
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "I;16"])
+def test_a_grey_profile_is_converted_to_srgb(tmp_path, grey, mode):
+    picture = Image.fromarray(grey)
+    if mode == "LA":
+        picture = Image.merge("LA", (picture, Image.new("L", picture.size, 255)))
+    elif mode == "I;16":
+        picture = Image.fromarray(grey.astype(np.uint16) * 257)
+    picture.save(tmp_path / "a.png", icc_profile=grey_profile(1.0))
+    expected = srgb_of_light(grey / 255.0)
+    assert np.abs(read_image(tmp_path / "a.png")[..., 1] - expected).max() < 2.5
+
+
+@pytest.mark.parametrize("top", [1.0, 255.0, 65535.0])
+def test_float_grey_is_scaled_by_its_range(tmp_path, grey, top):
+    values = grey.astype(np.float32) / 255.0 * np.float32(top)
+    Image.fromarray(values).save(tmp_path / "a.tif")
+    assert np.abs(read_image(tmp_path / "a.tif")[..., 0].astype(int) - grey).max() <= 1
+
+
+@pytest.mark.parametrize("gamma", [1.0, 1 / 1.8, 1 / 2.2])
+def test_the_gamma_of_a_png_is_applied(tmp_path, gradient, gamma):  # noqa: F811
+    path = tmp_path / "a.png"
+    Image.fromarray(gradient).save(path)
+    data, chunk = path.read_bytes(), b"gAMA" + struct.pack(">I", round(gamma * 100_000))
+    path.write_bytes(data[:33] + struct.pack(">I", 4) + chunk + struct.pack(">I", zlib.crc32(chunk)) + data[33:])
+    expected = gradient if gamma == 1 / 2.2 else srgb_of_light((gradient / 255.0) ** (1 / gamma))
+    assert np.abs(read_image(path) - np.asarray(expected, float)).max() < 0.51
+
+
+def test_a_png_whose_profile_unpacks_to_megabytes_is_refused_in_a_sentence(tmp_path, gradient):  # noqa: F811
+    Image.fromarray(gradient).save(tmp_path / "a.png", icc_profile=bytes(3_000_000))
+    with pytest.raises(InputError) as error:
+        read_image(tmp_path / "a.png")
+    assert one_sentence(error)
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_mutated_photos_are_read_or_refused_in_a_sentence(tmp_path, gradient, form):  # noqa: F811
+    path = tmp_path / f"a.{form}"
+    source = Image.fromarray(gradient)
+    (source.convert("L") if form == "pgm" else source).save(path)
+    whole = path.read_bytes()
+    rng, sentences = random.Random(form), set()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # damage warns nobody
+        for _ in range(60):
+            data = bytearray(whole)
+            for _ in range(rng.choice([1, 2, 8])):
+                data[rng.randrange(min(len(data), rng.choice([20, 200, len(data)])))] = rng.randrange(256)
+            path.write_bytes(data)
+            try:
+                read_image(path)
+            except InputError as error:
+                sentences.add(str(error))
+            is_image(path)
+            is_animation(path)
+    assert all(sentence.endswith(".") and "\n" not in sentence for sentence in sentences)
+
+
+@pytest.mark.parametrize(("form", "animated"), [("gif", True), ("webp", True), ("png", True), ("tif", False)])
+def test_an_animation_counts_as_a_video_where_videos_are_accepted(tmp_path, gradient, form, animated):  # noqa: F811
+    frames = [Image.fromarray(np.roll(gradient, 8 * step, axis=1)) for step in range(5)]
+    path = tmp_path / f"a.{form}"
+    frames[0].save(path, save_all=True, append_images=frames[1:], duration=200)
+    assert (is_image(path), is_animation(path)) == (True, animated)
+    info = inspect_media(path)
+    assert info.kind == ("video" if animated else "photo")
+    assert info.frames == (5 if animated else 1)
+    assert inspect_media(path, ["photo"]).kind == "photo"
+    if animated:
+        assert info.seconds == pytest.approx(1.0, abs=0.02)
+
+
+def test_a_photo_is_no_video(tmp_path, gradient):  # noqa: F811
+    Image.fromarray(gradient).save(tmp_path / "a.mp4", format="PNG")
+    with pytest.raises(InputError, match="is a photo, not a video") as error:
+        inspect_media(tmp_path / "a.mp4", ["video"])
+    assert one_sentence(error)
