@@ -96,7 +96,7 @@ def portraits(model: SpatialAvatar, paths: list[Path]) -> str:
             print(f"{path.name}: {error}", file=sys.stderr)
             continue
         tracked = time.perf_counter()
-        avatar = model.generate(track)
+        avatar = model.generate(track, polish=0)
         track_seconds.append(tracked - start)
         base_seconds.append(time.perf_counter() - tracked)
         scores.append(score(avatar, track.params, track))
@@ -134,7 +134,7 @@ def heldout(model: SpatialAvatar, folders: list[Path]) -> str:
         by_count: dict[int, list[float]] = {}
         for count in range(1, len(images)):
             for sources in itertools.combinations(names, count):
-                avatar = model.generate(track_photos([images[i] for i in sources], model.head))
+                avatar = model.generate(track_photos([images[i] for i in sources], model.head), polish=0)
                 for target in sorted(set(names) - set(sources)):
                     track = track_photo(images[target], model.head)
                     by_count.setdefault(count, []).append(score(avatar, refit(avatar, track), track, True).inner)
@@ -151,8 +151,8 @@ def heldout(model: SpatialAvatar, folders: list[Path]) -> str:
 
 
 def order_difference(model: SpatialAvatar, images: list[np.ndarray]) -> float:
-    first = model.generate(track_photos(images, model.head)).gaussians.colors
-    second = model.generate(track_photos(images[::-1], model.head)).gaussians.colors
+    first = model.generate(track_photos(images, model.head), polish=0).gaussians.colors
+    second = model.generate(track_photos(images[::-1], model.head), polish=0).gaussians.colors
     return float((first - second).abs().max())
 
 

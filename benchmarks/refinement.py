@@ -70,7 +70,7 @@ def first_avatar(track: Track) -> Avatar:
     """Stage 1 on the reference frame of the training part."""
     training = split_frames(track, 0.2).training
     frame = int(training[reference_frame(track.params.jaw[training], torch.Generator().manual_seed(0))])
-    return chosen_model(None, base=True).generate(track[frame])  # whatever network ships
+    return chosen_model(None, base=True).generate(track[frame], polish=0)  # whatever network ships
 
 
 def mean_held_out(scorer: FrameScorer, track: Track, avatar: Avatar, stride: int) -> Score:

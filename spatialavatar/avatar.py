@@ -18,6 +18,7 @@ from spatialavatar.head import HeadModel, Identity, UVLayout, build_layout, load
 from spatialavatar.hub.cards import AvatarFacts, avatar_card
 from spatialavatar.hub.constants import CONFIG_FILE, PREVIEW_FILE
 from spatialavatar.hub.pretrained import Pretrained
+from spatialavatar.hub.transfer import Token
 from spatialavatar.provenance import safetensors_metadata, save_png
 from spatialavatar.record_schemas import CAMERA_SCHEMA, MAX_COEFFICIENT, camera_faults, is_size, params_schema
 from spatialavatar.records import Camera, Gaussians, HeadParams, as_uint8_image
@@ -258,12 +259,37 @@ class Avatar(Pretrained):
         return as_uint8_image(image)
 
     @classmethod
-    def from_pretrained(cls, repo_or_folder: str | Path, **options: Any) -> Avatar:
-        """Load an avatar from a folder, an avatar file, or the Hub; the options are those of :class:`Pretrained`."""
+    def from_pretrained(
+        cls,
+        repo_or_folder: str | Path,
+        *,
+        revision: str | None = None,
+        token: Token = None,
+        local_files_only: bool = False,
+        cache_dir: str | Path | None = None,
+        force_download: bool = False,
+        head: HeadModel | None = None,
+    ) -> Avatar:
+        """Load an avatar from a folder, an avatar file, or the Hub.
+
+        The arguments are those of :meth:`Pretrained.from_pretrained`; for a file, only ``head`` matters.
+
+        Raises:
+            MissingAssetError: there is nothing by that name, or it cannot be fetched.
+            FormatError: a file is damaged, of another version, or not what the repository's manifest lists.
+        """
         path = Path(repo_or_folder)
         if path.is_file() or path.suffix == Path(AVATAR_FILE).suffix:
-            return cls.load(repo_or_folder, options.get("head"))
-        return super().from_pretrained(repo_or_folder, **options)
+            return cls.load(repo_or_folder, head)
+        return super().from_pretrained(
+            repo_or_folder,
+            revision=revision,
+            token=token,
+            local_files_only=local_files_only,
+            cache_dir=cache_dir,
+            force_download=force_download,
+            head=head,
+        )
 
     def _write_folder(self, folder: Path) -> None:
         # Warnings name the photos' files, which say more about a person than a repository should.

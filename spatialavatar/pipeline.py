@@ -57,9 +57,8 @@ def generate(
     report(0.0, "Loading the model")
     model = model or default_model()
     report(0.05, "Reading the photos")
-    names = [
-        p.name if isinstance(p, Path) else p if isinstance(p, str) else f"photo {i}" for i, p in enumerate(photos, 1)
-    ]
+    # Names without folders: messages about a photo are stored in the avatar, which its owner may publish.
+    names = [f"photo {i}" if isinstance(p, np.ndarray) else Path(p).name for i, p in enumerate(photos, 1)]
     images = [p if isinstance(p, np.ndarray) else read_image(p) for p in photos]
     report(0.1, "Finding the face")
     with one_torch_thread():
@@ -68,7 +67,7 @@ def generate(
         )
         if tracked is not None:
             tracked(tracks)
-        avatar = model.generate(tracks, progress=part(report, 0.5, 0.75))
+        avatar = model.generate(tracks, polish=0, progress=part(report, 0.5, 0.75))
         return polished(avatar, tracks, settings, progress=part(report, 0.75, 1.0))
 
 

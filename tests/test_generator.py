@@ -265,7 +265,7 @@ def test_graph_laplacian_is_symmetric_with_zero_row_sums():
 
 
 def test_generate_makes_an_avatar_that_saves(tmp_path):
-    avatar = model().generate([painted_track()])
+    avatar = model().generate([painted_track()], polish=0)
     assert avatar.info["photos"] == 1
     image, alpha = avatar.render()
     assert image.shape == (SIZE, SIZE, 3)

@@ -650,7 +650,7 @@ def test_push_takes_the_web_page_along_and_says_where_it_is(
     repo = fake.repos["owner/ann"]
     assert json.loads(out)["page"] == f"{fake.url}/owner/ann/resolve/{repo.refs['main']}/avatar.html"
     assert repo.commits[repo.refs["main"]]["avatar.html"].startswith(b"<!doctype html>")
-    assert ("cannot be shown" in err) == (not public)
+    assert ("cannot be embedded" in err) == (not public)
 
 
 def test_the_command_line_says_in_one_line_that_the_shipped_weights_are_used(

@@ -27,7 +27,7 @@ def networks() -> Networks:
 
 def both(track: Track) -> tuple[Avatar, Avatar]:
     """The avatars of the base and of the network."""
-    return chosen_model(None, base=True).generate(track), default_model().generate(track)
+    return chosen_model(None, base=True).generate(track, polish=0), default_model().generate(track, polish=0)
 
 
 def test_what_the_photo_shows_well_is_left_as_it_is(networks: Networks, examples: Path) -> None:

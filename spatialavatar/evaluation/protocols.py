@@ -274,7 +274,9 @@ def _compare_photo(
     target = judge.target(pictures.images[0].numpy(), pictures.mattes[0].numpy(), segments, landmarks[0].numpy())
     renders, shape = {}, track.params.shape
     for count in range(1, min(len(sources), _MAX_SOURCES) + 1):
-        avatar = bench.model.generate(track_photos(list(sources[:count]), bench.head, networks=bench.networks))
+        avatar = bench.model.generate(
+            track_photos(list(sources[:count]), bench.head, networks=bench.networks), polish=0
+        )
         observed = Observations(
             landmarks, evidence.blendshapes, track.camera.intrinsics[:2, 2], track.camera.intrinsics[:1, 0]
         )
@@ -389,7 +391,9 @@ def _avatar_of(pictures: Sequence[np.ndarray], bench: Bench) -> tuple[Avatar, fl
     """An avatar and the seconds it took."""
     started = time.perf_counter()
     names = [f"source {number}" for number in range(1, len(pictures) + 1)]
-    avatar = bench.model.generate(track_photos(list(pictures), bench.head, names=names, networks=bench.networks))
+    avatar = bench.model.generate(
+        track_photos(list(pictures), bench.head, names=names, networks=bench.networks), polish=0
+    )
     return avatar, time.perf_counter() - started
 
 

@@ -27,6 +27,7 @@ from spatialavatar.hub.pretrained import Pretrained
 from spatialavatar.progress import Progress, part, silent
 from spatialavatar.records import Track
 from spatialavatar.strict_json import parse_json
+from spatialavatar.threads import one_torch_thread
 
 _Config = TypeVar("_Config")
 MODEL_VERSION = 3
@@ -82,13 +83,21 @@ class SpatialAvatar(Pretrained):
         self.network = network
 
     def generate(
-        self, photos: Sequence[Track] | Sequence[np.ndarray] | Track | np.ndarray, progress: Progress | None = None
+        self,
+        photos: Sequence[Track] | Sequence[np.ndarray] | Track | np.ndarray,
+        progress: Progress | None = None,
+        *,
+        polish: int | None = None,
     ) -> Avatar:
-        """One to four photos of one person to an avatar; their order changes nothing.
+        """Make an avatar from one to four photos of one person; their order changes nothing.
+
+        The result is that of :func:`spatialavatar.generate` with this model.
 
         Args:
             photos: tracked photos that share one shape, or (H, W, 3) uint8 sRGB pictures, which are tracked first.
             progress: called with (fraction, message).
+            polish: steps of the polish, which fits the parts that the photos show to them; 0 gives the output of stage
+                1 as it is, None the default of :class:`spatialavatar.refinement.polish.PolishConfig`.
 
         Raises:
             InputError: none or more than four photos, or tracks that do not fit each other or the head.
@@ -99,11 +108,27 @@ class SpatialAvatar(Pretrained):
         images = [item for item in given if not isinstance(item, Track)]
         if tracks and images:
             raise InputError("Give either tracks or pictures, not both, so that all photos share one fitted shape.")
+        report = progress or silent
         if images:
             from spatialavatar.tracking import track_photos
 
-            tracks = track_photos(images, self.head)
-        report = progress or silent
+            with one_torch_thread():
+                tracks = track_photos(images, self.head, progress=part(report, 0.0, 0.4))
+                return self._polished(tracks, polish, part(report, 0.4, 1.0))
+        return self._polished(tracks, polish, report)
+
+    def _polished(self, tracks: Sequence[Track], steps: int | None, report: Progress) -> Avatar:
+        """Stage 1 and the polish."""
+        if steps == 0:
+            return self._stage_one(tracks, report)
+        from spatialavatar.refinement.polish import PolishConfig, polish
+
+        config = PolishConfig() if steps is None else PolishConfig(iterations=steps)
+        avatar = self._stage_one(tracks, part(report, 0.0, 0.5))
+        return polish(avatar, tracks, config, progress=part(report, 0.5, 1.0))
+
+    def _stage_one(self, tracks: Sequence[Track], report: Progress) -> Avatar:
+        """The base, corrected by the network where there is one."""
         share = 1.0 if self.network is None else _BASE_SHARE
         result = build_base(self.head, self.layout, tracks, self.config.base, part(report, 0.0, share))
         gaussians, residual = result.gaussians, None

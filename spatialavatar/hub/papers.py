@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from spatialavatar.errors import InputError, MissingAssetError
 from spatialavatar.hub.constants import CONFIG_FILE, LIBRARY, MODEL_FORMAT, PAPER_ID
 from spatialavatar.hub.transfer import Token, fetch, hub_api, hub_errors, status_of
+from spatialavatar.strict_json import parse_json
 
 
 def paper_facts(paper_id: str = PAPER_ID, token: Token = None) -> dict[str, Any]:
@@ -83,6 +83,6 @@ def _linked(repo: Any) -> dict[str, Any]:
 
 def _format(config: Path) -> str:
     try:
-        return str(json.loads(config.read_text(encoding="utf-8")).get("format", ""))
-    except (ValueError, AttributeError):
+        return str(parse_json(config.read_bytes()).get("format", ""))
+    except (OSError, ValueError, AttributeError):
         return ""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from spatialavatar import __version__
 from spatialavatar.errors import MissingAssetError, OutputError
 from spatialavatar.hub.constants import LIBRARY
-from spatialavatar.hub.integrity import verify
+from spatialavatar.hub.integrity import MANIFEST_NAME, verify
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -80,7 +80,7 @@ def fetch(
                 cache_dir=cache_dir,
                 local_files_only=local_files_only,
                 force_download=force_download,
-                allow_patterns=None if files is None else list(files),
+                allow_patterns=None if files is None else [*files, MANIFEST_NAME],
             )
         )
     except ImportError as error:
@@ -89,8 +89,7 @@ def fetch(
         ) from error
     except hub_errors() as error:
         raise MissingAssetError(_why_not_fetched(error, repo_id, revision)) from error
-    if files is None:  # a manifest lists the whole repository
-        verify(folder, repo_id)
+    verify(folder, repo_id, files)
     return folder
 
 
