@@ -58,12 +58,17 @@ def avatar_facts(path: str | Path) -> dict[str, Any]:
     """
     path = Path(path)
     avatar = Avatar.load(path)
-    return {
+    facts: dict[str, Any] = {
         "avatar": path.name,
         "bytes": path.stat().st_size,
         "head": avatar.head.id,
         "layout": avatar.layout.id,
         "gaussians": len(avatar.gaussians),
         "camera": [avatar.camera.width, avatar.camera.height],
-        **{key: value for key, value in avatar.info.items() if value is not None},
     }
+    return with_info(facts, avatar)
+
+
+def with_info(facts: dict[str, Any], avatar: Avatar) -> dict[str, Any]:
+    """Facts of an avatar, and behind them those of its ``info``; its maker wrote these, so they replace none."""
+    return facts | {key: value for key, value in avatar.info.items() if value is not None and key not in facts}

@@ -12,7 +12,7 @@ import re
 # Control characters (C0 without tab and newline, DEL, C1), line separators, and the marks that reverse the direction
 # of writing, by which a name can be displayed as another.
 _CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069]")
-_MARKDOWN = re.compile(r"([\\`*_\[\]|~#])")
+_MARKDOWN = re.compile(r"([\\`*\[\]|~#]|(?<!\w)_|_(?!\w))")  # an underscore inside a word is only itself
 
 
 def for_terminal(text: str) -> str:

@@ -110,6 +110,24 @@ def test_an_avatar_is_fetched_without_the_files_that_loading_does_not_need(
     assert not [request for request in fake.requests if "footage" in request or "preview" in request]
 
 
+def test_an_avatar_is_compared_with_its_manifest(fake: FakeHub, avatar: Avatar, avatar_files: dict[str, bytes]) -> None:
+    data = avatar_files[AVATAR_FILE]
+    entry = {"path": AVATAR_FILE, "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+    unfetched = {"path": "footage.mp4", "bytes": 3, "sha256": "0" * 64}
+    fake.add("owner/ann", {**avatar_files, "MANIFEST.json": json.dumps({"files": [entry, unfetched]}).encode()})
+    assert Avatar.from_pretrained("owner/ann", head=avatar.head).layout.id == avatar.layout.id
+    entry["sha256"] = "1" * 64
+    fake.add("owner/bob", {**avatar_files, "MANIFEST.json": json.dumps({"files": [entry]}).encode()})
+    with pytest.raises(FormatError, match="not the file that its manifest lists"):
+        Avatar.from_pretrained("owner/bob", head=avatar.head)
+
+
+def test_an_unknown_option_is_an_error(avatar: Avatar, tmp_path: Path) -> None:
+    path = avatar.save(tmp_path / "a.safetensors")
+    with pytest.raises(TypeError, match="revison"):
+        Avatar.from_pretrained(path, head=avatar.head, revison="main")  # type: ignore[call-arg]
+
+
 def test_a_pinned_revision_is_not_moved_by_later_commits(
     fake: FakeHub, avatar: Avatar, avatar_files: dict[str, bytes], tmp_path: Path
 ) -> None:

@@ -96,6 +96,7 @@ def declare(commands: Commands) -> None:
 
 
 def _generate(options: argparse.Namespace, progress: Progress) -> Outcome:
+    from spatialavatar.diagnostics import with_info
     from spatialavatar.media import check_writable
     from spatialavatar.pipeline import generate
 
@@ -103,8 +104,8 @@ def _generate(options: argparse.Namespace, progress: Progress) -> Outcome:
     model = load_model(options)
     avatar = generate(options.photos, model=model, polish=options.polish, progress=progress)
     avatar.save(options.output)
-    facts = {"avatar": options.output, "gaussians": len(avatar.gaussians), "head": avatar.head.id, **avatar.info}
-    return Outcome([options.output], facts, notes=avatar.info.get("warnings", ()))
+    facts = {"avatar": options.output, "gaussians": len(avatar.gaussians), "head": avatar.head.id}
+    return Outcome([options.output], with_info(facts, avatar), notes=avatar.info.get("warnings", ()))
 
 
 def _refine(options: argparse.Namespace, progress: Progress) -> Outcome:

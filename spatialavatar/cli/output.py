@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from spatialavatar.cli.process import print_error, stderr_is_terminal
+from spatialavatar.text import for_json, for_terminal
 
 Form = Literal["text", "json", "quiet"]
 
@@ -40,7 +41,7 @@ class Outcome:
         if form == "json":
             print(_json(_without_nulls(self.facts)))
         elif form == "text" and self.text:
-            print(self.text)
+            print(for_terminal(self.text))
         else:
             for item in self.ids:
                 print(item)
@@ -48,7 +49,7 @@ class Outcome:
 
 def _json(facts: Any) -> str:
     """The object as text; a file name that is no UTF-8 has escapes, so that the text is still valid JSON."""
-    text = json.dumps(facts, indent=2, ensure_ascii=False)
+    text = for_json(json.dumps(facts, indent=2, ensure_ascii=False))
     return text if not _has_surrogates(text) else json.dumps(facts, indent=2)
 
 
@@ -75,11 +76,16 @@ def table(facts: Mapping[str, Any], indent: str = "") -> str:
     lines = []
     for key, value in facts.items():
         if isinstance(value, Mapping):
-            lines += [f"{indent}{key}:", table(value, indent + "  ")]
+            lines += [f"{indent}{_line(key)}:", table(value, indent + "  ")]
         elif value is not None:
-            text = ", ".join(str(part) for part in value) if isinstance(value, (list, tuple)) else value
-            lines.append(f"{indent}{key:<{width}}  {text}")
+            text = ", ".join(str(part) for part in value) if isinstance(value, (list, tuple)) else str(value)
+            lines.append(f"{indent}{_line(key):<{width}}  {_line(text)}")
     return "\n".join(lines)
+
+
+def _line(text: str) -> str:
+    """The text on one line: a value with line breaks could pass for further rows."""
+    return text.replace("\n", "\\n")
 
 
 def fail(sentence: str) -> int:
@@ -111,7 +117,7 @@ class ProgressBar:
             with suppress(OSError):  # the terminal is gone; the work goes on
                 if self._bar is None:
                     self._bar = _bar()
-                self._bar.set_description_str(message, refresh=False)
+                self._bar.set_description_str(for_terminal(message), refresh=False)
                 self._bar.update(max(0.0, min(fraction, 1.0) - self._bar.n))
             return
         stage = message.rstrip("0123456789 %/.").removesuffix(" of").rstrip("0123456789 ")

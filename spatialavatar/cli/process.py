@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 from spatialavatar.errors import OutputError
+from spatialavatar.text import for_terminal
 
 INTERRUPTED = 130
 """Exit status after Ctrl-C: 128 and the number of SIGINT."""
@@ -93,11 +94,14 @@ def standard_output() -> Iterator[None]:
 
 
 def print_error(text: str) -> None:
-    """Print a line on stderr; where that is closed, full or a broken pipe, the line is lost and the work continues."""
+    """Print a line on stderr, with control characters shown as escapes.
+
+    Where stderr is closed, full or a broken pipe, the line is lost and the work continues.
+    """
     if sys.stderr is None:
         return  # print() would take stdout
     try:
-        print(text, file=sys.stderr, flush=True)
+        print(for_terminal(text), file=sys.stderr, flush=True)
     except (OSError, ValueError):
         sys.stderr = None  # type: ignore[assignment] - or Python reports the lost buffer once more when it exits
 

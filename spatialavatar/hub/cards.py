@@ -6,7 +6,6 @@ An avatar's card names the model it was made with instead, so that no person's a
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,9 +16,12 @@ from spatialavatar import __version__
 from spatialavatar.errors import FormatError
 from spatialavatar.hub.constants import DEFAULT_MODEL_ID, DEFAULT_REVISION, LIBRARY, PREVIEW_FILE
 from spatialavatar.hub.integrity import MANIFEST_NAME, read_manifest
+from spatialavatar.strict_json import parse_json
+from spatialavatar.text import for_code, for_markdown
 
 RESULTS_FILES = "results*.json"
 _TASK = "image-to-3d"
+_COLUMNS = ("what", "trained_on", "licence", "source")
 
 
 @dataclass(frozen=True)
@@ -90,13 +92,13 @@ def model_card(model: ModelFacts, folder: Path | None, repo_id: str | None = Non
     fields = {
         "model_id": repo_id or DEFAULT_MODEL_ID,
         "revision": DEFAULT_REVISION if repo_id in (None, DEFAULT_MODEL_ID) else "main",
-        "head": model.head,
+        "head": for_markdown(model.head),
         "vertices": f"{model.vertices:,}",
         "shapes": str(model.shapes),
         "expressions": str(model.expressions),
         "gaussians": f"{model.gaussians:,}",
         "resolution": str(model.resolution),
-        "encoder": model.encoder,
+        "encoder": for_markdown(model.encoder),
         "metrics": _metrics(results),
         "files": _files(folder),
     }
@@ -131,7 +133,7 @@ def avatar_card(avatar: AvatarFacts, file: str, repo_id: str | None = None) -> s
         "version": __version__,
         "photos": _photos(avatar.photos),
         "steps": "generated, then refined on a video" if avatar.refined else "generated",
-        "head": avatar.head,
+        "head": for_markdown(avatar.head),
         "gaussians": f"{avatar.gaussians:,}",
         "resolution": str(avatar.resolution),
     }
@@ -153,8 +155,8 @@ def _files(folder: Path | None) -> str:
         return "This model comes without a manifest; ask whoever made it for the origin of its files."
     rows = ["| file | what | trained on | licence | from |", "|---|---|---|---|---|"]
     for entry in read_manifest(folder / MANIFEST_NAME):
-        name = str(entry.get("path", "")).removeprefix("weights/")
-        cells = [entry.get(key) or "not known" for key in ("what", "trained_on", "licence", "source")]
+        name = for_code(str(entry.get("path", "")).removeprefix("weights/"))
+        cells = [for_markdown(str(entry.get(key) or "not known")) for key in _COLUMNS]
         rows.append(f"| `{name}` | {' | '.join(cells)} |")
     return "\n".join(rows)
 
@@ -164,7 +166,7 @@ def _results(folder: Path | None) -> list[dict[str, Any]]:
     rows = []
     for path in sorted(folder.glob(RESULTS_FILES)) if folder else ():
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
+            content = parse_json(path.read_bytes())
             told = {"command": content.get("command"), "source": content.get("source", {})}
             for row in content["results"]:
                 dataset, metrics = str(row["dataset"]), {str(name): float(x) for name, x in row["metrics"].items()}
@@ -206,11 +208,10 @@ def _metrics(results: Sequence[Mapping[str, Any]]) -> str:
     if not results:
         return "Not evaluated yet: a table stands here once an evaluation has written its results beside this card."
     names = list(dict.fromkeys(name for row in results for name in row["metrics"]))
-    lines = [f"| data | protocol | {' | '.join(names)} |", f"|---|---|{'---:|' * len(names)}"]
+    lines = [f"| data | protocol | {' | '.join(map(for_markdown, names))} |", f"|---|---|{'---:|' * len(names)}"]
     for row in results:
         values = " | ".join(f"{row['metrics'][name]:g}" if name in row["metrics"] else "" for name in names)
-        lines.append(f"| {row['name']} | {row['protocol']} | {values} |")
+        lines.append(f"| {for_markdown(row['name'])} | {for_markdown(row['protocol'])} | {values} |")
     commands = dict.fromkeys(row["command"] for row in results if row["command"])
-    return "\n".join(
-        lines + (["", "Measured with:", ""] if commands else []) + [f"* `{command}`" for command in commands]
-    )
+    measured = [f"* `{for_code(str(command), length=1000)}`" for command in commands]
+    return "\n".join(lines + (["", "Measured with:", ""] if commands else []) + measured)
