@@ -25,7 +25,7 @@ from spatialavatar.tensor_files import read_tensors, write_tensors
 def run_id(avatar: Avatar, track: Track, *settings: object) -> str:
     """Hash of everything that determines the result of a run; a file of a run is read by the run of the same id only.
 
-    Every pixel is hashed, which takes about a second for a thousand frames of 512 pixels.
+    Every pixel is hashed, which takes about two seconds for a thousand frames of 512 pixels.
 
     Args:
         avatar: all its tensors, its reference view, and the ids of its head and layout.
