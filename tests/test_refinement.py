@@ -20,7 +20,7 @@ from spatialavatar.avatar import Avatar
 from spatialavatar.errors import FormatError, InputError, OutputError
 from spatialavatar.head import HeadModel, to_world
 from spatialavatar.metrics import ssim_map
-from spatialavatar.records import Camera, HeadMotion, HeadParams, Pictures, Track
+from spatialavatar.records import Camera, HeadParams, Pictures, Track
 from spatialavatar.refinement import RateConfig, RefineConfig, refine, write_report
 from spatialavatar.refinement.anti_spike import (
     aspect_loss,
@@ -46,10 +46,8 @@ from spatialavatar.render import rasterize, render
 from spatialavatar.tracking import save_track
 
 from .ball_head import make_ball_head
-from .test_avatar import make_ball_avatar
+from .filmed_ball import FRAMES, SIZE, filmed, in_grey, patterned_ball, turning, with_images
 
-SIZE = 64
-FRAMES = 15
 QUICK = RefineConfig(iterations=60, size=SIZE, rates=RateConfig(color=2e-2))
 
 
@@ -62,49 +60,9 @@ def _one_thread():
     torch.set_num_threads(before)
 
 
-def turning(head, shape: torch.Tensor, frames: int = FRAMES) -> HeadParams:
-    """The head turns from side to side at half a metre."""
-    params = HeadParams.neutral(head.shape_count, head.expression_count, frames)
-    rotation = torch.zeros(frames, 3)
-    rotation[:, 1] = torch.linspace(-0.6, 0.6, frames)
-    return params.replace(
-        shape=shape, rotation=rotation, translation=torch.tensor([[0.0, 0.0, -0.6]]).expand(frames, 3)
-    )
-
-
-def filmed(avatar: Avatar, params: HeadParams) -> Track:
-    """The avatar's own renders over grey, as a tracked video."""
-    camera = Camera.frontal(SIZE)
-    images, mattes = [], []
-    for frame in range(len(params)):
-        image, alpha = render(avatar.pose(params[frame]), camera, (0.5, 0.5, 0.5))
-        images.append((image.clamp(0, 1) * 255).round().byte())
-        mattes.append((alpha * 255).round().byte())
-    return Track(
-        motion=HeadMotion(params, 25.0, avatar.head.id, torch.ones(len(params))),
-        camera=camera,
-        pictures=Pictures(torch.stack(images), torch.stack(mattes)),
-        crop=torch.tensor([[0.0, 0.0, SIZE, SIZE]]).expand(len(params), 4),
-    )
-
-
-def with_images(track: Track, images: torch.Tensor) -> Track:
-    return track.replace(pictures=track.pictures.replace(images=images))
-
-
 @pytest.fixture(scope="module")
 def truth() -> Avatar:
-    """A ball of flat, opaque surfels in a smooth pattern."""
-    avatar = make_ball_avatar(resolution=40)
-    surface = avatar.layout.surface(avatar.head, avatar.head.template)
-    colors = 0.5 + 0.4 * torch.sin(40.0 * surface + torch.tensor([0.0, 2.0, 4.0]))
-    gaussians = avatar.gaussians.replace(
-        means=torch.zeros_like(avatar.gaussians.means),
-        scales=torch.tensor([0.25, 0.05, 0.25]).expand(len(colors), 3).clone(),
-        quats=torch.tensor([1.0, 0.0, 0.0, 0.0]).expand(len(colors), 4).clone(),
-        colors=colors,
-    )
-    return dataclasses.replace(avatar, gaussians=gaussians, vertex_offsets=None)
+    return patterned_ball()
 
 
 @pytest.fixture(scope="module")
@@ -114,10 +72,7 @@ def track(truth: Avatar) -> Track:
 
 @pytest.fixture(scope="module")
 def grey(truth: Avatar) -> Avatar:
-    """The same ball with no colours."""
-    return dataclasses.replace(
-        truth, gaussians=truth.gaussians.replace(colors=torch.full_like(truth.gaussians.colors, 0.5))
-    )
+    return in_grey(truth)
 
 
 def run(avatar: Avatar, track: Track, config: RefineConfig = QUICK, **options) -> Avatar:

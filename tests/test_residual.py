@@ -21,8 +21,8 @@ from spatialavatar.refinement import RateConfig, RefineConfig, refine
 from spatialavatar.refinement.deformation import Deformer
 from spatialavatar.residual import changed, expression_code
 
+from .filmed_ball import filmed, turning
 from .test_avatar import make_ball_avatar
-from .test_refinement import filmed, turning
 
 FEATURES = 5
 
