@@ -32,7 +32,7 @@ FREE = PhotometricConfig(sizes=(48, 96, 96, 96), landmark_evidence=0.0)
 
 @pytest.fixture(scope="module", autouse=True)
 def _one_thread():
-    """Tensors this small are done before a second thread has woken up."""
+    """Tensors this small are done before a second thread has started."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -91,7 +91,7 @@ def degrees_between(a: HeadParams, b: HeadParams) -> float:
     return float(torch.rad2deg((0.5 * (turn.diagonal(dim1=1, dim2=2).sum(1) - 1)).clamp(-1, 1).acos()).max())
 
 
-def test_a_head_that_is_off_is_put_back(avatar):
+def test_a_wrong_pose_is_corrected(avatar):
     truth = filmed(avatar)
     found = align(avatar, off(truth), FREE)
     assert degrees_between(off(truth).params, truth.params) > 2.5
@@ -103,14 +103,14 @@ def test_a_head_that_is_off_is_put_back(avatar):
     assert float(found.after) < 0.3 * float(found.before)
 
 
-def test_a_head_in_its_place_stays_there(avatar):
+def test_a_right_pose_does_not_change(avatar):
     truth = filmed(avatar)
     found = align(avatar, truth).track.params
     assert degrees_between(found, truth.params) < 0.05
     assert float((found.translation - truth.params.translation).norm()) < 2e-4
 
 
-def test_light_that_changes_does_not_move_the_head(avatar):
+def test_a_change_of_light_does_not_change_the_pose(avatar):
     truth = filmed(avatar)
     dim = with_pixels(truth, images=(truth.pictures.images.float() * torch.tensor([0.8, 0.7, 0.6])).byte())
     found = align(avatar, dim, FREE).track.params
@@ -118,7 +118,7 @@ def test_light_that_changes_does_not_move_the_head(avatar):
     assert float((found.translation - truth.params.translation)[0, :2].norm()) < 2e-4
 
 
-def test_what_may_not_be_seen_has_no_say(avatar):
+def test_pixels_outside_the_mask_do_not_influence_the_pose(avatar):
     track = off(filmed(avatar))
     seen = (torch.arange(SIZE)[:, None] // 16 + torch.arange(SIZE) // 16) % 2 == 0
     noisy = torch.randint(
@@ -131,7 +131,7 @@ def test_what_may_not_be_seen_has_no_say(avatar):
     assert not torch.equal(one.rotation, track.params.rotation)
 
 
-def test_a_lost_frame_stays_as_it_is(avatar):
+def test_a_frame_without_a_face_does_not_change(avatar):
     track = off(filmed(avatar, frames=3)).with_motion(confidence=torch.tensor([1.0, 0.0, 1.0]))
     found = align(avatar, track, FREE)
     assert torch.equal(found.track.params.rotation[1], track.params.rotation[1])
@@ -140,7 +140,7 @@ def test_a_lost_frame_stays_as_it_is(avatar):
     assert not torch.equal(found.track.params.rotation[2], track.params.rotation[2])
 
 
-def test_where_no_pixel_is_the_persons_the_landmark_fit_stays(avatar):
+def test_the_landmark_fit_stays_where_the_matte_is_empty(avatar):
     track = off(filmed(avatar))
     track = with_pixels(track, mattes=torch.zeros_like(track.pictures.mattes))
     found = align(avatar, track)
@@ -155,7 +155,7 @@ def test_neighbours_are_smooth_corrections_but_not_across_a_cut():
     assert found[:, 0].tolist() == pytest.approx([0.5, 0.5, 5.0], abs=1e-4)
 
 
-def test_the_surer_frame_moves_less():
+def test_a_frame_with_more_information_moves_less():
     changes = torch.tensor([[0.0, 0.0], [1.0, 1.0]], dtype=torch.float64)
     sure = torch.diag(torch.tensor([99.0, 1.0], dtype=torch.float64))
     information = torch.stack([sure, torch.eye(2, dtype=torch.float64)])
@@ -164,17 +164,17 @@ def test_the_surer_frame_moves_less():
     assert found[:, 1].tolist() == pytest.approx([0.0, 1.0])
 
 
-def test_another_head_model_is_refused_in_a_sentence(avatar):
+def test_a_track_of_another_head_is_refused(avatar):
     with pytest.raises(FormatError, match="tracked with the head model 'other'"):
         align(avatar, filmed(avatar).with_motion(head_id="other"))
 
 
-def test_a_track_without_pictures_is_refused_in_a_sentence(avatar):
+def test_a_track_without_pictures_is_refused(avatar):
     with pytest.raises(InputError, match="holds no pictures"):
         align(avatar, filmed(avatar).without_pictures())
 
 
-def test_the_clips_neutral_moves_with_the_corrections(avatar):
+def test_the_neutral_expression_moves_with_the_corrections(avatar):
     wrong = off(filmed(avatar))
     neutral = torch.cat([wrong.params.expression, wrong.params.jaw, wrong.params.eyes], 1)[0]
     found = align(avatar, wrong.with_motion(neutral=Neutral(neutral)), FREE).track
@@ -182,7 +182,7 @@ def test_the_clips_neutral_moves_with_the_corrections(avatar):
     assert torch.allclose(found.neutral.expression, moved, atol=1e-6)
 
 
-def test_an_avatar_of_other_colours_is_fitted_to_the_clip_before_it_judges(avatar):
+def test_the_warm_up_adapts_an_avatar_of_other_colours(avatar):
     dull = dataclasses.replace(
         avatar, gaussians=avatar.gaussians.replace(colors=0.3 + 0.2 * avatar.gaussians.colors.flip(-1))
     )
@@ -193,7 +193,7 @@ def test_an_avatar_of_other_colours_is_fitted_to_the_clip_before_it_judges(avata
     assert "9 of 9 frames were aligned" in str(fitted)
 
 
-def test_a_run_that_goes_on_gets_the_heads_that_it_had(avatar, tmp_path, monkeypatch):
+def test_a_continued_run_reads_its_aligned_heads(avatar, tmp_path, monkeypatch):
     from spatialavatar.refinement.photometric import run as photometric
 
     track, kept = off(filmed(avatar)), tmp_path / "run.heads"
@@ -207,3 +207,38 @@ def test_a_run_that_goes_on_gets_the_heads_that_it_had(avatar, tmp_path, monkeyp
     assert said == []
     with pytest.raises(FormatError, match="belongs to another clip"):
         aligned_heads(avatar, off(filmed(avatar, frames=2)), kept, warm_up=WarmUp(steps=0))
+
+
+def test_aligned_heads_of_other_pictures_are_refused(avatar, tmp_path):
+    track, path = off(filmed(avatar)), tmp_path / "run.heads"
+    aligned_heads(avatar, track, path, warm_up=WarmUp(steps=0))
+    brighter = track.replace(pictures=track.pictures.replace(images=255 - track.pictures.images))
+    with pytest.raises(FormatError, match="belongs to another clip, avatar or setting"):
+        aligned_heads(avatar, brighter, path, warm_up=WarmUp(steps=0))
+
+
+def test_aligned_heads_of_another_avatar_are_refused(avatar, tmp_path):
+    track, path = off(filmed(avatar)), tmp_path / "run.heads"
+    aligned_heads(avatar, track, path, warm_up=WarmUp(steps=0))
+    flat = dataclasses.replace(avatar, gaussians=avatar.gaussians.replace(scales=0.5 * avatar.gaussians.scales))
+    with pytest.raises(FormatError, match="belongs to another clip, avatar or setting"):
+        aligned_heads(flat, track, path, warm_up=WarmUp(steps=0))
+
+
+def test_a_truncated_file_of_aligned_heads_is_refused_in_one_sentence(avatar, tmp_path):
+    track, path = off(filmed(avatar)), tmp_path / "run.heads"
+    aligned_heads(avatar, track, path, warm_up=WarmUp(steps=0))
+    path.write_bytes(path.read_bytes()[:300])
+    with pytest.raises(FormatError, match=r"file of aligned heads run\.heads is damaged; delete it"):
+        aligned_heads(avatar, track, path, warm_up=WarmUp(steps=0))
+
+
+def test_the_warm_up_is_never_longer_than_the_refinement():
+    assert WarmUp.before(40, 0.2) == WarmUp(steps=40, holdout=0.2)
+    assert WarmUp.before(10_000, 0.0) == WarmUp()
+
+
+@pytest.mark.parametrize("change", [{"sizes": (8,)}, {"evidence": -1.0}, {"sigma.jaw": 0.0}], ids=str)
+def test_a_constant_of_the_pass_outside_its_range_is_refused(change):
+    with pytest.raises(InputError, match="give a value from"):
+        PhotometricConfig().changed(change)

@@ -53,7 +53,7 @@ QUICK = RefineConfig(iterations=60, size=SIZE, rates=RateConfig(color=2e-2))
 
 @pytest.fixture(scope="module", autouse=True)
 def _one_thread():
-    """Tensors this small are done before a second thread has woken up."""
+    """Tensors this small are done before a second thread has started."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -118,14 +118,14 @@ def slow_ssim(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
     return result
 
 
-def test_ssim_is_that_of_its_definition():
+def test_ssim_equals_its_definition():
     generator = torch.Generator().manual_seed(0)
     x, y = torch.rand(17, 14, 3, generator=generator), torch.rand(17, 14, 3, generator=generator)
     torch.testing.assert_close(ssim_map(x, y).double(), slow_ssim(x, y), atol=2e-5, rtol=1e-4)
     assert float(ssim(x, x)) == pytest.approx(1.0, abs=1e-5)
 
 
-def test_the_gradient_of_ssim_is_that_of_finite_differences():
+def test_the_gradient_of_ssim_equals_finite_differences():
     generator = torch.Generator().manual_seed(1)
     x, y = torch.rand(16, 15, 3, generator=generator).requires_grad_(), torch.rand(16, 15, 3, generator=generator)
     ssim(x, y).backward()
@@ -137,14 +137,14 @@ def test_the_gradient_of_ssim_is_that_of_finite_differences():
     assert float((x.grad * direction).sum()) == pytest.approx(change / (2 * step), rel=2e-2)
 
 
-def test_both_sides_agree_over_any_background_where_alpha_is_the_matte():
+def test_render_and_frame_agree_over_any_background_where_alpha_equals_the_matte():
     photo, matte = torch.rand(5, 6, 3), torch.rand(5, 6)
     for background in (torch.zeros(3), torch.tensor([0.2, 0.9, 0.4])):
         ours = composite(photo * matte[..., None], matte, background, premultiplied=True)
         torch.testing.assert_close(ours, composite(photo, matte, background, premultiplied=False))
 
 
-def test_the_compiled_comparison_and_its_gradients_are_those_of_the_parts():
+def test_the_compiled_comparison_equals_its_parts_in_pytorch():
     generator = torch.Generator().manual_seed(3)
     height, width = 41, 27  # no multiples of eight, and more rows than one task takes
     image, color = (torch.rand(height, width, 3, generator=generator) for _ in range(2))
@@ -169,7 +169,7 @@ def test_the_compiled_comparison_and_its_gradients_are_those_of_the_parts():
 # -- needles ----------------------------------------------------------------------------------------------------------
 
 
-def test_the_clamp_keeps_range_and_spread_and_what_is_within_them():
+def test_the_clamp_limits_range_and_spread_only():
     low, high = torch.tensor(-4.0), torch.tensor(0.0)
     fine = torch.tensor([[-1.0, -2.0, -1.5]])
     torch.testing.assert_close(clamp_scales(fine, low, high, 3.0), fine)
@@ -182,7 +182,7 @@ def test_the_clamp_keeps_range_and_spread_and_what_is_within_them():
         assert bool((clamped[:, a] >= clamped[:, b] - 1e-6)[wild[:, a] >= wild[:, b]].all())
 
 
-def test_the_aspect_on_screen_is_that_of_the_covariances_eigenvalues():
+def test_the_aspect_on_screen_equals_that_of_the_eigenvalues():
     generator = torch.Generator().manual_seed(2)
     camera = Camera.frontal(128)
     means = torch.randn(50, 3, generator=generator) * 0.1 - torch.tensor([0.0, 0.0, 0.7])
@@ -195,7 +195,7 @@ def test_the_aspect_on_screen_is_that_of_the_covariances_eigenvalues():
     )
 
 
-def test_the_projected_axes_are_those_the_rasteriser_draws(truth):
+def test_the_projected_axes_equal_the_rasterisers(truth):
     world = truth.pose(truth.reference)
     camera = truth.camera
     _, _, info = rasterize(
@@ -219,7 +219,7 @@ def test_the_projected_axes_are_those_the_rasteriser_draws(truth):
     assert float(((drawn - conics).abs().amax(1) / conics.abs().amax(1)).median()) < 1e-3
 
 
-def test_the_penalty_is_nothing_for_round_gaussians_and_shortens_needles():
+def test_the_penalty_is_zero_for_round_gaussians_and_shortens_needles():
     camera = Camera.frontal(128)
     log_scales = torch.tensor([[-5.0, -5.0, -5.0], [-2.0, -7.0, -7.0]], requires_grad=True)
     means, quats = torch.tensor([[0.0, 0.0, -0.7]] * 2), torch.tensor([[1.0, 0.0, 0.0, 0.0]] * 2)
@@ -234,7 +234,7 @@ def test_the_penalty_is_nothing_for_round_gaussians_and_shortens_needles():
 # -- frames -----------------------------------------------------------------------------------------------------------
 
 
-def test_the_compiled_penalty_and_its_gradients_are_those_of_the_formula(truth):
+def test_the_compiled_penalty_equals_the_formula_in_pytorch(truth):
     generator = torch.Generator().manual_seed(4)
     world = truth.pose(truth.reference.replace(translation=torch.tensor([[0.0, 0.0, -0.6]])))
     count = len(world)
@@ -260,7 +260,7 @@ def test_the_reference_is_the_first_frame_of_the_most_closed_jaw():
     assert reference_frame(jaw, torch.Generator()) == 1
 
 
-def test_jaws_at_rest_draw_the_reference_from_the_bottom_decile():
+def test_with_closed_jaws_the_reference_is_drawn_from_the_bottom_decile():
     jaw = torch.zeros(40, 3)
     jaw[:, 0] = torch.linspace(0.5, 0.0, 40)
     drawn = {reference_frame(jaw, torch.Generator().manual_seed(seed)) for seed in range(30)}
@@ -275,7 +275,7 @@ def test_the_last_fifth_is_held_out_and_lost_frames_are_in_neither_part(track):
     assert split.held_out.tolist() == [12, 13]
 
 
-def test_torso_and_what_lies_below_the_picture_are_not_asked_of_the_head(truth, track):
+def test_torso_and_repeated_borders_have_no_weight(truth, track):
     images, mattes = track.pictures.images.clone(), track.pictures.mattes.clone()
     segments = torch.where(mattes > 127, 3, 0).to(torch.uint8)
     images[:, 40:] = torch.randint(0, 256, (FRAMES, 24, SIZE, 3), generator=torch.Generator().manual_seed(0)).byte()
@@ -291,7 +291,7 @@ def test_torso_and_what_lies_below_the_picture_are_not_asked_of_the_head(truth, 
     assert float(weight[2, 2]) == 1.0
 
 
-def test_a_window_of_a_frame_is_that_part_of_the_whole_frame(truth, track):
+def test_a_window_equals_that_part_of_the_whole_frame(truth, track):
     source = FrameViews(track, truth.head)
     vertices = truth.head.pose(truth.identity(), track.params[3])[0]
     part, whole = source.view(3, vertices, SIZE), source.view(3, vertices, SIZE, whole=True)
@@ -304,7 +304,7 @@ def test_a_window_of_a_frame_is_that_part_of_the_whole_frame(truth, track):
     torch.testing.assert_close(seen, every[y0:y1, x0:x1], atol=1e-5, rtol=1e-4)
 
 
-def test_the_quick_deformation_is_the_avatars(truth, track):
+def test_the_deformation_equals_the_avatars(truth, track):
     deformer = Deformer(truth.head, truth.layout, truth.identity())
     ours = deformer.to_world(truth.gaussians, deformer.pose(track.params[3], 3))
     theirs = to_world(truth.gaussians, truth.head, truth.layout, truth.head.pose(truth.identity(), track.params[3])[0])
@@ -312,7 +312,7 @@ def test_the_quick_deformation_is_the_avatars(truth, track):
         torch.testing.assert_close(getattr(ours, name), getattr(theirs, name), atol=1e-6, rtol=1e-5)
 
 
-def test_the_compiled_deformation_has_the_gradients_of_the_plain_one(truth, track):
+def test_the_compiled_deformation_has_the_gradients_of_the_one_in_pytorch(truth, track):
     deformer = Deformer(truth.head, truth.layout, truth.identity())
     results = []
     for params in (track.params[3], track.params[3].replace(jaw=torch.zeros(1, 3).requires_grad_())):
@@ -327,7 +327,7 @@ def test_the_compiled_deformation_has_the_gradients_of_the_plain_one(truth, trac
 # -- the loop ---------------------------------------------------------------------------------------------------------
 
 
-def test_colours_that_the_video_shows_are_found_also_on_frames_it_never_saw(grey, track, tmp_path):
+def test_refinement_improves_held_out_frames(grey, track, tmp_path):
     refined = run(grey, track)
     curve = [(10, {"l1": 0.1}), (20, {"l1": 0.05, "aspect": 0.0})]
     report = write_report(tmp_path / "report", grey, refined, track, QUICK, curve)
@@ -342,7 +342,7 @@ def test_colours_that_the_video_shows_are_found_also_on_frames_it_never_saw(grey
     assert (tmp_path / "report" / "curve.csv").read_text().splitlines()[0] == "iteration,aspect,l1"
 
 
-def test_layout_and_input_are_untouched(grey, track):
+def test_layout_and_input_do_not_change(grey, track):
     before, tensors = layout_hash(grey), [t.clone() for t in _gaussian_tensors(grey)]
     refined = run(grey, track, QUICK.changed({"iterations": 12}))
     assert layout_hash(refined) == before == layout_hash(grey)
@@ -361,7 +361,7 @@ def test_held_out_frames_change_nothing(grey, track):
     assert torch.equal(ours.gaussians.colors, theirs.gaussians.colors)
 
 
-def test_scales_wait_for_the_end_of_the_warm_up(grey, track):
+def test_scales_are_frozen_during_the_warm_up(grey, track):
     config = QUICK.changed(
         {"iterations": 40, "anti_spike.scale_freeze": 3, "anti_spike.clamp": False, "anti_spike.aspect_weight": 0.0}
     )
@@ -373,7 +373,7 @@ def test_scales_wait_for_the_end_of_the_warm_up(grey, track):
     assert moved == [False, False, False, False, True, True]
 
 
-def test_alpha_goes_to_the_matte_only_with_random_backgrounds(grey, track):
+def test_alpha_is_fitted_to_the_matte_only_with_random_backgrounds(grey, track):
     """A ball as grey as the fixed background cannot be told from nothing; over random colours it can."""
     images = torch.full_like(track.pictures.images, 128)
     faint = dataclasses.replace(
@@ -423,7 +423,7 @@ def test_a_time_budget_ends_the_run(grey, track):
     assert last.preview is not None
 
 
-def test_what_no_frame_shows_squarely_keeps_its_colour(grey, track):
+def test_gaussians_that_no_frame_shows_squarely_keep_their_colour(grey, track):
     free = run(grey, track, QUICK.changed({"iterations": 15, "colors.gate": None}))
     gated = run(grey, track, QUICK.changed({"iterations": 15, "colors.gate": (0.5, 0.7)}))
     params = track.params
@@ -436,7 +436,7 @@ def test_what_no_frame_shows_squarely_keeps_its_colour(grey, track):
     assert not torch.equal(gated.gaussians.colors[~rim], grey.gaussians.colors[~rim])
 
 
-def test_the_pull_on_colours_keeps_them_near_where_they_began(grey, track):
+def test_the_pull_keeps_colours_near_their_initial_values(grey, track):
     def moved(pull: float) -> float:
         after = run(grey, track, QUICK.changed({"iterations": 30, "colors.pull": pull}))
         return float((after.gaussians.colors - grey.gaussians.colors).abs().mean())
@@ -444,7 +444,7 @@ def test_the_pull_on_colours_keeps_them_near_where_they_began(grey, track):
     assert moved(0.1) < 0.7 * moved(0.0)
 
 
-def test_smoothing_leaves_what_neighbours_share_and_takes_what_they_do_not(grey):
+def test_smoothing_keeps_common_changes_and_reduces_noise(grey):
     layout = grey.layout
     attributes = Attributes(grey.gaussians)
     noise = torch.randn(len(layout), 3, generator=torch.Generator().manual_seed(4))
@@ -459,7 +459,7 @@ def test_smoothing_leaves_what_neighbours_share_and_takes_what_they_do_not(grey)
     assert float((attributes.tensors["color"].detach() - grey.gaussians.colors).std()) < 0.75 * before
 
 
-def test_joint_steps_turn_with_the_axes():
+def test_joint_steps_do_not_depend_on_the_choice_of_axes():
     turn = torch.linalg.qr(torch.randn(3, 3, generator=torch.Generator().manual_seed(1)))[0]
     gradients = torch.randn(5, 4, 3, generator=torch.Generator().manual_seed(2))
 
@@ -474,7 +474,7 @@ def test_joint_steps_turn_with_the_axes():
     torch.testing.assert_close(path(gradients @ turn), path(gradients) @ turn)
 
 
-def test_a_joint_step_of_one_axis_alone_is_adams():
+def test_a_joint_step_of_one_axis_equals_adams():
     gradients = torch.randn(20, 4, 1, generator=torch.Generator().manual_seed(2))
     values = [torch.zeros(4, 1, requires_grad=True) for _ in range(2)]
     optimisers = [JointAdam([{"params": values[:1], "lr": 0.1}]), torch.optim.Adam(values[1:], 0.1)]
@@ -485,7 +485,7 @@ def test_a_joint_step_of_one_axis_alone_is_adams():
     torch.testing.assert_close(*values)
 
 
-def test_joint_steps_hardly_move_depth_that_no_frame_tells(grey, track):
+def test_joint_steps_hardly_move_unconstrained_depth(grey, track):
     def depth_share(joint: bool) -> float:
         config = QUICK.changed({"iterations": 30, "rates.joint_steps": joint})
         after = run(grey, track, config)
@@ -495,7 +495,7 @@ def test_joint_steps_hardly_move_depth_that_no_frame_tells(grey, track):
     assert depth_share(True) < 0.8 * depth_share(False)
 
 
-def test_the_far_side_and_what_is_behind_the_lips_are_left_out(grey, track):
+def test_the_far_side_and_the_parts_behind_the_lips_are_hidden(grey, track):
     head, layout = grey.head, grey.layout
     posed = Deformer(head, layout, grey.identity()).pose(track.params[0])
     world = grey.pose(track.params[0])
@@ -520,7 +520,7 @@ def test_the_far_side_and_what_is_behind_the_lips_are_left_out(grey, track):
     assert not near_side(world, posed, track.camera, mouth=False).opacities[inside].any()
 
 
-def test_a_surface_does_not_open_to_show_what_is_dark_behind_it(grey, track):
+def test_a_surface_does_not_open_where_the_far_side_is_dark(grey, track):
     def opacity(far_side: float | None) -> float:
         near = torch.nn.functional.normalize(_ball_points(grey, track.params, range(1))[0], dim=-1)[:, 2] > 0.0
         two_sided = dataclasses.replace(
@@ -539,7 +539,7 @@ def test_a_surface_does_not_open_to_show_what_is_dark_behind_it(grey, track):
     assert opacity(-0.3) > opacity(None) + 0.05
 
 
-def test_a_camera_beside_keeps_its_distance_and_what_it_looks_at():
+def test_a_turned_camera_keeps_its_distance_and_target():
     camera, center = Camera.frontal(64), torch.tensor([0.02, 0.01, 0.1])
 
     def seen(one: Camera) -> torch.Tensor:
@@ -553,7 +553,7 @@ def test_a_camera_beside_keeps_its_distance_and_what_it_looks_at():
     assert 25.0 < float(cosines.min().acos().rad2deg()) <= 38.1
 
 
-def test_a_hole_costs_and_another_outline_does_not():
+def test_a_hole_is_penalised_and_another_outline_is_not():
     cover = torch.zeros(32, 32, 1)
     cover[8:24, 8:24] = 1.0
     shapes = {name: cover.clone() for name in ("grown", "carved", "torn")}
@@ -565,7 +565,7 @@ def test_a_hole_costs_and_another_outline_does_not():
     assert costs == {"grown": 0.0, "carved": 0.0, "torn": pytest.approx(1.5 / 32**2)}
 
 
-def test_turned_views_keep_the_head_whole_from_beside(grey, track):
+def test_turned_views_prevent_holes_from_the_side(grey, track):
     def holes(weight: float) -> float:
         config = QUICK.changed({"iterations": 60, "rates.joint_steps": False, "turned_views.weight": weight})
         after = run(grey, track, config)
@@ -582,7 +582,7 @@ def _ball_points(avatar: Avatar, params: HeadParams, frames: range) -> list[torc
     return [p - params.translation[0] for p in points]
 
 
-def test_a_small_render_is_the_large_one_scaled_down(truth, track):
+def test_a_small_render_equals_the_large_one_scaled_down(truth, track):
     world, camera = truth.pose(track.params[7]), Camera.frontal(256)
     views = {}
     for size, eps2d in ((256, 0.3), (128, screen_blur(0.5))):
@@ -604,7 +604,7 @@ def test_a_small_render_is_the_large_one_scaled_down(truth, track):
     assert float((views[128] - expected).abs().mean()) < 2e-3
 
 
-def test_alignment_finds_the_pose_that_the_tracker_missed(truth, track):
+def test_the_scorers_alignment_finds_the_true_pose(truth, track):
     wrong = track.with_motion(
         params=track.params.replace(translation=track.params.translation + torch.tensor([0.004, 0.0, 0.0]))
     )
@@ -613,7 +613,7 @@ def test_alignment_finds_the_pose_that_the_tracker_missed(truth, track):
     assert found.inner_psnr > off.inner_psnr + 1.0
 
 
-def test_polish_brings_what_a_photo_shows_nearer_and_leaves_the_far_side(truth, grey, track):
+def test_polish_fits_the_visible_side_and_keeps_the_far_side(truth, grey, track):
     photo = track[7].replace(crop=None)
     polished = polish(grey, [photo], PolishConfig(iterations=60, color_rate=0.05, rim=1))
     error = (polished.gaussians.colors - truth.gaussians.colors).abs().mean(1)
@@ -625,7 +625,7 @@ def test_polish_brings_what_a_photo_shows_nearer_and_leaves_the_far_side(truth, 
     assert polish(grey, [photo], PolishConfig(iterations=0)) is grey
 
 
-def test_polish_keeps_gaussians_from_growing_towards_hair_beyond_the_head(grey, track):
+def test_polish_limits_growth_towards_hair_beyond_the_head(grey, track):
     matte = torch.from_numpy(cv2.dilate(track.pictures.mattes[7].numpy(), np.ones((25, 25), np.uint8)))
     photo = track[7].replace(pictures=track.pictures[7].replace(mattes=matte[None]), crop=None)
     config = PolishConfig(iterations=20, scale_rate=0.2, rim=1)
@@ -636,7 +636,7 @@ def test_polish_keeps_gaussians_from_growing_towards_hair_beyond_the_head(grey, 
     assert float(growth[0]) <= config.max_growth + 1e-5 < float(growth[1])
 
 
-def test_photos_in_unlike_light_do_not_pull_the_colours_to_and_fro(truth, track):
+def test_photos_of_different_exposure_do_not_change_the_colours(truth, track):
     photos = [
         with_images(track[frame], (track[frame].pictures.images.float() * light).byte()).replace(crop=None)
         for frame, light in ((6, 1.0), (8, 0.6))
@@ -692,7 +692,7 @@ def test_a_checkpoint_that_cannot_be_written_is_one_sentence(grey, track, tmp_pa
         run(grey, track, QUICK.changed({"iterations": 3}), checkpoint=tmp_path / "file" / "run.safetensors")
 
 
-def test_a_disk_that_fills_up_leaves_the_last_checkpoint_to_go_on_from(grey, track, tmp_path, monkeypatch):
+def test_a_full_disk_leaves_the_last_checkpoint(grey, track, tmp_path, monkeypatch):
     config, path = QUICK.changed({"iterations": 8}), tmp_path / "run.safetensors"
     whole = run(grey, track, config)
     _stopped_at(5, refine(grey, track, config, checkpoint=path))
@@ -715,12 +715,45 @@ def test_a_disk_that_fills_up_leaves_the_last_checkpoint_to_go_on_from(grey, tra
     ("change", "message"),
     [({"iterations": 0}, "at least 1"), ({"size": 100_000}, "multiple of 4"), ({"holdout": 1.0}, "held-out")],
 )
-def test_constants_that_make_no_sense_are_refused(change, message):
+def test_constants_outside_their_range_are_refused(change, message):
     with pytest.raises(InputError, match=message):
         RefineConfig(**change)
 
 
-def test_previews_come_early_and_are_pictures(grey, track):
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("iterations", 10**9),
+        ("rates.color", -1e-3),
+        ("rates.position", math.nan),
+        ("loss.ssim_weight", "0.2"),
+        ("loss.near_side_cosine", 2.0),
+        ("anti_spike.scale_range", (0.0, 8e-3)),
+        ("anti_spike.aspect_share", 0.0),
+        ("colors.gate", (0.1, 40.0)),
+        ("turned_views.every", 0),
+    ],
+)
+def test_a_constant_outside_its_range_is_refused_by_name(name, value):
+    with pytest.raises(InputError, match=name.rpartition(".")[2]) as caught:
+        RefineConfig().changed({name: value})
+    assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("name", ["color_rate", "rates.colour", "iterations.more"])
+def test_a_constant_that_does_not_exist_is_refused(name):
+    with pytest.raises(InputError, match="has no constant"):
+        RefineConfig().changed({name: 1.0})
+
+
+def test_changed_constants_leave_the_others_as_they_are():
+    config = RefineConfig(rates=RateConfig(scale=0.5)).changed({"rates.color": 1e-2, "colors.gate": None})
+    assert (config.rates.color, config.rates.scale, config.colors.gate) == (1e-2, 0.5, None)
+    assert config.loss == RefineConfig().loss
+    assert config.as_dict()["anti_spike"]["scale_range"] == [2e-5, 8e-3]
+
+
+def test_the_first_and_last_step_have_previews(grey, track):
     shown = {
         s.iteration: s.preview for s in refine(grey, track, QUICK.changed({"iterations": 5})) if s.preview is not None
     }
@@ -744,7 +777,7 @@ def files(grey, track, tmp_path, monkeypatch) -> tuple[str, str, str]:
     )
 
 
-def test_the_command_writes_avatar_and_report_and_clears_up(files, grey, tmp_path, capsys):
+def test_the_command_writes_avatar_and_report_and_deletes_its_checkpoint(files, grey, tmp_path, capsys):
     avatar, clip, output = files
     given = Path(avatar).read_bytes()
     line = ["refine", avatar, clip, "-o", output, "--iterations", "20", "--size", "64", "--report", str(tmp_path / "r")]
@@ -765,7 +798,7 @@ def test_the_command_writes_avatar_and_report_and_clears_up(files, grey, tmp_pat
     assert Path(avatar).read_bytes() == given
 
 
-def test_an_interrupted_command_goes_on_where_it_was(files, tmp_path, monkeypatch, capsys):
+def test_an_interrupted_command_is_resumed(files, tmp_path, monkeypatch, capsys):
     avatar, clip, output = files
     line = ["refine", avatar, clip, "-o", output, "--iterations", "12", "--size", "64", "--no-photometric"]
     assert cli.main([*line, "--resume"]) == 1
@@ -788,7 +821,7 @@ def test_an_interrupted_command_goes_on_where_it_was(files, tmp_path, monkeypatc
 
 
 @pytest.mark.parametrize("wrong", ["head", "black", "three frames", "no pictures"])
-def test_a_video_that_cannot_be_used_is_one_sentence_and_touches_nothing(wrong, files, track, tmp_path, capsys):
+def test_an_unusable_video_is_refused_in_one_sentence_and_nothing_is_written(wrong, files, track, tmp_path, capsys):
     avatar, _, output = files
     given = Path(avatar).read_bytes()
     changed = {

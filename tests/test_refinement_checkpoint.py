@@ -42,7 +42,7 @@ def avatar() -> Avatar:
 def track() -> Track:
     truth = patterned_ball()
     track = filmed(truth, turning(truth.head, truth.shape))
-    return track.with_pictures(segments=torch.zeros_like(track.pictures.mattes))
+    return track.replace(pictures=track.pictures.replace(segments=torch.zeros_like(track.pictures.mattes)))
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +68,7 @@ def in_params(name: str) -> Callable[[Track], Track]:
 
 def in_pictures(name: str) -> Callable[[Track], Track]:
     """Change one pixel."""
-    return lambda track: track.with_pictures(**{name: nudged(getattr(track.pictures, name))})
+    return lambda track: track.replace(pictures=track.pictures.replace(**{name: nudged(getattr(track.pictures, name))}))
 
 
 def nudged(tensor: torch.Tensor) -> torch.Tensor:
@@ -144,8 +144,10 @@ def test_a_checkpoint_of_another_seed_or_time_budget_is_refused(options, avatar,
 
 
 def test_equal_inputs_continue_a_run_whatever_objects_hold_them(avatar, track, finished):
-    copied = dataclasses.replace(avatar, gaussians=avatar.gaussians.replace(colors=avatar.gaussians.colors.clone()))
-    (step,) = refine(copied, track.with_pictures(images=track.pictures.images.clone()), CONFIG, checkpoint=finished)
+    colors, images = avatar.gaussians.colors.clone(), track.pictures.images.clone()
+    copied = dataclasses.replace(avatar, gaussians=avatar.gaussians.replace(colors=colors))
+    same = track.replace(pictures=track.pictures.replace(images=images))
+    (step,) = refine(copied, same, CONFIG, checkpoint=finished)
     assert step.iteration == 3
 
 
