@@ -12,7 +12,8 @@ import numpy as np
 
 from spatialavatar.media import read_image
 from spatialavatar.tracking.identity import SAME_PERSON, IdentityEmbedder
-from spatialavatar.tracking.networks import Networks, OnnxNetwork
+from spatialavatar.tracking.networks import Networks
+from spatialavatar.tracking.runtimes import OnnxNetwork
 
 
 def embeddings(embedder: IdentityEmbedder, faces: list[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:

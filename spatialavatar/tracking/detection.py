@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 
 from spatialavatar.errors import FormatError
-from spatialavatar.tracking.networks import LiteRTNetwork, bundle_member, network_file
+from spatialavatar.tracking.runtimes import LiteRTNetwork, bundle_member, network_file
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

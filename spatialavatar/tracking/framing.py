@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 
 from spatialavatar.records import Camera
+from spatialavatar.tracking.matting import fuse
 
 if TYPE_CHECKING:
     from spatialavatar.tracking.networks import Networks
@@ -137,8 +138,6 @@ def separate(image: np.ndarray, crop: Crop, networks: Networks) -> tuple[np.ndar
         matte (CROP_SIZE, CROP_SIZE) uint8, 255 = person, and classes (CROP_SIZE, CROP_SIZE) uint8 (see ``Track``); both
         are background beyond the picture.
     """
-    from spatialavatar.tracking.matting import fuse
-
     wide, box = _wide(image, crop)
     probabilities = networks.segmenter(wide, box)
     alpha = fuse(networks.matting(wide, box), probabilities)

@@ -15,7 +15,7 @@ import numpy as np
 
 from spatialavatar.errors import InputError
 from spatialavatar.tracking.landmark_sets import IRIS_LEFT, IRIS_RIGHT
-from spatialavatar.tracking.networks import OnnxNetwork, network_file
+from spatialavatar.tracking.runtimes import OnnxNetwork, network_file
 
 SAME_PERSON: Final = 0.45
 """Photos whose cosine is below this are taken to show different people; docs/evaluation.md has the rates."""

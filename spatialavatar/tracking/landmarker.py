@@ -19,7 +19,7 @@ import numpy as np
 from spatialavatar.errors import InputError
 from spatialavatar.tracking.detection import Detection, FaceDetector
 from spatialavatar.tracking.fan import FaceAlignmentLandmarks
-from spatialavatar.tracking.networks import LiteRTNetwork, bundle_member, network_file
+from spatialavatar.tracking.runtimes import LiteRTNetwork, bundle_member, network_file
 
 LANDMARK_COUNT: Final = 478
 MIN_PRESENCE: Final = 0.5

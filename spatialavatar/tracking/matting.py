@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 
 from spatialavatar.records import SEGMENT_CLASSES
-from spatialavatar.tracking.networks import LiteRTNetwork, OnnxNetwork, network_file
+from spatialavatar.tracking.runtimes import LiteRTNetwork, OnnxNetwork, network_file
 
 Box = tuple[int, int, int, int]
 

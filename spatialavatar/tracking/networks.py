@@ -1,131 +1,23 @@
-"""The pretrained networks of the tracker, opened when first used and kept for every later frame.
+"""The pretrained networks of the tracker, each opened at its first use and kept for later frames.
 
-All of them run on the CPU from files in ``weights/networks`` and talk to nobody. Each runtime is imported when its
-first network is opened, so that importing the package stays quick.
+All of them run on the CPU, offline, from files in ``weights/networks``.
 """
 
 from __future__ import annotations
 
 import functools
-import io
-import os
-import threading
-import zipfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from spatialavatar import hub
-from spatialavatar.errors import FormatError, MissingAssetError
-
-if TYPE_CHECKING:
-    from spatialavatar.tracking.identity import IdentityEmbedder
-    from spatialavatar.tracking.landmarker import FaceLandmarker
-    from spatialavatar.tracking.matting import Matting, Segmenter
-
-
-def network_file(name: str, weights_dir: Path | str | None = None) -> Path:
-    """Path of a network file.
-
-    Args:
-        name: file name inside ``networks/``.
-        weights_dir: the weights folder; None takes :func:`spatialavatar.hub.weights_dir`.
-
-    Raises:
-        MissingAssetError: where it is not there.
-    """
-    if weights_dir is None:
-        return hub.asset(f"networks/{name}")
-    path = Path(weights_dir) / "networks" / name
-    if not path.is_file():
-        raise MissingAssetError(f"The network file {name} is missing from {path.parent}; fetch the weights again.")
-    return path
-
-
-def bundle_member(path: Path, member: str) -> bytes:
-    """The bytes of one graph inside a ``.task`` bundle (a zip file).
-
-    Raises:
-        FormatError: where the bundle is damaged.
-    """
-    try:
-        with zipfile.ZipFile(io.BytesIO(path.read_bytes())) as bundle:
-            return bundle.read(member)
-    except (zipfile.BadZipFile, KeyError) as error:
-        raise FormatError(f"The network bundle {path} is damaged; fetch the weights again.") from error
-
-
-class LiteRTNetwork:
-    """A TensorFlow Lite graph with one input, run by LiteRT. Safe to call from several threads, one at a time."""
-
-    def __init__(self, model: bytes, threads: int = 1) -> None:
-        """Open the graph.
-
-        Args:
-            model: the flat buffer.
-            threads: CPU threads of one run.
-
-        Raises:
-            MissingAssetError: where the runtime is not installed.
-            FormatError: where the buffer is no graph.
-        """
-        try:
-            from ai_edge_litert.interpreter import Interpreter
-        except ImportError as error:
-            raise MissingAssetError("The package ai-edge-litert is missing; run pip install ai-edge-litert.") from error
-        try:
-            self._interpreter: Any = Interpreter(model_content=model, num_threads=threads)
-            self._interpreter.allocate_tensors()
-        except (ValueError, RuntimeError) as error:
-            raise FormatError("A network file is damaged; fetch the weights again.") from error
-        self._input = self._interpreter.get_input_details()[0]["index"]
-        self._outputs = [detail["index"] for detail in self._interpreter.get_output_details()]
-        self._lock = threading.Lock()
-
-    def __call__(self, tensor: np.ndarray) -> list[np.ndarray]:
-        """Run on one float32 tensor of the graph's input shape; the outputs in the graph's order, copied."""
-        with self._lock:
-            self._interpreter.set_tensor(self._input, np.ascontiguousarray(tensor, dtype=np.float32))
-            self._interpreter.invoke()
-            return [self._interpreter.get_tensor(index) for index in self._outputs]
-
-
-class OnnxNetwork:
-    """An ONNX graph with one input and one output, run by onnxruntime on the CPU. Safe to call from several threads."""
-
-    def __init__(self, path: Path, threads: int = 1) -> None:
-        """Open the graph at ``path`` with ``threads`` CPU threads.
-
-        Raises:
-            MissingAssetError: where the runtime is not installed.
-            FormatError: where the file is no graph.
-        """
-        os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # its recent builds report uses to their maker
-        try:
-            import onnxruntime
-        except ImportError as error:
-            raise MissingAssetError("The package onnxruntime is missing; run pip install onnxruntime.") from error
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.log_severity_level = 3
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # leave the cores to the renderer
-        try:
-            self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # the runtime's own exceptions share no public base class
-            raise FormatError(f"The network file {path} is damaged; fetch the weights again.") from error
-        self._input = self._session.get_inputs()[0].name
-
-    def __call__(self, tensor: np.ndarray) -> np.ndarray:
-        """Run on one float32 tensor."""
-        return np.asarray(self._session.run(None, {self._input: np.ascontiguousarray(tensor, dtype=np.float32)})[0])
+from spatialavatar.tracking.identity import IdentityEmbedder
+from spatialavatar.tracking.landmarker import FaceLandmarker
+from spatialavatar.tracking.matting import Matting, Segmenter
 
 
 class Networks:
-    """The tracker's networks, each opened at its first use.
+    """The tracker's networks. A network is opened when its attribute is first read.
 
     Attributes:
-        weights_dir: the folder they come from (None: the default one).
+        weights_dir: the weights folder; None: the default one.
         threads: CPU threads of each network.
         landmarks_backend: ``mediapipe`` (478 points and blendshapes) or ``face-alignment`` (68 points).
     """
@@ -140,27 +32,19 @@ class Networks:
     @functools.cached_property
     def landmarker(self) -> FaceLandmarker:
         """Face detection, landmarks and blendshape scores."""
-        from spatialavatar.tracking.landmarker import FaceLandmarker
-
         return FaceLandmarker(self.weights_dir, threads=self.threads, landmarks_backend=self.landmarks_backend)
 
     @functools.cached_property
     def matting(self) -> Matting:
-        """Person matte."""
-        from spatialavatar.tracking.matting import Matting
-
+        """Alpha matte of the person."""
         return Matting(self.weights_dir, threads=self.threads)
 
     @functools.cached_property
     def segmenter(self) -> Segmenter:
-        """Hair, skin, clothes and other classes."""
-        from spatialavatar.tracking.matting import Segmenter
-
+        """Classes of pixels: hair, skin, clothes and others."""
         return Segmenter(self.weights_dir, threads=self.threads)
 
     @functools.cached_property
     def identity(self) -> IdentityEmbedder:
-        """Face embedding."""
-        from spatialavatar.tracking.identity import IdentityEmbedder
-
+        """Embedding of a face, which identifies the person."""
         return IdentityEmbedder(self.weights_dir, threads=self.threads)
