@@ -11,7 +11,11 @@ from spatialavatar.head.arkit import ARKIT_INDEX
 from spatialavatar.head.rotations import axis_angle_to_matrix
 from spatialavatar.records import Camera, HeadParams
 from spatialavatar.tracking.cues import believed_scores, close_lids, shut_eyes
-from spatialavatar.tracking.fit import Anchor, FitConfig, LandmarkHead, Observations, _Solver, fit_landmarks
+from spatialavatar.tracking.fit import Anchor, FitConfig, Observations, PriorConfig, SolverConfig, fit_landmarks
+from spatialavatar.tracking.fit.geometry import pixel_jacobians, pose_landmarks
+from spatialavatar.tracking.fit.landmark_head import LandmarkHead
+from spatialavatar.tracking.fit.problem import FitProblem
+from spatialavatar.tracking.fit.solver import start_state
 from spatialavatar.tracking.landmark_sets import LOWER_LID_LEFT, LOWER_LID_RIGHT, UPPER_LID_LEFT, UPPER_LID_RIGHT
 
 from .ball_head import make_ball_head
@@ -62,9 +66,10 @@ def projected(head: HeadModel, params: HeadParams) -> torch.Tensor:
 def test_reduced_head_agrees_with_the_full_one(head):
     params = some_params(3)
     observed = observe(head, params).double()
-    solver = _Solver(LandmarkHead(head, 478), observed, FitConfig(), shape=params.shape.double(), start=params)
-    world = solver._geometry(solver.state).world
-    expected = head.landmarks(head.vertices(params))[:, list(solver.head.set.used)]
+    problem = FitProblem(LandmarkHead(head, 478), observed, FitConfig(), free_shape=False, anchor=None)
+    state = start_state(problem, params.shape.double(), params)
+    world = pose_landmarks(problem.head, state, observed.principal_point).world
+    expected = head.landmarks(head.vertices(params))[:, list(problem.head.set.used)]
     distance = (world - expected).norm(dim=-1)
     assert distance.mean() < 5e-5
     assert distance.max() < 5e-4
@@ -72,9 +77,11 @@ def test_reduced_head_agrees_with_the_full_one(head):
 
 def test_jacobians_agree_with_finite_differences(head):
     params = some_params(2)
-    solver = _Solver(LandmarkHead(head, 478), observe(head, params).double(), FitConfig(), start=params)
-    geometry = solver._geometry(solver.state)
-    own, shared = solver._jacobians(solver.state, geometry)
+    observed = observe(head, params).double()
+    problem = FitProblem(LandmarkHead(head, 478), observed, FitConfig(), free_shape=True, anchor=None)
+    state, centre = start_state(problem, None, params), observed.principal_point
+    posed = pose_landmarks(problem.head, state, centre)
+    own, shared = pixel_jacobians(problem.head, state, posed, centre, with_shape=True)
     unknowns = own.shape[-1]
     for index in range(unknowns + SHAPES):
         step = torch.zeros(2, unknowns, dtype=torch.float64)
@@ -83,7 +90,8 @@ def test_jacobians_agree_with_finite_differences(head):
             step[:, index] = 1e-6
         else:
             shape_step[index - unknowns] = 1e-6
-        moved = [solver._geometry(solver._stepped(solver.state, s * step, s * shape_step)).pixels for s in (1, -1)]
+        states = [state.stepped(problem.unknowns, s * step, s * shape_step) for s in (1, -1)]
+        moved = [pose_landmarks(problem.head, one, centre).pixels for one in states]
         numeric = (moved[0] - moved[1]) / 2e-6
         analytic = own[..., index] if index < unknowns else shared[..., index - unknowns]
         torch.testing.assert_close(analytic, numeric, atol=1e-3, rtol=1e-4)
@@ -91,7 +99,7 @@ def test_jacobians_agree_with_finite_differences(head):
 
 def test_joint_fit_finds_the_parameters_of_clean_landmarks(head):
     params = some_params(6)
-    fit = fit_landmarks(head, observe(head, params), config=FitConfig(score_gain=1.0))
+    fit = fit_landmarks(head, observe(head, params), config=FitConfig(prior=PriorConfig(score_gain=1.0)))
     assert fit.error.max() < 2e-3
     assert (fit.params.shape - params.shape).abs().max() < 0.6
     scored = slice(0, 4)  # lids have no score here, so their mean over the frames may hide in the shape
@@ -119,6 +127,17 @@ def test_known_shape_solves_frames_apart(head):
     torch.testing.assert_close(together.params.expression[57], alone.params.expression[0], atol=2e-2, rtol=0)
 
 
+def test_frames_of_a_batch_differ_from_frames_alone_by_their_number_of_steps_only(head):
+    params = some_params(4)
+    observed = observe(head, params, noise=1.0)
+    config = FitConfig(solver=SolverConfig(iterations=3))  # few enough that no frame is finished
+    together = fit_landmarks(head, observed, shape=params.shape, config=config).params
+    for frame in range(4):
+        alone = fit_landmarks(head, observed[frame : frame + 1], shape=params.shape, config=config).params
+        torch.testing.assert_close(together[frame].expression, alone.expression, atol=1e-6, rtol=0)
+        torch.testing.assert_close(together[frame].translation, alone.translation, atol=1e-6, rtol=0)
+
+
 def test_outliers_do_not_drag_the_fit(head):
     params = some_params(1)
     clean = observe(head, params)
@@ -141,7 +160,7 @@ def test_focal_length_is_found_when_free(head):
     params = some_params(4)
     observed = observe(head, params, focal=700.0)
     guess = Observations(observed.points, observed.blendshapes, observed.principal_point, torch.full((4,), 900.0))
-    fit = fit_landmarks(head, guess, shape=params.shape, config=FitConfig(focal_sigma=0.5))
+    fit = fit_landmarks(head, guess, shape=params.shape, config=FitConfig(prior=PriorConfig(focal_sigma=0.5)))
     assert (fit.focal - 700.0).abs().max() < 40.0
 
 

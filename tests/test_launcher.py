@@ -315,7 +315,7 @@ def test_half_precision_is_for_the_features_only(shards):
         ((_, whole),) = encoded(network, [example])
         ((_, half),) = encoded(network, [example], half=True)
     assert half.values.dtype == torch.float32
-    assert torch.equal(half.freedom, whole.freedom)
+    assert torch.equal(half.correction_weight, whole.correction_weight)
     assert 0 < float((half.values - whole.values).norm() / whole.values.norm()) < 0.1
 
 

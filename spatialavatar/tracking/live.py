@@ -8,7 +8,7 @@ a face that was not calm settles in the seconds after. Memory is constant.
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final, Literal
 
 import numpy as np
@@ -180,7 +180,7 @@ class LiveTracker:
         if not self.calibrated:
             self._calibrate(points, scores, step)
         observed = self._observed([(points, scores)])
-        warm = replace(self._config, iterations=_WARM_ITERATIONS) if self._raw is not None else self._config
+        warm = self._config.with_iterations(_WARM_ITERATIONS) if self._raw is not None else self._config
         fit = fit_landmarks(self.head, observed, shape=self._shape, start=self._raw, config=warm)
         if not float(fit.error[0]) < _MAX_ERROR:
             return False

@@ -16,7 +16,7 @@ from spatialavatar.head import HeadModel
 from spatialavatar.head.rotations import axis_angle_to_matrix
 from spatialavatar.progress import Progress, silent
 from spatialavatar.records import Evidence, HeadMotion, Pictures, Track
-from spatialavatar.tracking.fit import Fit, FitConfig, Observations, fit_landmarks
+from spatialavatar.tracking.fit import Fit, FitConfig, Observations, PriorConfig, fit_landmarks
 from spatialavatar.tracking.framing import CROP_SIZE, FOCAL, Crop, crop_around, cut, landmark_box, separate
 from spatialavatar.tracking.identity import SAME_PERSON
 from spatialavatar.tracking.landmark_sets import UPPER_LID_LEFT, UPPER_LID_RIGHT
@@ -31,7 +31,7 @@ MAX_YAW: Final = 58.0
 """Degrees to either side beyond which half of the face is not seen; the network reports less than the truth there."""
 _MIN_EYE_SHARE: Final = 0.4  # width of the far eye over that of the near one, on a turned head
 _WARN_YAW: Final = 40.0
-_CONFIG: Final = FitConfig(focal_sigma=0.15)
+_CONFIG: Final = FitConfig(prior=PriorConfig(focal_sigma=0.15))
 _MAX_ERROR: Final = 0.06  # mean landmark error, part of the eye distance, beyond which the fit is not to be believed
 
 

@@ -7,7 +7,6 @@ landmarks and 52 scores. With the shape known the frames are fitted in blocks, s
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -217,7 +216,7 @@ def _fit_clip(
     if shape is None:
         shape = fit_landmarks(head, observed[_diverse(observed)], config=config).params.shape
     report(_SCAN + 0.05, "Fitting every frame")
-    rough = fit_landmarks(head, observed, shape=shape, config=replace(config, iterations=_ROUGH_ITERATIONS))
+    rough = fit_landmarks(head, observed, shape=shape, config=config.with_iterations(_ROUGH_ITERATIONS))
     report(_SCAN + 0.15, "Smoothing")
     expected = smoothed(rough.params, stretches, fps)
     anchor = Anchor(expected, rotation_sigma=0.004, translation_sigma=0.001, expression_sigma=0.06, angle_sigma=0.015)
