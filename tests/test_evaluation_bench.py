@@ -297,3 +297,10 @@ def test_a_file_where_the_results_go_is_one_sentence(clips, measured, tmp_path, 
     assert cli.main(["bench", "self", str(clips), "--out", str(tmp_path / "out")]) == 1
     (sentence,) = capsys.readouterr().err.splitlines()
     assert "cannot be made" in sentence
+
+
+def test_the_command_line_names_every_protocol():
+    from spatialavatar.cli import evaluation
+    from spatialavatar.evaluation.protocols import PROTOCOL_NAMES, PROTOCOLS
+
+    assert tuple(PROTOCOLS) == PROTOCOL_NAMES == evaluation._PROTOCOLS

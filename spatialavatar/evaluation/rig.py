@@ -37,12 +37,11 @@ def posed_by_calibration(
     max_frames: int | None = None,
 ) -> tuple[Track, HeadParams]:
     """The track of a recording, and its parameters fitted with the camera's true focal length and centre."""
-    assert recording.calibration is not None
     track = track_video(
         recording.open(), head, shape=shape, max_frames=max_frames, networks=networks, progress=progress
     )
     evidence = track.require_evidence()
-    intrinsics = cropped_intrinsics(recording.calibration, crop_of(track))
+    intrinsics = cropped_intrinsics(recording.require_calibration(), crop_of(track))
     observed = Observations(
         points=evidence.require_landmarks(),
         blendshapes=evidence.blendshapes,
@@ -64,12 +63,11 @@ def metric_scale(
         head: the head model.
         networks: find the landmarks.
     """
-    assert main.calibration is not None
     seen = []
     for recording in others:
         found = networks.landmarker.locate(first_picture(recording))
         if found is not None:
-            seen.append((recording.calibration, found.points[:, :2]))
+            seen.append((recording.require_calibration(), found.points[:, :2]))
     if not seen:
         return 1.0
     landmarks = head.landmarks(head.vertices(params))[0]
@@ -77,7 +75,7 @@ def metric_scale(
     def distance(logarithm: float) -> float:
         errors = []
         for calibration, points in seen:
-            world = relative_camera(main.calibration, calibration, float(np.exp(logarithm)))
+            world = relative_camera(main.require_calibration(), calibration, float(np.exp(logarithm)))
             camera = Camera(torch.from_numpy(calibration.intrinsics).float(), world, 1, 1)
             errors.append(np.median(np.linalg.norm(camera.project(landmarks).numpy() - points, axis=1)))
         return float(np.mean(errors))
@@ -85,9 +83,8 @@ def metric_scale(
     return float(np.exp(minimize_scalar(distance, bounds=(-0.7, 0.7), method="bounded").x))
 
 
-def relative_camera(source: Calibration | None, target: Calibration, scale: float) -> Tensor:
+def relative_camera(source: Calibration, target: Calibration, scale: float) -> Tensor:
     """World to the target's camera (4, 4), where the tracker's world is the source camera's."""
-    assert source is not None
     relative = target.world_to_camera @ np.linalg.inv(source.world_to_camera)
     relative[:3, 3] *= scale
     return torch.from_numpy(relative).float() @ _CV

@@ -284,7 +284,7 @@ def _usable(clip: Clip, track: Track, config: ShardConfig) -> list[int]:
 def _rig_tracks(
     clip: Clip, rig: Sequence[Recording], head: HeadModel, config: ShardConfig, networks: Networks
 ) -> list[Track]:
-    """One track per camera: the head as the first camera tracks it, seen from where the others stand."""
+    """One track per camera: the head as the first camera tracks it, seen from the places of the others."""
     main = rig[0]
     track, params = posed_by_calibration(main, None, head, networks, silent, config.max_frames)
     frames = _usable(clip, track, config)
@@ -298,15 +298,15 @@ def _rig_tracks(
     scale = metric_scale(main, readable[1:], params[0], head, networks)
     tracks = []
     for recording in readable:
-        assert recording.calibration is not None
-        world = relative_camera(main.calibration, recording.calibration, scale)
+        calibration = recording.require_calibration()
+        world = relative_camera(main.require_calibration(), calibration, scale)
         chosen = params[torch.tensor(frames)]
         crop = crop_of(track) if recording is main else _common_crop(recording, world, head, chosen)
         seen = track.with_motion(params=params).replace(
-            camera=cropped_camera(recording.calibration, world, crop),
+            camera=cropped_camera(calibration, world, crop),
             crop=torch.tensor([crop.box]).expand(len(track), 4),
         )
-        if recording is not main:  # nobody looked for landmarks there
+        if recording is not main:  # landmarks were not detected there
             seen = seen.replace(evidence=None)
         shown = with_pictures(seen, frames, recording, networks)
         if len(shown) == len(frames):
@@ -320,5 +320,4 @@ def _rig_tracks(
 
 def _common_crop(recording: Recording, world: Tensor, head: HeadModel, params: HeadParams) -> Crop:
     """One crop for all frames around the head as it must appear in a calibrated camera."""
-    assert recording.calibration is not None
-    return crop_around_all(landmarks_in(recording.calibration, world, head, params))[0]
+    return crop_around_all(landmarks_in(recording.require_calibration(), world, head, params))[0]

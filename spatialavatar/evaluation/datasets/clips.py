@@ -67,6 +67,16 @@ class Recording:
         """
         return _open(self.frames, self.fps)
 
+    def require_calibration(self) -> Calibration:
+        """The camera's calibration.
+
+        Raises:
+            InputError: the recording has none.
+        """
+        if self.calibration is None:
+            raise InputError(f"The camera {self.name or 'of this recording'} is not calibrated; use a calibrated rig.")
+        return self.calibration
+
     def open_mattes(self) -> VideoReader | PictureSequence | None:
         """Read the published mattes, if there are any."""
         return None if self.mattes is None else _open(self.mattes, self.fps)

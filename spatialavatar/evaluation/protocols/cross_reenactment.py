@@ -1,0 +1,40 @@
+"""Protocol ``cross``: the avatar of one clip, driven by the next clip of the set (the last by the first).
+
+There is no picture to compare with: identity is compared with the source.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from spatialavatar.errors import InputError, NoFaceError
+from spatialavatar.evaluation.datasets import Clip
+from spatialavatar.evaluation.judge import Judge
+from spatialavatar.evaluation.protocols.config import Bench
+from spatialavatar.evaluation.protocols.sources import damaged_frames, first_avatar
+from spatialavatar.evaluation.protocols.targets import Targets, compare, measurable_frames
+from spatialavatar.progress import Progress, part
+from spatialavatar.tracking import track_video
+
+
+def cross_reenactment(clip: Clip, bench: Bench, clips: Sequence[Clip], progress: Progress) -> dict[str, Any]:
+    """Measure one clip; see the module."""
+    usable = [other for other in clips if other.recordings]
+    names = [other.name for other in usable]
+    driver = usable[(names.index(clip.name) + 1) % len(usable)]
+    if driver.name == clip.name:
+        raise InputError("Cross-reenactment needs two clips; give a folder that holds more.")
+    source = first_avatar(clip, bench)
+    face = Judge(bench.networks, "full").face(torch.from_numpy(source.picture.astype(np.float32) / 255.0))
+    if face is None:
+        raise NoFaceError(f"No face is found in the source of {clip.name} for its identity.")
+    reader = driver.recordings[0].open()
+    track = track_video(reader, bench.head, networks=bench.networks, progress=part(progress, 0.0, 0.3))
+    frames, notes = measurable_frames(track, range(len(track)), bench, damaged_frames(reader))
+    notes.insert(0, f"Driven by {driver.name}.")
+    targets = Targets(driver.recordings[0], track, frames, notes, face.identity)
+    return compare(clip, bench, targets, {"K = 1": source}, part(progress, 0.3, 1.0))
