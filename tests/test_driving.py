@@ -43,7 +43,7 @@ def test_a_driver_in_neutral_leaves_the_avatar_in_neutral(avatar):
         torch.testing.assert_close(getattr(params, name), torch.zeros_like(getattr(params, name)), atol=1e-6, rtol=0)
 
 
-def test_torso_and_neck_together_make_the_drivers_turn(avatar):
+def test_torso_and_neck_rotations_compose_to_the_drivers(avatar):
     turn = torch.zeros(6, 3)
     turn[:, 1] = torch.tensor([-0.5, -0.3, -0.1, 0.1, 0.3, 0.5])
     params, _ = retarget(make_track(avatar, rotation=turn), avatar, STILL)
@@ -85,7 +85,7 @@ def test_portrait_view_centres_the_head(avatar):
     torch.testing.assert_close(pixels.mean(0), torch.tensor([128.0, 128.0]), atol=14, rtol=0)
 
 
-def test_frames_come_as_many_as_the_track_has(avatar):
+def test_there_is_one_frame_for_each_of_the_track(avatar):
     frames = list(drive_frames(avatar, make_track(avatar), STILL))
     assert len(frames) == 6
     assert frames[0].shape == (64, 64, 3)
@@ -161,7 +161,7 @@ def test_settings_out_of_range_are_refused(bad):
         DriveConfig(**bad)
 
 
-def test_a_motion_whose_rest_is_known_is_not_centred_on_its_mean(avatar):
+def test_a_motion_with_a_neutral_rotation_is_not_centred_on_its_mean(avatar):
     turn = torch.tensor([[0.0, 0.4, 0.0]]).repeat(6, 1)
     track = make_track(avatar, rotation=turn)
     centred, _ = retarget(track, avatar, STILL)
@@ -170,7 +170,7 @@ def test_a_motion_whose_rest_is_known_is_not_centred_on_its_mean(avatar):
     torch.testing.assert_close(known.rotation + known.neck, turn, atol=1e-5, rtol=0)
 
 
-def test_the_caller_keeps_gradients_and_threads_while_it_holds_a_frame(avatar):
+def test_gradients_and_threads_are_unchanged_between_frames(avatar):
     threads = torch.get_num_threads()
     for _ in drive_frames(avatar, make_track(avatar, 2), STILL):
         assert not torch.is_inference_mode_enabled()
@@ -195,7 +195,7 @@ def test_a_still_over_white_is_the_frame_of_the_video(avatar):
     assert abs(over_white - frame).max() <= 2.0
 
 
-def test_a_watcher_sees_every_frame_of_the_video(avatar, tmp_path):
+def test_the_watch_callback_receives_every_frame(avatar, tmp_path):
     seen = []
     drive(avatar, make_track(avatar), tmp_path / "out.mp4", STILL, watch=seen.append)
     assert len(seen) == len(list(VideoReader(tmp_path / "out.mp4")))

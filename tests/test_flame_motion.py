@@ -1,4 +1,4 @@
-"""FLAME parameters of other tools: keys, shapes and axes as VHAP, GaussianAvatars, LAM and ARTalk have them."""
+"""FLAME parameters of other programs: keys, shapes and axes of VHAP, GaussianAvatars, LAM and ARTalk."""
 
 from __future__ import annotations
 
@@ -162,7 +162,7 @@ def test_what_gaussianavatars_reads_has_its_types_and_shapes(flame: HeadModel, t
     }
 
 
-def test_fewer_coefficients_are_filled_up_and_more_are_refused(flame: HeadModel, tmp_path: Path) -> None:
+def test_fewer_coefficients_are_padded_and_more_are_refused(flame: HeadModel, tmp_path: Path) -> None:
     ones = np.ones((FRAMES, 1), np.float32)
     track = read_motion(written(tmp_path, expr=ones), flame)
     torch.testing.assert_close(track.params.expression, torch.tensor([[1.0, 0.0]]).repeat(FRAMES, 1))
@@ -200,7 +200,7 @@ def test_motion_codes_survive_their_file(flame: HeadModel, tmp_path: Path) -> No
 # -- heads ------------------------------------------------------------------------------------------------------------
 
 
-def test_another_head_is_told_why_and_what_to_do(flame: HeadModel, tmp_path: Path) -> None:
+def test_the_message_for_another_head_has_the_reason_and_the_remedy(flame: HeadModel, tmp_path: Path) -> None:
     ball = make_ball_head()
     with pytest.raises(
         FormatError, match=r"mean nothing on the head 'ball'; use an avatar .*FLAME head.*\.json, \.csv"
@@ -251,7 +251,7 @@ class Malicious:
 
 @pytest.mark.filterwarnings("ignore:Detected pickle protocol")
 @pytest.mark.parametrize("name", ["a.npz", "a.npy", "a.pt", "b.pt"])
-def test_a_pickle_inside_is_refused_unrun(flame: HeadModel, tmp_path: Path, name: str) -> None:
+def test_a_pickle_inside_is_refused_and_not_run(flame: HeadModel, tmp_path: Path, name: str) -> None:
     marker, path = tmp_path / "ran", tmp_path / name
     if name == "a.npz":
         np.savez(path, **vhap_arrays(expr=np.array([Malicious(marker)], dtype=object)))

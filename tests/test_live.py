@@ -1,4 +1,4 @@
-"""Live tracking: what a camera's frames become, one by one, without looking ahead, and what an avatar makes of them."""
+"""Live tracking: parameters from the frames of a camera, one by one, and driving an avatar with them."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def puppet() -> HeadModel:
 
 
 class Puppeteer:
-    """In place of the networks: landmarks and scores of a puppet that performs; None where it hides."""
+    """A stand-in for the networks: landmarks and scores of an animated puppet; None in hidden frames."""
 
     def __init__(
         self, head: HeadModel, jaw: torch.Tensor, smile: float | torch.Tensor = 0.0, hidden: range = range(0)
@@ -103,7 +103,7 @@ def test_a_smile_during_calibration_does_not_stay_the_neutral(puppet: HeadModel)
     assert float(rest[-1][0]) < 0.1
 
 
-def test_a_jaw_that_opens_is_seen_without_delay(puppet: HeadModel) -> None:
+def test_an_opening_jaw_is_tracked_without_delay(puppet: HeadModel) -> None:
     jaw = torch.zeros(70)
     for first in (35, 48, 60):  # as fast as speech: open and shut in a fifth of a second
         jaw[first : first + 5] = torch.tensor([0.4, 0.8, 1.0, 0.8, 0.4])
@@ -122,14 +122,14 @@ def test_a_hidden_face_is_lost_held_and_found_again(puppet: HeadModel) -> None:
     torch.testing.assert_close(frames[45].params.translation, frames[39].params.translation)
 
 
-def test_before_the_first_face_there_is_nothing(puppet: HeadModel) -> None:
+def test_there_are_no_parameters_before_the_first_face(puppet: HeadModel) -> None:
     tracker = LiveTracker(puppet, FPS, networks=Puppeteer(puppet, torch.zeros(3), hidden=range(3)))
     assert tracker.update(PICTURE).params is None
     assert tracker.track() is None
     assert len(tracker.resting()) == 1
 
 
-def test_nothing_grows_with_the_number_of_frames(puppet: HeadModel) -> None:
+def test_memory_does_not_grow_with_the_number_of_frames(puppet: HeadModel) -> None:
     tracker = LiveTracker(puppet, FPS, networks=Puppeteer(puppet, torch.zeros(80)))
 
     def tensors() -> int:
@@ -206,7 +206,7 @@ def test_a_camera_that_shows_nothing_leaves_no_video(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("name", "number"), [("webcam", 0), ("webcam:2", 2), ("clip.mp4", None), ("webcam.mp4", None)])
-def test_cameras_are_named_by_a_word(name: str, number: int | None) -> None:
+def test_camera_names_are_parsed(name: str, number: int | None) -> None:
     assert camera_number(name) == number
 
 

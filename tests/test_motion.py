@@ -1,4 +1,4 @@
-"""Motion files: both formats round-trip, mean what docs/motion.md says, and bad ones are refused in one sentence."""
+"""Motion files: round trips, the documented axes, and refusals in one sentence; and the motions that ship."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def test_a_motion_survives_its_file(motion: Motion, tmp_path: Path, suffix: str,
         torch.testing.assert_close(again.translation, motion.translation, atol=tolerance, rtol=0)
 
 
-def test_names_may_come_in_any_order_and_missing_units_rest(tmp_path: Path) -> None:
+def test_names_are_read_in_any_order_and_missing_units_are_zero(tmp_path: Path) -> None:
     path = write_json(tmp_path, names=["tongueOut", "browDownLeft"], weights=[[0.25, 0.75]])
     weights = load_motion(path).weights
     assert weights[0, ARKIT_INDEX["tongueOut"]] == 0.25
@@ -115,7 +115,7 @@ def test_weights_become_expression_and_jaw_of_the_head(head: HeadModel, tmp_path
     torch.testing.assert_close(track.params.rotation[1], torch.tensor([0.0, 0.3, 0.0]))
 
 
-def test_the_resting_head_stands_in_the_middle_of_the_picture(head: HeadModel, tmp_path: Path) -> None:
+def test_the_resting_head_is_in_the_middle_of_the_picture(head: HeadModel, tmp_path: Path) -> None:
     track = read_motion(write_json(tmp_path), head)
     pixels = track.camera.project(head.vertices(track.params)[0])
     low, high = pixels.amin(0), pixels.amax(0)
@@ -138,7 +138,7 @@ def test_yaw_pitch_and_roll_turn_about_the_documented_axes(tmp_path: Path) -> No
     torch.testing.assert_close(load_motion(path).rotation, expected, atol=1e-6, rtol=0)
 
 
-def test_the_frame_rate_of_a_csv_is_counted_from_its_timecode(tmp_path: Path) -> None:
+def test_the_frame_rate_of_a_csv_follows_from_its_time_codes(tmp_path: Path) -> None:
     rows = [f"10:00:{frame // 24:02d}:{frame % 24:02d}.5,52,0.5" for frame in range(80)]
     path = tmp_path / "take.csv"
     path.write_text("\n".join(["Timecode,BlendShapeCount,JawOpen", *rows]))
@@ -153,7 +153,7 @@ def test_a_csv_row_without_a_face_holds_the_frame_before(head: HeadModel, tmp_pa
     assert track.confidence.tolist() == [1.0, 0.0, 1.0]
 
 
-def test_a_track_gives_its_motion_back(head: HeadModel, motion: Motion) -> None:
+def test_a_motion_survives_its_track(head: HeadModel, motion: Motion) -> None:
     again = Motion.from_track(motion.to_track(head))
     torch.testing.assert_close(again.weights, motion.weights)
     torch.testing.assert_close(again.rotation, motion.rotation)
@@ -285,7 +285,7 @@ def test_all_units_are_documented(repository: Path) -> None:
     assert set(ARKIT_52) <= words
 
 
-def test_a_held_face_has_the_units_and_the_pose_that_it_was_told() -> None:
+def test_a_held_face_has_the_given_units_and_pose() -> None:
     motion = Motion.held({"jawOpen": 0.5, "eyeBlinkLeft": 1.0}, yaw=90.0)
     assert len(motion) == 1
     assert motion.weights[0, ARKIT_INDEX["jawOpen"]] == 0.5
@@ -304,58 +304,6 @@ def test_a_positive_pitch_looks_down_and_a_positive_roll_leans_to_the_right() ->
 def test_a_held_face_of_an_unknown_unit_is_refused() -> None:
     with pytest.raises(InputError, match="jawopen"):
         Motion.held({"jawopen": 1.0})
-
-
-# -- LAM --------------------------------------------------------------------------------------------------------------
-
-
-def lam_json(folder: Path, **changes: object) -> Path:
-    names = ["_neutral", "jawOpen", "eyeBlinkLeft"]
-    frames = [{"weights": [0.9, 0.1 * index, 0.5], "time": index / 30, "rotation": []} for index in range(3)]
-    data = {"names": names, "metadata": {"fps": 30.0, "frame_count": 3, "blendshape_names": names}, "frames": frames}
-    path = folder / "speech.json"
-    path.write_text(json.dumps({key: value for key, value in (data | changes).items() if value is not None}))
-    return path
-
-
-def test_the_json_of_lams_speech_network_is_read(tmp_path: Path) -> None:
-    motion = load_motion(lam_json(tmp_path))
-    assert motion.fps == 30.0
-    torch.testing.assert_close(motion.weights[:, ARKIT_INDEX["jawOpen"]], torch.tensor([0.0, 0.1, 0.2]))
-    assert float(motion.weights.sum(1)[0]) == pytest.approx(0.5)
-    assert motion.warnings == ()
-
-
-def test_a_rotation_of_unknown_axes_is_left_out_and_said(tmp_path: Path) -> None:
-    frames = [{"weights": [0, 0, 0], "rotation": [0.1, 0.2, 0.3]}]
-    motion = load_motion(lam_json(tmp_path, frames=frames))
-    assert not motion.rotation.any()
-    assert len(motion.warnings) == 1
-
-
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"names": None, "metadata": {"fps": 30}},
-        {"metadata": {}},
-        {"frames": []},
-        {"frames": [1, 2]},
-        {"frames": [{"weights": [0.0]}]},
-        {"frames": [{"time": 0.0}]},
-        {"names": ["a", "b", "c"]},
-    ],
-)
-def test_a_wrong_lam_json_is_refused(tmp_path: Path, changes: dict[str, object]) -> None:
-    with pytest.raises(SpatialAvatarError):
-        load_motion(lam_json(tmp_path, **changes))
-
-
-def test_a_motion_survives_lams_format_without_its_pose(motion: Motion, tmp_path: Path) -> None:
-    write_motion(motion, tmp_path / "bsData.json")
-    data = json.loads((tmp_path / "bsData.json").read_text())
-    assert set(data) == {"names", "metadata", "frames"}
-    assert set(data["frames"][0]) == {"weights", "time", "rotation"}
-    torch.testing.assert_close(load_motion(tmp_path / "bsData.json").weights, motion.weights, atol=6e-5, rtol=0)
 
 
 # -- the neutral ------------------------------------------------------------------------------------------------------

@@ -17,6 +17,12 @@ JAW = ARKIT_INDEX["jawOpen"]
 PASCAL = [name[:1].upper() + name[1:] for name in ARKIT_52]
 
 
+@pytest.fixture
+def motion() -> Motion:
+    weights = torch.rand(70, 52, generator=torch.Generator().manual_seed(0))
+    return Motion(weights, torch.zeros(70, 3), torch.zeros(70, 3), 30.0)
+
+
 def audio2face(folder: Path, **changes: Any) -> Path:
     """The blendshape export of Audio2Face, of three frames."""
     data = {
@@ -83,6 +89,55 @@ def test_the_csv_of_audio2face_is_read(tmp_path: Path) -> None:
 
 
 # -- LAM --------------------------------------------------------------------------------------------------------------
+
+
+def lam_json(folder: Path, **changes: object) -> Path:
+    names = ["_neutral", "jawOpen", "eyeBlinkLeft"]
+    frames = [{"weights": [0.9, 0.1 * index, 0.5], "time": index / 30, "rotation": []} for index in range(3)]
+    data = {"names": names, "metadata": {"fps": 30.0, "frame_count": 3, "blendshape_names": names}, "frames": frames}
+    path = folder / "speech.json"
+    path.write_text(json.dumps({key: value for key, value in (data | changes).items() if value is not None}))
+    return path
+
+
+def test_the_json_of_lams_speech_network_is_read(tmp_path: Path) -> None:
+    motion = load_motion(lam_json(tmp_path))
+    assert motion.fps == 30.0
+    torch.testing.assert_close(motion.weights[:, ARKIT_INDEX["jawOpen"]], torch.tensor([0.0, 0.1, 0.2]))
+    assert float(motion.weights.sum(1)[0]) == pytest.approx(0.5)
+    assert motion.warnings == ()
+
+
+def test_a_rotation_of_unknown_axes_is_left_out_with_a_warning(tmp_path: Path) -> None:
+    frames = [{"weights": [0, 0, 0], "rotation": [0.1, 0.2, 0.3]}]
+    motion = load_motion(lam_json(tmp_path, frames=frames))
+    assert not motion.rotation.any()
+    assert len(motion.warnings) == 1
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"names": None, "metadata": {"fps": 30}},
+        {"metadata": {}},
+        {"frames": []},
+        {"frames": [1, 2]},
+        {"frames": [{"weights": [0.0]}]},
+        {"frames": [{"time": 0.0}]},
+        {"names": ["a", "b", "c"]},
+    ],
+)
+def test_a_wrong_lam_json_is_refused(tmp_path: Path, changes: dict[str, object]) -> None:
+    with pytest.raises(SpatialAvatarError):
+        load_motion(lam_json(tmp_path, **changes))
+
+
+def test_a_motion_survives_lams_format_without_its_pose(motion: Motion, tmp_path: Path) -> None:
+    write_motion(motion, tmp_path / "bsData.json")
+    data = json.loads((tmp_path / "bsData.json").read_text())
+    assert set(data) == {"names", "metadata", "frames"}
+    assert set(data["frames"][0]) == {"weights", "time", "rotation"}
+    torch.testing.assert_close(load_motion(tmp_path / "bsData.json").weights, motion.weights, atol=6e-5, rtol=0)
 
 
 def test_the_json_of_lam_is_read_in_pascal_case(tmp_path: Path) -> None:

@@ -210,3 +210,14 @@ def test_other_options_without_effect_are_refused(
 ) -> None:
     assert cli.main(["drive", "me.safetensors", *line]) == 1
     assert words in capsys.readouterr().err
+
+
+def test_a_photo_is_refused_as_the_source_of_a_motion_before_it_is_tracked(
+    examples: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import spatialavatar.tracking
+
+    monkeypatch.setattr(spatialavatar.tracking, "track", lambda *_, **__: pytest.fail("work was done"))
+    photo = examples / "portraits" / "lake.jpg"
+    assert cli.main(["track", str(photo), "-o", str(tmp_path / "take.json")]) == 1
+    assert "is a photo, which has no motion" in capsys.readouterr().err

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from spatialavatar.records import Track
 
 _GROUP = "Make it move"
-_PHOTOMETRIC_FRAMES = 1800  # the pass keeps every picture: about 1.3 MB a frame
+_PHOTOMETRIC_FRAMES = 1800  # the pass keeps all pictures in memory: about 1.3 MB a frame
 
 
 def declare(commands: Commands) -> None:
@@ -39,7 +39,7 @@ def declare(commands: Commands) -> None:
         help="a video, a motion file (docs/motion.md), a saved track, or webcam (webcam:1 is the second camera)",
     )
     command.add_argument(
-        "-o", "--output", type=Path, help="default: driven.mp4; with webcam, a window where this machine has one"
+        "-o", "--output", type=Path, help="the video, default: driven.mp4; with webcam the default is a window"
     )
     add_number(
         command,
@@ -54,7 +54,9 @@ def declare(commands: Commands) -> None:
         "scale of the expression, 0 for a still face, default: %(default)s",
         1.0,
     )
-    command.add_argument("--absolute", action="store_true", help="take pose and expression as they are, not relative")
+    command.add_argument(
+        "--absolute", action="store_true", help="use pose and expression unchanged, not relative to neutral"
+    )
     add_number(
         command,
         "--smoothing",
@@ -63,7 +65,7 @@ def declare(commands: Commands) -> None:
     )
     add_number(command, "--size", Limits(64, 2048), "width and height in pixels, default: %(default)s", 512)
     command.add_argument("--background", default="white", help="a colour: white, #336699, ...; default: %(default)s")
-    command.add_argument("--audio", type=Path, help="a file whose sound replaces the driver's own")
+    command.add_argument("--audio", type=Path, help="a file with the sound of the video; it replaces the driver's")
     command.add_argument("--mark", action="store_true", help="write 'AI-generated' into a corner of the picture")
     add_number(
         command,
@@ -89,21 +91,23 @@ def declare(commands: Commands) -> None:
         "--output",
         type=Path,
         default=Path("track.safetensors"),
-        help="a track (.safetensors), or of a video only the motion: .json, .csv, bsData.json (LAM), and with a FLAME "
+        help="a track (.safetensors), or only the motion of a video: .json, .csv, bsData.json (LAM), and with a FLAME "
         "head .npz (VHAP), .npy (ARTalk); default: %(default)s",
     )
     command.add_argument(
         "--photometric",
         metavar="AVATAR",
-        help="move the heads onto the pictures by this avatar of the person",
+        help="align the heads with the pictures, using this avatar of the person",
     )
-    command.add_argument("--report", type=Path, metavar="DIR", help="write a page on how well it was tracked here")
+    command.add_argument(
+        "--report", type=Path, metavar="DIR", help="write a page about the tracking quality to this folder"
+    )
     _add_head(command)
 
 
 def _add_head(command: argparse.ArgumentParser) -> None:
     command.add_argument(
-        "--head", type=Path, metavar="FOLDER", help="a head of your own, such as FLAME (docs/heads.md)"
+        "--head", type=Path, metavar="FOLDER", help="another head model, such as FLAME (docs/heads.md)"
     )
 
 
@@ -207,6 +211,8 @@ def _track(options: argparse.Namespace, progress: Progress) -> Outcome:
     head = _head(options)
     if suffix in (".npz", ".npy"):
         check_flame(head.id, head.is_flame, options.output)
+    if suffix != ".safetensors" and options.input.suffix.lower() != ".safetensors" and options.input.is_file():
+        _check_motion_source(options.input)
     notes = []
     if options.photometric:
         tracked, sentence = _aligned(options.input, options.photometric, head, progress)
@@ -234,6 +240,20 @@ def _track(options: argparse.Namespace, progress: Progress) -> Outcome:
     }
     sentence = f"{len(tracked)} frames, {held} of them without a face."
     return Outcome([options.output, *pages], facts, notes=[*tracked.warnings, sentence, *notes])
+
+
+def _check_motion_source(path: Path) -> None:
+    """Refuse, before the long work, a photo or a video whose motion no file can hold.
+
+    Raises:
+        InputError: it is one, or the video cannot be read.
+    """
+    from spatialavatar.media import VideoReader, is_animation, is_image
+    from spatialavatar.motion import check_size
+
+    if is_image(path) and not is_animation(path):
+        raise InputError(f"{path.name} is a photo, which has no motion; write a track: -o track.safetensors.")
+    check_size(VideoReader(path).frame_count_estimate, 0, path.name)
 
 
 def _aligned(path: Path, avatar: str, head: HeadModel, progress: Progress) -> tuple[Track, str]:

@@ -13,6 +13,7 @@ from spatialavatar.motion.files import (
 )
 from spatialavatar.motion.flame_files import FlameMotion, check_flame
 from spatialavatar.motion.record import Motion
+from spatialavatar.motion.schema import check_size
 
 __all__ = [
     "ARKIT_SUFFIXES",
@@ -24,6 +25,7 @@ __all__ = [
     "Motion",
     "check_flame",
     "check_motion_format",
+    "check_size",
     "is_motion_file",
     "load_motion",
     "read_motion",

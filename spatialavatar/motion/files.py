@@ -12,6 +12,7 @@ from spatialavatar.motion.arkit_json import format_json, format_lam, read_json
 from spatialavatar.motion.capture_csv import format_csv, read_csv
 from spatialavatar.motion.flame_files import check_flame, flame_folder, needs_flame, read_flame, write_flame
 from spatialavatar.motion.record import Motion
+from spatialavatar.motion.schema import check_size
 from spatialavatar.motion.text import read_text
 from spatialavatar.records import Track
 
@@ -100,12 +101,13 @@ def write_motion(motion: Motion | Track, path: str | Path, head: HeadModel | Non
         head: the head model of the track; needed for FLAME parameters.
 
     Raises:
-        InputError: the name tells no format, or the track holds no motion.
+        InputError: the name tells no format, the track holds no motion, or the motion is too long for a file.
         FormatError: the format holds FLAME parameters and the track is not of a FLAME head.
         OutputError: the file cannot be written.
     """
     path = Path(path)
     suffix = path.suffix.lower()
+    check_size(len(motion), 0, "The motion")
     if suffix in (".npz", ".npy", ""):
         if not isinstance(motion, Track):
             raise FormatError(f"A motion of ARKit weights has no FLAME parameters for {path.name}; use .json or .csv.")

@@ -119,13 +119,13 @@ def check_rate(fps: Any, owner: str) -> float:
 
 
 def check_size(frames: int, values: int, owner: str) -> None:
-    """Check what a file states or expands to, before memory is taken for it.
+    """Check the size of a motion, before memory is allocated for it.
 
     Raises:
         InputError: it is over ``MAX_FRAMES`` or ``MAX_VALUES``.
     """
     if frames > MAX_FRAMES or values > MAX_VALUES:
         raise InputError(
-            f"{owner} expands to {frames} frames with {values} numbers; split it into motions of at most {MAX_FRAMES} "
-            f"frames and {MAX_VALUES} numbers."
+            f"{owner} expands to {frames} frames; split it into motions of at most {MAX_FRAMES} frames and "
+            f"{MAX_VALUES} numbers."
         )
