@@ -18,8 +18,8 @@ from spatialavatar.head import HeadModel, load_head
 from spatialavatar.media import VideoReader, VideoWriter, read_image
 from spatialavatar.records import FRAME_STATES, Track
 from spatialavatar.tracking import track_video
+from spatialavatar.tracking.clip_fit import Timing, smoothed, unbroken
 from spatialavatar.tracking.quality import clip_quality
-from spatialavatar.tracking.video import smoothed, unbroken
 
 SENTENCE = re.compile(r"^[A-Z][^\n]*[.]$")
 FPS = 25.0
@@ -117,7 +117,7 @@ def test_smoothing_reaches_over_neither_gap_nor_cut(head):
     assert [len(stretch) for stretch in stretches] == [10, 10, 10]
     params = head.neutral(30)
     params.expression[10:20] = 1.0
-    smooth = smoothed(params, stretches, FPS)
+    smooth = smoothed(params, Timing(stretches, FPS))
     assert (smooth.expression[:10] == 0).all()
     assert (smooth.expression[10:20] == 1).all()
 

@@ -12,6 +12,7 @@ from spatialavatar.errors import InputError
 from spatialavatar.head.arkit import ARKIT_INDEX
 from spatialavatar.records import FRAME_STATES, Camera, Evidence, FrameQuality, HeadMotion, HeadParams, Track
 from spatialavatar.tracking import load_track, save_track
+from spatialavatar.tracking.frame_quality import frame_warnings
 from spatialavatar.tracking.quality import as_json, clip_quality, jitter_of
 
 FRAMES, FPS = 50, 25.0
@@ -126,3 +127,13 @@ def test_jitter_is_what_trembles_not_what_moves():
 
 def test_jitter_of_a_few_frames_is_unknown():
     assert math.isnan(jitter_of(torch.zeros(3, 8, 2), torch.zeros(3, 8, 2), torch.tensor(1.0))[0])
+
+
+def test_lost_frames_of_a_clip_without_a_rate_are_named_by_number():
+    track = a_track({"lost": slice(10, 14)})
+    timed, untimed = (
+        " ".join(frame_warnings("clip.mp4", track.with_motion(fps=fps).motion, track.require_quality()))
+        for fps in (FPS, 0.0)
+    )
+    assert "from 0.4 to 0.6 seconds" in timed
+    assert "from frame 10 to 13" in untimed

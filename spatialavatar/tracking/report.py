@@ -192,66 +192,72 @@ def _facts(clip: ClipQuality) -> Iterator[tuple[str, str]]:
     yield "Blinks", str(len(clip.blinks))
 
 
+@dataclass(frozen=True, eq=False)
+class _Plot:
+    """One plot over the frames of a clip.
+
+    Attributes:
+        title: caption.
+        lines: label and (T,) values of each line; NaN leaves a gap.
+        limits: value at the lower and at the upper edge.
+        ticks: labels of the scale, from top to bottom.
+        marks: values at which a dashed line is drawn.
+    """
+
+    title: str
+    lines: Sequence[tuple[str, Tensor]]
+    limits: tuple[float, float]
+    ticks: Sequence[str]
+    marks: Sequence[float] = ()
+
+    def height(self, value: float) -> float:
+        """Distance of a value from the upper edge, in percent of the plot's height."""
+        low, high = self.limits
+        return 100.0 * (1.0 - (min(max(value, low), high) - low) / (high - low))
+
+
 def _charts(track: Track, quality: FrameQuality) -> Iterator[str]:
+    """The plots of the page as HTML."""
     error = 100.0 * quality.error
     finite = error[error.isfinite()]
     top = max(3.0, math.ceil(float(finite.max()))) if len(finite) else 3.0
-    yield _chart(
-        track, quality, "Landmark error, % of the eye distance", [("", error)], (0.0, top), (f"{top:.0f}", "0")
-    )
-    yield _chart(track, quality, "Confidence", [("", track.confidence)], (0.0, 1.0), ("1", "0"))
-    yield _chart(
-        track,
-        quality,
-        "Head turn, degrees to its own left; dashed: half of the face is hidden",
-        [("", quality.yaw)],
-        (-90.0, 90.0),
-        ("90", "0", "-90"),
-        marks=(-PROFILE_YAW, PROFILE_YAW),
-    )
     scores = torch.where(track.confidence[:, None] > 0, track.require_evidence().blendshapes, float("nan"))
     blink = scores[:, [ARKIT_INDEX["eyeBlinkLeft"], ARKIT_INDEX["eyeBlinkRight"]]].mean(1)
-    lines = [("lids shut", blink), ("jaw open", scores[:, ARKIT_INDEX["jawOpen"]])]
-    yield _chart(track, quality, "Scores of the network: ", lines, (0.0, 1.0), ("1", "0"))
+    yaw_title = "Head turn, degrees to its own left; dashed: half of the face is hidden"
+    lids_and_jaw = [("lids shut", blink), ("jaw open", scores[:, ARKIT_INDEX["jawOpen"]])]
+    for plot in (
+        _Plot("Landmark error, % of the eye distance", [("", error)], (0.0, top), (f"{top:.0f}", "0")),
+        _Plot("Confidence", [("", track.confidence)], (0.0, 1.0), ("1", "0")),
+        _Plot(yaw_title, [("", quality.yaw)], (-90.0, 90.0), ("90", "0", "-90"), (-PROFILE_YAW, PROFILE_YAW)),
+        _Plot("Scores of the network: ", lids_and_jaw, (0.0, 1.0), ("1", "0")),
+    ):
+        yield _chart(track, quality, plot)
 
 
-def _chart(
-    track: Track,
-    quality: FrameQuality,
-    title: str,
-    lines: Sequence[tuple[str, Tensor]],
-    limits: tuple[float, float],
-    scale: Sequence[str],
-    marks: Sequence[float] = (),
-) -> str:
-    """One plot: x is the frame, y goes up from ``limits[0]`` to ``limits[1]``; stretches and cuts behind the lines."""
+def _chart(track: Track, quality: FrameQuality, plot: _Plot) -> str:
+    """A plot as HTML: x is the frame; stretches and cuts are drawn behind the lines."""
     count = len(track)
-    low, high = limits
-
-    def height(value: float) -> float:
-        return 100.0 * (1.0 - (min(max(value, low), high) - low) / (high - low))
-
     parts = [
         f'<rect class="{state}" x="{first}" y="0" width="{last - first}" height="100">'
         f"<title>{_frames(first, last)}: {_MEANINGS[state]}</title></rect>"
         for state, first, last in _stretches(quality)
     ]
-    parts += [f'<path class="mark" d="M0 {height(mark):.1f}H{count}"/>' for mark in marks]
+    parts += [f'<path class="mark" d="M0 {plot.height(mark):.1f}H{count}"/>' for mark in plot.marks]
     cuts = (quality.shot.diff() != 0).nonzero().squeeze(1).add(1).tolist()
     parts += [f'<path class="cut" d="M{cut_at} 0V100"/>' for cut_at in cuts]
-    for number, (_, values) in enumerate(lines):
+    for number, (_, values) in enumerate(plot.lines):
         kind = ' class="second"' if number else ""
         steps = "".join(
-            f"{command}{frame + 0.5:g} {height(value):.1f}" for command, frame, value in _path(values.tolist())
+            f"{command}{frame + 0.5:g} {plot.height(value):.1f}" for command, frame, value in _path(values.tolist())
         )
         parts.append(f'<path{kind} d="{steps}"/>')
-    legend = ", ".join(f"<i>{label}</i>" for label, _ in lines if label)
-    ticks = "".join(f"<span>{share * count / track.fps:.1f} s</span>" for share in (0.0, 0.25, 0.5, 0.75, 1.0))
+    legend = ", ".join(f"<i>{label}</i>" for label, _ in plot.lines if label)
+    times = "".join(f"<span>{share * count / track.fps:.1f} s</span>" for share in (0.0, 0.25, 0.5, 0.75, 1.0))
     return (
-        f'<figure class="chart"><figcaption>{title}{legend}</figcaption><div class="plot">'
-        f'<div class="scale">{"".join(f"<span>{label}</span>" for label in scale)}</div>'
-        f'<svg viewBox="0 0 {count} 100" preserveAspectRatio="none" role="img" aria-label="{title}">'
-        f'{"".join(parts)}</svg><div class="time">{ticks}</div></div></figure>'
+        f'<figure class="chart"><figcaption>{plot.title}{legend}</figcaption><div class="plot">'
+        f'<div class="scale">{"".join(f"<span>{label}</span>" for label in plot.ticks)}</div>'
+        f'<svg viewBox="0 0 {count} 100" preserveAspectRatio="none" role="img" aria-label="{plot.title}">'
+        f'{"".join(parts)}</svg><div class="time">{times}</div></div></figure>'
     )
 
 
