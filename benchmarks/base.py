@@ -1,4 +1,4 @@
-"""How well the base shows the photos it was made from, and photos it has not seen; prints markdown or writes the docs.
+"""Measure how well the base reproduces its source photos and held-out photos; prints Markdown or writes the docs.
 
     python benchmarks/base.py portraits PHOTOS...        # folders or files: the re-rendered source views
     python benchmarks/base.py heldout FOLDER...          # folders of photos of one person: K = 1, 2, 3 sources
@@ -6,8 +6,8 @@
 
 PSNR in dB against the photo, over light grey. "head": the matte above the chin without clothes, photo composited by
 its matte, render by its alpha. "inner": the part of it where the render is opaque. "cover": how much of it that is.
-"spill": opaque render outside the person above the chin, as a part of the head's area. A held-out photo is fitted with
-the avatar's identity frozen, and its exposure is matched by one gain per channel: photos of a series differ.
+"spill": opaque render outside the person above the chin, relative to the head's area. A held-out photo is fitted with
+the avatar's identity frozen, and its exposure is matched by one gain per channel, because photos of a series differ.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ CHIN = 152  # of the 478 landmarks
 
 @dataclass(frozen=True)
 class Score:
-    """One view; see above."""
+    """Measures of one view, as above."""
 
     head: float
     inner: float

@@ -1,4 +1,4 @@
-r"""What the parts of stage 1's network and training are for: each is left out once, at small scale.
+r"""Ablations of stage 1's network and training at small scale: each part is left out once.
 
     python scripts/render_rig.py neutral/*.jpg --motions examples/motions/expressions.json \
         examples/motions/look_around.json --yaws -40 0 20 40 --instants 6 --out rigs
@@ -6,12 +6,12 @@ r"""What the parts of stage 1's network and training are for: each is left out o
     spatialavatar shards photos --photos --out shards/photos
     python benchmarks/stage1_ablations.py shards/rigs shards/photos --held-out 'london_005' 'london_010' --out ablations
 
-The rigs are renders of heads of ours (exact cameras, five of them), the photos two of each person with different
-expressions. Held-out people are in neither training set. Variants draw the same examples in the same order, so that a
-cache of bases serves all; one of them begins with other random weights, which says how much chance alone moves the
-figures. A variant that is trained or judged is not trained or judged again, so that the command can be repeated.
+The rigs are renders of our avatars by five exact cameras, the photos two of each person with different expressions.
+Held-out people are in neither training set. All variants draw the same examples in the same order, so that they share a
+cache of bases; one starts from other random weights, which measures how much chance alone moves the figures. Finished
+variants are kept, so that an interrupted command can be repeated.
 
-What is no field of a configuration is changed here, by subclasses, and nowhere in the package.
+Variants that no configuration describes are subclasses in this file; the package has no code for them.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ EXPRESSIONS = 3  # the first so many instants change the expression; the others 
 
 
 class OtherWeights(CorrectionNetwork):
-    """Begins with other random weights: what chance does."""
+    """Starts from other random weights: measures chance."""
 
     def __init__(self, config: NetworkConfig, head: HeadModel, layout: UVLayout) -> None:
         torch.manual_seed(1)
@@ -78,7 +78,7 @@ class OtherWeights(CorrectionNetwork):
 
 
 class WithoutResidual(CorrectionNetwork):
-    """The residual head stays at its start, where it says nothing."""
+    """The residual head stays at zero."""
 
     def __init__(self, config: NetworkConfig, head: HeadModel, layout: UVLayout) -> None:
         super().__init__(config, head, layout)
@@ -86,15 +86,15 @@ class WithoutResidual(CorrectionNetwork):
 
 
 class AttentionPool(CorrectionNetwork):
-    """Sources are weighed by learned scores; the base's visibility stays a factor, so that it begins as the mean."""
+    """Sources are weighted by learned scores times the base's visibility, so that it starts as the mean."""
 
     def __init__(self, config: NetworkConfig, head: HeadModel, layout: UVLayout) -> None:
-        super().__init__(config, head, layout)  # first: the other weights begin as in the full network
+        super().__init__(config, head, layout)  # first, so that the other weights start as in the full network
         self.score = _scores(config.dense_channels)
         self.cls_score = _scores(self.encoder.cls_channels)
 
     def features(self, inputs: NetworkInputs) -> UVFeature:
-        """As the full network's, but for the two pools."""
+        """Features as of the full network, with attention in both pools."""
         with patch.multiple(network_model, pool_seen=self._pool_seen, pool_sources=self._pool_sources):
             return super().features(inputs)
 
@@ -106,7 +106,7 @@ class AttentionPool(CorrectionNetwork):
 
 
 def _scores(channels: int) -> nn.Sequential:
-    """One number for a vector; 0 at first."""
+    """A score of a vector, initially 0."""
     last = nn.Linear(32, 1)
     nn.init.zeros_(last.weight)
     nn.init.zeros_(last.bias)
@@ -120,13 +120,13 @@ def _attended(values: Tensor, scores: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Variant:
-    """What differs from the full one.
+    """Difference to the full network and its training.
 
     Attributes:
-        name: of the row.
-        network: its class.
-        change: of the configuration.
-        second: whether it is one of phase 2, which begins with the full network of phase 1.
+        name: label of its row.
+        network: class of the network.
+        change: changes the configuration.
+        second: whether it is of phase 2, which starts from the full network of phase 1.
     """
 
     name: str
@@ -158,7 +158,7 @@ VARIANTS = (
 
 @dataclass(frozen=True)
 class Setting:
-    """What all variants share.
+    """Settings that all variants share.
 
     Attributes:
         rigs: folder of shards of kind "cameras".
@@ -213,7 +213,7 @@ class Setting:
 
 
 def train(variant: Variant, setting: Setting) -> CorrectionNetwork:
-    """The averaged network of a variant; trained as far as it is not yet."""
+    """Train a variant, or continue its training, and return its averaged network."""
     config = setting.config(variant)
     with patch.object(launcher, "CorrectionNetwork", variant.network):
         launcher.train(config, lambda _, message: print(f"{variant.name}: {message}", flush=True))
@@ -227,10 +227,10 @@ def train(variant: Variant, setting: Setting) -> CorrectionNetwork:
 
 
 class Judge:
-    """Held-out people; every network is shown the same."""
+    """Evaluates networks on the same held-out people."""
 
     def __init__(self, setting: Setting) -> None:
-        """Read who is held out; bases are made at their first use."""
+        """Read the held-out people; bases are made at their first use."""
         self.head = default_head()
         self.layout = build_layout(self.head, setting.resolution)
         self._setting, self._embedder = setting, IdentityEmbedder()
@@ -278,7 +278,9 @@ class Judge:
                 figures |= _means(f"instant {count}", scores[len(cameras) :], ("psnr", "lpips"))
                 figures |= _means(f"expression {count}", scores[len(cameras) :][:EXPRESSIONS], ("csim",))
                 if network is not None:
-                    figures |= _means(f"asked {count}", self._asked(network, example, len(cameras)), ("psnr",))
+                    figures |= _means(
+                        f"at view {count}", self._scores_at_view(network, example, len(cameras)), ("psnr",)
+                    )
                     figures |= view_changes(network, example, f" {count}")
                 if count == 1:
                     rows.append(torch.cat(shown, 1))
@@ -296,7 +298,7 @@ class Judge:
     def _scores(
         self, network: CorrectionNetwork | None, example: Example
     ) -> tuple[list[dict[str, float]], list[Tensor]]:
-        """Of each target, as an avatar shows it: the five heads are asked once, for a head that faces the camera."""
+        """Scores of each target, rendered like an avatar: the five heads are evaluated once, for a frontal head."""
         frontal = harmonic_encoding(torch.tensor([FRONTAL]))
         scores, shown = [], []
         for target, image in zip(example.targets, self._images(network, example, lambda _: frontal)):
@@ -310,8 +312,8 @@ class Judge:
             shown += [target.image, image]
         return scores, shown
 
-    def _asked(self, network: CorrectionNetwork, example: Example, count: int) -> list[dict[str, float]]:
-        """Of the first targets, where the heads are asked for each target's own view, as in training."""
+    def _scores_at_view(self, network: CorrectionNetwork, example: Example, count: int) -> list[dict[str, float]]:
+        """Scores of the first targets, with the heads evaluated for each target's own view, as in training."""
         some = example.replace(targets=example.targets[:count])
         images = self._images(network, some, lambda target: encoded_view(target.camera, target.params))
         return [{"psnr": psnr(image, t.image, t.region)} for t, image in zip(some.targets, images)]
@@ -338,7 +340,7 @@ class Judge:
 
 
 def view_changes(network: CorrectionNetwork, example: Example, suffix: str = "") -> dict[str, float]:
-    """How much what the five heads say of position and log scale changes with the view, by name.
+    """Change of the five heads' position and log scale with the view, by name.
 
     ``energy``: the squared Frobenius norms of both Jacobians by the encoded view at the front, exactly: what the
     penalty estimates. ``position`` (triangle units) and ``scale``: root mean square of the change from the front to 40
@@ -348,7 +350,7 @@ def view_changes(network: CorrectionNetwork, example: Example, suffix: str = "")
     front = torch.tensor([FRONTAL])
     aside = torch.tensor([[math.sin(math.radians(40.0)), 0.0, -math.cos(math.radians(40.0))]])
 
-    def said(view: Tensor) -> tuple[Tensor, Tensor]:
+    def position_and_scale(view: Tensor) -> tuple[Tensor, Tensor]:
         part = network.decode(feature, view).view_part
         return part.positions, part.scales
 
@@ -357,10 +359,13 @@ def view_changes(network: CorrectionNetwork, example: Example, suffix: str = "")
     for channel in range(view.shape[-1]):
         along = torch.zeros_like(view)
         along[:, channel] = 1.0
-        changes = torch.func.jvp(said, (view,), (along,))[1]
+        changes = torch.func.jvp(position_and_scale, (view,), (along,))[1]
         energy += sum(float(change.detach().square().sum()) for change in changes)
     with torch.no_grad():
-        moved = [(b - a).square().mean().sqrt() for a, b in zip(said(view), said(harmonic_encoding(aside)))]
+        moved = [
+            (b - a).square().mean().sqrt()
+            for a, b in zip(position_and_scale(view), position_and_scale(harmonic_encoding(aside)))
+        ]
     return {f"energy{suffix}": energy, f"position{suffix}": float(moved[0]), f"scale{suffix}": float(moved[1])}
 
 
@@ -420,8 +425,8 @@ def table(judged: dict[str, dict[str, dict[str, float]]]) -> str:
         if name not in ("base", against) and against in judged:
             cells = [_difference([people[p][key] - judged[against][p][key] for p in people], key) for key in COLUMNS]
             lines.append(f"| {name} - {against} | " + " | ".join(cells) + " |")
-    keys = ("energy 1", "position 1", "scale 1", "camera 1 psnr", "asked 1 psnr")
-    lines += ["", "| | energy | position, triangle units | log scale | PSNR asked at the front | asked at the view |"]
+    keys = ("energy 1", "position 1", "scale 1", "camera 1 psnr", "at view 1 psnr")
+    lines += ["", "| | energy | position, triangle units | log scale | PSNR, heads at the front | heads at the view |"]
     lines += ["|---|---:|---:|---:|---:|---:|"]
     for name, people in judged.items():
         if name != "base":

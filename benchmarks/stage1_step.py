@@ -1,14 +1,14 @@
 """Time and memory of stage 1's network on a CPU.
 
-An avatar's share of it (features, heads and residual of one person), a frame with the residual and without, one forward
-pass as in training, and one whole training step. The first two are in CPU time on one thread, as ``generate`` and
-``drive`` run, since that is what other work on the machine changes least.
+Measures the network's share of an avatar (features, heads and residual of one person), a frame with and without the
+residual, one forward pass as in training, and one training step. The first two are CPU times on one thread, as in
+``generate`` and ``drive``; other work on the machine changes those least.
 
     python benchmarks/stage1_step.py small --sources 1 --repeats 5
     python benchmarks/stage1_step.py paper --sources 1
 
-Weights and pictures are random: this says what a step costs, nothing of quality. The paper's encoder (DINOv3 ViT-B/16)
-gets its real size and random weights, so that nothing is fetched.
+Weights and pictures are random, so that nothing is fetched: costs are real, quality is not measured. The encoder
+of the paper (DINOv3 ViT-B/16) has its real size.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def random_vit(name: str, revision: str | None = None):
 
 
 def cpu_times(runs: Sequence[Callable[[], object]], repeats: int) -> list[list[float]]:
-    """Seconds of CPU time of each, taken in turn after one round that is not counted."""
+    """CPU seconds of each run, taken in turn after a warm-up round."""
     times: list[list[float]] = [[] for _ in runs]
     for turn in range(repeats + 1):
         for run, taken in zip(runs, times):
@@ -115,9 +115,7 @@ def main() -> None:
 
     with one_torch_thread():
         (made,) = cpu_times([person], args.repeats)
-        print(
-            f"an avatar's share, K = {args.sources}: {min(made):.2f} s of CPU time at best, {max(made):.2f} s at worst"
-        )
+        print(f"share of an avatar, K = {args.sources}: {min(made):.2f} to {max(made):.2f} s of CPU time")
         avatar = person()
         plain, identity = replace(avatar, residual=None), avatar.identity()
         portrait, home = portrait_view(avatar)

@@ -346,7 +346,7 @@ def default_head() -> HeadModel:
 
 def skull_box(avatar: Avatar) -> tuple[Tensor, Tensor]:
     """The lower and upper corner (3,) of the box around the resting skull, head space, metres."""
-    parts = avatar.head.having("face", "scalp", "ears")
+    parts = avatar.head.available_parts("face", "scalp", "ears")
     rest = avatar.identity().vertices
     skull = rest[avatar.head.part_vertices(*parts)] if parts else rest
     return skull.amin(0), skull.amax(0)

@@ -35,20 +35,20 @@ _MAX_CONFIG_BYTES = 1 << 20
 """Of ``config.json``: 1 had the base alone, 2 a network, both with the base's constants as one flat table."""
 
 _BASE_SHARE = 0.85
-"""Of the time, where a network follows."""
+"""Share of the progress that the base takes, where a network follows."""
 
 
 class SpatialAvatar(Pretrained):
     """Stage 1: one to four photos of a person to an :class:`Avatar` (method section 2).
 
-    The avatar is the base that the photos determine plus what the network's heads add to it; every head starts at zero,
-    so that without a network, or with one of zero weights, the avatar is exactly the base.
+    The avatar is the base, which the photos alone determine, plus the network's corrections. Without a network, or with
+    an untrained one, it is exactly the base.
 
     Attributes:
-        config: what this model is.
+        config: configuration of the model.
         head: the head model.
-        layout: the UV layout of the Gaussians.
-        network: what corrects the base; None for the base alone.
+        layout: UV layout of the Gaussians.
+        network: corrects the base; None for the base alone.
     """
 
     def __init__(
@@ -63,13 +63,13 @@ class SpatialAvatar(Pretrained):
         Args:
             config: its configuration.
             head: the head model.
-            folder: where it was loaded from; :meth:`save_pretrained` copies what else lies there (networks, licences).
-            network: of the configuration's sizes, for this head model and layout; by default, where the configuration
-                has one, an untrained one, which corrects nothing.
+            folder: where it was loaded from; :meth:`save_pretrained` copies the other files in it (networks, licences).
+            network: for this configuration, head model and layout; by default an untrained one where the configuration
+                has one.
 
         Raises:
-            FormatError: there is no encoder of the kind that the configuration names.
-            InputError: the network is not the one of the configuration.
+            FormatError: no encoder is of the kind that the configuration names.
+            InputError: the network has another configuration.
             MissingAssetError: the encoder's library or weights are missing.
         """
         self.config = config
@@ -79,7 +79,9 @@ class SpatialAvatar(Pretrained):
         if network is None and config.network is not None:
             network = CorrectionNetwork(config.network, head, self.layout).eval()
         if network is not None and network.config != config.network:
-            raise InputError("The network is not of the configuration's sizes; put its own config into it as network.")
+            raise InputError(
+                "The network's sizes are not those of the configuration; use GeneratorConfig(network=network.config)."
+            )
         self.network = network
 
     def generate(
@@ -89,7 +91,7 @@ class SpatialAvatar(Pretrained):
         *,
         polish: int | None = None,
     ) -> Avatar:
-        """Make an avatar from one to four photos of one person; their order changes nothing.
+        """Make an avatar from one to four photos of one person; their order changes no bit.
 
         The result is that of :func:`spatialavatar.generate` with this model.
 
@@ -100,7 +102,7 @@ class SpatialAvatar(Pretrained):
                 1 as it is, None the default of :class:`spatialavatar.refinement.polish.PolishConfig`.
 
         Raises:
-            InputError: none or more than four photos, or tracks that do not fit each other or the head.
+            InputError: no photo, more than four, or tracks of different shapes or of another head.
             NoFaceError: a picture shows no usable face.
         """
         given = [photos] if isinstance(photos, (Track, np.ndarray)) else list(photos)
@@ -136,7 +138,7 @@ class SpatialAvatar(Pretrained):
             report(share, "Correcting it with the network")
             gaussians, residual = self.network.gaussians_and_residual(result)
             report(1.0, "Corrected by the network")
-        reference = min(result.sources, key=_restlessness)
+        reference = min(result.sources, key=_distance_from_rest)
         return Avatar(
             head=self.head,
             layout=self.layout,
@@ -155,7 +157,7 @@ class SpatialAvatar(Pretrained):
         )
 
     def without_network(self) -> SpatialAvatar:
-        """The same model with the base alone."""
+        """The same model without the network."""
         return SpatialAvatar(dataclasses.replace(self.config, network=None), self.head, self._folder)
 
     def card(self, repo_id: str | None = None) -> str:
@@ -265,7 +267,7 @@ def _strictly(kind: type[_Config], values: Any, where: str) -> _Config:
     return kind(**pairs)
 
 
-def _restlessness(source: SourceView) -> float:
-    """How far a photo is from a calm frontal look; the calmest one is the avatar's reference."""
-    params = source.params
+def _distance_from_rest(view: SourceView) -> float:
+    """Distance of a photo from a closed mouth and a frontal head, radians; the least is the avatar's reference."""
+    params = view.params
     return float(params.jaw.abs().sum() + params.rotation.norm() + params.neck.norm())

@@ -17,7 +17,7 @@ LUMA = np.array([0.2126, 0.7152, 0.0722])
 """Rec. 709 weights of red, green and blue in the luma of a colour."""
 
 CG_TOLERANCE = 3e-4
-"""Relative residual at which conjugate gradients stop; colours then agree to within a tenth of an 8-bit step."""
+"""Relative residual at which conjugate gradients stop."""
 
 CG_MAX_ITERATIONS = 600
 """Bound on the iterations of conjugate gradients; the shipped layout needs fewer than 200."""

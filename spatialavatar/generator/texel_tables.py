@@ -6,16 +6,14 @@ from dataclasses import dataclass
 
 import numpy as np
 import scipy.sparse as sp
-import torch
 from scipy.spatial import cKDTree
 
 from spatialavatar.generator.completion.hair import strand_pattern
 from spatialavatar.generator.config import GraphConfig
 from spatialavatar.generator.contours import LEFT_EYE, RIGHT_EYE
+from spatialavatar.generator.head_mesh import as_floats
 from spatialavatar.generator.numerics import Floats, Ints, Mask, graph_laplacian, smoothstep
-from spatialavatar.head import HeadModel, UVLayout
-from spatialavatar.head.arkit import ARKIT_INDEX
-from spatialavatar.render.mesh import vertex_normals
+from spatialavatar.generator.texel_grid import TexelGrid
 
 SKIN = ("face", "ears", "neck")
 """Parts that are one surface of one colour; every other part is filled from itself alone."""
@@ -63,48 +61,34 @@ class TexelTables:
     eye_angle: Floats
 
 
-def build_tables(head: HeadModel, layout: UVLayout, graph: GraphConfig) -> TexelTables:
+def build_tables(grid: TexelGrid, graph: GraphConfig) -> TexelTables:
     """Compute the tables; seconds, so ``surface.texel_surface`` caches them."""
-    points = layout.surface(head, head.template).cpu().double().numpy()
-    normals = interpolated_normals(head, layout, head.template.cpu().double().numpy())
-    features = np.concatenate([points, graph.normal_length * normals], 1)
-    groups = _groups(head, layout)
+    features = np.concatenate([grid.points, graph.normal_length * grid.normals], 1)
+    groups = _groups(grid)
     neighbours = _neighbours(features, groups, graph.neighbours)
-    scalp = part_mask(head, layout, "scalp")
-    outside = part_mask(head, layout, "scalp", *SKIN)
-    seam = _neighbours(features, np.where(outside, -1, groups), graph.neighbours)
+    scalp = grid.mask("scalp")
+    seam = _neighbours(features, np.where(grid.mask("scalp", *SKIN), -1, groups), graph.neighbours)
     return TexelTables(
         groups=groups,
         neighbours=neighbours,
         laplacian=graph_laplacian(neighbours),
-        twin=_twins(head, layout, features),
-        lid=_lids(head, layout),
-        lash=_lashes(head, points),
-        strands=strand_pattern(points, scalp),
+        twin=_twins(grid, features),
+        lid=_lids(grid),
+        lash=_lashes(grid),
+        strands=strand_pattern(grid.points, scalp),
         seam=seam,
         border=_border(seam, scalp),
-        rim=_rim_distance(head, points),
-        eye_angle=_eye_angles(head, layout, points),
+        rim=_rim_distance(grid),
+        eye_angle=_eye_angles(grid),
     )
 
 
-def interpolated_normals(head: HeadModel, layout: UVLayout, vertices: Floats) -> Floats:
-    """Unit normals (N, 3) of the texels, interpolated from those of ``vertices`` (V, 3)."""
-    faces = head.faces.cpu().numpy()
-    corners = vertex_normals(vertices, faces)[faces[layout.faces.cpu().numpy()]]
-    normals = (corners * layout.bary.cpu().numpy()[..., None]).sum(1).astype(np.float64)
-    return normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-12)
-
-
-def part_mask(head: HeadModel, layout: UVLayout, *parts: str) -> Mask:
-    """(N,) bool: the texels on those of the named parts that the head has."""
-    return layout.mask(head, *head.having(*parts)).cpu().numpy()
-
-
-def _groups(head: HeadModel, layout: UVLayout) -> Ints:
-    skin = min((head.parts.index(part) for part in SKIN if part in head.parts), default=0)
-    group_of_part = np.array([skin if part in SKIN else index for index, part in enumerate(head.parts)])
-    return group_of_part[layout.parts.cpu().numpy()]
+def _groups(grid: TexelGrid) -> Ints:
+    """(N,) group of each texel: one for all skin, one for each other part."""
+    names = grid.mesh.model.parts
+    skin = min((names.index(part) for part in SKIN if part in names), default=0)
+    group_of_part = np.array([skin if part in SKIN else index for index, part in enumerate(names)])
+    return group_of_part[grid.parts]
 
 
 def _neighbours(features: Floats, groups: Ints, k: int) -> Ints:
@@ -121,37 +105,36 @@ def _neighbours(features: Floats, groups: Ints, k: int) -> Ints:
     return result
 
 
-def _twins(head: HeadModel, layout: UVLayout, features: Floats) -> Ints:
+def _twins(grid: TexelGrid, features: Floats) -> Ints:
+    """(N,) texel nearest to the mirrored position and normal, on the same part or the other eye."""
+    names = grid.mesh.model.parts
     flipped = features * np.array([-1.0, 1, 1, -1, 1, 1])
-    swap = {"eye_left": "eye_right", "eye_right": "eye_left"}
-    parts = layout.parts.cpu().numpy()
-    twins = np.arange(len(parts))
-    for index, part in enumerate(head.parts):
-        members = np.flatnonzero(parts == index)
-        others = np.flatnonzero(parts == head.parts.index(swap.get(part, part)))
+    swap: dict[str, str] = dict(zip(EYES, reversed(EYES)))
+    twins = np.arange(len(grid.parts))
+    for index, part in enumerate(names):
+        members = np.flatnonzero(grid.parts == index)
+        others = np.flatnonzero(grid.parts == names.index(swap.get(part, part)))
         if len(members) and len(others):
             twins[members] = others[cKDTree(features[others]).query(flipped[members])[1]]
     return twins
 
 
-def _lids(head: HeadModel, layout: UVLayout) -> Floats:
-    rows = [ARKIT_INDEX["eyeBlinkLeft"], ARKIT_INDEX["eyeBlinkRight"]]
-    travel = torch.einsum("be,evk->bvk", head.arkit_to_expression[rows], head.expression_basis)
-    length = layout.surface(head, travel).norm(dim=-1).amax(0).cpu().double().numpy()
-    on_skin = part_mask(head, layout, *SKIN)
-    return np.where(on_skin, smoothstep(length, 0.5 * _LID_TRAVEL, 1.5 * _LID_TRAVEL), 0.0)
+def _lids(grid: TexelGrid) -> Floats:
+    travel = grid.layout.surface(grid.mesh.model, grid.mesh.blink_offsets())
+    length = as_floats(travel.norm(dim=-1).amax(0))
+    return np.where(grid.mask(*SKIN), smoothstep(length, 0.5 * _LID_TRAVEL, 1.5 * _LID_TRAVEL), 0.0)
 
 
-def _lashes(head: HeadModel, points: Floats) -> Floats:
+def _lashes(grid: TexelGrid) -> Floats:
     """(N,) 1 on the contours of the eye openings, 0 from 2 mm away."""
-    if 478 not in head.landmark_embeddings:
-        return np.zeros(len(points))
-    landmarks = head.landmarks(head.template, 478).cpu().double().numpy()
+    if 478 not in grid.mesh.model.landmark_embeddings:
+        return np.zeros(len(grid.points))
+    landmarks = grid.mesh.landmarks(478)
     line = []
     for contour in (LEFT_EYE, RIGHT_EYE):
         corners = landmarks[list(contour)]
         line += [(1 - t) * corners + t * np.roll(corners, -1, axis=0) for t in (0.0, 0.25, 0.5, 0.75)]
-    return 1.0 - smoothstep(cKDTree(np.concatenate(line)).query(points)[0], *_LASH_WIDTH)
+    return 1.0 - smoothstep(cKDTree(np.concatenate(line)).query(grid.points)[0], *_LASH_WIDTH)
 
 
 def _border(seam: Ints, scalp: Mask) -> Floats:
@@ -161,25 +144,23 @@ def _border(seam: Ints, scalp: Mask) -> Floats:
     return 4.0 * share * (1.0 - share)
 
 
-def _rim_distance(head: HeadModel, points: Floats) -> Floats:
-    faces = head.faces.cpu().numpy()
-    edges = np.sort(np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]]), axis=1)
-    unique, count = np.unique(edges, axis=0, return_counts=True)
+def _rim_distance(grid: TexelGrid) -> Floats:
+    """(N,) metres to the nearest vertex on an open edge of the neck."""
+    mesh = grid.mesh
+    edges = np.concatenate([mesh.faces[:, [0, 1]], mesh.faces[:, [1, 2]], mesh.faces[:, [2, 0]]])
+    unique, count = np.unique(np.sort(edges, axis=1), axis=0, return_counts=True)
     open_edges = unique[count == 1]
-    if "neck" in head.parts:
-        on_neck = head.part_vertices("neck").cpu().numpy()
-        open_edges = open_edges[on_neck[open_edges].all(1)]
+    if "neck" in mesh.model.parts:
+        open_edges = open_edges[mesh.vertex_mask("neck")[open_edges].all(1)]
     if not len(open_edges):
-        return np.full(len(points), np.inf)
-    rim = head.template.cpu().numpy()[np.unique(open_edges)]
-    return cKDTree(rim).query(points)[0]
+        return np.full(len(grid.points), np.inf)
+    return cKDTree(mesh.template[np.unique(open_edges)]).query(grid.points)[0]
 
 
-def _eye_angles(head: HeadModel, layout: UVLayout, points: Floats) -> Floats:
-    joints = (head.joint_regressor @ head.template).cpu().double().numpy()
-    angles = np.zeros(len(points))
-    for joint, part in zip((3, 4), EYES):
-        mask = part_mask(head, layout, part)
-        ray = points[mask] - joints[joint]
+def _eye_angles(grid: TexelGrid) -> Floats:
+    angles = np.zeros(len(grid.points))
+    for centre, part in zip(grid.mesh.eye_centres(), EYES):
+        mask = grid.mask(part)
+        ray = grid.points[mask] - centre
         angles[mask] = np.arctan2(np.hypot(ray[:, 0], ray[:, 1]), ray[:, 2])
     return angles

@@ -32,7 +32,9 @@ def depth_test(surface: TexelSurface, view: SourceView, warped: Warp) -> Floats:
     scale = config.zbuffer_scale
     camera = view.camera.resized(view.camera.width * scale, view.camera.height * scale)
     intrinsics = camera.intrinsics.cpu().numpy()
-    nearest = rasterize_mesh(warped.vertices_cam, surface.faces, intrinsics, camera.width, camera.height).depth
+    nearest = rasterize_mesh(
+        warped.vertices_cam, surface.grid.mesh.faces, intrinsics, camera.width, camera.height
+    ).depth
     margin = occlusion_margin(warped, config)
     corner = np.floor(np.nan_to_num(warped.pixels * scale - 0.5, nan=-9.0, posinf=-9.0, neginf=-9.0)).astype(np.int64)
     passed = np.zeros(len(warped.depth))

@@ -35,12 +35,12 @@ class Warp:
 
 def warp(surface: TexelSurface, view: SourceView, offsets: Pixels | None) -> Warp:
     """Pose the head as in the photo, with ``offsets`` (V, 3) on its rest vertices, and project every texel."""
-    vertices = surface.posed(view, offsets)
-    points = surface.points_on(vertices)
-    normals = surface.normals_on(vertices)
+    vertices = surface.grid.mesh.posed(view, offsets)
+    points = surface.grid.points_on(vertices)
+    normals = surface.grid.normals_on(vertices)
     facing = -(normals * points).sum(1) / np.maximum(np.linalg.norm(points, axis=1), 1e-9)
     focal = np.sqrt(abs(view.intrinsics[0, 0] * view.intrinsics[1, 1]))
-    area = surface.texel_areas(vertices) * np.clip(facing, 0.05, 1.0)
+    area = surface.grid.texel_areas(vertices) * np.clip(facing, 0.05, 1.0)
     footprint = np.sqrt(area) * focal / np.maximum(points[:, 2], _LEAST_DEPTH)
     return Warp(vertices, project(points, view.intrinsics), points[:, 2], facing, footprint)
 

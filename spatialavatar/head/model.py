@@ -267,8 +267,8 @@ class HeadModel:
         """The mean head at rest at the world's origin."""
         return HeadParams.neutral(self.shape_count, self.expression_count, frames).to(self.device)
 
-    def having(self, *parts: str) -> tuple[str, ...]:
-        """Those of the named parts that this head has, for what goes without the others."""
+    def available_parts(self, *parts: str) -> tuple[str, ...]:
+        """Those of the named parts that this head has."""
         return tuple(part for part in parts if part in self.parts)
 
     def part_faces(self, *parts: str) -> Tensor:

@@ -216,7 +216,7 @@ def _held(weights: Tensor, seen: Tensor) -> Tensor:
 
 def resting_place(head: HeadModel) -> Tensor:
     """(3,) world translation that centres the mean skull in the frontal camera's picture, metres."""
-    parts = head.having("face", "scalp", "ears")
+    parts = head.available_parts("face", "scalp", "ears")
     skull = head.template[head.part_vertices(*parts)] if parts else head.template
     low, high = skull.amin(0), skull.amax(0)
     camera = Camera.frontal()

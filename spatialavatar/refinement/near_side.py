@@ -28,7 +28,9 @@ class NearSide:
             cosine: between a surface normal and the direction to the camera below which a surface is on the far side.
                 Slightly negative, since Gaussians at the silhouette reach over it.
         """
-        self._outside, self._mouth = (layout.mask(head, *head.having(*parts)) for parts in (_OUTSIDE, BEHIND_LIPS))
+        self._outside, self._mouth = (
+            layout.mask(head, *head.available_parts(*parts)) for parts in (_OUTSIDE, BEHIND_LIPS)
+        )
         self._first_corner, self._triangle = head.faces[:, 0], layout.faces
         self._cosine = cosine
 

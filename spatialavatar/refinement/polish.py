@@ -211,5 +211,5 @@ def _movable(head: HeadModel, layout: UVLayout, neck: float) -> Tensor:
     moved = (travel[head.faces[layout.faces]] * layout.bary).sum(-1)
     free = 1.0 - smoothstep(moved, 0.3 * _LID_TRAVEL, _LID_TRAVEL)
     for parts, share in ((BEHIND_LIPS, 0.0), (("neck",), neck)):
-        free = torch.where(layout.mask(head, *head.having(*parts)), share * free, free)
+        free = torch.where(layout.mask(head, *head.available_parts(*parts)), share * free, free)
     return free

@@ -77,8 +77,8 @@ def complete_mouth(surface: TexelSurface, colors: Floats, light: Floats, teeth: 
     """
     result = colors.copy()
     lips = surface.mask("lips")
-    front = surface.points[lips, 2].max() if lips.any() else surface.points[:, 2].max()
-    depth = (front - surface.points[:, 2]).clip(0.0)
+    forward = surface.grid.points[:, 2]
+    depth = (forward[lips if lips.any() else slice(None)].max() - forward).clip(0.0)
     if teeth is None:
         teeth = (_TEETH.color * light).clip(0.0, 0.92)
     for tissue, color in (
@@ -98,9 +98,9 @@ def complete_mouth(surface: TexelSurface, colors: Floats, light: Floats, teeth: 
 def _tooth_shade(surface: TexelSurface, part: str, widths: tuple[float, ...]) -> Floats:
     """(n,) brightness of the texels of a row of teeth: darker between two teeth and on the side of the tongue."""
     mask, config = surface.mask(part), surface.config.interior
-    points = surface.points[mask]
+    points = surface.grid.points[mask]
     shade = 1.0 - config.groove_depth * _grooves(points, widths, config.groove_width)
-    return shade * (1.0 - (1.0 - config.lingual_brightness) * _inward(points, surface.normals[mask]))
+    return shade * (1.0 - (1.0 - config.lingual_brightness) * _inward(points, surface.grid.normals[mask]))
 
 
 def _inward(points: Floats, normals: Floats) -> Floats:

@@ -139,7 +139,7 @@ class CorrectionNetwork(nn.Module):
         self._resolution = layout.resolution
         self.register_buffer("texels", layout.texels, persistent=False)
         free = torch.ones(len(layout), 3, device=layout.texels.device)
-        free[layout.mask(head, *head.having(*config.along_normal))] = free.new_tensor([0.0, 1.0, 0.0])
+        free[layout.mask(head, *head.available_parts(*config.along_normal))] = free.new_tensor([0.0, 1.0, 0.0])
         self.register_buffer("axes", free, persistent=False)
         self.encoder = build_encoder(config.encoder)
         self.dense = DenseHead(self.encoder.widths, self.encoder.scaling, config.dense_channels)

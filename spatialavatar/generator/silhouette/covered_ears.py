@@ -15,7 +15,6 @@ from scipy.sparse.linalg import splu
 from spatialavatar.generator.numerics import Floats, Mask, bilinear
 from spatialavatar.generator.silhouette.measuring import PersonView
 from spatialavatar.generator.silhouette.mesh import OutlineMesh
-from spatialavatar.generator.surface import posed_vertices
 from spatialavatar.generator.warping import project
 
 _COVERED: Final = 0.4
@@ -27,10 +26,10 @@ _FAR_SIDE: Final = 0.04
 
 def flatten_covered_ears(mesh: OutlineMesh, people: Sequence[PersonView], rest: Floats) -> Floats:
     """Rest vertices (V, 3) without the ears that hair covers; ``rest`` itself where there is none."""
-    if "ears" not in mesh.head.parts:
-        return rest
-    ears = mesh.head.part_vertices("ears").cpu().numpy()
+    ears = mesh.base.vertex_mask("ears")
     hidden = np.zeros(len(rest), bool)
+    if not ears.any():
+        return rest
     for side in (rest[:, 0] > 0, rest[:, 0] < 0):
         shares = [_hair_share(mesh, ears & side, ears & ~side, person) for person in people]
         if max(shares) > _COVERED:
@@ -47,7 +46,7 @@ def flatten_covered_ears(mesh: OutlineMesh, people: Sequence[PersonView], rest: 
 
 def _hair_share(mesh: OutlineMesh, ear: Mask, other: Mask, person: PersonView) -> float:
     """Share of an ear's vertices where the photo shows hair; 0 where the ear is on the far side."""
-    vertices = posed_vertices(mesh.head, person.view, None)
+    vertices = mesh.base.posed(person.view, None)
     if vertices[ear, 2].mean() > vertices[other, 2].mean() + _FAR_SIDE:
         return 0.0
     return float((bilinear(person.hair, project(vertices[ear], person.view.intrinsics)) > 0.5).mean())

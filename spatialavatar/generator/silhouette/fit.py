@@ -28,7 +28,7 @@ def fit_silhouette(head: HeadModel, views: Sequence[SourceView], config: Silhoue
     """
     mesh = outline_mesh(head, config.face_mask)
     people = [person_view(view) for view in views]
-    rest = head.identity(views[0].params.shape).vertices.double().cpu().numpy()
+    rest = mesh.base.rest(views[0].params.shape)
     field = build_field(mesh, rest, flatten_covered_ears(mesh, people, rest), config)
     heights = np.zeros(len(rest))
     for _ in range(config.rounds):

@@ -11,7 +11,6 @@ from spatialavatar.generator.config import SilhouetteConfig
 from spatialavatar.generator.numerics import Floats, Ints, Mask, Pixels, bilinear, blur
 from spatialavatar.generator.silhouette.mesh import HeightField, OutlineMesh
 from spatialavatar.generator.sources import SourceView
-from spatialavatar.generator.surface import posed_vertices
 from spatialavatar.generator.warping import project
 from spatialavatar.render.mesh import rasterize_mesh
 
@@ -135,8 +134,8 @@ def measure_gaps(
 
 def _projection(mesh: OutlineMesh, field: HeightField, heights: Floats, view: SourceView) -> _Projection:
     offsets = field.offsets(heights)
-    points = posed_vertices(mesh.head, view, offsets.astype(np.float32))
-    ahead = posed_vertices(mesh.head, view, (offsets + _PROBE * field.directions).astype(np.float32))
+    points = mesh.base.posed(view, offsets.astype(np.float32))
+    ahead = mesh.base.posed(view, (offsets + _PROBE * field.directions).astype(np.float32))
     pixels = project(points, view.intrinsics)
     outward = (ahead - points) / np.maximum(np.linalg.norm(ahead - points, axis=1, keepdims=True), 1e-12)
     sight = points / np.maximum(np.linalg.norm(points, axis=1, keepdims=True), 1e-12)
@@ -151,9 +150,9 @@ def _projection(mesh: OutlineMesh, field: HeightField, heights: Floats, view: So
 def _mesh_masks(mesh: OutlineMesh, projected: _Projection, view: SourceView) -> tuple[Pixels, Pixels]:
     """(H, W) 1 where the mesh covers the picture, and (H, W) the mobility of what is seen there, 1 beside the mesh."""
     camera = view.camera
-    fragments = rasterize_mesh(projected.vertices, mesh.faces, view.intrinsics, camera.width, camera.height)
+    fragments = rasterize_mesh(projected.vertices, mesh.base.faces, view.intrinsics, camera.width, camera.height)
     covered = fragments.face >= 0
-    mobility = (mesh.mobility[mesh.faces[fragments.face]] * fragments.bary).sum(-1)
+    mobility = (mesh.mobility[mesh.base.faces[fragments.face]] * fragments.bary).sum(-1)
     return covered.astype(np.float32), np.where(covered, mobility, 1.0).astype(np.float32)
 
 

@@ -12,6 +12,7 @@ from scipy.sparse.linalg import splu
 from scipy.spatial import cKDTree
 
 from spatialavatar.generator.config import SilhouetteConfig
+from spatialavatar.generator.head_mesh import HeadMesh, head_mesh
 from spatialavatar.generator.numerics import Floats, Ints, Mask, smoothstep
 from spatialavatar.head import HeadModel
 from spatialavatar.render.mesh import vertex_normals
@@ -30,15 +31,13 @@ class OutlineMesh:
     """What holds for the head's vertices, whatever the person.
 
     Attributes:
-        head: the head model.
-        faces: (F, 3) vertex indices.
+        base: the whole mesh of the head model.
         mobility: (V,) in [0, 1], how far a vertex may move.
         bare: (V,) bool, face and neck: only hair that hangs over them moves them.
         averaging: (V, V), mean of a vertex's neighbours.
     """
 
-    head: HeadModel
-    faces: Ints
+    base: HeadMesh
     mobility: Floats
     bare: Mask
     averaging: sp.csr_matrix
@@ -70,26 +69,25 @@ class HeightField:
 @lru_cache(maxsize=2)
 def outline_mesh(head: HeadModel, face_mask: tuple[float, float]) -> OutlineMesh:
     """The mesh of a head model; ``face_mask`` as in ``SilhouetteConfig``."""
-    faces = head.faces.cpu().numpy()
-    count = len(head.template)
+    mesh = head_mesh(head)
+    faces, count = mesh.faces, len(mesh.template)
     edges = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]])
     edges = np.concatenate([edges, edges[:, ::-1]])
     adjacency = sp.csr_matrix((np.ones(len(edges)), (edges[:, 0], edges[:, 1])), shape=(count, count))
     adjacency.data[:] = 1.0
     degree = np.maximum(np.asarray(adjacency.sum(1)).ravel(), 1.0)
     return OutlineMesh(
-        head=head,
-        faces=faces,
-        mobility=_mobility(head, face_mask),
-        bare=head.part_vertices(*head.having(*_BARE)).cpu().numpy(),
+        base=mesh,
+        mobility=_mobility(mesh, face_mask),
+        bare=mesh.vertex_mask(*_BARE),
         averaging=(sp.diags(1.0 / degree) @ adjacency).tocsr(),
     )
 
 
 def build_field(mesh: OutlineMesh, rest: Floats, flat: Floats, config: SilhouetteConfig) -> HeightField:
     """Directions and bending of one person's head; ``rest`` and ``flat`` (V, 3) as in :class:`HeightField`."""
-    normals = vertex_normals(flat, mesh.faces).astype(np.float64)
-    laplacian, area = _cotangent_laplacian(flat, mesh.faces)
+    normals = vertex_normals(flat, mesh.base.faces).astype(np.float64)
+    laplacian, area = _cotangent_laplacian(flat, mesh.base.faces)
     smoothing = (sp.diags(area) + config.normal_smoothing**2 * laplacian).tocsc()
     directions = splu(smoothing).solve(area[:, None] * normals)
     directions /= np.maximum(np.linalg.norm(directions, axis=1, keepdims=True), 1e-9)
@@ -97,18 +95,14 @@ def build_field(mesh: OutlineMesh, rest: Floats, flat: Floats, config: Silhouett
     return HeightField(rest, flat, directions, area, bending)
 
 
-def _mobility(head: HeadModel, face_mask: tuple[float, float]) -> Floats:
+def _mobility(mesh: HeadMesh, face_mask: tuple[float, float]) -> Floats:
     """(V,) 0 on the face and inside it, 1 where hair may be, from the distance to the face's landmarks."""
-    vertices = head.template.cpu().double().numpy()
-    if head.landmark_embeddings:
-        face = head.landmarks(head.template, max(head.landmark_embeddings)).cpu().double().numpy()
-    else:
-        face = vertices[head.part_vertices("face").cpu().numpy()]
-    mobility = smoothstep(cKDTree(face).query(vertices)[0], *face_mask)
-    movable = head.having(*_MOVABLE)
-    fixed = [part for part in head.parts if part not in movable]
-    if fixed and movable:
-        mobility[head.part_vertices(*fixed).cpu().numpy()] = 0.0
+    embeddings, parts = mesh.model.landmark_embeddings, mesh.model.parts
+    face = mesh.landmarks(max(embeddings)) if embeddings else mesh.template[mesh.vertex_mask("face")]
+    mobility = smoothstep(cKDTree(face).query(mesh.template)[0], *face_mask)
+    fixed = [part for part in parts if part not in _MOVABLE]
+    if fixed and len(fixed) < len(parts):
+        mobility[mesh.vertex_mask(*fixed)] = 0.0
     return mobility
 
 

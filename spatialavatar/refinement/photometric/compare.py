@@ -80,7 +80,7 @@ class FrameComparer:
         self._deformer = Deformer(head, avatar.layout, identity, avatar.residual)
         self._faces = head.faces.numpy().astype(np.int32)
         # The model's neck bends where the track has no parameter, and the parts below are not the head's.
-        self._head_faces = ~head.part_faces(*head.having("neck"))
+        self._head_faces = ~head.part_faces(*head.available_parts("neck"))
 
     def target(self, frame: int, size: int) -> Target:
         """A frame scaled to ``size`` pixels."""
