@@ -37,7 +37,6 @@ def written(folder: Path, **changes: Any) -> Path:
         ("sharpening", "rounds", 10**9, r"SharpeningConfig\.rounds is 1000000000; give a whole number from 0 to 50"),
         ("sharpening", "rounds", 3.0, "give a whole number"),
         ("sharpening", "rounds", True, "give a whole number"),
-        ("sharpening", "step", float("nan"), "step is nan; give a number from 0 to 2"),
         ("sharpening", "step", "much", "step is 'much'"),
         ("graph", "neighbours", 10**6, "neighbours is 1000000"),
         ("fill", "border_rounds", -1, "border_rounds is -1"),
@@ -54,6 +53,11 @@ def test_a_constant_out_of_range_is_refused_in_one_sentence(
     base[group][name] = value
     with pytest.raises(InputError, match=words):
         read_config(written(tmp_path, base=base))
+
+
+def test_a_constant_that_is_not_a_number_is_refused() -> None:
+    with pytest.raises(InputError, match="step is nan; give a number from 0 to 2"):
+        SharpeningConfig(step=float("nan"))
 
 
 def test_a_group_that_is_no_table_is_refused(tmp_path: Path) -> None:
