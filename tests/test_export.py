@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
+import os
 import struct
 import zipfile
 from collections.abc import Callable
@@ -16,7 +17,7 @@ import pytest
 import torch
 
 from spatialavatar.avatar import Avatar, default_head
-from spatialavatar.errors import InputError
+from spatialavatar.errors import InputError, OutputError
 from spatialavatar.export import held_pose, save_glb, save_lam_zip, save_ply, save_splat, save_spz
 from spatialavatar.export.glb import lifted_texture
 from spatialavatar.export.splat import splat_rows
@@ -336,3 +337,12 @@ def test_khronos_validator_finds_no_fault_in_a_lam_archive(
 def test_a_lam_archive_must_be_called_zip(person: Avatar, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"call me\.bin me\.zip"):
         save_lam_zip(person, tmp_path / "me.bin")
+
+
+def test_a_lam_archive_of_a_name_that_is_no_utf8_has_a_folder_of_another(person: Avatar, tmp_path: Path) -> None:
+    try:
+        path = save_lam_zip(person, tmp_path / os.fsdecode(b"caf\xe9.zip"))
+    except OutputError:
+        pytest.skip("this file system refuses such names")
+    with zipfile.ZipFile(path) as archive:
+        assert archive.namelist()[0] == "caf_/"

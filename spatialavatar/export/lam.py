@@ -66,11 +66,12 @@ def save_lam_zip(avatar: Avatar, path: str | Path) -> Path:
         )
     if avatar.gaussians.colors.shape[1] != 3:
         raise InputError(f"A LAM archive holds three colours, not {avatar.gaussians.colors.shape[1]} channels.")
+    folder = path.stem.encode("utf-8", "replace").decode().replace("?", "_")  # a ZIP's names are UTF-8
     parts = _parts(avatar)
     with atomic_output(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr(zipfile.ZipInfo(f"{path.stem}/"), b"")  # the renderer looks for the folder's own entry
+        archive.writestr(zipfile.ZipInfo(f"{folder}/"), b"")  # the renderer needs the folder's own entry
         for name, data in parts.items():
-            archive.writestr(f"{path.stem}/{name}", data)
+            archive.writestr(f"{folder}/{name}", data)
     return path
 
 

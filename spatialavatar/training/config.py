@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -20,6 +21,17 @@ _Record = TypeVar("_Record")
 _PRESETS: Final[dict[str, dict[str, Callable[[], Any]]]] = {
     "network": {"small": NetworkConfig.small, "paper": NetworkConfig.paper},
     "phase": {"monocular": Phase.monocular, "multi_view": Phase.multi_view},
+}
+_MAX_BYTES: Final = 1 << 20
+_MAX_NUMBER: Final = 1 << 40
+_MOST: Final = {
+    "size": 2048,
+    "resolution": 2048,
+    "targets": 1024,
+    "micro_batch": 1024,
+    "workers": 1024,
+    "judged": 100_000,
+    "seed": (1 << 63) - 1,
 }
 _HARMLESS: Final = ("out", "micro_batch", "workers", "cache", "log_every", "save_every", "judge_every", "judged")
 """What may differ when a run goes on: it changes no step."""
@@ -88,6 +100,10 @@ class TrainingConfig:
     def __post_init__(self) -> None:
         if not self.shards or not self.out:
             raise InputError("A run needs a folder of its own (out) and at least one folder of shards.")
+        _check_numbers(self)
+        share = self.phase.cross_camera
+        if share is not None and not (isinstance(share, (int, float)) and 0.0 <= share <= 1.0):
+            raise InputError(f"The phase's cross_camera is {_short(share)}; give a share from 0 to 1.")
         at_least_one = ("size", "resolution", "targets", "micro_batch", "log_every", "save_every", "judged")
         wrong = [name for name in at_least_one if getattr(self, name) < 1]
         wrong += [name for name in ("iterations", "batch") if getattr(self.phase, name) < 1]
@@ -133,22 +149,30 @@ def read_training_config(path: str | Path) -> TrainingConfig:
         except ImportError as error:
             raise MissingAssetError("Training needs more packages; run pip install 'spatialavatar[train]'.") from error
     try:
+        if path.stat().st_size > _MAX_BYTES:
+            raise ValueError("it is too large")
         values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise FormatError(f"{path} is no TOML file ({error}); correct it.") from error
+    except (ValueError, OSError) as error:
+        reason = str(error) if len(str(error)) < 200 else "a value is damaged"
+        raise FormatError(f"{path} is no TOML file ({reason}); correct it.") from error
+    except RecursionError as error:
+        raise FormatError(f"{path} is no TOML file (it is nested too deeply); correct it.") from error
+    for name in (*_PRESETS, "base"):
+        if not isinstance(values.get(name, {}), dict):
+            raise FormatError(f"{name} in {path} is {_short(values[name])}; write a table, [{name}].")
     for name, presets in _PRESETS.items():
         table = dict(values.get(name, {}))
         table = upgraded_network(table) if name == "network" else table
         preset = table.pop("preset", next(iter(presets)))
-        if preset not in presets:
-            raise FormatError(f"{path} names the preset {preset!r} of {name}; there are {', '.join(presets)}.")
+        if not isinstance(preset, str) or preset not in presets:
+            raise FormatError(f"{path} names the preset {_short(preset)} of {name}; there are {', '.join(presets)}.")
         values[name] = _changed(presets[preset](), table, f"[{name}] of {path}")
     if "base" in values:
         values["base"] = upgraded_base(values["base"])
     blank = TrainingConfig(out="run", shards=("shards",))
     missing = [name for name in ("out", "shards") if name not in values]
     if missing:
-        raise FormatError(f"{path} does not say {' and '.join(missing)}; add it.")
+        raise FormatError(f"{path} lacks {' and '.join(missing)}; add it.")
     ready = {name: values.pop(name) for name in _PRESETS}
     return _changed(dataclasses.replace(blank, **ready), values, str(path))
 
@@ -168,7 +192,41 @@ def _changed(record: _Record, values: dict[str, Any], where: str) -> _Record:
         value = tuple(value) if isinstance(value, list) else value
         wanted = (int, float) if isinstance(current, float) else type(current)
         fits = isinstance(value, wanted) and isinstance(value, bool) == isinstance(current, bool)
+        if isinstance(current, tuple) and isinstance(value, tuple) and current:
+            fits = all(type(part) is type(current[0]) for part in value)
         if current is not None and not fits:
-            raise FormatError(f"{name} in {where} is {value!r}; give it as in {current!r}.")
+            raise FormatError(f"{name} in {where} is {_short(value)}; give a value like {current!r}.")
         changes[name] = value
     return dataclasses.replace(record, **changes)  # type: ignore[type-var]
+
+
+def _check_numbers(config: TrainingConfig) -> None:
+    """Refuse numbers that are not finite, negative counts, and sizes that no machine has room for.
+
+    Raises:
+        InputError: there is such a number.
+    """
+    for where, values in _tables("", dataclasses.asdict(config)):
+        for name, value in values.items():
+            for number in value if isinstance(value, (list, tuple)) else [value]:
+                if isinstance(number, bool) or not isinstance(number, (int, float)):
+                    continue
+                most = _MOST.get(name, _MAX_NUMBER) if not where else _MAX_NUMBER
+                if not (math.isfinite(number) and -most <= number <= most) or (not where and number < 0):
+                    raise InputError(f"{where}{name} is {_short(number)}; give a number from 0 to {most}.")
+
+
+def _tables(where: str, values: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The tables of a configuration, each with the beginning of its keys' names."""
+    yield where, values
+    for name, value in values.items():
+        if isinstance(value, dict):
+            yield from _tables(f"{where}{name}.", value)
+
+
+def _short(value: object) -> str:
+    """A value as text, cut where it is long; an integer of any length."""
+    if isinstance(value, int) and not isinstance(value, bool) and abs(value) >= _MAX_NUMBER**3:
+        return "a very large number"
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
