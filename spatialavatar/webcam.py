@@ -1,4 +1,4 @@
-"""Drive an avatar from a camera: frames in, frames out, to a file or to a window, as fast as this machine can."""
+"""Drive an avatar with a camera, frame by frame, to a video file or a window."""
 
 from __future__ import annotations
 
@@ -22,31 +22,31 @@ from spatialavatar.render import best_device
 from spatialavatar.tracking.live import LiveTracker
 
 NAME: Final = "webcam"
-"""What ``drive --motion`` calls the camera; ``webcam:1`` is the second one."""
+"""The value of ``drive --motion`` that selects the camera; ``webcam:1`` selects the second one."""
 
-_RATE: Final = 25.0  # of the video that is written; frames are repeated or left out to keep the camera's time
+_RATE: Final = 25.0  # frames per second of the video; frames are repeated or dropped to keep the camera's time
 _WIDTH, _HEIGHT = 640, 480
 _ESCAPE: Final = 27
 _TITLE: Final = "SpatialAvatar"
 
 
 class Camera(Protocol):
-    """What frames come from: iterating gives (seconds since the start, (H, W, 3) uint8 sRGB)."""
+    """A source of frames: iterating yields (seconds since the start, (H, W, 3) uint8 sRGB)."""
 
     def __iter__(self) -> Iterator[tuple[float, np.ndarray]]: ...
 
 
 class Webcam:
-    """A camera of this machine, opened by OpenCV; always gives the newest picture. Use it as a context manager."""
+    """A camera of this machine, opened by OpenCV, that yields the newest frame. Use it as a context manager."""
 
     def __init__(self, number: int = 0) -> None:
         """Open camera ``number``.
 
         Raises:
-            InputError: there is no such camera, or it gives no picture.
+            InputError: there is no such camera, or it yields no picture.
         """
         level = cv2.utils.logging.getLogLevel()
-        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # it would say in its own words what we say
+        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # its messages repeat ours
         try:
             self._capture: Any = cv2.VideoCapture(number)
             self._capture.set(cv2.CAP_PROP_FRAME_WIDTH, _WIDTH)
@@ -78,21 +78,21 @@ class Webcam:
         self.close()
 
     def close(self) -> None:
-        """Let the camera go."""
+        """Release the camera."""
         self._capture.release()
 
 
 @dataclass(frozen=True)
 class LiveReport:
-    """What a live drive did.
+    """The result of a live drive.
 
     Attributes:
         path: the video; None where it was shown in a window.
         frames: camera frames.
         lost: those without a face.
         seconds: camera time.
-        tracking: median seconds a frame that tracking took.
-        rendering: the same of rendering.
+        tracking: median tracking time of a frame, seconds.
+        rendering: median rendering time of a frame, seconds.
     """
 
     path: Path | None
@@ -104,15 +104,15 @@ class LiveReport:
 
 
 def camera_number(motion: str) -> int | None:
-    """The number of the camera that ``webcam`` or ``webcam:N`` names; None where it names something else.
+    """The number of the camera in ``webcam`` or ``webcam:N``; None for any other value.
 
     Raises:
-        InputError: what follows the colon is no number.
+        InputError: the text after the colon is no number from 0 to 99.
     """
     name, colon, number = motion.partition(":")
     if name != NAME:
         return None
-    if colon and not number.isdecimal():
+    if colon and not (number.isdecimal() and len(number) <= 2):
         raise InputError(f"{motion!r} names no camera; use webcam, or webcam:1 for the second one.")
     return int(number or 0)
 
@@ -126,20 +126,21 @@ def drive_live(
     seconds: float | None = None,
     progress: Progress | None = None,
 ) -> LiveReport:
-    """Render ``avatar`` moving like the person before ``camera``, until it ends, for ``seconds``, or till interrupted.
+    """Render ``avatar`` moving like the person in front of ``camera``.
 
-    In the first second, in which the person's face is learned, the avatar rests.
+    It ends with the camera, after ``seconds``, or on an interrupt. During the first second, which calibrates the
+    tracker, the avatar rests.
 
     Args:
-        avatar: who moves.
+        avatar: the avatar.
         camera: a :class:`Webcam`.
         out: the mp4 to write; None shows a window, which Esc closes.
-        config: how the performance is carried over; smoothing and absolute driving are not used.
+        config: how the performance is transferred; smoothing has no effect, since the tracker has a filter of its own.
         seconds: when to stop.
         progress: called with (fraction, message).
 
     Raises:
-        InputError: there are no windows here and no ``out``; or no frame came.
+        InputError: there is no ``out`` and this machine opens no windows, or the camera yields no frame.
         OutputError: ``out`` cannot be written.
     """
     config = config or DriveConfig()
@@ -163,7 +164,7 @@ def drive_live(
                     break
                 report(min(1.0, at / seconds) if seconds else 0.0, f"{_word(result.state)}, second {at:.0f}")
         except KeyboardInterrupt:
-            pass  # the way to end it; what there is is kept
+            pass  # the way to end it; the frames so far are kept
         if not times["track"]:
             raise InputError("The camera gave no picture; drive with a video: --motion clip.mp4.")
     median = {name: float(np.median(values)) for name, values in times.items()}
@@ -173,7 +174,7 @@ def drive_live(
 
 
 def _rendered(avatar: Avatar, tracker: LiveTracker, config: DriveConfig) -> np.ndarray:
-    """The avatar as the person is now; at rest until it is known what that is."""
+    """The avatar in the person's current pose and expression; at rest until the tracker is calibrated."""
     track = tracker.track() if tracker.calibrated else None
     if track is None:
         track = tracker.resting()
@@ -187,7 +188,7 @@ def _word(state: str) -> str:
 
 @contextmanager
 def _file(path: Path, size: int) -> Iterator[Any]:
-    """Something to call with (picture, seconds) that writes a video at a constant rate and returns True."""
+    """A function of (picture, seconds) that writes a video at a constant rate and returns True."""
     check_writable(path)
     with VideoWriter(path, (size, size), _RATE, synthetic=True) as writer:
 
@@ -201,7 +202,7 @@ def _file(path: Path, size: int) -> Iterator[Any]:
 
 @contextmanager
 def _window() -> Iterator[Any]:
-    """Something to call with (picture, seconds) that shows it and returns False when the window is closed."""
+    """A function of (picture, seconds) that shows the picture and returns False once the window is closed."""
     try:
         cv2.namedWindow(_TITLE)
     except cv2.error as error:

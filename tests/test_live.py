@@ -210,6 +210,7 @@ def test_camera_names_are_parsed(name: str, number: int | None) -> None:
     assert camera_number(name) == number
 
 
-def test_a_wrong_camera_name_is_refused() -> None:
+@pytest.mark.parametrize("name", ["webcam:front", "webcam:", "webcam:-1", "webcam:" + "9" * 20, "webcam:" + "9" * 5000])
+def test_a_wrong_camera_name_is_refused(name: str) -> None:
     with pytest.raises(InputError, match="names no camera"):
-        camera_number("webcam:front")
+        camera_number(name)

@@ -203,6 +203,7 @@ def test_the_fps_option_sets_the_rate_of_a_csv(
         (["--motion", "clip.mp4", "--seconds", "5"], "--seconds ends a drive by webcam"),
         (["--motion", "webcam", "--seconds", "nan"], "number from 0.1"),
         (["--motion", "webcam", "--audio", "speech.wav"], "--audio has no effect"),
+        (["--motion", "webcam", "--smoothing", "0.5"], "--smoothing has no effect"),
     ],
 )
 def test_other_options_without_effect_are_refused(

@@ -169,8 +169,9 @@ def _check_drive_options(options: argparse.Namespace, is_file: bool, is_camera: 
         )
     if options.seconds is not None and not is_camera:
         raise InputError("--seconds ends a drive by webcam; leave it out, or give --motion webcam.")
-    if options.audio is not None and is_camera:
-        raise InputError("--audio has no effect on a drive by webcam; leave it out.")
+    for name in ("audio", "smoothing"):
+        if getattr(options, name) is not None and is_camera:
+            raise InputError(f"--{name} has no effect on a drive by webcam; leave it out.")
 
 
 def _drive_live(
