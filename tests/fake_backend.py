@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -166,7 +167,7 @@ class RunningApp:
 
     def files(self) -> set[Path]:
         """All files that visitors have on the server."""
-        return {path for path in self.cache.rglob("*") if path.is_file()}
+        return {Path(folder) / name for folder, _, names in os.walk(self.cache) for name in names}
 
 
 @contextmanager

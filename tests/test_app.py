@@ -25,18 +25,18 @@ def page() -> gr.Blocks:
     return build_demo(FakeBackend().backend())
 
 
-def test_what_the_page_itself_does_is_no_endpoint(page: gr.Blocks) -> None:
+def test_events_of_the_page_are_not_public_endpoints(page: gr.Blocks) -> None:
     names = {fn.api_name for fn in page.fns.values() if fn.api_visibility == "public"}
     assert names == {"generate", "refine", "drive", "track", "export", "info"}
 
 
-def test_work_waits_in_one_queue_whoever_asks(page: gr.Blocks) -> None:
+def test_all_work_shares_one_queue(page: gr.Blocks) -> None:
     working = [fn for fn in page.fns.values() if fn.api_name in ("generate", "refine", "drive", "track", "export")]
     assert {(fn.concurrency_id, fn.concurrency_limit) for fn in working} == {("gpu", 1)}
 
 
 @pytest.mark.slow
-def test_the_app_is_imported_and_shows_its_page_in_few_seconds_of_work(tmp_path: Path) -> None:
+def test_the_app_starts_within_a_few_seconds_of_cpu_time(tmp_path: Path) -> None:
     program = f"""
 import os, runpy, time
 import gradio as gr, httpx

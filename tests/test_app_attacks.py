@@ -13,7 +13,7 @@ import sys
 import time
 import zlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -181,9 +181,7 @@ def bomb_motion(folder: Path) -> bytes:
     return (folder / "motion.pt").read_bytes()
 
 
-def test_files_that_unpack_to_more_than_they_are_cost_no_memory(
-    app: App, avatar: dict[str, Any], tmp_path: Path
-) -> None:
+def test_decompression_bombs_cost_no_memory(app: App, avatar: dict[str, Any], tmp_path: Path) -> None:
     before = app.memory()
     photo = app.upload("bomb.png", bomb_png())
     motion = app.upload("bomb.pt", bomb_motion(tmp_path))
@@ -224,6 +222,18 @@ def test_addresses_of_photos_are_counted_before_one_is_fetched(app: App) -> None
     assert time.monotonic() - started < 5.0
 
 
+def test_texts_in_an_avatar_file_are_plain_text_and_override_no_fact(app: App, tmp_path: Path) -> None:
+    info = {"head": "x", "bytes": 1, "note": "<script>alert(1)</script>\x1b[31m", "warnings": ["<img src=x>"]}
+    path = replace(make_grey_avatar(), info=info).save(tmp_path / "a.safetensors")
+    status, answer = app.call("info", avatar=app.upload("a.safetensors", path.read_bytes()))
+    (facts,) = json.loads(answer)
+    assert status == 200
+    assert not set("<>") & set(answer)
+    assert "\\u001b" not in answer
+    assert facts["bytes"] == path.stat().st_size
+    assert facts["head"] != "x"
+
+
 def worker_is_free(app: App, avatar: dict[str, Any]) -> float:
     """Seconds until a short call has run."""
     started = time.monotonic()
@@ -253,7 +263,7 @@ def test_a_cancel_that_arrives_before_its_call_stops_that_call(app: App, clip: b
     assert (answer.status_code, "cancelled" in answer.text) == (400, True)
 
 
-def test_a_call_that_nobody_listens_to_ends_and_its_late_reader_is_told(
+def test_a_call_without_a_listener_ends_and_a_late_reader_gets_a_sentence(
     app: App, avatar: dict[str, Any], clip: bytes
 ) -> None:
     source = app.upload("clip.mp4", clip)
@@ -285,7 +295,7 @@ def test_sigterm_in_the_middle_of_work_leaves_no_face_on_the_disk(app: App, exam
     assert app.files() == []
 
 
-def test_what_dead_runs_have_left_is_deleted_at_the_next_start(tmp_path: Path) -> None:
+def test_files_of_dead_runs_are_deleted_at_the_next_start(tmp_path: Path) -> None:
     from spatialavatar.app.server import _make_run_folder
 
     runs = _make_run_folder(tmp_path).parent

@@ -95,7 +95,7 @@ BAD_VALUES: dict[str, tuple[str, dict[str, Any], str]] = {
 
 
 @pytest.mark.parametrize("case", BAD_VALUES)
-def test_a_wrong_value_is_answered_before_it_queues(app: RunningApp, case: str) -> None:
+def test_a_wrong_value_is_refused_before_it_queues(app: RunningApp, case: str) -> None:
     name, values, sentence = BAD_VALUES[case]
     text = json.dumps(values).replace("{cache}", str(app.cache))
     files, asked = app.files(), len(app.fake.requests)
@@ -118,7 +118,7 @@ BAD_NUMBERS: dict[str, tuple[dict[str, Any], str]] = {
 
 
 @pytest.mark.parametrize("case", BAD_NUMBERS)
-def test_a_wrong_setting_is_answered_before_it_queues(app: RunningApp, case: str, avatar_bytes: bytes) -> None:
+def test_a_wrong_setting_is_refused_before_it_queues(app: RunningApp, case: str, avatar_bytes: bytes) -> None:
     values, sentence = BAD_NUMBERS[case]
     avatar = upload(app, "a.safetensors", avatar_bytes)
     asked = len(app.fake.requests)
@@ -134,7 +134,7 @@ def test_an_impossible_number_of_steps_is_refused(app: RunningApp, iterations: A
     assert (status, "number of steps must be a whole number from 20 to 5000" in answer) == (422, True), answer
 
 
-def test_six_photos_are_two_too_many(app: RunningApp, lake: bytes) -> None:
+def test_more_than_four_photos_are_refused(app: RunningApp, lake: bytes) -> None:
     photo = upload(app, "lake.jpg", lake)
     assert call(app, "generate", photos=[photo] * 6) == (422, "Give 1 to 4 photos of one person; these are 6.")
 
@@ -154,7 +154,7 @@ def bad_avatars(good: bytes) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("kind", list(bad_avatars(b"" * 9)))
-def test_what_is_no_avatar_is_refused_unread(app: RunningApp, kind: str, avatar_bytes: bytes) -> None:
+def test_a_file_that_is_no_avatar_is_refused_from_its_header(app: RunningApp, kind: str, avatar_bytes: bytes) -> None:
     avatar = upload(app, "me.safetensors", bad_avatars(avatar_bytes)[kind])
     status, answer = call(app, "export", avatar=avatar)
     assert (status, answer) == (
@@ -165,7 +165,7 @@ def test_what_is_no_avatar_is_refused_unread(app: RunningApp, kind: str, avatar_
     assert still_answers(app)
 
 
-def test_an_avatar_with_values_that_are_no_numbers_is_refused(tmp_path: Path) -> None:
+def test_an_avatar_with_nan_is_refused(tmp_path: Path) -> None:
     from spatialavatar.pipeline import default_model
 
     model = default_model()
@@ -199,7 +199,7 @@ def test_an_avatar_with_values_that_are_no_numbers_is_refused(tmp_path: Path) ->
         list(Service(default_backend()).steps("export", avatar=str(source)))
 
 
-def test_a_script_in_a_files_name_stays_out_of_the_answer(app: RunningApp) -> None:
+def test_markup_in_a_file_name_is_removed_from_the_message(app: RunningApp) -> None:
     name = "<img src=x onerror=alert(1)>.jpg"
     photo = upload(app, name, b"not a photo")
     status, answer = call(app, "generate", photos=[photo])
@@ -222,7 +222,7 @@ def test_a_playlist_that_names_a_file_of_the_server_is_refused(app: RunningApp) 
     assert "root:" not in answer
 
 
-def test_a_file_larger_than_allowed_is_not_taken(app: RunningApp) -> None:
+def test_an_upload_over_the_limit_is_refused(app: RunningApp) -> None:
     before = app.files()
     big = {"files": ("big.mp4", b"\0" * (checks.MAX_VIDEO_BYTES + 1))}
     answer = httpx.post(app.url + "gradio_api/upload", files=big, timeout=120)
@@ -238,21 +238,21 @@ def test_a_file_larger_than_allowed_is_not_taken(app: RunningApp) -> None:
         ("paint", {"photos": []}, 404, "no endpoint"),
     ],
 )
-def test_a_wrong_name_is_said_to_be_one(
+def test_an_unknown_endpoint_or_parameter_is_named(
     app: RunningApp, name: str, values: dict[str, Any], status: int, sentence: str
 ) -> None:
     answered, answer = call(app, name, **values)
     assert (answered, sentence in answer) == (status, True), answer
 
 
-def test_there_is_no_way_around_the_queue_and_its_checks(app: RunningApp) -> None:
+def test_the_queue_and_its_checks_cannot_be_bypassed(app: RunningApp) -> None:
     asked = len(app.fake.requests)
     answer = httpx.post(app.url + "gradio_api/run/generate", json={"data": [["/etc/passwd"]]}, timeout=60)
     assert answer.status_code in (404, 500)
     assert len(app.fake.requests) == asked
 
 
-def test_files_of_others_cannot_be_listed_and_those_of_the_server_not_read(app: RunningApp) -> None:
+def test_files_of_others_and_of_the_server_cannot_be_read(app: RunningApp) -> None:
     for path in ("/etc/passwd", str(app.cache), f"{app.cache}/../../../../etc/passwd"):
         assert httpx.get(f"{app.url}gradio_api/file={path}").status_code in (403, 404)
 
@@ -271,9 +271,7 @@ def test_work_that_fails_leaves_no_file(app: RunningApp, lake: bytes) -> None:
     assert not Path(app.fake.last.folder).exists()
 
 
-def test_no_more_is_fetched_from_an_address_than_a_file_may_have(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_fetch_stops_at_the_largest_file_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import asyncio
     import threading
     from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -307,7 +305,7 @@ def test_no_more_is_fetched_from_an_address_than_a_file_may_have(
     assert not list(tmp_path.iterdir())
 
 
-def test_nothing_of_a_file_that_is_too_old_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_sweep_deletes_old_results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from spatialavatar.app.sessions import Sessions
 
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "cache"))

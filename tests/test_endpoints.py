@@ -75,7 +75,7 @@ def test_six_endpoints_are_public_and_every_value_has_a_type_and_a_name(client: 
     assert all(p["label"] for e in endpoints.values() for p in (*e["parameters"], *e["returns"]))
 
 
-def test_generate_gives_an_avatar_file_a_picture_and_facts(app: RunningApp, client: Client, photo: Any) -> None:
+def test_generate_returns_an_avatar_file_a_picture_and_facts(app: RunningApp, client: Client, photo: Any) -> None:
     avatar, picture, facts = client.predict(photos=[photo, photo], consent=True, api_name="/generate")
     assert len(app.fake.last.photos) == 2
     assert Path(avatar).suffix == ".safetensors"
@@ -83,13 +83,13 @@ def test_generate_gives_an_avatar_file_a_picture_and_facts(app: RunningApp, clie
     assert facts["warnings"] == ["Made of lake.jpg, lake.jpg."]
 
 
-def test_refine_gives_a_better_avatar(app: RunningApp, client: Client, avatar: Any, clip: Any) -> None:
+def test_refine_returns_an_avatar(app: RunningApp, client: Client, avatar: Any, clip: Any) -> None:
     better, _, facts = client.predict(avatar=avatar, video=clip, consent=True, iterations=50, api_name="/refine")
     assert Path(better).suffix == ".safetensors"
     assert (facts["iterations"], app.fake.last.size, app.fake.last.frames) == (50, 256, 50)
 
 
-def test_drive_takes_an_example_where_no_motion_is_given(app: RunningApp, client: Client, avatar: Any) -> None:
+def test_drive_uses_an_example_without_a_motion(app: RunningApp, client: Client, avatar: Any) -> None:
     video, facts = client.predict(avatar=avatar, consent=True, example="Look around", size=256, api_name="/drive")
     assert len(list(VideoReader(video))) == facts["frames"] == 2
     assert Path(app.fake.last.motion).name == "look_around.json"
@@ -102,14 +102,14 @@ def test_drive_smooths_a_video_and_not_a_motion_file(app: RunningApp, client: Cl
     assert app.fake.last.strength == 0.5
 
 
-def test_track_and_export_give_the_form_that_was_asked_for(client: Client, avatar: Any, clip: Any) -> None:
+def test_track_and_export_return_the_requested_format(client: Client, avatar: Any, clip: Any) -> None:
     motion, _ = client.predict(source=clip, consent=True, form="csv", api_name="/track")
     assert Path(motion).suffix == ".csv"
     ply, facts = client.predict(avatar=avatar, api_name="/export")
     assert (Path(ply).name, facts["gaussians"]) == ("avatar.ply", 4)
 
 
-def test_info_is_about_the_app_or_about_an_avatar(client: Client, avatar: Any) -> None:
+def test_info_describes_the_app_or_an_avatar(client: Client, avatar: Any) -> None:
     assert client.predict(api_name="/info")["photos"] == 4
     assert client.predict(avatar=avatar, api_name="/info") == {"avatar": "avatar.safetensors"}
 
@@ -142,7 +142,7 @@ def test_two_clients_at_once_get_their_own_results(app: RunningApp, examples: Pa
             assert job.result(timeout=60)[2]["warnings"] == [f"Made of {name}."]
 
 
-def test_what_a_visitor_brought_and_made_goes_when_the_visitor_leaves(app: RunningApp, examples: Path) -> None:
+def test_uploads_and_results_are_deleted_when_the_visitor_leaves(app: RunningApp, examples: Path) -> None:
     before = wait_for(lambda: not list(app.cache.glob("visitor-*/*")) and app.files())
     with app.client() as client:
         photo = handle_file(str(examples / "portraits" / "street.jpg"))
@@ -152,7 +152,7 @@ def test_what_a_visitor_brought_and_made_goes_when_the_visitor_leaves(app: Runni
     assert wait_for(lambda: app.files() <= before), app.files() - before
 
 
-def test_leaving_takes_nothing_from_a_visitor_who_sent_the_same_file(app: RunningApp, clip: Any) -> None:
+def test_leaving_keeps_a_file_that_another_visitor_sent_too(app: RunningApp, clip: Any) -> None:
     with app.client() as one:
         one.predict(source=clip, consent=True, api_name="/track")
         with app.client() as other:
@@ -161,7 +161,7 @@ def test_leaving_takes_nothing_from_a_visitor_who_sent_the_same_file(app: Runnin
         assert any(path.name == "moods.mp4" for path in app.files())
 
 
-def test_leaving_takes_no_file_that_another_visitor_has_sent_anew_since(tmp_path: Path) -> None:
+def test_leaving_keeps_a_file_that_was_uploaded_again_since(tmp_path: Path) -> None:
     upload = tmp_path / "hash" / "lake.jpg"
     upload.parent.mkdir()
     upload.write_bytes(b"first")
@@ -201,7 +201,7 @@ def test_the_endpoints_are_mcp_tools_with_described_parameters(app: RunningApp) 
     assert tools["drive"].inputSchema["required"] == ["avatar", "consent"]
 
 
-def test_an_mcp_client_passes_one_tools_result_on_to_the_next(app: RunningApp, examples: Path) -> None:
+def test_an_mcp_client_can_pass_a_result_to_the_next_tool(app: RunningApp, examples: Path) -> None:
     picture = (examples / "portraits" / "lake.jpg").read_bytes()
     path = httpx.post(app.url + "gradio_api/upload", files={"files": ("lake.jpg", picture)}).json()[0]
 

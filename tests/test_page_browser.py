@@ -96,7 +96,9 @@ def test_later_steps_wait_for_an_avatar(page: Page) -> None:
     sync_api.expect(tabs.nth(3)).to_be_enabled()
 
 
-def test_without_consent_nothing_is_made_and_a_sentence_says_why(page: Page, app: RunningApp, examples: Path) -> None:
+def test_without_consent_nothing_is_made_and_a_sentence_says_so(
+    page: Page, app: RunningApp, examples: Path
+) -> None:
     asked = len(app.fake.requests)
     page.locator("#photos input[type=file]").set_input_files(str(examples / "portraits" / "street.jpg"))
     page.locator("#photos img").first.wait_for()
@@ -105,7 +107,7 @@ def test_without_consent_nothing_is_made_and_a_sentence_says_why(page: Page, app
     assert len(app.fake.requests) == asked
 
 
-def test_consent_to_an_example_is_not_consent_to_the_next_upload(page: Page, examples: Path) -> None:
+def test_an_upload_clears_the_consent_to_an_example(page: Page, examples: Path) -> None:
     page.get_by_role("button", name="Astronaut").click()
     box = page.get_by_label("agreed")
     sync_api.expect(box).to_be_checked()
@@ -113,7 +115,7 @@ def test_consent_to_an_example_is_not_consent_to_the_next_upload(page: Page, exa
     sync_api.expect(box).not_to_be_checked()
 
 
-def test_a_late_answer_does_not_take_a_tick_that_was_just_made(page: Page, examples: Path) -> None:
+def test_a_late_answer_does_not_clear_a_new_tick(page: Page, examples: Path) -> None:
     held: list[Route] = []
     page.route("**/run/predict", lambda route: held.append(route))  # Playwright marks the handler
     page.locator("#photos input[type=file]").set_input_files(str(examples / "portraits" / "street.jpg"))
@@ -129,7 +131,7 @@ def test_a_late_answer_does_not_take_a_tick_that_was_just_made(page: Page, examp
     sync_api.expect(box).to_be_checked()
 
 
-def test_what_is_wrong_with_a_photo_is_said_beside_it(page: Page) -> None:
+def test_a_photos_warning_is_shown_beside_it(page: Page) -> None:
     create(page)
     card = page.locator(".sa-seen li")
     sync_api.expect(card).to_contain_text("lake.jpg is small.")
@@ -167,7 +169,20 @@ def test_stop_stops_the_work(page: Page, app: RunningApp) -> None:
     assert len(app.fake.stopped) == stopped + 1
 
 
-def test_a_slider_moves_the_avatar_in_the_browser_and_the_server_hears_nothing(page: Page) -> None:
+def test_a_full_queue_is_a_sentence_and_the_button_comes_back(browser: Browser, app: RunningApp) -> None:
+    page = browser.new_page()
+    page.goto(app.url)
+    page.get_by_role("button", name="By the lake").click()
+    page.get_by_label("agreed").and_(page.locator(":checked")).wait_for()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("spatialavatar.app.admission.MAX_WAITING", 0)
+        page.get_by_role("button", name="Make the avatar").click()
+        sync_api.expect(page.get_by_role("alert").first).to_contain_text("busy")
+        page.get_by_role("button", name="Make the avatar").wait_for()
+    page.close()
+
+
+def test_a_slider_moves_the_avatar_without_a_request(page: Page) -> None:
     create(page)
     go_to(page, "Drive")
     page.get_by_role("tab", name="By hand").click()
@@ -205,7 +220,7 @@ def test_a_mood_sets_sliders_and_the_avatar(page: Page) -> None:
     }
 
 
-def test_sliders_stand_at_rest_on_the_next_avatar(page: Page) -> None:
+def test_sliders_are_reset_for_the_next_avatar(page: Page) -> None:
     create(page)
     go_to(page, "Drive")
     page.get_by_role("tab", name="By hand").click()
@@ -220,7 +235,7 @@ def test_sliders_stand_at_rest_on_the_next_avatar(page: Page) -> None:
     assert viewer(page).evaluate("spatialAvatar.weights.every((weight) => weight === 0)")
 
 
-def test_the_live_avatar_has_the_pages_letters_and_its_light_or_dark(page: Page) -> None:
+def test_the_3d_view_has_the_pages_font_and_colour_scheme(page: Page) -> None:
     create(page)
     font = "(element) => getComputedStyle(element).fontFamily.split(',')[0]"
     tab = page.locator("#views").get_by_role("tab", name="3D")
@@ -236,7 +251,7 @@ def test_the_live_avatar_has_the_pages_letters_and_its_light_or_dark(page: Page)
     assert canvas(page)[0, 0, 3] == 0  # nothing is behind the avatar
 
 
-def test_a_live_avatar_that_is_gone_is_missed_in_a_sentence(browser: Browser, app: RunningApp) -> None:
+def test_a_deleted_3d_view_is_explained_in_a_sentence(browser: Browser, app: RunningApp) -> None:
     page = browser.new_page()
     page.route("**/avatar.html", lambda route: route.fulfill(status=404))
     page.goto(app.url)
@@ -275,7 +290,7 @@ def test_the_avatar_can_be_saved_and_opened_again(browser: Browser, app: Running
         sync_api.expect(second.locator("#steps").get_by_role("tab", name="Drive")).to_be_enabled()
 
 
-def test_sharpening_shows_a_curve_and_goes_on_after_a_stop(page: Page, app: RunningApp, examples: Path) -> None:
+def test_sharpening_shows_a_curve_and_continues_after_a_stop(page: Page, app: RunningApp, examples: Path) -> None:
     create(page)
     page.get_by_role("button", name="Improve the likeness first").click()
     page.locator("#sharpen-clip input[type=file]").set_input_files(str(examples / "clips" / "moods.mp4"))
@@ -298,13 +313,13 @@ def test_sharpening_shows_a_curve_and_goes_on_after_a_stop(page: Page, app: Runn
     assert resumed.minutes == 1.5
 
 
-def test_the_3d_file_is_shown_on_the_stage(page: Page) -> None:
+def test_the_3d_file_can_be_saved(page: Page) -> None:
     create(page)
     go_to(page, "Save")
     sync_api.expect(page.get_by_role("button", name="Save the 3D file")).to_be_enabled()
 
 
-def test_visitors_files_are_gone_after_they_leave(browser: Browser, app: RunningApp) -> None:
+def test_files_are_deleted_after_the_visitor_leaves(browser: Browser, app: RunningApp) -> None:
     kept = app.files()
     with visit(browser, app.url) as visitor:
         create(visitor)
@@ -386,7 +401,7 @@ def test_axe_finds_no_serious_violation(browser: Browser, app: RunningApp, schem
     assert found == []
 
 
-def test_the_theme_button_changes_the_colours_and_is_remembered(page: Page) -> None:
+def test_the_theme_button_changes_the_colours_and_is_stored(page: Page) -> None:
     button = page.get_by_role("button", name="Switch between light and dark")
     before = page.evaluate("document.body.classList.contains('dark')")
     button.click()

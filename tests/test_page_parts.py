@@ -19,13 +19,13 @@ def movement_of(label: str) -> dict[str, dict[str, float]]:
     return next(moved for control, moved in zip(CONTROLS, movements(), strict=True) if control.label == label)
 
 
-def test_every_slider_moves_units_that_there_are() -> None:
+def test_every_slider_moves_known_units() -> None:
     for control in CONTROLS:
         assert set(control.up) | set(control.down) <= set(ARKIT_52), control.label
         assert bool(control.angle) != bool(control.up), control.label
 
 
-def test_every_mood_stands_on_sliders_and_within_their_ends() -> None:
+def test_every_mood_is_within_the_limits_of_its_sliders() -> None:
     for mood, values in MOODS.items():
         assert set(values) <= {control.label for control in CONTROLS}, mood
         for control, value in zip(CONTROLS, mood_values(mood), strict=True):
@@ -43,7 +43,7 @@ def test_the_right_end_of_nod_looks_up_and_of_turn_to_the_right_of_the_picture()
     assert movement_of("Turn the head") == {"up": {"yaw": math.radians(1)}, "down": {"yaw": -math.radians(1)}}
 
 
-def test_words_of_visitors_are_no_markup() -> None:
+def test_texts_of_visitors_are_escaped() -> None:
     evil = "<img src=x onerror=alert(1)>"
     for html in (fragments.notice(evil), fragments.progress_bar(0.5, evil, evil), fragments.empty_stage(evil)):
         assert "<img" not in html
@@ -74,11 +74,11 @@ def test_a_curve_of_two_points_is_not_drawn() -> None:
         (0.2, 60.0, "about 4 minutes left"),
     ],
 )
-def test_the_time_left_is_told_once_it_can_be_known(fraction: float, elapsed: float, text: str) -> None:
+def test_the_remaining_time_is_shown_once_it_can_be_estimated(fraction: float, elapsed: float, text: str) -> None:
     assert _time_left(fraction, elapsed) == text
 
 
-def test_signing_in_is_offered_only_where_it_can_work(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_signing_in_is_offered_only_with_oauth(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("spaces", reason="the page needs the extra 'app': pip install -e '.[app]'")
     import gradio as gr
 

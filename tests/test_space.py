@@ -47,11 +47,11 @@ def front() -> dict[str, Any]:
     return yaml.safe_load((REPOSITORY / "README.md").read_text(encoding="utf-8").split("---")[1])
 
 
-def test_the_space_installs_nothing_that_the_platform_brings(installed_by_the_space: dict[str, str]) -> None:
+def test_the_space_installs_nothing_that_the_platform_provides(installed_by_the_space: dict[str, str]) -> None:
     assert not set(installed_by_the_space) & BROUGHT_BY_THE_PLATFORM
 
 
-def test_the_space_installs_what_the_package_needs_in_a_version_that_will_do(
+def test_the_space_installs_the_dependencies_of_the_package(
     installed_by_the_space: dict[str, str],
 ) -> None:
     project = (REPOSITORY / "pyproject.toml").read_text(encoding="utf-8")
@@ -62,7 +62,7 @@ def test_the_space_installs_what_the_package_needs_in_a_version_that_will_do(
             assert installed_by_the_space.get(name) == wanted, name
 
 
-def test_torch_and_python_are_ones_that_zero_gpu_has(
+def test_torch_and_python_are_supported_by_zero_gpu(
     installed_by_the_space: dict[str, str], front: dict[str, Any]
 ) -> None:
     assert installed_by_the_space["torch"].removeprefix("==") in ZERO_GPU_TORCH
@@ -71,7 +71,7 @@ def test_torch_and_python_are_ones_that_zero_gpu_has(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("python", sorted(ZERO_GPU_PYTHON))
-def test_the_requirements_resolve_beside_what_the_platform_brings(
+def test_the_requirements_resolve_beside_the_platforms_packages(
     python: str, front: dict[str, Any], tmp_path: Path
 ) -> None:
     if importlib.util.find_spec("uv") is None:
@@ -109,7 +109,7 @@ def test_the_readme_configures_a_space_that_can_be_duplicated(front: dict[str, A
     assert "preload_from_hub" not in front
 
 
-def test_the_page_runs_on_the_gradio_that_the_space_gets(front: dict[str, Any]) -> None:
+def test_the_page_runs_on_the_gradio_of_the_space(front: dict[str, Any]) -> None:
     try:
         installed = version("gradio")
     except PackageNotFoundError:

@@ -41,7 +41,7 @@ def test_closing_the_steps_stops_the_work_at_its_next_report() -> None:
     assert len(reached) == stopped_at < 100
 
 
-def test_work_that_says_nothing_for_long_is_stopped_all_the_same() -> None:
+def test_work_that_reports_nothing_is_stopped_too() -> None:
     ended = threading.Event()
 
     def work(report: Report) -> None:
@@ -58,7 +58,7 @@ def test_work_that_says_nothing_for_long_is_stopped_all_the_same() -> None:
     assert ended.is_set()
 
 
-def test_a_silent_stream_repeats_its_last_step_so_that_it_can_be_closed() -> None:
+def test_a_stream_without_reports_repeats_its_last_step() -> None:
     def work(report: Report) -> None:
         report(0.3, "Fitting", {"preview": "a.png"}, frames=3)
         time.sleep(0.7)
@@ -68,7 +68,7 @@ def test_a_silent_stream_repeats_its_last_step_so_that_it_can_be_closed() -> Non
     assert (second.fraction, second.message, second.files, second.facts) == (0.3, "Fitting", {}, {})
 
 
-def test_an_unforeseen_error_is_told_without_its_details(caplog: pytest.LogCaptureFixture) -> None:
+def test_an_unforeseen_error_is_shown_without_details(caplog: pytest.LogCaptureFixture) -> None:
     def work(report: Report) -> None:
         raise KeyError("/home/secret/path")
 

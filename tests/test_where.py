@@ -18,14 +18,14 @@ from spatialavatar.app import backend, where
 from .conftest import REPOSITORY
 
 
-def test_a_machine_without_a_gpu_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_machine_without_a_gpu_is_named_as_such(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SPACES_ZERO_GPU", raising=False)
     monkeypatch.setattr("spatialavatar.render.why_unusable", lambda renderer: "it is not here")
     assert "this machine's processor" in where.what_runs_where()
     assert "no GPU is used" in where.what_runs_where()
 
 
-def test_a_model_out_of_reach_is_named_and_the_app_starts_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreachable_model_is_named_and_the_app_starts(monkeypatch: pytest.MonkeyPatch) -> None:
     loaded = []
 
     def unreachable() -> Path:
@@ -42,7 +42,7 @@ def test_a_model_out_of_reach_is_named_and_the_app_starts_all_the_same(monkeypat
     assert "someone/else could not be fetched" in where.what_runs_where()
 
 
-def test_the_app_package_alone_imports_no_gradio_and_the_library_never_does() -> None:
+def test_neither_the_library_nor_the_app_package_imports_gradio() -> None:
     code = (
         "import sys, spatialavatar.app, spatialavatar.cli, spatialavatar.driving, spatialavatar.pipeline;"
         "import spatialavatar.refinement;"

@@ -73,11 +73,11 @@ def test_work_on_a_gpu_runs_in_a_worker_and_its_file_reaches_the_client(happened
     assert (happened["frames"], happened["bytes"] > 1000) == (SHORT, True)
 
 
-def test_what_a_worker_says_reaches_the_client(happened: dict[str, Any]) -> None:
+def test_progress_of_a_worker_reaches_the_client(happened: dict[str, Any]) -> None:
     assert any(text.startswith("Rendering") for text in happened["said"]), happened["said"]
 
 
-def test_seconds_are_asked_for_by_the_frames(happened: dict[str, Any]) -> None:
+def test_requested_gpu_seconds_depend_on_the_frames(happened: dict[str, Any]) -> None:
     request = backend.DriveRequest("a", "b", "c", size=256)
     short, long = (backend.render_seconds(request, "", None, frames, 0.0) for frames in (SHORT, LONG))
     factor = happened["seconds_short"] / short  # ZeroGPU's own, for the GPU it lends
@@ -86,7 +86,7 @@ def test_seconds_are_asked_for_by_the_frames(happened: dict[str, Any]) -> None:
     assert long > short
 
 
-def test_seconds_grow_with_the_work_and_stay_within_a_days_share() -> None:
+def test_gpu_seconds_grow_with_the_work_up_to_the_daily_quota() -> None:
     def refine(iterations: int, size: int) -> int:
         return backend.optimise_seconds(backend.RefineRequest("a", "b", "c", iterations, size), "", 0.0)
 
@@ -97,16 +97,16 @@ def test_seconds_grow_with_the_work_and_stay_within_a_days_share() -> None:
     assert refine(300, 256) < refine(1500, 256) < refine(1500, 512) <= refine(10**6, 512) <= 120
 
 
-def test_an_error_in_a_worker_is_still_its_own_sentence(happened: dict[str, Any]) -> None:
+def test_an_error_in_a_worker_keeps_its_sentence(happened: dict[str, Any]) -> None:
     assert "There is no track at" in happened["error"]
 
 
-def test_a_stop_frees_the_worker_long_before_its_work_is_done(happened: dict[str, Any]) -> None:
+def test_a_stop_frees_the_worker_before_the_work_is_done(happened: dict[str, Any]) -> None:
     frame = int(happened["stopped_at"].split()[2])
     assert frame < LONG / 10
     assert happened["freed_after"] < 10.0  # two seconds, on a machine that has nothing else to do
     assert not happened["left"]
 
 
-def test_the_page_can_say_what_is_borrowed(happened: dict[str, Any]) -> None:
+def test_the_page_names_the_borrowed_gpu(happened: dict[str, Any]) -> None:
     assert "borrowed" in happened["where"]

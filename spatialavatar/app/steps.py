@@ -124,8 +124,9 @@ def without_folders(text: str) -> str:
 
 
 def plain(text: str) -> str:
-    """One line without angle brackets: file names come from visitors, and gradio shows messages as HTML."""
-    return " ".join(text.replace("<", "").replace(">", "").split())
+    """One line without angle brackets and control characters: file names and avatars' texts come from visitors."""
+    visible = "".join(letter for letter in text if letter.isprintable() or letter.isspace())
+    return " ".join(visible.replace("<", "").replace(">", "").split())
 
 
 def _interrupt(thread: threading.Thread) -> None:
