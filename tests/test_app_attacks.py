@@ -195,7 +195,7 @@ def test_decompression_bombs_cost_no_memory(app: App, avatar: dict[str, Any], tm
 
 def test_messages_about_unusable_values_name_no_path_of_the_server(app: App) -> None:
     meta = {"_type": "gradio.FileData"}
-    for path in ("/etc/passwd", f"{app.root}/private.jpg", "a" * 5000, "\ud800.jpg"):
+    for path in ("/etc/passwd", "app.py", f"{app.root}/private.jpg", "a" * 5000, "\ud800.jpg"):
         text = json.dumps({"photos": [{"path": path, "meta": meta}], "consent": True})
         answer = app.http.post(
             f"{app.url}/call/v2/generate", content=text, headers={"content-type": "application/json"}
@@ -203,6 +203,7 @@ def test_messages_about_unusable_values_name_no_path_of_the_server(app: App) -> 
         assert 400 <= answer.status_code < 500, path
         assert str(app.root) not in answer.text
         assert "/etc" not in answer.text
+        assert str(REPOSITORY) not in answer.text
         assert "Errno" not in answer.text
 
 

@@ -96,9 +96,7 @@ def test_later_steps_wait_for_an_avatar(page: Page) -> None:
     sync_api.expect(tabs.nth(3)).to_be_enabled()
 
 
-def test_without_consent_nothing_is_made_and_a_sentence_says_so(
-    page: Page, app: RunningApp, examples: Path
-) -> None:
+def test_without_consent_nothing_is_made_and_a_sentence_says_so(page: Page, app: RunningApp, examples: Path) -> None:
     asked = len(app.fake.requests)
     page.locator("#photos input[type=file]").set_input_files(str(examples / "portraits" / "street.jpg"))
     page.locator("#photos img").first.wait_for()

@@ -135,7 +135,7 @@ def _name(path: Any) -> str:
 
 def _file(path: Any, kind: str, most: int) -> str | None:
     if not isinstance(path, str) or not path:
-        return f"Give a {kind}."
+        return f"Give {'an' if kind[0] in 'aeiou' else 'a'} {kind}."
     file = Path(path)
     try:
         size = file.stat().st_size if file.is_file() else None
