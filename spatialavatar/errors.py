@@ -4,9 +4,21 @@ Every failure that a user's input can cause is raised as a :class:`SpatialAvatar
 that says what is wrong and what to do. The command line prints it and exits with status 1; the app shows it as it is.
 """
 
+_LONGEST = 1000
+
 
 class SpatialAvatarError(Exception):
-    """Base of all errors meant for a person: the message is one clear sentence."""
+    """Base of all errors meant for a person: the message is one clear sentence.
+
+    Messages quote values of files, which can be of any length; a message of more than 1,000 characters is cut in its
+    middle.
+    """
+
+    def __init__(self, *arguments: object) -> None:
+        super().__init__(*arguments)
+        if arguments and isinstance(arguments[0], str) and len(arguments[0]) > _LONGEST:
+            message = arguments[0]
+            self.args = (f"{message[: _LONGEST // 2]} ... {message[-_LONGEST // 3 :]}", *arguments[1:])
 
 
 class InputError(SpatialAvatarError, ValueError):

@@ -75,7 +75,11 @@ FORMATS = {
 
 def taken_apart(path: Path) -> tuple[dict[str, Any], dict[str, bytes]]:
     """The list of a file, and the content of each tensor."""
-    data = path.read_bytes()
+    return taken_apart_bytes(path.read_bytes())
+
+
+def taken_apart_bytes(data: bytes) -> tuple[dict[str, Any], dict[str, bytes]]:
+    """The list of a file's content, and the content of each tensor."""
     length = int.from_bytes(data[:8], "little")
     listing, rest = json.loads(data[8 : 8 + length]), data[8 + length :]
     return listing, {

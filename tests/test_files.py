@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from spatialavatar.errors import OutputError
+from spatialavatar.errors import FormatError, InputError, OutputError
 from spatialavatar.files import atomic_output
 
 
@@ -114,3 +114,12 @@ def test_overlapping_blocks_of_one_torch_thread_give_all_threads_back():
         [sys.executable, "-c", OVERLAPPING_BLOCKS], capture_output=True, text=True, timeout=60, check=True
     )
     assert result.stdout.split() == ["3", "1", "3", "3", "3"]
+
+
+@pytest.mark.parametrize("kind", [FormatError, InputError, OutputError])
+def test_a_message_that_quotes_a_whole_file_is_cut(kind):
+    error = kind(f"The value is {'y' * 5000}; give another.")
+    assert len(str(error)) < 1000
+    assert str(error).startswith("The value is yyy")
+    assert str(error).endswith("; give another.")
+    assert str(kind("It is wrong; correct it.")) == "It is wrong; correct it."
