@@ -148,7 +148,7 @@ def test_the_landmark_fit_stays_where_the_matte_is_empty(avatar):
     assert math.isnan(float(found.before))
 
 
-def test_neighbours_are_smooth_corrections_but_not_across_a_cut():
+def test_corrections_are_smoothed_but_not_across_a_cut():
     changes = torch.tensor([[0.0], [1.0], [5.0]], dtype=torch.float64)
     information = torch.ones(3, 1, 1, dtype=torch.float64)
     found = smooth_corrections(changes, information, torch.tensor([1e6], dtype=torch.float64), [False, True, False])
