@@ -1,11 +1,11 @@
-"""What the photometric pass does to tracks of real clips; prints tables.
+"""Measure the photometric pass on tracks of real clips; prints tables.
 
     python benchmarks/photometric.py CLIPS...                    # videos, or saved tracks with pictures
     python benchmarks/photometric.py CLIPS... --sheets DIR       # overlay pictures, before and after
-    python benchmarks/photometric.py CLIPS... --refine 300       # what refinement gains by it
-    python benchmarks/photometric.py CLIPS... --write            # rewrites the section of docs/benchmarks.md
+    python benchmarks/photometric.py CLIPS... --refine 300       # the gain of the refinement
+    python benchmarks/photometric.py CLIPS... --write            # rewrite the section of docs/benchmarks.md
 
-The avatar of each clip is made from one frame and refined for a short time on the track as it was. The pass sees every
+The avatar of each clip is made from one frame and refined for a short time on the track as it was. The pass uses every
 other 32-pixel square of a chessboard over the frames; L1 is the mean absolute difference of render and frame, percent
 of full scale, on the other squares, inside the matte, torso and clothes left out, at 256 pixels.
 """
@@ -43,7 +43,7 @@ SIZE, SQUARE = 256, 32
 
 
 def chosen(track: Track, frames: Tensor) -> Track:
-    """Some frames of a track; evenly spaced ones keep their time."""
+    """Some frames of a track; evenly spaced frames keep their duration."""
     step = float(frames.diff().double().mean()) if len(frames) > 1 else 1.0
     return track[frames].with_motion(fps=track.fps / step)
 
@@ -64,7 +64,7 @@ def stillest(track: Track, count: int) -> Tensor:
 
 
 def jitter(points: np.ndarray, unit: float) -> float:
-    """High-frequency motion of the steady ones of points (T, 478, 2), root mean square, percent of ``unit`` pixels."""
+    """RMS of the high-frequency motion of the steady landmarks among points (T, 478, 2), percent of ``unit`` pixels."""
     path = points[:, list(STEADY)] / unit * 100
     slow = gaussian_filter1d(path, 3.0, axis=0, mode="nearest")
     speed = np.linalg.norm(np.gradient(slow, axis=0), axis=-1).mean(1)
@@ -88,7 +88,7 @@ def refined(avatar: Avatar, track: Track, iterations: int) -> Avatar:
 
 
 def unseen_l1(scorer: FrameScorer, avatar: Avatar, track: Track, unseen: Tensor, frame: int) -> float:
-    """L1 of one frame on the squares that the pass did not see, percent."""
+    """L1 of one frame on the squares that the pass did not use, percent."""
     image, target, _ = scorer.score(avatar, frame, track.params[frame])
     view = scorer.view(frame)
     weight = view.weight * view.matte * unseen
@@ -161,14 +161,14 @@ def sheet(scorer: FrameScorer, avatar: Avatar, before: Track, after: Track, coun
     return as_uint8_image(torch.cat(rows))
 
 
-def gain(name: str, track: Track, avatar: Avatar, iterations: int, judged: int = 10) -> list[list[str]]:
+def gain(name: str, track: Track, avatar: Avatar, iterations: int, count: int = 10) -> list[list[str]]:
     """Rows: inner PSNR on held-out frames of a refinement on the track as it was, and of one on the aligned track.
 
-    Each is judged as tracked, and after the pass was run on the judged frames with the refined avatar itself.
+    Each is scored as tracked, and after the pass on the scored frames with the refined avatar itself.
     """
     start = first_avatar(track)
     held = split_frames(track, 0.2).held_out
-    few = held[torch.linspace(0, len(held) - 1, judged).long()]
+    few = held[torch.linspace(0, len(held) - 1, count).long()]
     rows = []
     for label, one in (("as tracked", track), ("aligned", align(avatar, track).track)):
         better = refined(start, one, iterations)
@@ -205,7 +205,7 @@ def main() -> None:
             rows.append(measure(name, track, avatar, options.frames, options.still, options.sheets))
             print(" | ".join(rows[-1]), flush=True)
     if options.refine:
-        header = ["refinement on the track", "PSNR", "judged aligned", "inner PSNR", "judged aligned"]
+        header = ["refinement on the track", "PSNR", "scored aligned", "inner PSNR", "scored aligned"]
         title, body = f"## Photometric pass, effect on {options.refine} steps of refinement", table(header, gains)
     else:
         title, body = "## Photometric pass", table(HEADER, rows)

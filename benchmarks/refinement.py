@@ -1,19 +1,19 @@
-"""How much and how fast refinement improves an avatar on frames it never saw; prints tables.
+"""Measure the gain and the speed of the refinement on held-out frames; prints tables.
 
     python benchmarks/refinement.py CLIPS... --results DIR            # videos, or saved tracks with pictures
     python benchmarks/refinement.py CLIPS... --results DIR --iterations 300 --size 256
     python benchmarks/refinement.py CLIP --results DIR --ablation     # the anti-spike table
     python benchmarks/refinement.py CLIP --results DIR --try rates.color=1e-2 --try colors.gate=None
-    python benchmarks/refinement.py --results DIR --write             # DIR in tables, into docs/benchmarks.md
+    python benchmarks/refinement.py --results DIR --write             # write the tables of DIR into docs/benchmarks.md
 
-Each run leaves a JSON file, the refined avatar and a picture sheet in DIR as soon as it ends, and is not made again
-where they are there, so that several processes can share the work; one that was stopped goes on from its checkpoint.
-DIR must not be in the repository: sheets show people.
+Each run writes a JSON file, the refined avatar and a picture sheet into DIR when it ends. Runs whose files exist are
+skipped, so that several processes can share the work. A run that was stopped continues from its checkpoint. DIR must
+not be in the repository: sheets show people.
 
-The avatar of each clip is made from one of its training frames; the last fifth is held out. Heads are laid onto the
-pictures first (the photometric pass), as the command does. PSNR, SSIM and LPIPS are means over the held-out frames at
-512 pixels over white, torso and clothes left out; "inner" counts the head's pixels only. "Before" is the avatar of the
-photo on the track as it was.
+The avatar of each clip is made from one of its training frames; the last fifth is held out. Heads are first aligned
+with the pictures (the photometric pass), as by the command. PSNR, SSIM and LPIPS are means over the held-out frames at
+512 pixels over white, without torso and clothes; "inner" counts the head's pixels only. "Before" is the avatar of the
+photo on the track before the alignment.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def read_clip(path: Path) -> Track:
 
 
 def first_avatar(track: Track) -> Avatar:
-    """Stage 1 on the reference frame of the training part."""
+    """The output of stage 1 for the reference frame of the training part."""
     training = split_frames(track, 0.2).training
     frame = int(training[reference_frame(track.params.jaw[training], torch.Generator().manual_seed(0))])
     return chosen_model(None, base=True).generate(track[frame], polish=0)  # whatever network ships
@@ -88,39 +88,50 @@ def turned(params: HeadParams, yaw: float) -> HeadParams:
 def measure(
     track: Track, aligned: Track, avatar: Avatar, config: RefineConfig, stride: int, place: Path
 ) -> tuple[dict[str, Any], Avatar]:
-    """Refine; what was measured, and the refined avatar. ``place`` has the name of the run's files."""
+    """Refine and measure.
+
+    Args:
+        track: as tracked.
+        aligned: after the photometric pass.
+        avatar: initial avatar.
+        config: of the refinement.
+        stride: score every n-th held-out frame.
+        place: path of the checkpoint; the scores of a run that is not finished lie beside it.
+
+    Returns:
+        Measurements, and the refined avatar.
+    """
     scorer = FrameScorer(aligned, with_track_shape(avatar, aligned, 0))
-    sofar = place.with_suffix(".partial")
-    scores: dict[str, dict[str, float]] = json.loads(sofar.read_text()) if sofar.exists() else {}
+    partial = place.with_suffix(".partial")
+    scores: dict[str, dict[str, float]] = json.loads(partial.read_text()) if partial.exists() else {}
 
     def score(key: str, by: FrameScorer, scored_track: Track, one: Avatar) -> None:
         scores[key] = asdict(mean_held_out(by, scored_track, one, stride))
-        sofar.write_text(json.dumps(scores))
+        partial.write_text(json.dumps(scores))
 
     if not scores:
         start = with_track_shape(avatar, track, 0)
         score("before", FrameScorer(track, start), track, start)
         score("aligned", scorer, aligned, with_track_shape(avatar, aligned, 0))
-    steps, step, made, seconds, cpu_seconds = refine(avatar, aligned, config, checkpoint=place), None, 0, 0.0, 0.0
-    while True:
+    steps = refine(avatar, aligned, config, checkpoint=place)
+    step = next(steps)  # not timed: it loads the compiled kernels and computes the colour gate
+    made, seconds, cpu_seconds = 0, 0.0, 0.0
+    while step.fraction < 1.0:
         began, cpu = time.perf_counter(), time.process_time()
-        previous, step = step, next(steps, None)
-        if step is None:
-            break
-        if previous is not None:  # the first loads the compiled steps and finds the colours' gate
-            made, seconds = made + 1, seconds + time.perf_counter() - began
-            cpu_seconds += time.process_time() - cpu
+        step = next(steps)
+        made, seconds = made + 1, seconds + time.perf_counter() - began
+        cpu_seconds += time.process_time() - cpu
         if step.iteration in SNAPSHOTS and step.fraction < 1.0:
             score(str(step.iteration), scorer, aligned, step.avatar)
-    assert previous is not None
-    refined = previous.avatar
-    score(str(previous.iteration), scorer, aligned, refined)
-    for leftover in (sofar, place):
+    refined = step.avatar
+    steps.close()
+    score(str(step.iteration), scorer, aligned, refined)
+    for leftover in (partial, place):
         leftover.unlink(missing_ok=True)
     aspect = max(screen_aspect(refined, turned(refined.reference, yaw), refined.camera) for yaw in YAWS)
     return {
         "scores": scores,
-        "iterations": previous.iteration,
+        "iterations": step.iteration,
         "size": config.size,
         "stride": stride,
         "aspect": aspect,
@@ -154,7 +165,7 @@ def sheet(track: Track, avatar: Avatar, refined: Avatar) -> np.ndarray:
 
 
 def rows(results: Mapping[str, dict[str, Any]]) -> list[list[str]]:
-    """A line per run, and the mean over them."""
+    """One row per run, and the mean over them."""
     lines, sums = [], []
     for name, result in results.items():
         moments = list(result["scores"].values())
@@ -176,7 +187,7 @@ HEADER = ["", *(name for name, _ in FIGURES.values()), "largest aspect", "steps 
 
 
 def early_rows(results: Mapping[str, dict[str, Any]]) -> list[list[str]]:
-    """PSNR on the way."""
+    """PSNR after some of the steps, one row per run."""
     return [
         [name, *(f"{score['psnr']:.2f}" for score in result["scores"].values())] for name, result in results.items()
     ]
