@@ -18,37 +18,12 @@ from spatialavatar.motion import is_motion_file, load_motion, read_motion, write
 from spatialavatar.records import Camera, HeadMotion, HeadParams, Neutral, Track
 
 from .ball_head import make_ball_head
-
-FRAMES = 5
+from .motion_files import FRAMES, make_flame_ball, vhap_arrays
 
 
 @pytest.fixture(scope="module")
 def flame() -> HeadModel:
-    """The ball with FLAME's names for its two expressions."""
-    ball = make_ball_head()
-    info = ball.info | {"id": "flame-ball", "expressions": ["flame_000", "flame_001"]}
-    return HeadModel(ball.tensors(), info)
-
-
-def vhap_arrays(**changes: Any) -> dict[str, np.ndarray]:
-    """What VHAP saves of a clip, at other sizes."""
-    random = np.random.default_rng(0)
-    arrays = {
-        "shape": random.normal(size=3),
-        "expr": random.normal(size=(FRAMES, 2)),
-        "rotation": 0.2 * random.normal(size=(FRAMES, 3)),
-        "neck_pose": 0.1 * random.normal(size=(FRAMES, 3)),
-        "jaw_pose": 0.1 * random.normal(size=(FRAMES, 3)),
-        "eyes_pose": 0.1 * random.normal(size=(FRAMES, 6)),
-        "translation": 0.1 * random.normal(size=(FRAMES, 3)),
-        "focal_length": np.array([2.0]),
-        "image_size": np.array([300, 400]),
-        "static_offset": np.zeros((1, 7, 3)),
-        "lights": np.zeros((9, 3)),
-        "timestep_id": np.array([f"{index:05d}" for index in range(FRAMES)]),
-    }
-    arrays = {name: array.astype(np.float32) if array.dtype == np.float64 else array for name, array in arrays.items()}
-    return {name: array for name, array in (arrays | changes).items() if array is not None}
+    return make_flame_ball()
 
 
 def written(folder: Path, **changes: Any) -> Path:

@@ -13,6 +13,8 @@ from spatialavatar.errors import FormatError, InputError, SpatialAvatarError
 from spatialavatar.head.arkit import ARKIT_52, ARKIT_INDEX
 from spatialavatar.motion import Motion, load_motion, write_motion
 
+from .motion_files import audio2face
+
 JAW = ARKIT_INDEX["jawOpen"]
 PASCAL = [name[:1].upper() + name[1:] for name in ARKIT_52]
 
@@ -21,21 +23,6 @@ PASCAL = [name[:1].upper() + name[1:] for name in ARKIT_52]
 def motion() -> Motion:
     weights = torch.rand(70, 52, generator=torch.Generator().manual_seed(0))
     return Motion(weights, torch.zeros(70, 3), torch.zeros(70, 3), 30.0)
-
-
-def audio2face(folder: Path, **changes: Any) -> Path:
-    """The blendshape export of Audio2Face, of three frames."""
-    data = {
-        "exportFps": 60.0,
-        "trackPath": "speech.wav",
-        "numPoses": 3,
-        "numFrames": 3,
-        "facsNames": ["eyeBlinkLeft", "jawOpen", "tongueTipUp"],
-        "weightMat": [[0.0, 0.1 * index, 0.9] for index in range(3)],
-    }
-    path = folder / "speech.json"
-    path.write_text(json.dumps({key: value for key, value in (data | changes).items() if value is not None}))
-    return path
 
 
 # -- Audio2Face -------------------------------------------------------------------------------------------------------

@@ -20,7 +20,13 @@ import torch
 from spatialavatar.errors import FormatError, InputError, SpatialAvatarError
 from spatialavatar.motion import check_motion_format, load_motion, read_motion
 
-from .test_flame_motion import FRAMES, flame, vhap_arrays  # noqa: F401 (a fixture)
+from .motion_files import FRAMES, make_flame_ball, vhap_arrays
+
+
+@pytest.fixture(scope="module")
+def flame() -> Any:
+    return make_flame_ball()
+
 
 SENTENCE = r"^[^\n]+\.$"
 
@@ -98,7 +104,7 @@ def test_a_small_file_that_expands_is_refused_before_memory_is_taken(peaks: dict
     assert peaks[name] < 200
 
 
-def test_a_deflated_storage_in_a_pt_is_read_no_further_than_its_tensor(flame: Any, tmp_path: Path) -> None:  # noqa: F811
+def test_a_deflated_storage_in_a_pt_is_read_no_further_than_its_tensor(flame: Any, tmp_path: Path) -> None:
     torch.save(torch.zeros(2, 106), tmp_path / "small.pt")
     with (
         zipfile.ZipFile(tmp_path / "small.pt") as small,
@@ -111,7 +117,7 @@ def test_a_deflated_storage_in_a_pt_is_read_no_further_than_its_tensor(flame: An
     assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024 < 50
 
 
-def test_keys_that_are_not_read_cost_nothing(flame: Any, tmp_path: Path) -> None:  # noqa: F811
+def test_keys_that_are_not_read_cost_nothing(flame: Any, tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", **vhap_arrays(), lights_of_others=np.array([{}], dtype=object))
     assert len(read_motion(tmp_path / "a.npz", flame)) == FRAMES
 
@@ -147,7 +153,7 @@ def nested_key() -> bytes:
     ],
     ids=["nested key", "nested key of an OrderedDict", "list", "number", "os.system", "marks", "empty"],
 )
-def test_a_pt_without_a_tensor_is_refused_at_once(flame: Any, tmp_path: Path, data: bytes) -> None:  # noqa: F811
+def test_a_pt_without_a_tensor_is_refused_at_once(flame: Any, tmp_path: Path, data: bytes) -> None:
     start = time.perf_counter()
     with pytest.raises(FormatError, match="never run"):
         read_motion(pt_with(tmp_path / "a.pt", data), flame)
@@ -155,7 +161,7 @@ def test_a_pt_without_a_tensor_is_refused_at_once(flame: Any, tmp_path: Path, da
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64, torch.int32])
-def test_tensors_of_other_number_types_are_read(flame: Any, tmp_path: Path, dtype: torch.dtype) -> None:  # noqa: F811
+def test_tensors_of_other_number_types_are_read(flame: Any, tmp_path: Path, dtype: torch.dtype) -> None:
     codes = torch.zeros(106, 7, dtype=dtype).T  # strided
     codes[:, 0] = 1
     torch.save(codes, tmp_path / "a.pt")
@@ -180,7 +186,7 @@ def test_tensors_of_other_number_types_are_read(flame: Any, tmp_path: Path, dtyp
     ],
     ids=lambda codes: f"{getattr(codes, 'dtype', 'dict')} {tuple(getattr(codes, 'shape', ()))}",
 )
-def test_wrong_tensors_are_refused_in_one_sentence(flame: Any, tmp_path: Path, codes: Any) -> None:  # noqa: F811
+def test_wrong_tensors_are_refused_in_one_sentence(flame: Any, tmp_path: Path, codes: Any) -> None:
     torch.save(codes, tmp_path / "a.pt")
     with pytest.raises(SpatialAvatarError, match=SENTENCE):
         read_motion(tmp_path / "a.pt", flame)
@@ -213,7 +219,7 @@ def test_wrong_tensors_are_refused_in_one_sentence(flame: Any, tmp_path: Path, c
     ids=lambda changes: " ".join(changes),
 )
 def test_wrong_flame_fields_are_refused_in_one_sentence(
-    flame: Any,  # noqa: F811
+    flame: Any,
     tmp_path: Path,
     changes: dict[str, Any],
 ) -> None:
