@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from benchmarks import media as table
-from spatialavatar.media import VideoReader, VideoWriter, ffmpeg_program, inspect_media
+from spatialavatar.media import PictureSequence, VideoReader, VideoWriter, ffmpeg_program, inspect_media
 from spatialavatar.media.probe import parse_facts
 
 from .test_media import make_video, remux
@@ -199,6 +199,15 @@ def test_a_picture_that_changes_its_shape_is_padded_and_no_frame_is_lost(tmp_pat
     assert upright[:, 54:106].min() > 250
     assert upright[:, :46].max() < 5
     assert upright[:, 114:].max() < 5
+
+
+def test_a_sequence_of_pictures_of_other_shapes_is_padded(tmp_path):
+    for name, size in (("0.png", (160, 120)), ("1.png", (100, 200))):
+        Image.new("RGB", size, "white").save(tmp_path / name)
+    upright = list(PictureSequence([tmp_path / "0.png", tmp_path / "1.png"]))[1]
+    assert upright.shape == (120, 160, 3)
+    assert upright[:, 54:106].min() == 255
+    assert upright[:, :48].max() == 0
 
 
 # --- duration ---------------------------------------------------------------------------------------------------------

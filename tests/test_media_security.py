@@ -147,7 +147,7 @@ def test_an_ffmpeg_that_hangs_is_stopped(tmp_path, monkeypatch):
     assert one_sentence(error)
     frame = "P6\\n96 80\\n255\\n"
     script = f"printf '{frame}'; head -c {96 * 80 * 3} /dev/zero; exec sleep 30"
-    monkeypatch.setattr(reader, "_command", lambda *_, **__: ["/bin/sh", "-c", script])
+    monkeypatch.setattr(reader, "_command", lambda: ["/bin/sh", "-c", script])
     monkeypatch.setattr(reader_module, "FRAME_SECONDS", 0.5)
     frames = list(reader)
     assert len(frames) == 1

@@ -65,18 +65,19 @@ def ffmpeg_program() -> str:
         return str(imageio_ffmpeg.get_ffmpeg_exe())
 
 
-def input_arguments(verbosity: str = "error", *, decoder: str | None = None) -> list[str]:
+def input_arguments(verbosity: str = "error", *, decoder: str | None = None, shift: float = 0.0) -> list[str]:
     """The start of a command that reads its input from standard input.
 
     Args:
         verbosity: ffmpeg's log level.
         decoder: name of the video decoder; None leaves the choice to ffmpeg.
+        shift: seconds that are added to all times of the file.
     """
     # fmt: off
     return [
         ffmpeg_program(), "-hide_banner", "-nostdin", "-v", verbosity,
         "-protocol_whitelist", "fd", "-format_whitelist", ",".join(CONTAINERS), "-max_pixels", str(MAX_VIDEO_PIXELS),
-        *(() if decoder is None else ("-c:v", decoder)),
+        *(() if decoder is None else ("-c:v", decoder)), *(("-itsoffset", f"{shift:.6f}") if shift else ()),
         "-i", "fd:",
     ]
     # fmt: on

@@ -12,10 +12,10 @@ PathLike = str | os.PathLike[str]
 
 
 def check_writable(path: PathLike) -> None:
-    """Make sure that a file can be created at ``path``, before any work is done for it.
+    """Check that a file can be created at ``path``.
 
     Raises:
-        OutputError: where the folder is missing or closed to us, or ``path`` is a folder.
+        OutputError: the folder is missing or not writable, or ``path`` is a folder.
     """
     path = Path(path)
     if path.is_dir():

@@ -40,7 +40,7 @@ def read_image(path: PathLike, max_side: int = MAX_SIDE) -> np.ndarray:
         (H, W, 3) uint8 sRGB.
 
     Raises:
-        InputError: where the file is missing, no picture, damaged, too small, or too large to decode safely.
+        InputError: the file is missing, not a photo, damaged, too small, or too large to decode safely.
     """
     path = existing_file(path, "photo")
     with _guarded(path, f"The photo {path.name} is damaged or cut short; save or download it again."):

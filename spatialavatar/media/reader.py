@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import tempfile
 from collections.abc import Iterator
 from fractions import Fraction
@@ -33,9 +34,9 @@ class VideoReader:
         fps: frames per second of the stream.
         size: width, height of the frames, pixels.
         duration: seconds, as the file declares; measured where it does not.
-        frame_count_estimate: what ``duration`` promises; the stream itself is the truth.
+        frame_count_estimate: ``duration`` times ``fps``; the number of frames can differ.
         has_audio: whether there is a sound track.
-        warnings: plain sentences about what was wrong with the file; filled while iterating.
+        warnings: sentences about damage in the file; filled while iterating.
     """
 
     def __init__(self, path: PathLike, max_side: int | None = None, max_fps: float = 60.0) -> None:
@@ -47,13 +48,13 @@ class VideoReader:
             max_fps: faster videos are thinned to this rate.
 
         Raises:
-            InputError: where the file is missing, no video, too large, damaged from the start, or without frames.
+            InputError: the file is missing, not a video, too large, damaged from the start, or without frames.
         """
         self.path = existing_file(path, "video")
         self._max_side = max_side
         self.warnings: list[str] = []
         facts, self._video = probe_video(self.path)
-        result = run_ffmpeg(self._command(None, first=True), self.path, FRAME_SECONDS)
+        result = run_ffmpeg(self._first_frame_command(), self.path, FRAME_SECONDS)
         frame = _read_frame(io.BytesIO(result.output))
         if frame is None:
             raise InputError(f"The video {self.path.name} holds no readable frame; save or download it again.")
@@ -64,6 +65,8 @@ class VideoReader:
                 f"{MIN_SIDE} x {MIN_SIDE}."
             )
         self._rate = min(self._video.rate, Fraction(max_fps).limit_denominator(1001))
+        shown = re.search(r"pts_time:(-?[\d.]+)", result.log)
+        self._start = float(shown[1]) if shown else 0.0  # seconds from the first packet to the first frame
         self._audio_index = facts.audio_index
         self.fps = float(self._rate)
         self.duration = facts.seconds or self._measured_seconds()
@@ -74,12 +77,12 @@ class VideoReader:
         """Yield (H, W, 3) uint8 sRGB frames.
 
         Raises:
-            InputError: where decoding breaks off before the first frame.
+            InputError: decoding fails before the first frame.
         """
         count = 0
         with (
             tempfile.TemporaryFile() as log,
-            ffmpeg_output(self._command(self._rate), self.path, log) as process,
+            ffmpeg_output(self._command(), self.path, log) as process,
             Watchdog(process, FRAME_SECONDS) as watchdog,
         ):
             assert process.stdout is not None  # a pipe was asked for
@@ -98,7 +101,7 @@ class VideoReader:
         self._note_missing(count, complained)
 
     def _note_missing(self, count: int, complained: bool) -> None:
-        """Warn where the stream was shorter than promised, or damaged on the way."""
+        """Warn about a stream that is shorter than declared, or damaged."""
         seconds = count / self.fps
         if self._is_short(seconds) and not self._ends_elsewhere(complained):
             sentence = (
@@ -116,7 +119,7 @@ class VideoReader:
         return self.duration - seconds > max(0.5, 0.05 * self.duration)
 
     def _ends_elsewhere(self, complained: bool) -> bool:
-        """Whether the promised duration is that of the sound, which is complete and longer than the pictures."""
+        """Whether the declared duration is that of the sound, which is complete and longer than the pictures."""
         if complained or self._audio_index is None:
             return False
         sound = self._measured().get(self._audio_index)
@@ -130,25 +133,38 @@ class VideoReader:
         streams = (self._video.index,) if self._audio_index is None else (self._video.index, self._audio_index)
         return count_packets(self.path, streams)
 
-    def _command(self, rate: Fraction | None, *, first: bool = False) -> list[str]:
-        """Frames as a stream of PPM pictures, which carry their size after rotation and scaling."""
-        decoder = _ALPHA_DECODERS.get(self._video.codec) if self._video.has_alpha else None
-        filters = frame_filters(self._video, rate, self._max_side)
-        if not first:
-            # ffmpeg builds the graph anew where the picture changes its shape; the encoder needs one size for all.
-            width, height = self.size
-            filters += f",scale={width}:{height}:force_original_aspect_ratio=decrease,pad={width}:{height}:-1:-1"
+    def _first_frame_command(self) -> list[str]:
+        """The first frame as a PPM picture; its time is in the log."""
         # fmt: off
         return [
-            *input_arguments(decoder=decoder), *(("-frames:v", "1") if first else ()),
-            "-map", f"0:{self._video.index}", "-an", "-vf", filters, "-fps_mode", "passthrough",
-            "-f", "image2pipe", "-c:v", "ppm", "pipe:1",
+            *input_arguments("info", decoder=self._decoder()), "-map", f"0:{self._video.index}", "-an",
+            "-frames:v", "1", "-vf", f"showinfo=checksum=0,{frame_filters(self._video, None, self._max_side)}",
+            "-fps_mode", "passthrough", "-f", "image2pipe", "-c:v", "ppm", "pipe:1",
         ]
         # fmt: on
 
+    def _command(self) -> list[str]:
+        """All frames as PPM pictures.
+
+        The first frame comes first, whenever it is shown: a constant rate would repeat it from the start of the sound
+        on. ffmpeg builds the filters anew where the picture changes its shape; the encoder needs one size for all.
+        """
+        width, height = self.size
+        fit = f"scale={width}:{height}:force_original_aspect_ratio=decrease,pad={width}:{height}:-1:-1"
+        # fmt: off
+        return [
+            *input_arguments(decoder=self._decoder(), shift=-self._start), "-map", f"0:{self._video.index}", "-an",
+            "-vf", f"{frame_filters(self._video, self._rate, self._max_side)},{fit}",
+            "-fps_mode", "cfr", "-f", "image2pipe", "-c:v", "ppm", "pipe:1",
+        ]
+        # fmt: on
+
+    def _decoder(self) -> str | None:
+        return _ALPHA_DECODERS.get(self._video.codec) if self._video.has_alpha else None
+
 
 def _read_frame(stream: IO[bytes]) -> np.ndarray | None:
-    """One binary PPM picture of a stream; None at its end, also where the last one is cut."""
+    """Read one binary PPM picture of a stream; None at its end, also where the last one is cut."""
     magic, size, depth = stream.readline(), stream.readline(), stream.readline()
     if magic != b"P6\n" or depth != b"255\n":
         return None

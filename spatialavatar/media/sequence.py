@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 from spatialavatar.errors import InputError
 from spatialavatar.media.limits import MAX_SIDE
@@ -21,23 +21,23 @@ class PictureSequence:
     Attributes:
         path: the folder of the first picture.
         fps: frames per second, as given.
-        size: width, height of the first picture that can be read, pixels; the others are scaled to it.
-        frame_count_estimate: their number.
-        damaged: indices of pictures that could not be read; they repeat the one before (at the start, the first good
-            one). Filled while iterating.
-        warnings: plain sentences about them; filled while iterating.
+        size: width, height of the first readable picture, pixels; the others are scaled into it and padded with black.
+        frame_count_estimate: number of pictures.
+        damaged: indices of pictures that cannot be read. The one before is repeated for them (at the start, the first
+            readable one). Filled while iterating.
+        warnings: sentences about damaged pictures; filled while iterating.
     """
 
     def __init__(self, pictures: Sequence[PathLike], fps: float = 25.0, max_side: int | None = None) -> None:
-        """Look at the first picture.
+        """Read the first picture.
 
         Args:
             pictures: the files.
-            fps: frames per second they were taken at.
+            fps: frames per second.
             max_side: larger pictures are scaled down to this many pixels on the longer side; None keeps them.
 
         Raises:
-            InputError: there are none, or none can be read.
+            InputError: the list is empty, or none of the files can be read.
         """
         self._pictures = [Path(picture) for picture in pictures]
         self._max_side = max_side or MAX_SIDE
@@ -57,7 +57,7 @@ class PictureSequence:
         for index, path in enumerate(self._pictures):
             try:
                 picture = Image.fromarray(read_image(path, self._max_side))
-                last = np.array(picture.resize(self.size) if picture.size != self.size else picture)
+                last = np.array(ImageOps.pad(picture, self.size) if picture.size != self.size else picture)
             except InputError as error:
                 if index not in self.damaged:
                     self.damaged.add(index)

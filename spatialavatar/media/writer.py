@@ -57,11 +57,11 @@ class VideoWriter:
             audio_from: a file whose sound track is added. Of a video, the sound starts with its first picture. It is
                 cut or padded with silence to the length of the frames.
             crf: x264's constant rate factor: 0 is lossless, 18 looks like it, 28 is small.
-            synthetic: the frames are renderings of a person, and the file's metadata say so.
+            synthetic: write metadata that declare the frames as synthetic.
 
         Raises:
-            OutputError: where the file cannot be written there.
-            InputError: where ``audio_from`` cannot be read, or the frame rate is not a positive number.
+            OutputError: the file cannot be written.
+            InputError: ``audio_from`` cannot be read, or the frame rate is not a positive number.
         """
         self.path = Path(path)
         if self.path.suffix.lower() not in _VIDEO_SUFFIXES:
@@ -104,8 +104,8 @@ class VideoWriter:
         """Append one (H, W, 3) uint8 sRGB frame.
 
         Raises:
-            InputError: where the frame has another size or type.
-            OutputError: where writing fails, for instance because the disk is full.
+            InputError: the frame has another size or type.
+            OutputError: writing fails, for instance because the disk is full.
         """
         if frame.shape != (self.size[1], self.size[0], 3) or frame.dtype != np.uint8:
             raise InputError(
@@ -121,10 +121,10 @@ class VideoWriter:
         self.frame_count += 1
 
     def close(self) -> None:
-        """Finish the file and give it its name.
+        """Finish the file and move it to its name.
 
         Raises:
-            OutputError: where that fails or no frame was written.
+            OutputError: that fails, or no frame was written.
         """
         if self._log.closed:
             return
@@ -162,7 +162,7 @@ class VideoWriter:
     def _add_sound(self, sound: SoundTrack) -> None:
         """Put the sound beside the finished pictures.
 
-        In one pass with the encoding, the length would hang on which stream happens to be ahead when the frames end.
+        A second pass, because in one pass the length depends on which stream is ahead when the frames end.
         """
         whole = self._partial.with_name(f".{self.path.stem}.{secrets.token_hex(4)}{self.path.suffix}")
         try:
@@ -187,7 +187,7 @@ class VideoWriter:
             self._abort()
 
     def _abort(self) -> str:
-        """Stop and leave nothing behind; the encoder's last complaint, in brackets, for the error message."""
+        """Stop, delete the partial file, and return the encoder's last message in brackets."""
         if self._log.closed:
             return ""
         self._watchdog.close()
