@@ -1,8 +1,8 @@
-"""How far the networks' readings are to be believed, and what they say about lids.
+"""Corrections of two systematic errors of the landmark network.
 
-Two faults of the landmark network matter to an avatar. Its scores do not rest at zero: on a calm face they report some
-squint, blink and downward gaze. And its lids never meet: on a shut eye the points of the upper and lower lid stay a
-millimetre apart, which would leave the avatar's eyes ajar in every blink.
+Its scores do not rest at zero: a calm face scores some squint, blink and downward gaze. And its lids never meet: on a
+shut eye the points of the upper and lower lid are a millimetre apart, which would leave the avatar's eyes slightly open
+in every blink.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _RESTING: Final = {
     "mouthShrugLower": 0.20,
     "mouthShrugUpper": 0.06,
 }
-"""Mean score of a unit on neutral studio portraits of people who look into the camera."""
+"""Mean score of a unit on neutral, frontal studio portraits."""
 
 _SPREADS: Final = {
     "cheekPuff": 0.15,
@@ -44,31 +44,31 @@ _SPREADS: Final = {
     "mouthClose": 0.15,
     "tongueOut": 0.05,
 }
-"""Standard deviation of units about their scores where it is not the usual one: small where landmarks are blind to the
-unit or would confuse it with another, large where they know better."""
+"""Standard deviation of a unit about its score where it is not the default: small where landmarks do not determine the
+unit or confuse it with another, large where they are more reliable than the score."""
 
-SHUT, OPEN = 0.06, 0.15  # lid gap over eye width at and below which an eye is shut, and above which it is not
-_GAP_OF_SHUT = 0.09  # of the eye width: how far the upper lid's points of a shut eye stay too high
+SHUT, OPEN = 0.06, 0.15  # lid gap over eye width: shut at or below the first, open above the second
+_GAP_OF_SHUT = 0.09  # of the eye width: how much too high the upper lid of a shut eye is
 
 
 def resting_scores() -> list[float]:
-    """What a calm face scores, in the order of ``ARKIT_52``."""
+    """Scores of a calm face, in the order of ``ARKIT_52``."""
     return [_looked_up(_RESTING, name, 0.0) for name in ARKIT_52]
 
 
 def believed_scores(scores: Tensor) -> Tensor:
-    """Scores (T, 52) with the resting part taken off, still 1 where they were 1."""
+    """Scores (T, 52) without their resting values, rescaled so that 1 stays 1."""
     resting = torch.tensor(resting_scores(), dtype=scores.dtype)
     return ((scores - resting) / (1.0 - resting)).clamp(0.0, 1.0)
 
 
 def unit_sigmas(names: tuple[str, ...], usual: float) -> Tensor:
-    """(E,) standard deviations of named units about what their scores say."""
+    """(E,) standard deviations of named units about their scores; ``usual`` is the default."""
     return torch.tensor([_looked_up(_SPREADS, name, usual) for name in names], dtype=torch.float64)
 
 
 def shut_eyes(points: Tensor) -> Tensor:
-    """(T, 2) how far the right and the left eye are shut, 0 to 1, from the 478 landmarks (T, 478, 2)."""
+    """(T, 2) degree of closure of the right and the left eye, 0 to 1, from landmarks (T, 478, 2)."""
     gaps = []
     for upper, lower in ((UPPER_LID_RIGHT, LOWER_LID_RIGHT), (UPPER_LID_LEFT, LOWER_LID_LEFT)):
         width = (points[:, upper[0]] - points[:, upper[-1]]).norm(dim=-1).clamp_min(1e-6)
@@ -78,7 +78,7 @@ def shut_eyes(points: Tensor) -> Tensor:
 
 
 def close_lids(points: Tensor) -> Tensor:
-    """Landmarks (T, 478, 2) with the upper lids of shut eyes brought down onto the lower ones."""
+    """Landmarks (T, 478, 2) with the upper lids of shut eyes moved onto the lower ones."""
     closed = points.clone()
     shut = shut_eyes(points)
     for side, upper in enumerate((UPPER_LID_RIGHT, UPPER_LID_LEFT)):

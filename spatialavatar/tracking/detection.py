@@ -32,8 +32,8 @@ class Detection:
     """One face.
 
     Attributes:
-        box: (4,) float32 x0, y0, x1, y1, brow to chin; may reach over the border of the picture.
-        keypoints: (6, 2) float32, order of :data:`KEYPOINTS`; NaN where the detector has no such point.
+        box: (4,) float32 x0, y0, x1, y1, brow to chin; may exceed the picture.
+        keypoints: (6, 2) float32, order of :data:`KEYPOINTS`; NaN for points that the detector does not provide.
         score: in [0, 1].
     """
 
@@ -48,7 +48,7 @@ class Detection:
 
 
 class ShortRangeDetector:
-    """The 128 x 128 SSD detector of the landmark bundle: for faces higher than about a fifth of the picture.
+    """The 128 x 128 SSD detector of the landmark bundle, for faces higher than about a fifth of the picture.
 
     Its 896 anchors lie on a 16 x 16 grid (2 a cell) and an 8 x 8 grid (6 a cell). Source: BlazeFace, arXiv 1907.05047.
     """
@@ -85,7 +85,7 @@ class ShortRangeDetector:
         anchors = self._anchors[keep]
         centre, size = values[:, 0] + anchors, values[:, 1]
         points = values[:, 2:] + anchors[:, None]
-        # The picture was resized per axis to whole pixels; undo exactly that.
+        # Invert the resizing exactly: each axis was rounded to whole pixels.
         offset = np.array([left, top], dtype=np.float32)
         to_pixels = np.array([width / inner[0], height / inner[1]], dtype=np.float32)
         corners = np.concatenate([centre - size / 2, centre + size / 2], axis=1).reshape(-1, 2, 2)
@@ -95,7 +95,7 @@ class ShortRangeDetector:
 
 
 class YuNetDetector:
-    """YuNet: finds faces from 10 pixels up and at large yaw. Source: Wu et al., Machine Intelligence Research 2023."""
+    """YuNet: detects faces from 10 pixels and at large yaw. Source: Wu et al., Machine Intelligence Research 2023."""
 
     def __init__(self, weights_dir: Path | str | None = None, max_side: int = 640) -> None:
         """Open the network.
@@ -108,7 +108,9 @@ class YuNetDetector:
         path = network_file("face_detection_yunet_2023mar.onnx", weights_dir)
         self._lock = threading.Lock()
         log_level = cv2.utils.logging.getLogLevel()
-        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)  # OpenCV 5 warns of its own default target
+        cv2.utils.logging.setLogLevel(
+            cv2.utils.logging.LOG_LEVEL_ERROR
+        )  # OpenCV 5 logs a warning about its default target
         try:
             self._network: Any = cv2.FaceDetectorYN.create(str(path), "", (320, 320), 0.6, _MAX_OVERLAP, 100)
         except cv2.error as error:
@@ -117,12 +119,12 @@ class YuNetDetector:
             cv2.utils.logging.setLogLevel(log_level)
 
     def __call__(self, image: np.ndarray, max_side: int | None = None) -> list[Detection]:
-        """Detect in an (H, W, 3) uint8 sRGB image; best score first. ``max_side`` overrides the one of the detector."""
+        """Detect in an (H, W, 3) uint8 sRGB image; best score first. ``max_side`` overrides that of the detector."""
         height, width = image.shape[:2]
         scale = min(1.0, (max_side or self.max_side) / max(height, width))
         size = (max(1, round(width * scale)), max(1, round(height * scale)))
         small = image if scale == 1.0 else cv2.resize(image, size, interpolation=cv2.INTER_AREA)
-        with self._lock:  # the size is state of the network
+        with self._lock:  # the input size is state of the network
             self._network.setInputSize(size)
             _, rows = self._network.detect(cv2.cvtColor(small, cv2.COLOR_RGB2BGR))
         if rows is None:
@@ -140,7 +142,7 @@ class YuNetDetector:
 
 
 class FaceDetector:
-    """Both detectors, each opened when first needed."""
+    """Both detectors, each opened at its first use."""
 
     def __init__(self, weights_dir: Path | str | None = None, threads: int = 1) -> None:
         self._weights_dir = weights_dir
@@ -161,8 +163,8 @@ class FaceDetector:
 
         Args:
             image: (H, W, 3) uint8 sRGB.
-            thorough: ask both detectors, so that every face is counted (photos); otherwise YuNet is asked only where
-                the short-range one finds nothing (video).
+            thorough: run both detectors, so that every face is found (photos); otherwise YuNet runs only if the
+                short-range detector finds nothing (video).
 
         Returns:
             Faces, the largest first.

@@ -1,7 +1,7 @@
-"""The square crop around a face: where it lies, and its pixels, matte and classes.
+"""The square crop around a face: its place in the source picture, and its pixels, matte and classes.
 
-All integers: the side of a crop is a multiple of eight source pixels, so that it and the wider crop that matting looks
-at (an eighth more on each side) fall on one pixel grid.
+Crops have integer coordinates and a side that is a multiple of eight source pixels, so that the wider crop for matting
+(an eighth more on each side) has the same pixel grid.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
 CROP_SIZE: Final = 512
 FOCAL: Final = 900.0
-"""Pixels of the crop; with a crop this wide around the face it puts the head 0.76 m away, a portrait's distance."""
+"""Pixels of the crop. With this focal length the head is 0.76 m away, the distance of a portrait."""
 
 _CROP_SCALE: Final = 2.3  # side of the crop over the longer side of the landmarks' box
-_MARGIN: Final = CROP_SIZE // 8  # pixels on each side that matting looks at beyond the crop
+_MARGIN: Final = CROP_SIZE // 8  # pixels on each side by which the input of the matting exceeds the crop
 _INNER: Final = slice(_MARGIN, _MARGIN + CROP_SIZE)
-_LIFT: Final = 0.06  # of the crop's side: hair needs more room than the chin
+_LIFT: Final = 0.06  # of the crop's side; above the face, hair needs more room than the chin below
 
 
 @dataclass(frozen=True)
@@ -44,12 +44,12 @@ class Crop:
 
     @classmethod
     def around(cls, centre: np.ndarray, side: float) -> Crop:
-        """The crop of about ``side`` pixels about a ``centre`` (x, y)."""
+        """The crop of about ``side`` pixels around a ``centre`` (x, y)."""
         whole = max(8, 8 * round(side / 8))
         return cls(round(float(centre[0]) - whole / 2), round(float(centre[1]) - whole / 2), whole)
 
     def resized(self, side: float) -> Crop:
-        """The crop of about ``side`` pixels about the same centre."""
+        """The crop of about ``side`` pixels around the same centre."""
         return Crop.around(np.array([self.x0 + self.side / 2, self.y0 + self.side / 2]), side)
 
     @property
@@ -65,8 +65,8 @@ class Crop:
         """The camera of the crop.
 
         Args:
-            tight_side: side of the crop that would suit the face, source pixels; None: this one does. A crop that is
-                wider than the face needs sees a wider field, not a nearer head.
+            tight_side: side that fits the face, source pixels; None: that of this crop. A crop wider than that has a
+                wider field of view at the same distance of the head.
         """
         return Camera.frontal(CROP_SIZE, FOCAL * (tight_side or self.side) / self.side)
 
@@ -79,23 +79,23 @@ def landmark_box(points: np.ndarray) -> tuple[np.ndarray, float]:
 
 
 def crop_around(points: np.ndarray) -> Crop:
-    """The crop of one face: a head with some shoulder."""
+    """The crop of one face: the head and some of the shoulders."""
     centre, size = landmark_box(points)
     side = _CROP_SCALE * size
     return Crop.around(centre - [0.0, _LIFT * side], side)
 
 
 def crop_around_all(points: np.ndarray) -> tuple[Crop, float]:
-    """One crop for the T frames of a clip, (T, L, 2+) landmarks, and the side that would suit the face alone.
+    """One crop for the T frames of a clip, from (T, L, 2+) landmarks, and the side that fits the face alone.
 
-    It is as tight as :func:`crop_around` on the median frame where the head stays in place and grows, never breathes,
-    where the head wanders.
+    If the head stays in place, the crop is that of :func:`crop_around` on the median frame; if the head moves around,
+    the crop is larger. It is the same in all frames.
     """
     low, high = points[..., :2].min(axis=1), points[..., :2].max(axis=1)
     size = float(np.median((high - low).max(axis=1)))
     largest = float(np.percentile((high - low).max(axis=1), 95))
     tight = _CROP_SCALE * size
-    # Robust ends of the face's path, and around them what a single frame keeps around its face, less some air.
+    # Robust ends of the face's path, and around them the margin of a single frame, slightly reduced.
     first, last = np.percentile(low, 2, axis=0), np.percentile(high, 98, axis=0)
     side = max(tight, _CROP_SCALE * largest * 0.9, float((last - first).max()) + 0.9 * (tight - size))
     centre = (first + last) / 2
@@ -111,7 +111,7 @@ def cut(image: np.ndarray, crop: Crop, margin: int = 0) -> np.ndarray:
         margin: more pixels of the crop on each side, a multiple of 64.
 
     Returns:
-        (CROP_SIZE + 2 margin, CROP_SIZE + 2 margin, 3) uint8; beyond the picture its border is repeated.
+        (CROP_SIZE + 2 margin, CROP_SIZE + 2 margin, 3) uint8; outside the picture, its border is repeated.
     """
     extra = crop.side * margin // CROP_SIZE
     x0, y0, side = crop.x0 - extra, crop.y0 - extra, crop.side + 2 * extra
@@ -122,7 +122,7 @@ def cut(image: np.ndarray, crop: Crop, margin: int = 0) -> np.ndarray:
     if left or top or right or bottom:
         inside = cv2.copyMakeBorder(inside, top, bottom, left, right, cv2.BORDER_REPLICATE)
     size = CROP_SIZE + 2 * margin
-    # INTER_AREA averages all pixels that a smaller one covers, so nothing aliases.
+    # INTER_AREA averages all source pixels that an output pixel covers, so nothing aliases.
     return cv2.resize(inside, (size, size), interpolation=cv2.INTER_AREA if side > size else cv2.INTER_CUBIC)
 
 
@@ -135,8 +135,8 @@ def separate(image: np.ndarray, crop: Crop, networks: Networks) -> tuple[np.ndar
         networks: the matting and the segmentation network.
 
     Returns:
-        matte (CROP_SIZE, CROP_SIZE) uint8, 255 = person, and classes (CROP_SIZE, CROP_SIZE) uint8 (see ``Track``); both
-        are background beyond the picture.
+        Matte (CROP_SIZE, CROP_SIZE) uint8, 255 = person, and classes (CROP_SIZE, CROP_SIZE) uint8, see ``Pictures``;
+        both are background outside the picture.
     """
     wide, box = _wide(image, crop)
     probabilities = networks.segmenter(wide, box)
@@ -146,7 +146,7 @@ def separate(image: np.ndarray, crop: Crop, networks: Networks) -> tuple[np.ndar
 
 
 def classes_of(image: np.ndarray, crop: Crop, networks: Networks) -> np.ndarray:
-    """The classes of :func:`separate` alone, at a fraction of the cost, where a matte is at hand."""
+    """The classes of :func:`separate` without the matte, at a fraction of the cost."""
     return _classes(networks.segmenter(*_wide(image, crop)))
 
 
@@ -161,5 +161,5 @@ def _wide(image: np.ndarray, crop: Crop) -> tuple[np.ndarray, tuple[int, int, in
 
 
 def _classes(probabilities: np.ndarray) -> np.ndarray:
-    """The likeliest class (CROP_SIZE, CROP_SIZE) uint8 of each pixel of a crop with its margin."""
+    """The most likely class of each pixel of a crop, (CROP_SIZE, CROP_SIZE) uint8; the margin is cut off."""
     return probabilities[_INNER, _INNER].argmax(axis=-1).astype(np.uint8)

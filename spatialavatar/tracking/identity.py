@@ -1,7 +1,7 @@
-"""Whose face it is: SFace embeddings of aligned faces.
+"""Identity of a face: SFace embeddings of aligned faces.
 
-The network is SFace (Zhong et al. 2021, IEEE TIP), as OpenCV's model zoo publishes it. Its cosines are its own: other
-papers' CSIM comes from other networks, whose scales differ.
+The network is SFace (Zhong et al. 2021, IEEE TIP), as published in OpenCV's model zoo. Its cosines are not comparable
+with the CSIM of papers that use other networks.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from spatialavatar.tracking.landmark_sets import IRIS_LEFT, IRIS_RIGHT
 from spatialavatar.tracking.runtimes import OnnxNetwork, network_file
 
 SAME_PERSON: Final = 0.45
-"""Photos whose cosine is below this are taken to show different people; docs/evaluation.md has the rates."""
+"""Photos with a cosine below this count as different people; docs/evaluation.md lists the error rates."""
 
 _SIDE: Final = 112
 _POINTS: Final = (IRIS_RIGHT[0], IRIS_LEFT[0], 1, 61, 291)  # pupils, tip of the nose, corners of the mouth
-# Where ArcFace (Deng et al. 2019) puts them in a crop of 112 x 112, right eye first; positions of pixel indices.
+# Their positions in the 112 x 112 crop of ArcFace (Deng et al. 2019), right eye first, pixel centres at integers.
 _TEMPLATE: Final = np.array(
     [[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655], [70.7299, 92.2041]]
 )
 
 
 class IdentityEmbedder:
-    """SFace: one face to a unit vector. Opened when first used."""
+    """SFace: maps a face to a unit vector. The network is opened at its first use."""
 
     def __init__(self, weights_dir: Path | str | None = None, threads: int = 1) -> None:
         self._weights_dir = weights_dir
@@ -59,7 +59,7 @@ class IdentityEmbedder:
 
 
 def align(image: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
-    """The face of (H, W, 3) uint8 cut out upright, (112, 112, 3), by the similarity that fits five points best.
+    """The face in an (H, W, 3) uint8 picture, aligned by five points, (112, 112, 3).
 
     Raises:
         InputError: the landmarks are not the 478 dense ones.
@@ -67,14 +67,14 @@ def align(image: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
     if landmarks.ndim != 2 or len(landmarks) != 478:
         raise InputError(f"Faces are aligned by 478 landmarks, not by an array of shape {landmarks.shape}.")
     to_crop = _similarity(landmarks[list(_POINTS), :2].astype(np.float64), _TEMPLATE + 0.5)
-    # Shrinking by much needs a filter; cv2.warpAffine has none, so the picture is halved first as often as it takes.
+    # cv2.warpAffine does not low-pass, so the picture is halved until the remaining scale is at least 0.5.
     scale = float(np.hypot(to_crop[0, 0], to_crop[1, 0]))
     while scale < 0.5 and min(image.shape[:2]) > 1:
         height, width = image.shape[0] // 2, image.shape[1] // 2
         image = cv2.resize(image[: 2 * height, : 2 * width], (width, height), interpolation=cv2.INTER_AREA)
         to_crop[:, :2] *= 2.0
         scale *= 2.0
-    to_crop[:, 2] += to_crop[:, :2].sum(axis=1) * 0.5 - 0.5  # cv2 puts pixel centres at whole numbers
+    to_crop[:, 2] += to_crop[:, :2].sum(axis=1) * 0.5 - 0.5  # OpenCV has pixel centres at integers
     return cv2.warpAffine(image, to_crop, (_SIDE, _SIDE), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
 
 

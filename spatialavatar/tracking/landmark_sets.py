@@ -1,4 +1,4 @@
-"""What the indices of the two landmark sets mean: the 478 points of the landmark network, and the 68 of iBUG.
+"""Meaning of the indices of the two landmark sets: the 478 points of the landmark network, and the 68 of iBUG.
 
 Left and right are the subject's own. Sources: the published contours of MediaPipe's face mesh; the 68-point mark-up of
 300-W (Sagonas et al. 2016).
@@ -56,16 +56,16 @@ IBUG_68: Final = (
 
 @dataclass(frozen=True)
 class LandmarkSet:
-    """How the fit treats a set of points. Of the points between the features, which say little more, it takes a third.
+    """The points of a set that the fit uses: all on features, a third of those between them, which add little.
 
     Attributes:
         used: indices of the points that are fitted; all indices below but the eye corners' are into these.
         weights: (used,) relative weight of each point.
-        pairs: index pairs whose difference is fitted too: it opens lids and lips and aims the eyes whatever offset the
-            landmarks of this face have to those of the head.
-        pair_weights: (P,) weight of a pair over that of its points.
+        pairs: index pairs whose difference is fitted, too. It determines the opening of lids and lips and the gaze,
+            independently of an offset between the landmarks of this face and those of the head.
+        pair_weights: (P,) weight of a pair relative to its points.
         outer_eye_corners: right, left, indices into all points.
-        iris_right: the right iris; empty where the set has none.
+        iris_right: the right iris; empty if the set has none.
         iris_left: the same for the left.
     """
 

@@ -23,7 +23,7 @@ from spatialavatar.tracking.runtimes import LiteRTNetwork, bundle_member, networ
 
 LANDMARK_COUNT: Final = 478
 MIN_PRESENCE: Final = 0.5
-"""Below this presence the landmarks are not to be believed."""
+"""Lowest presence of usable landmarks."""
 
 _CROP: Final = 256
 _MARGIN: Final = 1.5  # side of the square crop over the longer side of the face box
@@ -43,7 +43,7 @@ _BLENDSHAPE_POINTS: Final = np.array([
 
 @dataclass(frozen=True)
 class Roi:
-    """A rotated square of the picture that holds one face upright.
+    """A rotated square of the picture in which one face is upright.
 
     Attributes:
         centre: (2,) pixels.
@@ -113,7 +113,7 @@ class FaceLandmarks:
     Attributes:
         points: (478, 3) float32 image pixels; z in the same unit, away from the camera, relative to the head's middle.
             With the face-alignment backend (68, 3), z = 0.
-        presence: in [0, 1], how sure the network is that there is a face in the crop.
+        presence: in [0, 1], the network's score for a face in the crop.
         blendshapes: (52,) float32 scores in the order of ``ARKIT_52``; ``tongueOut``, which the network lacks, is 0.
             All 0 with the face-alignment backend.
     """
@@ -129,7 +129,7 @@ class FaceLandmarker:
     def __init__(
         self, weights_dir: Path | str | None = None, threads: int = 1, landmarks_backend: str = "mediapipe"
     ) -> None:
-        """Prepare; the networks are opened when first used.
+        """Prepare; each network is opened at its first use.
 
         Args:
             weights_dir: the weights folder (None: the default one).
@@ -164,7 +164,7 @@ class FaceLandmarker:
         return LiteRTNetwork(bundle_member(bundle, member), self._threads)
 
     def detect(self, image: np.ndarray, thorough: bool = True) -> list[Detection]:
-        """All faces of an (H, W, 3) uint8 sRGB picture, the largest first; see :class:`FaceDetector`."""
+        """All faces in an (H, W, 3) uint8 sRGB picture, the largest first; see :class:`FaceDetector`."""
         return self._detector(_checked(image), thorough)
 
     def landmarks(self, image: np.ndarray, roi: Roi | Detection, passes: int = 1) -> FaceLandmarks:
@@ -173,8 +173,8 @@ class FaceLandmarker:
         Args:
             image: (H, W, 3) uint8 sRGB.
             roi: where the face is.
-            passes: 2 crops once more around the landmarks of the first pass, which is more exact where ``roi`` comes
-                from a detector.
+            passes: 2 runs the network again on a crop around the landmarks of the first pass, which is more accurate if
+                ``roi`` comes from a detector.
         """
         image = _checked(image)
         if self._backend == "face-alignment":
@@ -190,7 +190,7 @@ class FaceLandmarker:
         return FaceLandmarks(points, presence, self._blendshapes(points))
 
     def locate(self, image: np.ndarray, passes: int = 2) -> FaceLandmarks | None:
-        """The landmarks of the largest face of a photo that the landmark network confirms; None where there is none."""
+        """Landmarks of the largest face in a photo that the landmark network confirms; None if there is none."""
         for detection in self.detect(image):
             found = self.landmarks(image, detection, passes)
             if found.presence >= MIN_PRESENCE:
@@ -200,14 +200,14 @@ class FaceLandmarker:
     def track(self, image: np.ndarray, previous: FaceLandmarks | None = None) -> FaceLandmarks | None:
         """The landmarks of one video frame.
 
-        The face is looked for where it was; where it is not there any more (or ``previous`` is None) it is detected
-        anew. None means that the frame shows no face.
+        The face is searched at its previous place; if it is not there or ``previous`` is None, it is detected again.
+        Returns None if the frame shows no face.
         """
         found = None if previous is None else self.follow(image, previous)
         return found or next(self.faces(image), None)
 
     def follow(self, image: np.ndarray, previous: FaceLandmarks) -> FaceLandmarks | None:
-        """The face that was at ``previous`` in the frame before; None where it is not there any more."""
+        """The face that was at ``previous`` in the frame before; None if it is not there."""
         if self._backend != "mediapipe":  # the other backend starts from a detection
             return None
         found = self.landmarks(image, Roi.from_landmarks(previous.points))
@@ -246,7 +246,11 @@ def _roi_box(roi: Roi) -> np.ndarray:
 
 
 def _checked(image: np.ndarray) -> np.ndarray:
-    """The picture, if it is one."""
+    """The picture.
+
+    Raises:
+        InputError: it is not (H, W, 3) uint8.
+    """
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
         raise InputError(f"A picture must be (H, W, 3) uint8, not {image.shape} {image.dtype}.")
     return image

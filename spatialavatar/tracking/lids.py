@@ -1,8 +1,8 @@
-"""Lids that close on a blink.
+"""Full closure of the lids in blinks.
 
-Landmarks and smoothing both leave an eye ajar: the network's lids of a shut eye do not meet, and a blink of three
-frames loses its middle to any low-pass. So the lids of frames in which an eye is shut are brought together last, by the
-one unit that does it. The gap between the lids is linear in the expression, so how much of it is needed is no search.
+Landmarks and smoothing both leave a shut eye slightly open: the network's lids do not meet, and a low-pass flattens a
+blink of three frames. The last step therefore closes the lids in frames with a shut eye by their blink unit. The gap
+between the lids is linear in the expression, so the needed weight has a closed form.
 """
 
 from __future__ import annotations
@@ -24,25 +24,25 @@ from spatialavatar.tracking.landmark_sets import (
 )
 
 CLOSED_GAP: Final = 0.005
-"""Gap between the lids over the width of the eye at and below which nothing is seen of the eyeball."""
+"""Gap between the lids over the width of the eye, at or below which the eyeball is hidden."""
 
-_SHUT_GAP: Final = -0.015  # what shut lids are brought to: over each other, so that no corner stays open
-_SCORES: Final = (0.42, 0.50)  # blink score at and below which nothing is closed, and from which all is
-_SHAPES: Final = (0.05, 0.25)  # the same for what the lids' landmarks say: they veto what only looks down
-_MOST: Final = 1.3  # weight of the unit that is never exceeded
+_SHUT_GAP: Final = -0.015  # gap of closed lids: they overlap, so that no corner stays open
+_SCORES: Final = (0.42, 0.50)  # blink score at which closing begins, and from which it is complete
+_SHAPES: Final = (0.05, 0.25)  # the same for closure by landmarks; it excludes eyes that look down
+_MOST: Final = 1.3  # largest weight of the unit
 _UNITS: Final = ("eyeBlinkRight", "eyeBlinkLeft")
 _LIDS: Final = ((UPPER_LID_RIGHT, LOWER_LID_RIGHT), (UPPER_LID_LEFT, LOWER_LID_LEFT))
 
 
 def shut_by_network(points: Tensor, scores: Tensor) -> Tensor:
-    """How far the network's readings say that the right and the left eye are shut, (T, 2) in [0, 1].
+    """Degree of closure of the right and the left eye by scores and landmarks, (T, 2) in [0, 1].
 
     Args:
         points: (T, 478, 2) landmarks.
         scores: (T, 52) blendshape scores.
     """
     own = scores[:, [ARKIT_INDEX[unit] for unit in _UNITS]]
-    # People blink with both eyes: an eye's own score counts as much as what both say, which still lets it wink.
+    # People blink with both eyes, so the mean of both scores counts as much as the eye's own; a wink is still possible.
     by_score = _ramp(0.5 * (own + own.mean(1, keepdim=True)), *_SCORES)
     return by_score * _ramp(shut_eyes(points).mean(1, keepdim=True), *_SHAPES)
 
@@ -57,9 +57,9 @@ def lid_gaps(head: HeadModel, params: HeadParams) -> Tensor:
 
 
 def with_shut_lids(head: HeadModel, params: HeadParams, shut: Tensor) -> HeadParams:
-    """Parameters whose lids are closed by the part ``shut`` (T, 2) of their gap; lids are never opened.
+    """Parameters with the lids closed by the share ``shut`` (T, 2) of their gap; lids are never opened.
 
-    A head that has no blink units of these names is left as it is.
+    Parameters of a head without blink units of these names are returned unchanged.
     """
     if not all(unit in head.expressions for unit in _UNITS):
         return params
@@ -76,7 +76,7 @@ def with_shut_lids(head: HeadModel, params: HeadParams, shut: Tensor) -> HeadPar
 
 
 def _gap_basis(head: HeadModel, shape: Tensor) -> tuple[Tensor, Tensor]:
-    """The gaps of the neutral face (2,) and how each unit changes them (E, 2), both over the eyes' width."""
+    """Gaps of the neutral face (2,) and their change per expression unit (E, 2), both over the eyes' width."""
     neutral = head.landmarks(head.identity(shape).vertices)
     units = head.landmarks(head.expression_basis)
     rest, basis = [], []
@@ -89,4 +89,5 @@ def _gap_basis(head: HeadModel, shape: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _ramp(values: Tensor, low: float, high: float) -> Tensor:
+    """0 at or below ``low``, 1 at or above ``high``, linear between."""
     return ((values - low) / (high - low)).clamp(0.0, 1.0)

@@ -1,8 +1,8 @@
-"""Frames as they come from a camera: the video tracker's networks and fit, one frame at a time, without looking ahead.
+"""Tracking of a live camera: the networks and the fit of the video tracker, one frame at a time, causal.
 
-Every frame starts from the one before, and a causal one-euro filter takes the place of the zero-phase one. Identity and
-neutral are found in the first second, in which the person should look into the camera with a calm face; the neutral of
-a face that was not calm settles in the seconds after. Memory is constant.
+The fit of a frame starts from the frame before, and a causal one-euro filter replaces the zero-phase one. Shape and
+neutral are estimated in the first second, in which the person should look into the camera with a calm face. Afterwards
+the neutral adapts slowly, in case the face was not calm. Memory is constant.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ from spatialavatar.tracking.smoothing import OneEuro, OneEuroFilter
 
 State = Literal["calibrating", "tracked", "lost"]
 
-_CALIBRATION_FRAMES: Final = 12  # of the first second, evenly: a joint fit of them takes a sixth of a second
-_WARM_ITERATIONS: Final = 3  # from the frame before they come within 0.002 of the converged weights
+_CALIBRATION_FRAMES: Final = 12  # evenly over the first second; their joint fit takes a sixth of a second
+_WARM_ITERATIONS: Final = 3  # enough for weights within 0.002 of the converged ones
 _MAX_ERROR: Final = 0.12  # as for videos: mean landmark error, part of the eye distance
-_LONGEST_STEP: Final = 0.25  # seconds; after a longer gap the filters start anew
-SETTLING: Final = (0.3, 0.01)  # units a second by which the neutral moves at first and after a while
-SETTLING_TIME: Final = 5.0  # seconds that "at first" lasts
-RADIANS: Final = 0.3  # of jaw or eye that are as much as a full unit
+_LONGEST_STEP: Final = 0.25  # seconds; after a longer gap the filters restart
+SETTLING: Final = (0.3, 0.01)  # expression units a second by which the neutral moves, at first and later
+SETTLING_TIME: Final = 5.0  # seconds after which the first rate has halved
+RADIANS: Final = 0.3  # of jaw or eye that count as one expression unit
 FILTERS: Final = {
     "expression": OneEuro(4.0, 12.0),
     "rotation": OneEuro(1.5, 12.0),
@@ -49,19 +49,19 @@ FILTERS: Final = {
     "jaw": OneEuro(4.0, 60.0),
     "eyes": OneEuro(4.0, 30.0),
 }
-"""Quicker than those of videos: what runs one way only lags, and a blink is over in five frames."""
+"""Higher cut-offs than those of videos, because a causal filter lags and a blink lasts five frames only."""
 
 
 @dataclass(frozen=True)
 class LiveFrame:
-    """What is known after a frame.
+    """Result of one frame.
 
     Attributes:
-        state: ``calibrating`` in the first second with a face, then ``tracked``; ``lost`` where no face is seen.
-        params: one frame, held from the frame before where the face is lost; None before the first face.
-        landmarks: (478, 2) pixels of the frame; None where no face is seen.
-        blendshapes: (52,) scores of the network; None where no face is seen.
-        seconds: how long the frame took.
+        state: ``calibrating`` in the first second with a face, then ``tracked``; ``lost`` without a face.
+        params: one frame; without a face those of the frame before; None before the first face.
+        landmarks: (478, 2) pixels of the frame; None without a face.
+        blendshapes: (52,) scores of the network; None without a face.
+        seconds: processing time of the frame.
     """
 
     state: State
@@ -72,7 +72,7 @@ class LiveFrame:
 
 
 class LiveTracker:
-    """Tracks one person in frames that come one by one."""
+    """Tracks one person in frames that arrive one by one."""
 
     def __init__(
         self,
@@ -84,15 +84,15 @@ class LiveTracker:
         networks: Networks | None = None,
         config: FitConfig | None = None,
     ) -> None:
-        """Start without having seen anything.
+        """Prepare for the first frame.
 
         Args:
             head: the head model.
-            fps: frames per second, where :meth:`update` is not told the time.
-            shape: (S,) identity of the person, where it is known; by default it is fitted.
-            calibration: seconds with a face in which identity and neutral are found.
-            networks: opened networks to use again.
-            config: weights of the fit.
+            fps: frames per second, used if :meth:`update` gets no time.
+            shape: (S,) known shape of the person; by default it is fitted.
+            calibration: seconds with a face in which shape and neutral are estimated.
+            networks: opened networks to reuse.
+            config: settings of the fit.
         """
         self.head = head
         self.camera: Camera = Camera.frontal(CROP_SIZE)
@@ -109,7 +109,7 @@ class LiveTracker:
         self.recalibrate()
 
     def recalibrate(self) -> None:
-        """Find identity and neutral anew in the next second."""
+        """Estimate shape and neutral again in the next second."""
         self._shape = self._known_shape
         self._samples: list[tuple[np.ndarray, np.ndarray]] = []
         self._seen_for = self._settled_for = 0.0
@@ -119,7 +119,7 @@ class LiveTracker:
 
     @property
     def calibrated(self) -> bool:
-        """Whether identity and neutral are known."""
+        """Whether shape and neutral are known."""
         return self._neutral is not None
 
     def update(self, frame: np.ndarray, at: float | None = None) -> LiveFrame:
@@ -127,10 +127,10 @@ class LiveTracker:
 
         Args:
             frame: (H, W, 3) uint8 sRGB, the same size every time.
-            at: its time in seconds; by default the frames come evenly.
+            at: its time in seconds; by default frames are evenly spaced.
 
         Raises:
-            InputError: the frame is no picture.
+            InputError: the frame is not (H, W, 3) uint8.
         """
         start = time.perf_counter()
         self._clock = self._clock + 1.0 / self._fps if at is None else at
@@ -157,7 +157,7 @@ class LiveTracker:
     def track(self) -> Track | None:
         """The last frame as a Track of one frame, for driving; None before the first face.
 
-        Once calibrated it carries the person's neutral expression, rotation and place.
+        After calibration it has the person's neutral expression, rotation and position.
         """
         if self._params is None:
             return None
@@ -166,17 +166,18 @@ class LiveTracker:
         return Track(HeadMotion(self._params, self._fps, self.head.id, confidence, neutral), self.camera)
 
     def resting(self) -> Track:
-        """The head at rest before the camera as a Track of one frame, for driving while nothing is known."""
+        """The head at rest in front of the camera as a Track of one frame, for driving before the first face."""
         params = self.head.neutral().to("cpu")
         return Track(HeadMotion(params, self._fps, self.head.id, confidence=torch.zeros(1)), self.camera)
 
     def _lost(self, start: float) -> LiveFrame:
+        """The result of a frame without a usable face."""
         self._raw = None
         self._filters.clear()
         return LiveFrame("lost", self._params, None, None, time.perf_counter() - start)
 
     def _follow(self, points: np.ndarray, scores: np.ndarray, step: float) -> bool:
-        """Fit and filter one frame; False where the head does not fit what was seen."""
+        """Fit and filter one frame; False if the head does not fit the landmarks."""
         if not self.calibrated:
             self._calibrate(points, scores, step)
         observed = self._observed([(points, scores)])
@@ -191,10 +192,10 @@ class LiveTracker:
         return True
 
     def _settled(self, neutral: Tensor, params: HeadParams, step: float) -> Tensor:
-        """The neutral a small step nearer to what is seen.
+        """The neutral after a small step towards the current frame.
 
-        Named units and the jaw rest at their lowest, so theirs only sinks: a smile that lasts is a smile. The gaze and
-        statistical coefficients go both ways.
+        Named units and the jaw rest at their lowest values, so theirs can only decrease: a lasting smile does not
+        become the neutral. Gaze and statistical coefficients move in both directions.
         """
         away = torch.cat([params.expression, params.jaw, params.eyes], 1)[0] - neutral
         first, later = SETTLING
@@ -207,8 +208,8 @@ class LiveTracker:
         return neutral + torch.minimum(rate * step, away.abs()) * away.sign()
 
     def _calibrate(self, points: np.ndarray, scores: np.ndarray, step: float) -> None:
-        """Take in a frame of the first second; at its end say who it is and what the resting face is."""
-        if self._shape is None:  # a first guess from one frame, so that there is a head at once
+        """Collect a frame of the first second; at its end estimate shape and neutral."""
+        if self._shape is None:  # a first estimate from one frame, so that a head is available at once
             self._shape = fit_landmarks(self.head, self._observed([(points, scores)]), config=self._config).params.shape
         if self._seen_for >= len(self._samples) * self._calibration / _CALIBRATION_FRAMES:
             self._samples.append((points, scores))
@@ -222,7 +223,7 @@ class LiveTracker:
         self._facing = matrix_to_axis_angle(mean_rotation(axis_angle_to_matrix(params.rotation)))
         self._place = params.translation.median(0).values
         self._samples.clear()
-        self._raw = None  # another shape: start afresh
+        self._raw = None  # the shape has changed, so restart the fit
         self._filters.clear()
 
     def _observed(self, samples: list[tuple[np.ndarray, np.ndarray]]) -> Observations:
@@ -234,7 +235,7 @@ class LiveTracker:
         )
 
     def _filtered(self, params: HeadParams, step: float) -> HeadParams:
-        """One frame after the causal filters; the rotation as a quaternion of continuous sign, as for videos."""
+        """One frame after the causal filters; the rotation is filtered as a quaternion of continuous sign."""
         quat = 2.0 * matrix_to_quat(axis_angle_to_matrix(params.rotation))
         if self._params is not None:
             before = matrix_to_quat(axis_angle_to_matrix(self._params.rotation))

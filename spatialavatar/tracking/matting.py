@@ -1,7 +1,7 @@
-"""What of a picture is the person: a soft matte (MODNet) and six classes (selfie segmenter).
+"""Segmentation of the person: an alpha matte (MODNet) and six classes (selfie segmenter).
 
-Both run on a crop around the head, not on the whole picture, so that a small face in a wide photo gets as many network
-pixels as a portrait does.
+Both networks run on a crop around the head, not on the whole picture, so that a small face in a wide photo gets as many
+network pixels as a portrait.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ class Matting:
 
         Args:
             image: (H, W, 3) uint8 sRGB.
-            box: the part to look at, x0, y0, x1, y1 whole pixels; the rest is background. None: all of it.
-            size: shorter side at which the network runs; 512 is what it was trained for, 256 is four times as fast.
+            box: the part to process, x0, y0, x1, y1 whole pixels; the rest is background. None: all of it.
+            size: shorter side of the network's input; it was trained for 512; 256 is four times as fast.
 
         Returns:
             (H, W) float32 alpha in [0, 1].
@@ -45,7 +45,7 @@ class Matting:
         crop = image[y0:y1, x0:x1]
         height, width = crop.shape[:2]
         scale = size / min(height, width)
-        longest = 2 * size  # a strip of a picture must not take minutes
+        longest = 2 * size  # bounds the time for extreme aspect ratios
         net_size = tuple(min(longest, max(32, round(side * scale / 32) * 32)) for side in (width, height))
         small = _resize(crop, net_size)
         tensor = (small.astype(np.float32) / 127.5 - 1.0).transpose(2, 0, 1)
@@ -74,7 +74,7 @@ class Segmenter:
 
         Args:
             image: (H, W, 3) uint8 sRGB.
-            box: the part to look at, x0, y0, x1, y1 whole pixels; the rest is background. None: all of it.
+            box: the part to process, x0, y0, x1, y1 whole pixels; the rest is background. None: all of it.
 
         Returns:
             (H, W, 6) float32, order of :data:`~spatialavatar.records.SEGMENT_CLASSES`; sums to 1.
@@ -92,10 +92,10 @@ class Segmenter:
 
 
 def fuse(alpha: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
-    """Let the classes correct the matte where they are sure and keep its soft edges everywhere else.
+    """Correct the matte where the classes are confident, and keep its soft edges elsewhere.
 
-    The matte sees single hairs but may drop a shoulder or keep a clock behind the head; the classes are coarse but know
-    what a person is. Sure person becomes opaque; what is sure background for a few hair widths around becomes empty.
+    The matte resolves single hairs but may miss a shoulder or include an object behind the head; the classes are coarse
+    but reliable. Confident person becomes opaque; pixels with confident background all around become transparent.
 
     Args:
         alpha: (H, W) float32 of :class:`Matting`.
@@ -108,7 +108,7 @@ def fuse(alpha: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
     rows, columns = np.flatnonzero((person > 0.5).any(axis=1)), np.flatnonzero((person > 0.5).any(axis=0))
     if rows.size == 0:
         return alpha
-    reach = max(1, round(0.04 * max(np.ptp(rows), np.ptp(columns))))  # how far hair strays from what the classes see
+    reach = max(1, round(0.04 * max(np.ptp(rows), np.ptp(columns))))  # distance of hair from the region of the classes
     sure_person = _ramp(cv2.erode(person, np.ones((3, 3), dtype=np.uint8)), 0.90, 0.97)
     maybe_person = _ramp(cv2.dilate(person, np.ones((2 * reach + 1, 2 * reach + 1), dtype=np.uint8)), 0.2, 0.5)
     return np.maximum(np.minimum(alpha, maybe_person), sure_person)
@@ -128,7 +128,7 @@ def _resize(image: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
 
 
 def _guided_resize(alpha: np.ndarray, guide: np.ndarray, target: np.ndarray, radius: int = 3) -> np.ndarray:
-    """Bring a matte to the picture's resolution along the picture's edges.
+    """Upsample a matte to the picture's resolution along the picture's edges.
 
     Shrinking averages areas. Growing is the fast guided filter (He and Sun, arXiv 1505.00996): the local linear model
     alpha = a * grey + b is fitted at the matte's resolution and applied at the picture's.

@@ -1,4 +1,4 @@
-"""A person's own neutral, found in the clip itself: what driving takes off, so that a resting face drives nothing."""
+"""The neutral of a person, estimated from a clip: driving transfers the differences from it."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from torch import Tensor
 
 from spatialavatar.records import HeadParams
 
-_CALM = 0.1  # share of the frames, the calmest, that say what the resting face is
-_JAW = 6.0  # a radian of jaw is as much effort as six full units
+_CALM = 0.1  # share of the frames, the calmest ones, that the neutral is estimated from
+_JAW = 6.0  # a radian of jaw counts as six full units
 
 
 def calm_frames(params: HeadParams, trust: Tensor) -> Tensor:
-    """Indices of the frames with the least expression among those that are believed.
+    """Indices of the frames with the least expression among the confident ones.
 
     Args:
         params: T frames.
@@ -24,12 +24,12 @@ def calm_frames(params: HeadParams, trust: Tensor) -> Tensor:
 
 
 def neutral_of(params: HeadParams, trust: Tensor, named: bool = True) -> Tensor:
-    """The clip's own neutral (E + 9,): expression, jaw, eyes of its calmest frames; the gaze is the usual one.
+    """The neutral of a clip (E + 9,): expression and jaw of its calmest frames, and its median gaze.
 
     Args:
         params: T frames.
         trust: (T,) confidence of each.
-        named: whether the expressions are units that rest at 0 and go up; statistical ones go both ways.
+        named: whether the expressions are units that rest at 0 and are positive, not statistical coefficients.
     """
     good, calm = trust >= 0.5 * trust.max(), calm_frames(params, trust)
     expression = params.expression[good]
@@ -40,6 +40,6 @@ def neutral_of(params: HeadParams, trust: Tensor, named: bool = True) -> Tensor:
 def resting_units(calm: Tensor, all_frames: Tensor) -> Tensor:
     """(U,) resting values of units from the calm frames (C, U) and all good ones (T, U).
 
-    Lids are judged apart by the second: a blink must not keep a calm frame out, nor a drowsy look set the neutral.
+    A unit rests at the lower of both medians, so that calm frames with half-closed lids do not set the neutral.
     """
     return torch.minimum(calm.median(0).values, all_frames.median(0).values)

@@ -1,4 +1,4 @@
-"""Show on a picture what the tracker sees: the face's contours, the irises and the 478 landmarks."""
+"""Draws the tracker's landmarks on a picture: contours of the face, irises and the 478 points."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from spatialavatar.tracking.landmark_sets import (
 )
 
 COLOR: Final = (94, 234, 212)
-"""sRGB of the lines: no skin, hair or lip has it, and it shows on light and dark faces alike."""
+"""sRGB of the lines: unlike skin, hair and lips, and visible on light and dark faces."""
 
 _LANDMARKS: Final = 478
 _NOSE_RIDGE: Final = (168, 6, 197, 195, 5, 4)
@@ -40,7 +40,7 @@ _SUBPIXEL: Final = 4  # bits after the binary point of OpenCV's coordinates
 
 
 def draw(image: np.ndarray, landmarks: np.ndarray, *, color: tuple[int, int, int] = COLOR) -> np.ndarray:
-    """The picture with the landmarks and the contours through them, smooth and a little see-through.
+    """The picture with the landmarks and the contours through them, antialiased and slightly transparent.
 
     Args:
         image: (H, W, 3) uint8, sRGB; not changed.
@@ -58,7 +58,7 @@ def draw(image: np.ndarray, landmarks: np.ndarray, *, color: tuple[int, int, int
     points = np.asarray(landmarks, np.float64)
     if points.shape != (_LANDMARKS, 2):
         raise InputError(f"The landmarks have shape {points.shape}, not ({_LANDMARKS}, 2).")
-    # Pixel centres lie at + 0.5 here and at whole numbers in OpenCV.
+    # Pixel centres are at + 0.5 here and at integers in OpenCV.
     fixed = np.round((points - 0.5) * 2**_SUBPIXEL).astype(np.int32)
     size = np.ptp(points[list(FACE_OVAL)], axis=0).max()
     width = max(1, round(size / 110))

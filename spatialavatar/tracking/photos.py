@@ -1,4 +1,4 @@
-"""Photos to Tracks: find the face, cut it out, fit the head; several photos of one person share one shape."""
+"""Photos to Tracks: detect the face, crop it, fit the head. Several photos of one person share one shape."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ MIN_FACE: Final = 64
 GOOD_FACE: Final = 128
 """Faces smaller than this are used with a warning: the avatar lacks detail."""
 MAX_YAW: Final = 58.0
-"""Degrees to either side beyond which half of the face is not seen; the network reports less than the truth there."""
-_MIN_EYE_SHARE: Final = 0.4  # width of the far eye over that of the near one, on a turned head
+"""Fitted yaw in degrees beyond which half of the face is hidden; the landmark network underestimates it there."""
+_MIN_EYE_SHARE: Final = 0.4  # width of the far eye over that of the near one
 _WARN_YAW: Final = 40.0
 _CONFIG: Final = FitConfig(prior=PriorConfig(focal_sigma=0.15))
-_MAX_ERROR: Final = 0.06  # mean landmark error, part of the eye distance, beyond which the fit is not to be believed
+_MAX_ERROR: Final = 0.06  # mean landmark error, part of the eye distance, beyond which the fit is poor
 
 
 @dataclass(frozen=True)
 class _Found:
-    """One photo's face."""
+    """The face in one photo."""
 
     name: str
     crop: Crop
@@ -76,16 +76,15 @@ def track_photos(
     Args:
         images: (H, W, 3) uint8 sRGB pictures of any size.
         head: the head model.
-        names: what to call the photos in messages.
-        networks: opened networks to use again.
-        config: weights of the fit; by default the focal length is let go a little, since selfies and studio portraits
+        names: names of the photos in messages.
+        networks: opened networks to reuse.
+        config: settings of the fit. By default the focal length may vary a little, because selfies and studio portraits
             are taken from very different distances.
         progress: called with (fraction, message).
 
     Returns:
-        One Track of one frame per photo, in the given order, with images, mattes, segments, landmarks, blendshapes and
-        crop. Whatever the order, each photo gets the same result. Two photos that seem to show different people carry
-        a warning that says so.
+        One Track of one frame per photo, in the given order, with pictures, evidence and crop. The result of a photo
+        does not depend on the order. If two photos seem to show different people, both have a warning.
 
     Raises:
         NoFaceError: a photo shows no face.
@@ -118,7 +117,7 @@ _SHARED: list[Networks] = []
 
 
 def shared_networks() -> Networks:
-    """The process's networks, so that a second call does not open them again."""
+    """The networks of this process, opened at the first call only."""
     if not _SHARED:
         _SHARED.append(Networks())
     return _SHARED[0]
@@ -163,7 +162,7 @@ def _find(image: np.ndarray, name: str, networks: Networks) -> _Found:
 
 
 def _warn_of_strangers(images: Sequence[np.ndarray], found: list[_Found], networks: Networks) -> list[_Found]:
-    """The faces; where two of them are not alike enough to be one person's, the least alike pair carries a warning."""
+    """Add a warning to the least similar pair of faces if it is unlikely to be of one person."""
     if len(found) < 2 or any(len(face.landmarks.points) != LANDMARK_COUNT for face in found):
         return found
     faces = np.stack([networks.identity.embed(image, face.landmarks.points) for image, face in zip(images, found)])
@@ -182,7 +181,8 @@ def _warn_of_strangers(images: Sequence[np.ndarray], found: list[_Found], networ
 
 
 def _fit(head: HeadModel, found: list[_Found], config: FitConfig) -> Fit:
-    # Sums of floating-point numbers depend on their order: sort, so that the order of the photos does not matter.
+    """Fit one shape to all photos."""
+    # Floating-point sums depend on their order. Sort, so that the order of the photos does not matter.
     order = sorted(range(len(found)), key=lambda index: found[index].points.tobytes())
     observed = Observations(
         points=torch.from_numpy(np.stack([found[index].points for index in order])),
@@ -196,6 +196,7 @@ def _fit(head: HeadModel, found: list[_Found], config: FitConfig) -> Fit:
 
 
 def _as_track(image: np.ndarray, face: _Found, head: HeadModel, fit: Fit, index: int, networks: Networks) -> Track:
+    """The Track of photo ``index`` with its pictures."""
     params = fit.params[index]
     yaw = float(face_yaw(params.rotation))
     error = float(fit.error[index])
@@ -233,7 +234,7 @@ def _as_track(image: np.ndarray, face: _Found, head: HeadModel, fit: Fit, index:
 
 
 def _eye_share(points: np.ndarray) -> float:
-    """Width of the narrower eye over that of the wider one; 1 where the landmarks (L, 2) are not the dense ones."""
+    """Width of the narrower eye over that of the wider one; 1 if the landmarks (L, 2) are not the dense ones."""
     if len(points) != LANDMARK_COUNT:
         return 1.0
     widths = [float(np.linalg.norm(points[lid[0]] - points[lid[-1]])) for lid in (UPPER_LID_RIGHT, UPPER_LID_LEFT)]
@@ -241,6 +242,6 @@ def _eye_share(points: np.ndarray) -> float:
 
 
 def confidence(presence: float, error: float) -> float:
-    """How far a frame is to be believed: the network's presence, less where the head does not fit; never quite 0."""
+    """Confidence of a frame: the network's presence, reduced where the head does not fit; at least 0.001."""
     fitted = 1.0 / (1.0 + (error / _MAX_ERROR) ** 4) if math.isfinite(error) else 0.0
     return max(presence * fitted, 1e-3)

@@ -1,8 +1,7 @@
-"""How good a track is: what its frames say, summed up in figures and in plain sentences, and the same as JSON.
+"""Summary of the quality of a track, in figures, in sentences and as JSON.
 
-A video's track carries one :class:`~spatialavatar.records.FrameQuality`; everything here is derived from it, so that a
-saved track can be judged again without its video. Errors and jitter are shares of the distance of the outer eye
-corners.
+Everything here is derived from the track's :class:`~spatialavatar.records.FrameQuality`, so it works on saved tracks
+without their video. Errors and jitter are fractions of the distance between the outer eye corners.
 """
 
 from __future__ import annotations
@@ -20,18 +19,18 @@ from spatialavatar.head.arkit import ARKIT_INDEX
 from spatialavatar.records import FRAME_STATES, FrameQuality, Track
 
 PROFILE_YAW: Final = 50.0
-"""Degrees of fitted yaw past which half of the face is hidden: its expression there is a guess. The landmark network
-flattens turned faces: on renderings of avatars turned by 60 degrees the fit says 49 to 55."""
+"""Fitted yaw in degrees beyond which half of the face is hidden and its expression is unreliable. The landmark network
+underestimates large yaw: on renderings of avatars at 60 degrees the fit gives 49 to 55."""
 DARK: Final = 0.06
-"""Mean luma under which a picture shows nothing."""
+"""Mean luma below which a picture is too dark to show a face."""
 STEADY: Final = (168, 6, 197, 195, 5, 9, 151, 10)
-"""Landmarks of forehead and nose ridge, of the 478: they move with the skull only."""
+"""Indices of landmarks on forehead and nose ridge among the 478; they move with the skull only."""
 
 _JSON_FORMAT: Final = "spatialavatar.quality"
 _JSON_VERSION: Final = 1
-_BLINK: Final = 0.5  # blink score of both eyes together from which they are shut
-_LONGEST_BLINK: Final = 0.5  # seconds; eyes shut for longer are no blink
-_GAP: Final = 0.25  # seconds; runs of one state that lie closer are told as one
+_BLINK: Final = 0.5  # mean blink score of both eyes from which they are shut
+_LONGEST_BLINK: Final = 0.5  # seconds; eyes that are shut for longer do not count as a blink
+_GAP: Final = 0.25  # seconds; runs of one state that are closer are reported as one
 _EXPOSURE_JUMP: Final = 0.15  # change of the face's mean luma from one frame to the next
 _MEANINGS: Final = {
     "profile": "face turned past about 60 degrees, the far half is guessed",
@@ -44,20 +43,20 @@ _MEANINGS: Final = {
 
 @dataclass(frozen=True)
 class ClipQuality:
-    """A track in figures and sentences.
+    """Summary of a track.
 
     Attributes:
-        frames: how many there are.
+        frames: number of frames.
         fps: frames per second.
-        states: how many frames are in each of ``FRAME_STATES``.
-        median_error: of the tracked frames' landmarks, share of the distance of the outer eye corners; NaN without any.
+        states: number of frames in each of ``FRAME_STATES``.
+        median_error: of the landmarks of tracked frames, as a fraction of the eye distance; NaN without any.
         p95_error: the same, 95th percentile.
         jitter: of the fitted head on the stillest frames, same unit; NaN where the clip is too short.
         detector_jitter: of the landmarks as detected, on the same frames.
         cuts: first frames of the second and later shots.
         blinks: half-open frame ranges.
-        exposure_jumps: frames at which the face gets suddenly brighter or darker.
-        verdicts: what is to be known about the clip, in plain sentences, the overall one first.
+        exposure_jumps: frames at which the brightness of the face jumps.
+        verdicts: sentences about the clip, the overall one first.
     """
 
     frames: int
@@ -74,10 +73,10 @@ class ClipQuality:
 
 
 def clip_quality(track: Track) -> ClipQuality:
-    """Sum up a track.
+    """Summarise a track.
 
     Raises:
-        InputError: the track carries no quality record: it is no video's, or an older release made it.
+        InputError: the track has no quality record: it is of a photo, or was made by an older release.
     """
     quality = track.require_quality()
     tracked = quality.tracked
@@ -111,10 +110,10 @@ def clip_quality(track: Track) -> ClipQuality:
 def as_json(track: Track) -> dict[str, Any]:
     """The whole report, ready for ``json.dumps``: ``clip`` as in :class:`ClipQuality`, and ``per_frame`` lists.
 
-    Values that do not exist (the error of a frame without a face) are None.
+    Values that do not exist, such as the error of a frame without a face, are None.
 
     Raises:
-        InputError: the track carries no quality record.
+        InputError: the track has no quality record.
     """
     quality = track.require_quality()
     per_frame = {
@@ -131,18 +130,18 @@ def as_json(track: Track) -> dict[str, Any]:
 
 
 def jitter_of(fitted: Tensor, detected: Tensor, unit: Tensor) -> tuple[float, float]:
-    """How much points tremble while the head is still.
+    """Jitter of points while the head is still.
 
-    The second difference from frame to frame, root mean square over the stillest tenth of the frames (by the detector's
-    own path after a Gaussian of three frames), scaled so that it is the noise's deviation where all of it is noise.
+    The root mean square of the second differences over the stillest tenth of the frames (by the detected points after a
+    Gaussian of three frames), scaled so that white noise gives its standard deviation.
 
     Args:
         fitted: (T, 8, 2) the head's :data:`STEADY` landmarks, one shot without gaps.
-        detected: (T, 8, 2) the network's.
-        unit: distance that counts as one, pixels.
+        detected: (T, 8, 2) those of the network.
+        unit: unit of the result, pixels.
 
     Returns:
-        of the fitted and of the detected points, in units; NaN for fewer than 8 frames.
+        Jitter of the fitted and of the detected points, in ``unit``; NaN for fewer than 8 frames.
     """
     if len(detected) < 8 or detected.shape[1] < len(STEADY):
         return math.nan, math.nan
@@ -155,13 +154,13 @@ def jitter_of(fitted: Tensor, detected: Tensor, unit: Tensor) -> tuple[float, fl
 
 
 def runs(mask: Tensor) -> list[tuple[int, int]]:
-    """Half-open ranges in which ``mask`` (T,) is true."""
+    """Half-open ranges of true values in ``mask`` (T,)."""
     edges = torch.diff(mask.int(), prepend=torch.zeros(1, dtype=torch.int), append=torch.zeros(1, dtype=torch.int))
     return list(zip((edges == 1).nonzero().squeeze(1).tolist(), (edges == -1).nonzero().squeeze(1).tolist()))
 
 
 def _blinks(track: Track) -> Iterator[tuple[int, int]]:
-    """Ranges in which both eyes are shut for a moment."""
+    """Half-open ranges of frames in which both eyes are shut briefly."""
     scores = (
         track.require_evidence().blendshapes[:, [ARKIT_INDEX["eyeBlinkLeft"], ARKIT_INDEX["eyeBlinkRight"]]].mean(1)
     )
@@ -178,7 +177,7 @@ def _exposure_jumps(quality: FrameQuality) -> Iterator[int]:
 
 
 def _verdicts(quality: FrameQuality, cuts: tuple[int, ...], jumps: tuple[int, ...], fps: float) -> Iterator[str]:
-    """A sentence for every stretch that is not as it should be, in the order of the clip."""
+    """A sentence for every cut, jump and flawed stretch, in the order of the clip."""
     found: list[tuple[int, str]] = [(cut, f"Frame {cut}: cut to another shot.") for cut in cuts]
     found += [(jump, f"Frame {jump}: the light on the face jumps.") for jump in jumps]
     for code, name in enumerate(FRAME_STATES):
@@ -190,7 +189,7 @@ def _verdicts(quality: FrameQuality, cuts: tuple[int, ...], jumps: tuple[int, ..
 
 
 def _bridged(ranges: list[tuple[int, int]], gap: int) -> list[tuple[int, int]]:
-    """Half-open ranges with those that lie at most ``gap`` frames apart made one."""
+    """Half-open ranges; those at most ``gap`` frames apart are joined."""
     joined: list[tuple[int, int]] = []
     for first, last in ranges:
         if joined and first - joined[-1][1] <= gap:

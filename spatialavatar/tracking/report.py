@@ -1,7 +1,7 @@
-"""The quality report of a tracked video as a page: the verdict in words, plots over time, and what it looks like.
+"""The quality report of a tracked video as a page: verdicts, plots over time, and pictures with the fitted head.
 
-Everything on the page comes from the track's own record (:mod:`.quality`) but the pictures, for which the video is read
-once more. The page asks nothing of any server and opens from a folder.
+Verdicts and plots come from the track (:mod:`.quality`); for the pictures the video is read once more. The page needs
+no server.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ from spatialavatar.tracking.overlay import draw
 from spatialavatar.tracking.quality import PROFILE_YAW, ClipQuality, as_json, clip_quality, runs
 from spatialavatar.tracking.video import MAX_SIDE
 
-_POINTS: Final = 600  # buckets of a plot, each with its lowest and highest value: no spike is lost
+_POINTS: Final = 600  # buckets of a plot; each shows its lowest and highest value, so that spikes stay visible
 _MOST_PICTURES: Final = 12
 _JPEG_QUALITY: Final = 86
-_BEYOND: Final = 40  # grey of what lies outside the picture
+_BEYOND: Final = 40  # grey level outside the source picture
 _MEANINGS: Final = {
     "profile": "turned to profile",
     "held": "the head does not fit",
@@ -48,7 +48,7 @@ _MEANINGS: Final = {
 
 @dataclass(frozen=True)
 class _Picture:
-    """A frame to be shown, and why."""
+    """A frame that the page shows, with its caption."""
 
     frame: int
     caption: str
@@ -68,17 +68,17 @@ def write_track_report(
     """Write ``index.html``, ``report.json`` and the pictures that the page shows into ``folder``.
 
     Args:
-        folder: made where it is missing.
+        folder: created if it is missing.
         track: a tracked video.
-        head: the head of the track, drawn onto the pictures.
-        source: the video, or pictures in its place; without it those that the track carries are used, or none.
+        head: the head model of the track; its landmarks are drawn on the pictures.
+        source: the video, or a sequence of pictures. None: the pictures of the track are shown, if it has any.
         progress: called with (fraction, message).
 
     Returns:
-        What was written, the page first.
+        The written files, the page first.
 
     Raises:
-        InputError: the track carries no quality record: it is no video's, or an older release made it.
+        InputError: the track has no quality record: it is of a photo, or was made by an older release.
         OutputError: the folder cannot be written.
     """
     report = progress or silent
@@ -111,7 +111,7 @@ def write_track_report(
 
 
 def _wanted(quality: FrameQuality) -> list[_Picture]:
-    """The best and the worst tracked frame, and the middle of the longest stretches that are not as they should be."""
+    """The best and the worst tracked frame, and the middle of the longest flawed stretches."""
     pictures = []
     tracked = quality.tracked.nonzero().squeeze(1)
     if len(tracked):
@@ -128,7 +128,7 @@ def _wanted(quality: FrameQuality) -> list[_Picture]:
 def _images(
     track: Track, source: str | Path | PictureSequence | None, wanted: Sequence[_Picture], report: Progress
 ) -> Iterator[tuple[_Picture, np.ndarray]]:
-    """Each picture with its crop (512, 512, 3) uint8; nothing where there are no pixels to be had."""
+    """Each picture with its crop (512, 512, 3) uint8; none if neither track nor source has pixels."""
     if track.pictures is not None:
         for picture in wanted:
             yield picture, track.pictures.images[picture.frame].cpu().numpy()
@@ -148,7 +148,7 @@ def _images(
 
 
 def _framed(frame: np.ndarray, crop: Crop) -> np.ndarray:
-    """The pixels of a crop, dark beyond the picture, where :func:`cut` would smear its border."""
+    """The pixels of a crop, grey outside the source picture, where :func:`cut` would repeat its border."""
     image = cut(frame, crop)
     limits = np.array([[0, 0], [frame.shape[1], frame.shape[0]]])
     (x0, y0), (x1, y1) = np.clip(np.round(crop.to_crop(limits)), 0, len(image)).astype(int)
@@ -262,7 +262,10 @@ def _chart(track: Track, quality: FrameQuality, plot: _Plot) -> str:
 
 
 def _path(values: Sequence[float]) -> Iterator[tuple[str, int, float]]:
-    """SVG commands (M or L), frames and values; long clips as the lowest and highest of each bucket, gaps left open."""
+    """SVG commands (M or L), frames and values of a line.
+
+    A long clip is reduced to the lowest and highest value of each bucket; NaN leaves a gap.
+    """
     width = max(1, math.ceil(len(values) / _POINTS))
     pen_is_up = True
     for first in range(0, len(values), width):
@@ -277,7 +280,7 @@ def _path(values: Sequence[float]) -> Iterator[tuple[str, int, float]]:
 
 
 def _key(quality: FrameQuality) -> str:
-    """What the colours behind the lines mean; only those that occur."""
+    """Legend of the colours behind the lines that occur."""
     found = {state for state, _, _ in _stretches(quality)}
     items = [f'<li><b class="{state}"></b>{meaning}</li>' for state, meaning in _MEANINGS.items() if state in found]
     return f'<ul class="key">{"".join(items)}</ul>' if items else ""
@@ -295,7 +298,7 @@ def _gallery(pictures: Sequence[_Picture]) -> str:
 
 
 def _stretches(quality: FrameQuality) -> list[tuple[str, int, int]]:
-    """State and half-open frame range of all that is not ok, in the order of the clip."""
+    """State and half-open range of the stretches that are not ok, in the order of the clip."""
     found = [
         (state, first, last)
         for code, state in enumerate(FRAME_STATES)

@@ -1,6 +1,6 @@
-"""The first pass over a video: what the networks see in each frame, which shot it belongs to, and whose face it is.
+"""The first pass over a video: landmarks and scores of each frame, its shot, and the identity of its face.
 
-A frame is looked at once and let go; what stays of it are its landmarks, its scores and a few numbers.
+Each frame is processed once and released; only its landmarks, its scores and a few numbers are kept.
 """
 
 from __future__ import annotations
@@ -22,27 +22,27 @@ from spatialavatar.tracking.shots import ShotCounter
 Reader = VideoReader | PictureSequence
 
 _SAME_FACE: Final = 0.35
-"""Cosine of two stretches' mean embeddings from which they show one person; video is harder than photos."""
-_RIVALS: Final = 4  # faces of a frame that are compared with the person's
-_SAMPLE_EVERY: Final = 1.0  # seconds between two looks at whose face it is
-_MIN_NOSE_SHARE: Final = 0.4  # of the shorter over the longer way from the nose to an eye: faces turned further are
-#                               not asked for their identity
-_LEAP: Final = 0.5  # of the face's size: a face that is so far from where it was is looked at anew
+"""Lowest cosine of the mean embeddings of two stretches of one person; lower than for photos, as video is blurred."""
+_RIVALS: Final = 4  # largest number of faces in a frame that are compared with the person's
+_SAMPLE_EVERY: Final = 1.0  # seconds between two identity checks
+_MIN_NOSE_SHARE: Final = 0.4  # shorter over longer distance from the nose to an eye; identity is not checked on faces
+#                               that are turned further
+_LEAP: Final = 0.5  # of the face's size: a face that moved further between two frames is detected again
 
 
 @dataclass(frozen=True)
 class Scan:
-    """What the networks saw in T frames.
+    """Detections in T frames.
 
     Attributes:
-        points: (T, L, 2) float32 landmarks, pixels of the frames; 0 where nothing was seen.
+        points: (T, L, 2) float32 landmarks, pixels of the frames; 0 without a face.
         scores: (T, 52) float32 blendshape scores.
-        presence: (T,) float32, 0 where nothing was seen.
-        luma: (T,) float32 mean of the face in [0, 1], of the whole picture where no face was seen.
+        presence: (T,) float32 face score in [0, 1]; 0 without a face.
+        luma: (T,) float32 mean luma of the face in [0, 1]; of the whole picture without a face.
         shot: (T,) int32.
-        other: (T,) bool, frames that show another person than the one who is followed.
+        other: (T,) bool, frames that show another person than the tracked one.
         fps: frames per second.
-        warnings: plain sentences about the file.
+        warnings: sentences about the file, for people.
     """
 
     points: np.ndarray
@@ -56,13 +56,13 @@ class Scan:
 
     @property
     def seen(self) -> np.ndarray:
-        """(T,) bool: frames that show the person."""
+        """(T,) bool: frames that show the tracked person."""
         return (self.presence > 0) & ~self.other
 
 
 @dataclass
 class _Stretch:
-    """Frames through which one face was followed without a break."""
+    """Consecutive frames with one face."""
 
     first: int
     last: int
@@ -81,13 +81,13 @@ class _Stretch:
 
 
 def scan_video(reader: Reader, networks: Networks, max_frames: int | None, report: Progress) -> Scan:
-    """Look at every frame.
+    """Process every frame.
 
     Args:
         reader: the frames.
         networks: the landmarker and the identity network.
         max_frames: stop after this many.
-        report: called with the share of the frames looked at.
+        report: called with (fraction, message).
 
     Raises:
         NoFaceError: no frame shows a face.
@@ -110,7 +110,7 @@ def first_frames(reader: Reader, count: int | None) -> Iterator[np.ndarray]:
 
 
 class _Scanner:
-    """What is known of the frames so far."""
+    """Detections in the frames so far."""
 
     def __init__(self, networks: Networks, fps: float, name: str, expected: int) -> None:
         self._landmarker: FaceLandmarker = networks.landmarker
@@ -125,7 +125,7 @@ class _Scanner:
         self._company: list[str] = []
 
     def look(self, frame: np.ndarray) -> None:
-        """Take in the next frame."""
+        """Process the next frame."""
         index, shot = len(self._numbers), self._shots(frame)
         if index and shot != int(self._numbers[index - 1][2]):
             self._previous = None
@@ -145,7 +145,11 @@ class _Scanner:
         self._scores.append(None if found is None else found.blendshapes)
 
     def result(self, reader: Reader) -> Scan:
-        """Everything, once the frames are through."""
+        """The detections in all frames.
+
+        Raises:
+            NoFaceError: no frame shows a face.
+        """
         if not self._stretches:
             raise NoFaceError(f"No face was found in {self._name}; give a video in which one face is seen well.")
         presence, luma, shot = self._numbers.array().T
@@ -164,7 +168,7 @@ class _Scanner:
         )
 
     def _followed(self, frame: np.ndarray) -> FaceLandmarks | None:
-        """The face of the frame before, where it still is."""
+        """The face of the frame before, if it is still at the same place."""
         if self._previous is None:
             return None
         found = self._landmarker.follow(frame, self._previous)
@@ -174,7 +178,7 @@ class _Scanner:
         return found if float(np.linalg.norm(now - before)) < _LEAP * size else None
 
     def _acquired(self, frame: np.ndarray) -> FaceLandmarks | None:
-        """The person among the faces of the frame: the one most like the face followed so far, else the largest."""
+        """The face most similar to the one tracked for longest; the largest one if none is similar."""
         faces = list(self._landmarker.faces(frame, _RIVALS))
         longest = max(self._stretches, key=len, default=None)
         wanted = None if longest is None else longest.face
@@ -185,33 +189,34 @@ class _Scanner:
         return faces[best if cosines[best] >= _SAME_FACE else 0]
 
     def _rivals(self, frame: np.ndarray, found: FaceLandmarks) -> list[str]:
-        """A sentence where the first frame with a face shows other faces of a like size."""
+        """A warning if the first frame with a face shows other faces of similar size."""
         size = landmark_box(found.points)[1]
         count = sum(detection.size > 0.3 * size for detection in self._landmarker.detect(frame))
         return [f"There are {count} faces in {self._name}; the largest one is followed."] if count > 1 else []
 
     def _identify(self, frame: np.ndarray, found: FaceLandmarks, stretch: _Stretch) -> None:
-        """See whose face it is, at the start of a stretch and now and then."""
+        """Embed the face at the start of a stretch and at regular intervals."""
         if len(found.points) != LANDMARK_COUNT:
             return
         age = stretch.last - stretch.first
         every = max(1, round(_SAMPLE_EVERY * self._fps))
-        late = not stretch.embeddings and age == every // 4  # turned away ever since: better than nothing
+        late = not stretch.embeddings and age == every // 4  # no frontal face so far; a turned one is better than none
         if late or (age % every in (0, every // 4) and _nose_share(found.points) > _MIN_NOSE_SHARE):
             stretch.embeddings.append(self._networks.identity.embed(frame, found.points))
 
 
 class _Rows:
-    """Rows of one shape, appended one by one; None stands for a row of zeros."""
+    """A growing array of rows; the first row that is not None sets their shape."""
 
     def __init__(self, expected: int) -> None:
         self._count, self._expected = 0, max(expected, 16)
-        self._data: np.ndarray | None = None
+        self._data = np.zeros(0, dtype=np.float32)
 
     def append(self, row: np.ndarray | None) -> None:
-        if row is not None and self._data is None:
+        """Append a row, or a row of zeros for None."""
+        if row is not None and not len(self._data):
             self._data = np.zeros((max(self._expected, self._count + 16), *row.shape), dtype=np.float32)
-        if self._data is not None:
+        if len(self._data):
             if self._count >= len(self._data):
                 grown = np.zeros((self._count * 5 // 4 + 16, *self._data.shape[1:]), dtype=np.float32)
                 grown[: self._count] = self._data
@@ -221,8 +226,7 @@ class _Rows:
         self._count += 1
 
     def array(self) -> np.ndarray:
-        """(T, ...) float32."""
-        assert self._data is not None
+        """(T, ...) float32; empty if all rows were None."""
         return self._data[: self._count]
 
     def __getitem__(self, index: int) -> np.ndarray:
@@ -244,7 +248,7 @@ def mean_luma(frame: np.ndarray, found: FaceLandmarks | None) -> float:
 
 
 def _strangers(stretches: list[_Stretch]) -> list[_Stretch]:
-    """The stretches that do not show the person who is seen for the most frames."""
+    """The stretches that do not show the person who is visible in most frames."""
     people: list[list[_Stretch]] = []
     unknown: list[_Stretch] = []
     for stretch in sorted(stretches, key=len, reverse=True):
@@ -265,6 +269,6 @@ def _strangers(stretches: list[_Stretch]) -> list[_Stretch]:
 
 
 def _nose_share(points: np.ndarray) -> float:
-    """How frontal a face is: the shorter over the longer distance from the tip of the nose to an outer eye corner."""
+    """The shorter over the longer distance from the nose tip to an outer eye corner: 1 for a frontal face."""
     ways = [float(np.linalg.norm(points[1, :2] - points[corner, :2])) for corner in (33, 263)]
     return min(ways) / max(*ways, 1e-6)

@@ -1,11 +1,11 @@
 """Smoothing of motion: the one-euro filter, causal for live frames and zero-phase for clips, and a sharp low-pass.
 
 One-euro: Casiez, Roussel and Vogel, "1 Euro Filter", CHI 2012. A first-order low-pass whose cut-off rises with the
-speed of the signal: slow drift loses its jitter, fast motion keeps its edge. Every channel has a cut-off of its own.
+speed of the signal: jitter is removed from slow motion, fast motion keeps its edges. Each channel has its own cut-off.
 
 The low-pass is the Whittaker-Henderson smoother (Eilers, "A Perfect Smoother", Analytical Chemistry 2003): the signal
-whose third differences are smallest for its distance to the given one. It takes out what no head can do, however fast
-the head moves, and needs the whole clip.
+that minimises the squared third differences plus the squared distance to the input. It removes motion that is faster
+than a head can move, and needs the whole clip.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from torch import Tensor
 from spatialavatar.errors import InputError
 from spatialavatar.head.rotations import axis_angle_to_matrix, matrix_to_axis_angle, matrix_to_quat, quat_to_matrix
 
-_ORDER = 3  # of the differences that the low-pass keeps small
+_ORDER = 3  # of the differences that the low-pass penalises
 
 
 @dataclass(frozen=True)
@@ -40,10 +40,10 @@ class OneEuro:
 
 
 class OneEuroFilter:
-    """The causal filter for frames as they come; every channel of a value is filtered on its own."""
+    """The causal filter, one value at a time; each channel is filtered separately."""
 
     def __init__(self, fps: float, settings: OneEuro | None = None) -> None:
-        """Start without a past.
+        """Prepare for the first value.
 
         Args:
             fps: frames per second of the signal.
@@ -60,7 +60,7 @@ class OneEuroFilter:
         self._speed: Tensor | None = None
 
     def reset(self) -> None:
-        """Forget the past: the next value passes through."""
+        """Discard the state: the next value passes unchanged."""
         self._value = self._speed = None
 
     def __call__(self, value: Tensor) -> Tensor:
@@ -76,7 +76,7 @@ class OneEuroFilter:
         return smooth.clone()
 
     def _share(self, cutoff: Tensor | float) -> Tensor | float:
-        """The part of a step that a low-pass of ``cutoff`` Hz lets through in one frame."""
+        """Fraction of a step that a low-pass of ``cutoff`` Hz passes in one frame."""
         step = 2.0 * math.pi * cutoff / self.fps
         return step / (step + 1.0)
 
@@ -97,7 +97,7 @@ def one_euro(
         min_cutoff: see :class:`OneEuro`.
         beta: see :class:`OneEuro`.
         derivative_cutoff: see :class:`OneEuro`.
-        zero_phase: filter forwards and backwards and take the mean, so that nothing lags; needs the whole clip.
+        zero_phase: average the forward and the backward filter, so that nothing lags; needs the whole clip.
 
     Returns:
         (T, ...) smoothed values.
@@ -131,7 +131,7 @@ def one_euro_rotations(
 
 
 def low_pass(values: Tensor, fps: float, cutoff: float) -> Tensor:
-    """Take the motion above ``cutoff`` Hz out of a signal (T, ...), without lag; half of it passes at the cut-off.
+    """Remove motion above ``cutoff`` Hz from a signal (T, ...), without lag; the gain at the cut-off is one half.
 
     A constant, a straight line and a parabola pass unchanged, up to the ends of the clip.
 
@@ -157,18 +157,19 @@ def low_pass(values: Tensor, fps: float, cutoff: float) -> Tensor:
 
 
 def low_pass_rotations(rotations: Tensor, fps: float, cutoff: float) -> Tensor:
-    """The same for axis-angle vectors (T, 3) as rotations."""
+    """:func:`low_pass` for axis-angle vectors (T, 3) as rotations."""
     quats = low_pass(_continuous(matrix_to_quat(axis_angle_to_matrix(rotations))), fps, cutoff)
     return matrix_to_axis_angle(quat_to_matrix(torch.nn.functional.normalize(quats, dim=-1)))
 
 
 def _filtered(values: Tensor, fps: float, settings: OneEuro) -> Tensor:
+    """The causal filter over a whole signal (T, ...)."""
     one_by_one = OneEuroFilter(fps, settings)
     return torch.stack([one_by_one(value) for value in values]) if len(values) else values.clone()
 
 
 def _continuous(quats: Tensor) -> Tensor:
-    """Flip the signs of (T, 4) quaternions so that neighbours lie in the same half-space."""
+    """(T, 4) quaternions with signs chosen so that neighbours are in the same half-space."""
     if len(quats) < 2:
         return quats
     flips = torch.where((quats[1:] * quats[:-1]).sum(-1) < 0, -1.0, 1.0).to(quats.dtype).cumprod(0)

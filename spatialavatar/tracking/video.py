@@ -1,7 +1,7 @@
-"""Videos to Tracks: one shape for the clip, every frame fitted with it, jitter taken out without lag.
+"""Videos to Tracks: scan the frames, choose the crops, fit the clip, measure its quality.
 
-The file is decoded once (twice where pixels are asked for), one frame at a time; what stays of a frame are 478
-landmarks and 52 scores. With the shape known the frames are fitted in blocks, so that memory hardly grows with length.
+The file is decoded one frame at a time, once, or twice if pictures are kept. Only the 478 landmarks and 52 scores of a
+frame stay in memory, and frames are fitted in batches, so memory hardly grows with the length of the video.
 """
 
 from __future__ import annotations
@@ -50,20 +50,19 @@ def track_video(
 ) -> Track:
     """Track the person in a video.
 
-    Hard cuts split the clip into shots. Each shot has a crop of its own that stands still through it; where the file
-    is larger than 1920 pixels, it is in pixels of the picture scaled down to that. The person who is seen for the most
-    frames is followed. Frames that do not show that person have confidence 0 and the parameters of the frame before
-    (at the start of a shot those of the next one); ``Track.quality`` tells which and why, and a warning how many.
+    Hard cuts split the clip into shots. The crop is constant within a shot. If the longer side of the video exceeds
+    1920 pixels, the crop is in pixels of the video scaled down to that. The person who is visible in most frames is
+    tracked. Frames without that person have confidence 0 and the parameters of the frame before, or of the next one at
+    the start of a shot. ``Track.quality`` states which frames and why; a warning states how many.
 
     Args:
-        path: the video, or what reads one.
+        path: the video, or a reader of one.
         head: the head model.
-        shape: (S,) identity of the person, where it is known, for instance an avatar's; by default it is fitted.
-        with_images: keep crops, mattes and classes of all frames (about 1.3 MB a frame); otherwise memory hardly grows
-            with length.
+        shape: (S,) known shape of the person, for instance an avatar's; by default it is fitted.
+        with_images: keep images, mattes and segments of all frames, about 1.3 MB a frame.
         max_frames: stop after this many frames.
-        networks: opened networks to use again.
-        config: weights of the fit.
+        networks: opened networks to reuse.
+        config: settings of the fit.
         progress: called with (fraction, message).
 
     Raises:
@@ -143,6 +142,7 @@ def _fit_motion(scan: Scan, camera: Camera, tools: _Tools, shape: Tensor | None)
 
 
 def _check_size(boxes: np.ndarray, path: Path) -> None:
+    """Raise :class:`InputError` if the median face, of boxes (T, 2, 2), is too small."""
     size = float(np.median((boxes[:, 1] - boxes[:, 0]).max(axis=1)))
     if size < MIN_FACE:
         raise InputError(
@@ -152,11 +152,16 @@ def _check_size(boxes: np.ndarray, path: Path) -> None:
 
 
 def _crops(boxes: np.ndarray, seen: np.ndarray, shot: np.ndarray) -> tuple[dict[int, Crop], Camera]:
-    """The crop of each shot, which stands still through it, and the one camera of all crops.
+    """The crop of each shot, and the one camera of all crops.
 
-    One camera means one focal length in pixels of the crop, so that a face that fills the crop alike is equally far
-    away in every shot: a cut changes lens or distance, and nothing in the picture tells which. What a shot needs around
-    the face, for its head wanders, all shots get.
+    One camera means one focal length in pixels of the crop: faces of the same size in the crop have the same distance
+    in every shot. A cut changes the lens or the distance, and the picture does not show which. All shots get the margin
+    around the face that the shot with the most head motion needs.
+
+    Args:
+        boxes: (T, 2, 2) lowest and highest x, y of the landmarks, pixels of the frames.
+        seen: (T,) bool, frames with the person.
+        shot: (T,) number of the shot.
     """
     found: dict[int, tuple[Crop, float]] = {}
     for number in np.unique(shot[seen]).tolist():
@@ -164,13 +169,13 @@ def _crops(boxes: np.ndarray, seen: np.ndarray, shot: np.ndarray) -> tuple[dict[
     room = max(crop.side / tight for crop, tight in found.values())
     crops = {number: crop.resized(room * tight) for number, (crop, tight) in found.items()}
     last = next(iter(crops.values()))
-    for number in range(int(shot.max()) + 1):  # a shot without the person is cut as the one before it
+    for number in range(int(shot.max()) + 1):  # a shot without the person gets the crop of the shot before
         last = crops.setdefault(number, last)
     return crops, Camera.frontal(CROP_SIZE, FOCAL / room)
 
 
 def _into_crops(scan: Scan, crops: dict[int, Crop]) -> None:
-    """Turn the scan's landmarks into pixels of the crops, in place; what is not the person's becomes 0."""
+    """Convert the scan's landmarks to pixels of the crops, in place; frames without the person become 0."""
     for index, (number, seen) in enumerate(zip(scan.shot.tolist(), scan.seen.tolist())):
         scan.points[index] = crops[number].to_crop(scan.points[index]) if seen else 0.0
         if not seen:
@@ -178,7 +183,7 @@ def _into_crops(scan: Scan, crops: dict[int, Crop]) -> None:
 
 
 def _pictures(reader: Reader, crops: list[Crop], networks: Networks, report: Progress) -> Pictures:
-    """Crops, mattes and classes of all frames: a second reading of the file, now that the crops are known."""
+    """Images, mattes and segments of all frames, by a second reading of the file."""
     count = len(crops)
     images = np.zeros((count, CROP_SIZE, CROP_SIZE, 3), dtype=np.uint8)
     mattes = np.zeros((count, CROP_SIZE, CROP_SIZE), dtype=np.uint8)
