@@ -245,3 +245,12 @@ def test_values_in_another_unit_are_refused(tmp_path: Path, field: str, value: A
     (tmp_path / "take.json").write_text(json.dumps(data))
     with pytest.raises(InputError, match=rf"take\.json .*{words}"):
         load_motion(tmp_path / "take.json")
+
+
+def test_a_translation_that_may_be_in_centimetres_has_a_warning(tmp_path: Path) -> None:
+    for centimetres, count in ((3.0, 1), (0.03, 0)):
+        still = torch.zeros(2, 3)
+        write_motion(Motion(torch.zeros(2, 52), still, still + centimetres, 25.0), tmp_path / "take.json")
+        warnings = load_motion(tmp_path / "take.json").warnings
+        assert len(warnings) == count
+        assert all("if it is in centimetres" in warning for warning in warnings)

@@ -127,6 +127,14 @@ def test_a_take_that_states_no_rate_says_what_is_assumed(tmp_path: Path) -> None
     assert "--fps" in bare.warnings[0]
 
 
+def test_a_time_code_that_advances_a_second_a_row_is_followed_with_a_warning(tmp_path: Path) -> None:
+    path = take(tmp_path, [f"00:00:{row:02d}:00.000" for row in range(10)])
+    motion = load_motion(path)
+    assert (motion.fps, len(motion)) == (1.0, 10)
+    assert "give --fps if that is too slow" in motion.warnings[0]
+    assert load_motion(path, fps=25.0).fps == 25.0
+
+
 @pytest.mark.parametrize("fps", [12.5, 23.976, 24.0, 25.0, 30_000 / 1001, 29.97, 30.0, 48.0, 60.0, 90.0, 120.0, 240.0])
 @pytest.mark.parametrize("seconds", [0.4, 1.5, 20.0])
 def test_a_rate_survives_our_csv(tmp_path: Path, fps: float, seconds: float) -> None:

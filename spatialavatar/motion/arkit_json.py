@@ -32,6 +32,7 @@ MOTION_FORMAT: Final = "spatialavatar.motion"
 MOTION_VERSION: Final = 1
 
 _LAM_NEUTRAL: Final = "_neutral"  # MediaPipe's first score, which some exports keep
+_FAR: Final = 1.0  # metres; a head that is filmed from near rarely moves as far, and one in centimetres soon does
 _MAX_TITLE: Final = 200  # characters
 
 
@@ -76,6 +77,8 @@ def _own(data: dict[str, Any], name: str, fps: float | None) -> Motion:
 
     rotation, translation = optional(ROTATION, count), optional(TRANSLATION, count)
     neutral, facing = data.get("neutral"), optional(NEUTRAL_ROTATION, 1)
+    farthest = 0.0 if translation is None else float(translation.abs().max())
+    far = f"The translation of {name} reaches {farthest:.1f} m; divide it by 100 if it is in centimetres."
     return Motion(
         weights=weights,
         rotation=torch.zeros(count, 3) if rotation is None else rotation,
@@ -84,6 +87,7 @@ def _own(data: dict[str, Any], name: str, fps: float | None) -> Motion:
         title=_title(data.get("title", ""), name),
         neutral=None if neutral is None else _weights([neutral], columns, name, NEUTRAL)[0],
         neutral_rotation=None if facing is None else facing[0],
+        warnings=(far,) * (farthest > _FAR),
     )
 
 

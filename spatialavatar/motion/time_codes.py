@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -27,6 +27,7 @@ _FIELD_RATES: Final = (24, 25, 30, 48, 50, 60, 90, 100, 120, 240, 1000)  # numbe
 _GAP: Final = 1.6  # steps of more than this share of the typical step are gaps in the capture
 _REGULAR: Final = 0.9  # share of equal steps from which the others are gaps
 _FINE: Final = 2e-3  # seconds; time codes that are written more finely than this have decimals that are rounded
+_SLOW: Final = 8.0  # frames per second; some converters advance the time code by a second a row
 _BACK: Final = 1.0  # seconds that a clock may step back, when a device corrects it
 
 
@@ -80,7 +81,11 @@ def read_timeline(stamps: Sequence[str], count: int, owner: str) -> Timeline:
         return evenly_timed(count, DEFAULT_RATE)
     seconds = _spread(_increasing(parsed.seconds, owner))
     warnings = () if parsed.sure else (f"{owner} is too short for its time codes to state a rate: it {assumed}",)
-    return _placed(seconds, parsed.resolution, owner, warnings)
+    timeline = _placed(seconds, parsed.resolution, owner, warnings)
+    if timeline.fps < _SLOW:
+        slow = f"The time codes of {owner} give {timeline.fps:g} frames per second; give --fps if that is too slow."
+        return replace(timeline, warnings=(*timeline.warnings, slow))
+    return timeline
 
 
 def time_code(seconds: float) -> str:
