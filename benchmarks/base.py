@@ -32,7 +32,7 @@ from spatialavatar.avatar import Avatar  # noqa: E402
 from spatialavatar.errors import SpatialAvatarError  # noqa: E402
 from spatialavatar.generator import SpatialAvatar  # noqa: E402
 from spatialavatar.media import is_image, read_image  # noqa: E402
-from spatialavatar.pipeline import chosen_model  # noqa: E402
+from spatialavatar.pipeline import load_model  # noqa: E402
 from spatialavatar.records import CLOTHES, HeadParams, Track  # noqa: E402
 from spatialavatar.tracking import track_photo, track_photos  # noqa: E402
 from spatialavatar.tracking.fit import Observations, fit_landmarks  # noqa: E402
@@ -164,7 +164,7 @@ def main() -> None:
     parser.add_argument("--write", action="store_true", help="rewrite the section of docs/benchmarks.md")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    model = chosen_model(None, base=True)
+    model = load_model(None, base=True)
     if arguments.what == "portraits":
         text = portraits(model, photos_of(arguments.paths)[:: arguments.every])
     else:

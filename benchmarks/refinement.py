@@ -40,7 +40,7 @@ sys.path[:0] = [str(ROOT)]
 from benchmarks.report import machine, table, write_section  # noqa: E402
 from spatialavatar.avatar import Avatar, default_head  # noqa: E402
 from spatialavatar.head.rotations import axis_angle_to_matrix, matrix_to_axis_angle  # noqa: E402
-from spatialavatar.pipeline import chosen_model  # noqa: E402
+from spatialavatar.pipeline import load_model  # noqa: E402
 from spatialavatar.records import HeadParams, Track  # noqa: E402
 from spatialavatar.refinement import RefineConfig, WarmUp, aligned_heads, refine  # noqa: E402
 from spatialavatar.refinement.frames import reference_frame, split_frames, with_track_shape  # noqa: E402
@@ -70,7 +70,7 @@ def first_avatar(track: Track) -> Avatar:
     """The output of stage 1 for the reference frame of the training part."""
     training = split_frames(track, 0.2).training
     frame = int(training[reference_frame(track.params.jaw[training], torch.Generator().manual_seed(0))])
-    return chosen_model(None, base=True).generate(track[frame], polish=0)  # whatever network ships
+    return load_model(None, base=True).generate(track[frame], polish=0)  # whatever network ships
 
 
 def mean_held_out(scorer: FrameScorer, track: Track, avatar: Avatar, stride: int) -> Score:

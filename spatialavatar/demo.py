@@ -16,7 +16,7 @@ from spatialavatar.files import make_folder
 from spatialavatar.media import VideoReader, read_image
 from spatialavatar.motion import Motion, load_motion
 from spatialavatar.pipeline import generate
-from spatialavatar.progress import Progress, silent
+from spatialavatar.progress import Progress, no_progress
 from spatialavatar.provenance import save_png
 from spatialavatar.records import as_uint8_image
 from spatialavatar.tracking import track_photo
@@ -50,7 +50,7 @@ def run_demo(
         MissingAssetError: the installation does not carry the examples.
         OutputError: the folder cannot be written.
     """
-    report = progress or silent
+    report = progress or no_progress
     sources = [Path(photo) for photo in photos] if photos else [example(DEMO_PHOTO)]
     motions = [load_motion(example(f"motions/{name}.json")) for name in DEMO_MOTIONS]
     folder = make_folder(folder)

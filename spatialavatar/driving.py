@@ -25,7 +25,7 @@ from spatialavatar.head import HeadModel
 from spatialavatar.head.rotations import axis_angle_to_matrix, matrix_to_axis_angle, mean_rotation
 from spatialavatar.media import VideoWriter, check_writable, has_sound
 from spatialavatar.motion import is_motion_file, read_motion
-from spatialavatar.progress import Progress, part, silent
+from spatialavatar.progress import Progress, no_progress, part
 from spatialavatar.provenance import marked
 from spatialavatar.records import Camera, HeadParams, Track, as_uint8_image
 from spatialavatar.render import best_device, render
@@ -211,7 +211,7 @@ def drive(
     config = config or DriveConfig()
     out = Path(out)
     check_writable(out)
-    report = progress or silent
+    report = progress or no_progress
     track = motion if isinstance(motion, Track) else motion_track(motion, avatar.head, part(report, 0.0, 0.5))
     if audio is None and not isinstance(motion, Track) and not (is_motion_file(motion) or _is_saved_track(motion)):
         audio = motion if has_sound(Path(motion)) else None

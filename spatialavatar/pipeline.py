@@ -12,7 +12,7 @@ import numpy as np
 from spatialavatar.avatar import Avatar
 from spatialavatar.errors import InputError
 from spatialavatar.media import read_image
-from spatialavatar.progress import Progress, part, silent
+from spatialavatar.progress import Progress, no_progress, part
 from spatialavatar.threads import one_torch_thread
 
 if TYPE_CHECKING:
@@ -30,15 +30,15 @@ def generate(
     progress: Progress | None = None,
     tracked: Callable[[Sequence[Track]], None] | None = None,
 ) -> Avatar:
-    """One to four photos of one person to an avatar (method section 2, K = 1..4); their order does not matter.
+    """Make an avatar from one to four photos of one person (method section 2, K = 1..4); their order does not matter.
 
     Args:
         photos: paths, or (H, W, 3) uint8 sRGB pictures.
         model: the generator; by default the one that ships with the package, loaded once per process.
-        polish: steps in which what the photos show is brought nearer to them; 0 is none, the default
-            :class:`spatialavatar.refinement.polish.PolishConfig`'s.
+        polish: steps of the polish, which fits the parts that the photos show to them; 0 switches it off, None takes
+            the default of :class:`spatialavatar.refinement.polish.PolishConfig`.
         progress: called with (fraction, message).
-        tracked: called with the photos' tracks, in the photos' order, once the faces are found: to show what was seen.
+        tracked: called with the photos' tracks, in the photos' order, once the faces are found, to display them.
 
     Raises:
         InputError: a photo cannot be read or used, or there are none or more than four.
@@ -53,7 +53,7 @@ def generate(
         photos = [photos]
     if not 1 <= len(photos) <= MAX_PHOTOS:
         raise InputError(f"An avatar is made from 1 to {MAX_PHOTOS} photos of one person; you gave {len(photos)}.")
-    report = progress or silent
+    report = progress or no_progress
     report(0.0, "Loading the model")
     model = model or default_model()
     report(0.05, "Reading the photos")
@@ -80,13 +80,13 @@ def default_model() -> SpatialAvatar:
     return SpatialAvatar.from_pretrained(weights_dir())
 
 
-def chosen_model(source: str | Path | None, *, revision: str | None = None, base: bool = False) -> SpatialAvatar:
-    """A generator by name.
+def load_model(source: str | Path | None, *, revision: str | None = None, base: bool = False) -> SpatialAvatar:
+    """Load a generator.
 
     Args:
-        source: a folder or a repository of the Hub; None for the one that ships.
-        revision: of the repository.
-        base: leave the model's network out.
+        source: a folder or a repository of the Hub; None for the model that ships with the package.
+        revision: branch, tag or commit of the repository.
+        base: whether to leave the model's network out.
 
     Raises:
         MissingAssetError, FormatError: as :meth:`SpatialAvatar.from_pretrained`.

@@ -1,17 +1,17 @@
-"""Progress of long work: a plain callback, so that a terminal, a page or a test can listen without a dependency."""
+"""Progress of long work: a plain callback, so that a terminal, a page or a test can receive it without a dependency."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 Progress = Callable[[float, str], None]
-"""Called with the fraction done, in [0, 1], and what is being done, for people."""
+"""Called with the fraction done, in [0, 1], and a message for people."""
 
 
-def silent(fraction: float, message: str) -> None:
-    """Progress for callers who asked for none."""
+def no_progress(fraction: float, message: str) -> None:
+    """Discard the report: the callback of callers that pass none."""
 
 
 def part(report: Progress, start: float, end: float) -> Progress:
-    """A callback that fills only the stretch of ``report`` from ``start`` to ``end``."""
+    """A callback that maps [0, 1] to the interval from ``start`` to ``end`` of ``report``."""
     return lambda fraction, message: report(start + (end - start) * fraction, message)

@@ -16,7 +16,7 @@ from spatialavatar.avatar import Avatar
 from spatialavatar.driving import DriveConfig, drive_frames
 from spatialavatar.errors import InputError
 from spatialavatar.media import VideoWriter, check_writable
-from spatialavatar.progress import Progress, silent
+from spatialavatar.progress import Progress, no_progress
 from spatialavatar.provenance import marked
 from spatialavatar.render import best_device
 from spatialavatar.tracking.live import LiveTracker
@@ -144,7 +144,7 @@ def drive_live(
         OutputError: ``out`` cannot be written.
     """
     config = config or DriveConfig()
-    report = progress or silent
+    report = progress or no_progress
     avatar = avatar.to(best_device())
     tracker = LiveTracker(avatar.head)
     times: dict[str, list[float]] = {"track": [], "render": []}

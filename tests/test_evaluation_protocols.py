@@ -23,7 +23,7 @@ from spatialavatar.evaluation.judge import Judge, head_region, without_beyond
 from spatialavatar.evaluation.protocols import Bench, BenchConfig, held_out_from, measure
 from spatialavatar.media import VideoReader, read_image
 from spatialavatar.pipeline import default_model
-from spatialavatar.progress import silent
+from spatialavatar.progress import no_progress
 from spatialavatar.records import Camera
 from spatialavatar.tracking import framing, track_photo
 from spatialavatar.tracking.framing import CROP_SIZE, Crop
@@ -135,7 +135,7 @@ def test_a_perfect_render_is_perfect_and_another_persons_is_not(networks, exampl
 def test_self_measures_the_frames_after_the_first_but_no_damaged_one(networks, examples, tmp_path):
     clip = write_pictures(tmp_path / "moods", moods(examples, 6))
     clip.pictures[3].write_bytes(b"damaged")
-    result = measure(clip, bench(networks, tmp_path, "self", stride=2), [clip], silent)
+    result = measure(clip, bench(networks, tmp_path, "self", stride=2), [clip], no_progress)
     records = result["methods"]["K = 1"]["frames"]
     assert [record["frame"] for record in records] == [1, 5]
     means = result["methods"]["K = 1"]["means"]
@@ -153,12 +153,12 @@ def test_self_measures_the_frames_after_the_first_but_no_damaged_one(networks, e
 @pytest.mark.usefixtures("quick_mattes")
 def test_self_takes_more_sources_evenly_from_the_clip(networks, examples, tmp_path):
     clip = write_pictures(tmp_path / "moods", moods(examples, 6))
-    result = measure(clip, bench(networks, tmp_path, "self", sources=2, stride=2), [clip], silent)
+    result = measure(clip, bench(networks, tmp_path, "self", sources=2, stride=2), [clip], no_progress)
     assert result["source"] == "frames 0, 3"
     assert [record["frame"] for record in result["methods"]["K = 2"]["frames"]] == [1, 4]
     blank = write_pictures(tmp_path / "blank", [*moods(examples, 2), *[np.zeros((64, 64, 3), np.uint8)] * 2])
     with pytest.raises(NoFaceError, match="no 2 frames with a face"):
-        measure(blank, bench(networks, tmp_path, "self", sources=2), [blank], silent)
+        measure(blank, bench(networks, tmp_path, "self", sources=2), [blank], no_progress)
 
 
 @pytest.mark.usefixtures("quick_mattes")
@@ -167,26 +167,26 @@ def test_cross_keeps_the_sources_identity_and_compares_no_pictures(networks, exa
     clips = [
         write_pictures(tmp_path / name, [read_image(examples / "portraits" / f"{name}.jpg")] * 2) for name in names
     ]
-    result = measure(clips[0], bench(networks, tmp_path, "cross"), clips, silent)
+    result = measure(clips[0], bench(networks, tmp_path, "cross"), clips, no_progress)
     means = result["methods"]["K = 1"]["means"]
     assert result["notes"][0] == "Driven by street."
     assert means["csim"] > 0.5
     assert not {"psnr", "lpips", "akd"} & set(means)
     with pytest.raises(InputError, match="needs two clips"):
-        measure(clips[0], bench(networks, tmp_path, "cross"), clips[:1], silent)
+        measure(clips[0], bench(networks, tmp_path, "cross"), clips[:1], no_progress)
 
 
 def test_k_source_holds_every_photo_out_once(networks, examples, tmp_path):
     lake = read_image(examples / "portraits" / "lake.jpg")
     warm = np.clip(lake * [1.0, 0.9, 0.8], 0, 255).astype(np.uint8)
     clip = write_pictures(tmp_path / "lake", [lake, warm])
-    result = measure(clip, bench(networks, tmp_path, "k-source"), [clip], silent)
+    result = measure(clip, bench(networks, tmp_path, "k-source"), [clip], no_progress)
     records = result["methods"]["K = 1"]["frames"]
     assert [record["frame"] for record in records] == ["000.png", "001.png"]
     assert min(record["psnr"] for record in records) > 16.5  # the light's colour is matched
     assert list(result["methods"]) == ["K = 1"]
     with pytest.raises(InputError, match="no set of 2 to 12 photos"):
-        measure(Clip("clip", (Recording(tmp_path / "a.mp4"),)), bench(networks, tmp_path, "k-source"), [], silent)
+        measure(Clip("clip", (Recording(tmp_path / "a.mp4"),)), bench(networks, tmp_path, "k-source"), [], no_progress)
 
 
 @pytest.mark.parametrize(("count", "own", "expected"), [(2000, None, 1650), (500, None, 400), (2000, 100, 100)])
@@ -199,7 +199,7 @@ def test_what_is_held_out(count, own, expected):
 def test_refined_learns_from_the_first_part_and_is_measured_on_the_rest(networks, examples, tmp_path):
     clip = write_pictures(tmp_path / "moods", moods(examples, 12))
     config = {"iterations": 60, "stride": 2, "train_frames": 8}
-    result = measure(clip, bench(networks, tmp_path, "refined", **config), [clip], silent)
+    result = measure(clip, bench(networks, tmp_path, "refined", **config), [clip], no_progress)
     assert list(result["methods"]) == ["K = 1", "refined"]
     for method in result["methods"].values():
         assert [record["frame"] for record in method["frames"]] == [10]
@@ -241,7 +241,7 @@ def test_multi_view_finds_the_head_by_calibration_in_cameras_it_has_not_seen(net
     for part, chosen in (("train", [f for f in frames if f["camera_index"] == 0]), ("val", frames)):
         (tmp_path / "set" / "306" / f"transforms_{part}.json").write_text(json.dumps({"frames": chosen}))
     (clip,) = read_clips(tmp_path / "set")
-    result = measure(clip, bench(networks, tmp_path, "multi-view", stride=2), [clip], silent)
+    result = measure(clip, bench(networks, tmp_path, "multi-view", stride=2), [clip], no_progress)
     assert [record["frame"] for record in result["methods"]["K = 1"]["frames"]] == ["1/0", "2/0"]
     note = result["notes"][-1]
     assert "Source: 0; targets: 1, 2." in note
@@ -255,17 +255,17 @@ def test_multi_view_finds_the_head_by_calibration_in_cameras_it_has_not_seen(net
 def test_a_clip_of_which_nothing_is_readable_says_why(networks, tmp_path):
     prepared = bench(networks, tmp_path, "self")
     with pytest.raises(InputError, match="laid out in no known way"):
-        measure(Clip("x", (), notes=("The folder x is laid out in no known way.",)), prepared, [], silent)
+        measure(Clip("x", (), notes=("The folder x is laid out in no known way.",)), prepared, [], no_progress)
     path = tmp_path / "broken.mp4"
     path.write_bytes(b"no video")
     with pytest.raises(InputError, match=r"broken\.mp4 is not a video"):
-        measure(Clip("broken", (Recording(path),)), prepared, [], silent)
+        measure(Clip("broken", (Recording(path),)), prepared, [], no_progress)
 
 
 def test_a_clip_without_a_face_is_refused(networks, tmp_path):
     clip = write_pictures(tmp_path / "grey", [np.full((96, 96, 3), 128, np.uint8)] * 3)
     with pytest.raises(NoFaceError, match="show no usable face"):
-        measure(clip, bench(networks, tmp_path, "self"), [clip], silent)
+        measure(clip, bench(networks, tmp_path, "self"), [clip], no_progress)
 
 
 def test_peers_renders_are_paired_by_name_and_measured_alike(examples, tmp_path, capsys):
@@ -305,7 +305,7 @@ def test_where_mattes_are_published_the_matting_network_is_not_asked(tmp_path):
     mattes = write_pictures(tmp_path / "mattes", [np.full((64, 64), 200, np.uint8)] * 2).pictures
     crop = Crop(0, 0, 64)
     for _, _, matte, classes in cutting.cut_frames(
-        replace(recording, mattes=mattes), [0, 1], lambda _: crop, asked, silent
+        replace(recording, mattes=mattes), [0, 1], lambda _: crop, asked, no_progress
     ):
         assert (matte == 200).all()
         assert (classes[:, : CROP_SIZE // 2] == 0).all()

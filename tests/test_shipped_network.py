@@ -13,7 +13,7 @@ from spatialavatar.evaluation.judge import Judge
 from spatialavatar.evaluation.metrics import lpips
 from spatialavatar.generator.base import build_base
 from spatialavatar.media import read_image
-from spatialavatar.pipeline import chosen_model, default_model
+from spatialavatar.pipeline import default_model, load_model
 from spatialavatar.records import Track
 from spatialavatar.tracking import track_photo
 from spatialavatar.tracking.networks import Networks
@@ -27,7 +27,7 @@ def networks() -> Networks:
 
 def both(track: Track) -> tuple[Avatar, Avatar]:
     """The avatars of the base and of the network."""
-    return chosen_model(None, base=True).generate(track, polish=0), default_model().generate(track, polish=0)
+    return load_model(None, base=True).generate(track, polish=0), default_model().generate(track, polish=0)
 
 
 def test_what_the_photo_shows_well_is_left_as_it_is(networks: Networks, examples: Path) -> None:

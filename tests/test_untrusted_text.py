@@ -12,6 +12,7 @@ from safetensors import safe_open
 from spatialavatar import cli
 from spatialavatar.avatar import Avatar
 from spatialavatar.diagnostics import avatar_facts
+from spatialavatar.errors import FormatError
 from spatialavatar.generator import GeneratorConfig, SpatialAvatar
 from spatialavatar.hub.cards import AvatarFacts, avatar_card
 from spatialavatar.text import for_code, for_json, for_markdown, for_terminal
@@ -73,6 +74,13 @@ def test_a_manifest_is_text_in_a_models_card(tmp_path: Path) -> None:
     card = SpatialAvatar(GeneratorConfig(resolution=16), make_ball_head(), tmp_path).card()
     row = next(line for line in card.splitlines() if "script" in line)
     assert row == (r"| `a'/b` | &lt;script&gt;x&lt;/script&gt;\|y z | not known | \[MIT\](javascript:x) | not known |")
+
+
+@pytest.mark.parametrize("change", [{"command": {"a": 1}}, {"source": {"url": [1]}}, {"source": 3}, {"results": None}])
+def test_results_of_another_kind_give_one_sentence(tmp_path: Path, change: dict[str, object]) -> None:
+    (tmp_path / "results.json").write_text(json.dumps({"command": "x", "source": {}, "results": []} | change))
+    with pytest.raises(FormatError, match="no evaluation's result"):
+        SpatialAvatar(GeneratorConfig(resolution=16), make_ball_head(), tmp_path).card()
 
 
 @pytest.mark.parametrize("text", ["Grüße, 你好 👋", "a_b-c.d/e", "tab\there"])

@@ -95,7 +95,7 @@ def load_model(options: argparse.Namespace) -> SpatialAvatar | None:
         return None
     from spatialavatar import pipeline
 
-    return pipeline.chosen_model(options.model or None, revision=options.revision, base=options.base)
+    return pipeline.load_model(options.model or None, revision=options.revision, base=options.base)
 
 
 def _short(text: str) -> str:

@@ -30,7 +30,7 @@ from spatialavatar.evaluation.results import CLIPS, RESULTS, SCHEMA, conclude, r
 from spatialavatar.evaluation.run_facts import RunSubject, run_facts
 from spatialavatar.files import atomic_output, make_folder
 from spatialavatar.hub.transfer import fetch
-from spatialavatar.progress import Progress, silent
+from spatialavatar.progress import Progress, no_progress
 
 __all__ = ["RESULTS", "SCHEMA", "RunOptions", "merge", "run"]
 
@@ -89,7 +89,7 @@ def run(
     if not 1 <= number <= count:
         raise InputError(f"There is no shard {number} of {count}; give i/n with i from 1 to n.")
     metrics.require()
-    progress = progress or silent
+    progress = progress or no_progress
     folder, out = Path(folder), Path(out)
     patterns = options.only.split(",")
     clips = [
@@ -221,15 +221,15 @@ _WORKER: list[tuple[Bench, Sequence[Clip]]] = []
 
 def _start_worker(start: _Start, threads: int) -> None:
     """Open model and networks once for each process."""
-    from spatialavatar.pipeline import chosen_model
+    from spatialavatar.pipeline import load_model
     from spatialavatar.tracking.networks import Networks
 
     torch.set_num_threads(threads)
-    model = chosen_model(start.model, base=start.base)
+    model = load_model(start.model, base=start.base)
     _WORKER[:] = [(Bench(start.config, model, Networks(threads=threads), start.folder), start.clips)]
 
 
-def _measure_one(clip: Clip, progress: Progress = silent) -> dict[str, Any]:
+def _measure_one(clip: Clip, progress: Progress = no_progress) -> dict[str, Any]:
     """One clip's results, or the reason why there are none."""
     bench, clips = _WORKER[0]
     started = time.perf_counter()

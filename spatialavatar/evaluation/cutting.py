@@ -10,7 +10,7 @@ import torch
 from spatialavatar.errors import InputError
 from spatialavatar.evaluation.datasets import Recording
 from spatialavatar.evaluation.judge import without_beyond
-from spatialavatar.progress import Progress, silent
+from spatialavatar.progress import Progress, no_progress
 from spatialavatar.records import Pictures, Track
 from spatialavatar.tracking.framing import Crop, classes_of, cut, separate
 from spatialavatar.tracking.networks import Networks
@@ -58,7 +58,7 @@ def cut_frames(
 
 
 def with_pictures(
-    track: Track, frames: Sequence[int], recording: Recording, networks: Networks, progress: Progress = silent
+    track: Track, frames: Sequence[int], recording: Recording, networks: Networks, progress: Progress = no_progress
 ) -> Track:
     """The chosen frames of a track of ``recording``, with crops, mattes and classes; those that can be read.
 

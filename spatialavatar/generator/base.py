@@ -20,7 +20,7 @@ from spatialavatar.generator.sources import SourceView, source_views
 from spatialavatar.generator.surface import texel_surface
 from spatialavatar.generator.surfels import build_surfels
 from spatialavatar.head import HeadModel, UVLayout
-from spatialavatar.progress import Progress, silent
+from spatialavatar.progress import Progress, no_progress
 from spatialavatar.records import Gaussians, Track
 
 
@@ -71,7 +71,7 @@ def build_base(
     Raises:
         InputError: no photo, more than four, tracks of another head, or of different shapes.
     """
-    report = progress or silent
+    report = progress or no_progress
     views = source_views(tracks, head)
     surface = texel_surface(head, layout, config or BaseConfig())
     report(0.1, "Shaping the hair")

@@ -24,7 +24,7 @@ from spatialavatar.head import HeadModel, build_layout
 from spatialavatar.hub.cards import ModelFacts, model_card
 from spatialavatar.hub.constants import CARD_FILE, CONFIG_FILE, MODEL_FORMAT
 from spatialavatar.hub.pretrained import Pretrained
-from spatialavatar.progress import Progress, part, silent
+from spatialavatar.progress import Progress, no_progress, part
 from spatialavatar.records import Track
 from spatialavatar.strict_json import parse_json
 from spatialavatar.threads import one_torch_thread
@@ -110,7 +110,7 @@ class SpatialAvatar(Pretrained):
         images = [item for item in given if not isinstance(item, Track)]
         if tracks and images:
             raise InputError("Give either tracks or pictures, not both, so that all photos share one fitted shape.")
-        report = progress or silent
+        report = progress or no_progress
         if images:
             from spatialavatar.tracking import track_photos
 

@@ -166,19 +166,35 @@ def _results(folder: Path | None) -> list[dict[str, Any]]:
     rows = []
     for path in sorted(folder.glob(RESULTS_FILES)) if folder else ():
         try:
-            content = parse_json(path.read_bytes())
-            told = {"command": content.get("command"), "source": content.get("source", {})}
-            for row in content["results"]:
-                dataset, metrics = str(row["dataset"]), {str(name): float(x) for name, x in row["metrics"].items()}
-                name = str(row.get("dataset_name", dataset))
-                rows.append(
-                    {**told, "dataset": dataset, "name": name, "protocol": str(row["protocol"]), "metrics": metrics}
-                )
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            rows += _rows(parse_json(path.read_bytes()))
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise FormatError(
                 f"{path.name} is no evaluation's result ({error!r}); run the evaluation again."
             ) from error
     return rows
+
+
+def _rows(content: Any) -> list[dict[str, Any]]:
+    """The rows of one file of results, each with the command and the source that they share.
+
+    Raises:
+        ValueError, KeyError, TypeError, AttributeError: it is no file of results.
+    """
+    source = {name: content.get("source", {}).get(name) for name in ("name", "url")}
+    texts = (content.get("command"), *source.values())
+    if not all(text is None or isinstance(text, str) for text in texts):
+        raise TypeError("the command and the source are text")
+    return [
+        {
+            "command": content.get("command"),
+            "source": source,
+            "dataset": str(row["dataset"]),
+            "name": str(row.get("dataset_name", row["dataset"])),
+            "protocol": str(row["protocol"]),
+            "metrics": {str(name): float(value) for name, value in row["metrics"].items()},
+        }
+        for row in content["results"]
+    ]
 
 
 def _evaluations(results: Sequence[Mapping[str, Any]]) -> list[Any]:

@@ -14,7 +14,7 @@ from torch import Tensor
 from spatialavatar.errors import InputError, NoFaceError
 from spatialavatar.head import HeadModel
 from spatialavatar.head.rotations import axis_angle_to_matrix
-from spatialavatar.progress import Progress, silent
+from spatialavatar.progress import Progress, no_progress
 from spatialavatar.records import Evidence, HeadMotion, Pictures, Track
 from spatialavatar.tracking.fit import Fit, FitConfig, Observations, PriorConfig, fit_landmarks
 from spatialavatar.tracking.framing import CROP_SIZE, FOCAL, Crop, crop_around, cut, landmark_box, separate
@@ -96,7 +96,7 @@ def track_photos(
     if len(names) != len(images):
         raise InputError(f"There are {len(images)} photos but {len(names)} names.")
     networks = networks or shared_networks()
-    report = progress or silent
+    report = progress or no_progress
     steps = 3 * len(images)
     found = []
     for index, (image, name) in enumerate(zip(images, names)):

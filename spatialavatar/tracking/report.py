@@ -26,7 +26,7 @@ from spatialavatar.files import atomic_output, make_folder
 from spatialavatar.head import HeadModel
 from spatialavatar.head.arkit import ARKIT_INDEX
 from spatialavatar.media import PictureSequence, VideoReader
-from spatialavatar.progress import Progress, silent
+from spatialavatar.progress import Progress, no_progress
 from spatialavatar.records import FRAME_STATES, FrameQuality, Track
 from spatialavatar.tracking.framing import Crop, cut
 from spatialavatar.tracking.overlay import draw
@@ -81,7 +81,7 @@ def write_track_report(
         InputError: the track has no quality record: it is of a photo, or was made by an older release.
         OutputError: the folder cannot be written.
     """
-    report = progress or silent
+    report = progress or no_progress
     if track.fps <= 0:
         raise InputError("A photo has no report over time; give a video, or leave the report out.")
     clip, quality = clip_quality(track), track.require_quality()

@@ -17,7 +17,7 @@ from torch import Tensor
 from spatialavatar.errors import InputError
 from spatialavatar.head import HeadModel
 from spatialavatar.media import PictureSequence, VideoReader
-from spatialavatar.progress import Progress, part, silent
+from spatialavatar.progress import Progress, no_progress, part
 from spatialavatar.records import Camera, Evidence, HeadMotion, Neutral, Pictures, Track
 from spatialavatar.threads import one_torch_thread
 from spatialavatar.tracking.clip_fit import Timing, fit_clip, unbroken, with_held_frames
@@ -70,7 +70,7 @@ def track_video(
         NoFaceError: no frame shows a face.
     """
     reader = VideoReader(path, max_side=MAX_SIDE) if isinstance(path, (str, Path)) else path
-    tools = _Tools(head, networks or shared_networks(), config or FitConfig(), progress or silent)
+    tools = _Tools(head, networks or shared_networks(), config or FitConfig(), progress or no_progress)
     with one_torch_thread():
         return _track(reader, tools, shape, max_frames, with_images)
 

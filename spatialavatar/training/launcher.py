@@ -27,7 +27,7 @@ from spatialavatar.files import atomic_output, make_folder, write_text
 from spatialavatar.generator import GeneratorConfig, SpatialAvatar
 from spatialavatar.generator.network import CorrectionNetwork, load_network
 from spatialavatar.head import HeadModel, UVLayout, build_layout, load_head
-from spatialavatar.progress import Progress, silent
+from spatialavatar.progress import Progress, no_progress
 from spatialavatar.training.config import TrainingConfig
 from spatialavatar.training.examples import Example, Examples
 from spatialavatar.training.judging import HeldOut
@@ -77,7 +77,7 @@ def train(config: TrainingConfig, progress: Progress | None = None) -> Trained:
         MissingAssetError: ``accelerate`` is not installed, or the network to start from is not there.
         FormatError: the checkpoint or the network to start from is damaged or of other sizes.
     """
-    return _Run(config, progress or silent).go()
+    return _Run(config, progress or no_progress).go()
 
 
 class _Run:
@@ -87,7 +87,7 @@ class _Run:
         self.config, self.phase, self.out = config, config.phase, Path(config.out)
         self.accelerator = _accelerator(config)
         self.main = bool(self.accelerator.is_main_process)
-        self.progress = progress if self.main else silent
+        self.progress = progress if self.main else no_progress
         self.local = self._local_batch()
         self.head, self.layout = self._head_and_layout()
         self.people = People(config.shards, self.head.id, least=1 if config.alone else 2)

@@ -33,7 +33,7 @@ from spatialavatar.evaluation.rig import (
 from spatialavatar.files import atomic_output, make_folder, write_text
 from spatialavatar.head import HeadModel
 from spatialavatar.media import is_image, read_image
-from spatialavatar.progress import Progress, part, silent
+from spatialavatar.progress import Progress, no_progress, part
 from spatialavatar.records import HeadParams, Track
 from spatialavatar.tracking import track_photo, track_photos, track_video
 from spatialavatar.tracking.framing import Crop, crop_around_all
@@ -111,7 +111,7 @@ def make_shards(
         InputError: the folder cannot be used, nobody matches, or ``out`` was made in another way.
         OutputError: ``out`` cannot be written.
     """
-    config, report = config or ShardConfig(), progress or silent
+    config, report = config or ShardConfig(), progress or no_progress
     number, count = shard
     if not 1 <= number <= count:
         raise InputError(f"There is no part {number} of {count}; give i/n with i from 1 to n.")
@@ -286,7 +286,7 @@ def _rig_tracks(
 ) -> list[Track]:
     """One track per camera: the head as the first camera tracks it, seen from the places of the others."""
     main = rig[0]
-    track, params = posed_by_calibration(main, None, head, networks, silent, config.max_frames)
+    track, params = posed_by_calibration(main, None, head, networks, no_progress, config.max_frames)
     frames = _usable(clip, track, config)
     readable, reasons = [], []
     for recording in rig:

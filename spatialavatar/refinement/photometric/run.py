@@ -11,7 +11,7 @@ from torch import Tensor
 
 from spatialavatar.avatar import Avatar
 from spatialavatar.errors import InputError
-from spatialavatar.progress import Progress, part, silent
+from spatialavatar.progress import Progress, no_progress, part
 from spatialavatar.records import HeadParams, Track
 from spatialavatar.refinement.checkpoint import StateFile, run_id
 from spatialavatar.refinement.config import RefineConfig
@@ -78,7 +78,7 @@ def align(
         FormatError: the track belongs to another head model.
         InputError: it has no pictures, or ``seen`` is not of their size.
     """
-    config, report = config or PhotometricConfig(), progress or silent
+    config, report = config or PhotometricConfig(), progress or no_progress
     _check(avatar, track, seen)
     avatar, track = avatar.to("cpu"), track.to("cpu")
     solver = FrameSolver(avatar, track, config, seen)
@@ -115,7 +115,7 @@ def photometric_pass(
         FormatError: the track belongs to another head model.
         InputError: it has no pictures, too few frames, or is black.
     """
-    report, warm_up = progress or silent, warm_up or WarmUp()
+    report, warm_up = progress or no_progress, warm_up or WarmUp()
     if warm_up.steps > 0:
         short = RefineConfig(iterations=warm_up.steps, size=warm_up.size, holdout=warm_up.holdout)
         for step in refine(avatar, track, short, seed=warm_up.seed):
