@@ -1,4 +1,4 @@
-"""The avatar: a person's Gaussians on a head model's UV layout, ready to be posed, rendered, mailed and pushed."""
+"""The avatar: a person's Gaussians on a head model's UV layout, with methods to pose, render, save and publish it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from spatialavatar.tensor_files import Schema, TensorFile, TensorSpec, bounded, 
 
 AVATAR_FORMAT = "spatialavatar.avatar"
 AVATAR_VERSION = 2
-"""Of files with a residual; those without are of version 1, which earlier releases read too."""
+"""Version of files with a residual; files without one are of version 1, which earlier releases read too."""
 
 AVATAR_FILE = "avatar.safetensors"
 
@@ -43,22 +43,22 @@ _RESIDUAL_TENSORS = tuple(f.name for f in fields(ExpressionResidual))
 
 @dataclass(frozen=True)
 class Avatar(Pretrained):
-    """One person, animatable. Stage 1 emits it, stage 2 returns a better one of the same layout, drive renders it.
+    """An animatable head. Stage 1 creates it, stage 2 returns a refined one of the same layout, drive renders it.
 
     Attributes:
-        head: the head model the avatar stands on.
-        layout: the binding of its N Gaussians; never changes from stage to stage.
+        head: the head model.
+        layout: the binding of its N Gaussians to triangles; the same in every stage.
         shape: (S,) identity coefficients.
         gaussians: N local Gaussians.
         reference: head parameters (one frame) of the first source view.
         camera: camera of the first source view; with ``reference`` it shows the avatar as that photo did.
-        vertex_offsets: (V, 3) metres in head space, what the shape space cannot say (hair); or None.
-        residual: what the expression of a frame adds to the Gaussians, where a network made them; or None.
-        info: plain facts about how the avatar was made.
+        vertex_offsets: (V, 3) metres in head space, geometry outside of the shape space (hair); or None.
+        residual: changes of the Gaussians that depend on the expression, from a network; or None.
+        info: JSON-ready facts about how the avatar was made. Those of a loaded file are whatever its maker wrote.
     """
 
     _files = (AVATAR_FILE, CONFIG_FILE)
-    _private = True  # a face is its owner's to publish
+    _private = True  # only the person shown decides on publishing a face
 
     head: HeadModel
     layout: UVLayout
@@ -95,11 +95,11 @@ class Avatar(Pretrained):
         return self.head.identity(self.shape, self.vertex_offsets)
 
     def pose(self, params: HeadParams, identity: Identity | None = None) -> Gaussians:
-        """World Gaussians for one frame of parameters; the avatar's own shape is used, not that of ``params``.
+        """World Gaussians of one frame of parameters, with the avatar's own shape instead of that of ``params``.
 
         Args:
             params: one frame.
-            identity: what :meth:`identity` returned, to save recomputing it for every frame.
+            identity: the result of :meth:`identity`, so that it is not computed again for every frame.
         """
         if len(params) != 1:
             raise InputError(f"An avatar is posed one frame at a time; got {len(params)} frames.")
@@ -107,7 +107,7 @@ class Avatar(Pretrained):
         return to_world(self.local(params), self.head, self.layout, vertices)
 
     def local(self, params: HeadParams) -> Gaussians:
-        """The local Gaussians of one frame: those of the avatar, with what its expression adds to them."""
+        """The local Gaussians of one frame: the avatar's own, changed by the residual of its expression."""
         return self.gaussians if self.residual is None else self.residual.at(self.gaussians, expression_code(params))
 
     def render(
@@ -141,7 +141,7 @@ class Avatar(Pretrained):
     def save(self, path: str | Path) -> Path:
         """Write the avatar to one safetensors file; the file appears whole or not at all.
 
-        The head model is named, not copied: it is the default head, or one that its owner's licence binds.
+        The head model is named, not copied: it is the default head, or one under a licence that forbids copying.
 
         Raises:
             OutputError: the file cannot be written.
@@ -163,7 +163,7 @@ class Avatar(Pretrained):
         return path
 
     def _header(self) -> dict[str, Any]:
-        """What the tensors do not say."""
+        """The JSON header of the file."""
         return {
             "format": AVATAR_FORMAT,
             "version": AVATAR_VERSION if self.residual is not None else 1,
@@ -179,7 +179,7 @@ class Avatar(Pretrained):
         """Read an avatar file.
 
         Args:
-            path: what :meth:`save` wrote.
+            path: a file that :meth:`save` wrote.
             head: the head model it was made with; by default the one that ships with the package.
 
         Raises:

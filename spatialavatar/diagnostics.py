@@ -19,7 +19,7 @@ from spatialavatar.render import why_unusable
 def installation_facts() -> dict[str, Any]:
     """Versions, device, renderers, and where the weights lie; JSON-ready.
 
-    A part that is missing is described in a sentence instead of raising: this is what people run when it is broken.
+    A missing part is described in a sentence instead of raising, because this runs on broken installations.
     """
     facts: dict[str, Any] = {
         "version": __version__,
@@ -50,7 +50,7 @@ def installation_facts() -> dict[str, Any]:
 
 
 def avatar_facts(path: str | Path) -> dict[str, Any]:
-    """What an avatar file holds; JSON-ready.
+    """Facts of an avatar file, JSON-ready.
 
     Raises:
         MissingAssetError: there is no such file.

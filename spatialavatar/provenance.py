@@ -1,7 +1,7 @@
-"""Marks that say that what we write is synthetic: in every file's metadata and, where asked for, in the picture.
+"""Marks of synthetic content: in the metadata of every file and, on request, in the picture.
 
 Every format gets a sentence for people and the IPTC's digital source type for machines: in XMP where the format has a
-place for that (PNG, mp4), as a line of its own elsewhere. Metadata are a courtesy, not a lock: they can be removed.
+place for that (PNG, mp4), as a line of its own elsewhere. Metadata are no protection: they can be removed.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def add_xmp(video: Path) -> None:
 
 
 def save_png(path: str | Path, picture: np.ndarray) -> Path:
-    """Write a rendered picture (H, W, 3 or 4) uint8 sRGB as a PNG that says so; it appears whole or not at all.
+    """Write a rendered picture (H, W, 3 or 4) uint8 sRGB as a PNG marked as synthetic; it appears whole or not at all.
 
     Raises:
         OutputError: the file cannot be written.

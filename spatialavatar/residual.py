@@ -1,11 +1,11 @@
-"""What a person's expression adds to their Gaussians: the residual of method section 2, step 6, frame by frame.
+"""Changes of a person's Gaussians that depend on the expression (method section 2, step 6), frame by frame.
 
 The network's residual head modulates a feature of every texel by the target's expression and pose (FiLM) and maps it
-to changes of position, rotation, scale and colour. Of one person only the features are their own; the rest is a small
-MLP. So an avatar keeps both and gets exactly what the network would say, for one product of (N, C) by (C, 12) a frame:
-a modulation followed by a linear layer is a linear layer.
+to changes of position, rotation, scale and colour. Only the features belong to one person; the rest is a small MLP. An
+avatar therefore stores both and computes exactly the network's output, by one product of (N, C) by (C, 12) a frame: a
+modulation followed by a linear layer is a linear layer.
 
-The changes are added to the finished local Gaussians of the person. Opacity is left out, because it would pump.
+The changes are added to the local Gaussians of the person. Opacity does not change, because it would flicker.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a head is: the model, its UV layout, and the binding of Gaussians to its triangles."""
+"""The head model, its UV layout, and the binding of Gaussians to its triangles."""
 
 from spatialavatar.head.binding import TriangleFrames, to_local, to_world, triangle_frames
 from spatialavatar.head.layout import UVLayout, build_layout

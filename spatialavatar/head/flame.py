@@ -4,7 +4,7 @@ FLAME (Li et al. 2017, "Learning a model of facial shape and expression from 4D 
 :class:`HeadModel` computes, so loading is a matter of names and axes; the result poses like ``smplx.FLAME`` up to
 rounding. Neither smplx nor chumpy is needed, and no code in a pickle runs (:mod:`.restricted_pickle`).
 
-What a FLAME file lacks is filled in from elsewhere: UVs from its template mesh, parts and the ARKit-52 map from a
+Data that a FLAME file lacks come from other sources: UVs from its template mesh, parts and the ARKit-52 map from a
 *reference* head such as the open one, landmarks by ``scripts/convert_flame.py``.
 """
 
@@ -72,7 +72,7 @@ def load_flame(
         uv: ``head_template.obj`` or ``FLAME_texture.npz``, whose UVs are taken; without one the model can be tracked
             and posed, but no Gaussians can be placed on it.
         reference: a head whose parts and ARKit-52 map are carried over to the nearest points of the FLAME head; without
-            one, everything but the eyes is "face", and ARKit-52 drives only the jaw and the eyes.
+            it, everything but the eyes is "face", and ARKit-52 drives only the jaw and the eyes.
         expressions: ``.npz`` with ``arkit_to_expression`` (52, E) and, if wanted, ``arkit_to_pose`` (52, 9); it goes
             before the reference's.
         shape_count: how many of the shape directions are identity; the rest are expression (300, as in FLAME).

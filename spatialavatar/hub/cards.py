@@ -1,7 +1,7 @@
-"""The cards of the model and of an avatar, from the templates beside this file and from facts; no figure is typed.
+"""The cards of the model and of an avatar, composed from templates in this folder and from measured facts.
 
-Only the model's card names the paper's arXiv id: it is how the Hub lists paper, model and Space on each other's page.
-An avatar's card names the model it was made with instead, so that no person's avatar turns up on the paper's page.
+Only the model's card contains the paper's arXiv id, by which the Hub lists paper, model and Space on each other's page.
+An avatar's card names its model instead, so that no person's avatar is listed on the paper's page.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""From a paper to what the Hub links with it: models, Spaces, datasets; and on to a loaded model."""
+"""The models, Spaces and datasets that the Hub links to a paper, and fetching the first model among them."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from spatialavatar.strict_json import parse_json
 
 
 def paper_facts(paper_id: str = PAPER_ID, token: Token = None) -> dict[str, Any]:
-    """What the Hub knows of a paper; JSON-ready, without nulls.
+    """The Hub's record of a paper, JSON-ready, without nulls.
 
     Args:
         paper_id: of arXiv, or an address that ends in one.
-        token: to see one's own private models among the linked ones.
+        token: a token, to include private models of its account.
 
     Raises:
-        MissingAssetError: the Hub does not know the paper or is out of reach.
+        MissingAssetError: the Hub has no such paper or is out of reach.
     """
     paper = _paper(paper_id, token)
     published = getattr(paper, "published_at", None)
@@ -42,7 +42,7 @@ def fetch_model_of(paper_id: str = PAPER_ID, *, token: Token = None) -> tuple[st
     """The first model linked to the paper that this package can load: its Hub id, and the folder it was fetched to.
 
     Raises:
-        MissingAssetError: the paper is not known, no linked model is ours, or it cannot be fetched.
+        MissingAssetError: there is no such paper, no linked model is of this library, or it cannot be fetched.
         FormatError: a file of the model is damaged.
     """
     paper = _paper(paper_id, token)

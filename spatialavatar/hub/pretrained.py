@@ -19,9 +19,9 @@ _T = TypeVar("_T", bound="Pretrained")
 
 
 class Pretrained(ABC):
-    """What is one folder on disk and one repository on the Hub, with a card that says what it is.
+    """Base of objects that are stored as one folder on disk or one repository on the Hub, with a card.
 
-    Loading is strict: a key too few or too many in a file is an error, not a warning.
+    Loading is strict: a missing or an unknown key in a file is an error, not a warning.
     """
 
     _files: ClassVar[Sequence[str] | None] = None
@@ -45,11 +45,11 @@ class Pretrained(ABC):
 
         Args:
             repo_or_folder: the path of a folder, for which nothing is fetched; or ``org/name`` on the Hub.
-            revision: branch, tag or commit; pin it, and what runs today runs tomorrow.
+            revision: branch, tag or commit; pin a commit to get the same files every time.
             token: for private and gated repositories; by default the one that ``hf auth login`` stored.
-            local_files_only: take it from the cache or fail.
-            cache_dir: another cache than the usual one.
-            force_download: fetch again what the cache holds.
+            local_files_only: use the cache and fail where it is incomplete.
+            cache_dir: folder of the cache; by default that of huggingface_hub.
+            force_download: fetch files again that are in the cache.
             head: a head model to use instead of the one that the files name.
 
         Raises:
@@ -68,11 +68,11 @@ class Pretrained(ABC):
         return cls._read_folder(folder, head)
 
     def save_pretrained(self, folder: str | Path, *, repo_id: str | None = None) -> Path:
-        """Write what :meth:`from_pretrained` reads into ``folder``; a card that lies there already is kept.
+        """Write the files that :meth:`from_pretrained` reads into ``folder``; an existing card is kept.
 
         Args:
-            folder: made where it is missing.
-            repo_id: where it is going to be, for the card's example.
+            folder: created where it is missing.
+            repo_id: the repository that the card's example loads.
 
         Raises:
             OutputError: the folder cannot be written.
@@ -92,14 +92,14 @@ class Pretrained(ABC):
         message: str = "Upload with SpatialAvatar",
         beside: Callable[[Path], object] | None = None,
     ) -> str:
-        """Upload it to a model repository, which is made where it is not there yet.
+        """Upload it to a model repository, which is created where it does not exist.
 
         Args:
             repo_id: ``org/name``, or ``name`` under the token's own account.
             private: by default an avatar goes to a private repository only, a model to what the account has set.
-            token: one that may write; by default the one that ``hf auth login`` stored.
+            token: a token with write access; by default the one that ``hf auth login`` stored.
             message: of the commit.
-            beside: called with the folder before it is uploaded, to put more files into it.
+            beside: called with the folder before the upload, to add files to it.
 
         Returns:
             The address of the commit.

@@ -1,4 +1,4 @@
-"""Folders to and from the Hub: one sentence for each way in which that can fail.
+"""Fetching folders from the Hub and pushing them to it, with one sentence for each kind of failure.
 
 ``huggingface_hub`` does the transfer and keeps the cache; its switches (``HF_ENDPOINT``, ``HF_HUB_OFFLINE``,
 ``HF_HOME``, ``HF_TOKEN``) work as everywhere else.
@@ -56,12 +56,12 @@ def fetch(
 
     Args:
         repo_or_folder: the path of a folder, or ``org/name``.
-        revision: a branch, a tag, or better a commit: what runs today then runs tomorrow. Ignored for a folder.
+        revision: a branch, a tag or, to get the same files every time, a commit. Ignored for a folder.
         token: for private and gated repositories.
-        local_files_only: take it from the cache or fail; nothing is sent.
-        cache_dir: the cache to use instead of the usual one.
-        force_download: fetch again what the cache holds.
-        files: patterns of the files that are needed; all by default.
+        local_files_only: use the cache and fail where it is incomplete; no request is sent.
+        cache_dir: folder of the cache; by default that of huggingface_hub.
+        force_download: fetch files again that are in the cache.
+        files: patterns of the files to fetch; all by default.
 
     Raises:
         MissingAssetError: it is neither a folder nor fetchable: the sentence says why and what to do.
@@ -96,10 +96,10 @@ def fetch(
 def push(
     folder: Path, repo_id: str, *, private: bool | None = None, token: Token = None, message: str = "Upload"
 ) -> str:
-    """Make the model repository where it is not there yet and commit the folder's files to it.
+    """Create the model repository where it does not exist, and commit the folder's files to it.
 
     Args:
-        folder: what to upload.
+        folder: the folder to upload.
         repo_id: ``org/name`` or ``name`` (then under the token's own account).
         private: True: only to a private repository; None leaves it to the account's setting.
         token: one that may write; by default the stored one.

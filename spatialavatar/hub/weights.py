@@ -1,10 +1,10 @@
-"""Where the weights lie, and under which licences they come.
+"""The location of the weights, and their licences.
 
-A weights folder is looked for in this order; nothing is fetched as long as it is found on disk:
+A weights folder is searched in this order; nothing is fetched if it is found on disk:
 
 1. the folder that the environment variable ``SPATIALAVATAR_WEIGHTS`` names;
-2. the Hub repository that ``MODEL_ID`` names, at ``MODEL_REVISION``: for who wants other weights than the shipped ones.
-   Where it cannot be fetched, the next ones do, with a warning;
+2. the Hub repository that ``MODEL_ID`` names, at ``MODEL_REVISION``: for other weights than the shipped ones.
+   If it cannot be fetched, the next ones are used, with a warning;
 3. ``weights/`` beside the package (a clone of the repository);
 4. ``_weights/`` inside the package (an installed wheel that carries them);
 5. the Hub: the default model at the revision that belongs to this release.
@@ -84,7 +84,7 @@ def manifest() -> list[dict[str, Any]]:
 
 
 def licences() -> list[dict[str, str]]:
-    """What a person must know of each shipped file: path, what it is, licence, source and where the text lies."""
+    """Path, description, licence, licence text and source of each shipped file."""
     keys = ("path", "what", "licence", "licence_text", "source")
     return [{key: str(entry.get(key, "")) for key in keys} for entry in manifest()]
 
