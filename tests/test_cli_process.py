@@ -225,3 +225,39 @@ def test_a_command_that_ends_a_recording_by_a_signal_still_exits_with_its_status
     path = tmp_path / "a.safetensors"
     assert cli.main(["generate", "a.jpg", "-o", str(path), "-q"]) == 143
     assert path.is_file()
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (OSError(36, "File name too long", "a" * 300), "File name too long; give another name"),
+        (OSError(28, "No space left on device"), "No space left on device; give another name"),
+        (PermissionError(13, "Permission denied", "/root/a"), "/root/a: Permission denied; give another name"),
+        (UnicodeEncodeError("utf-8", "\udce9", 0, 1, "surrogates not allowed"), "not UTF-8"),
+    ],
+)
+def test_a_file_that_the_system_refuses_is_one_sentence(
+    error: Exception, words: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    def fail(*_, **__):
+        raise error
+
+    monkeypatch.setattr(pipeline, "generate", fail)
+    assert cli.main(["generate", "a.jpg", "-o", str(tmp_path / "a.safetensors"), "-q"]) == 1
+    (sentence,) = capsys.readouterr().err.splitlines()
+    assert words in sentence
+    assert "should not have" not in sentence
+
+
+def test_a_port_that_is_taken_is_one_sentence(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server = pytest.importorskip("spatialavatar.app.server", reason="needs the extra 'app'")
+
+    def refuse(*_):
+        raise OSError("Cannot find empty port in range: 80-80.")
+
+    monkeypatch.setattr(server, "run_app", refuse)
+    assert cli.main(["app", "--port", "80"]) == 1
+    (sentence,) = capsys.readouterr().err.splitlines()
+    assert "port 80; give another --host or --port" in sentence

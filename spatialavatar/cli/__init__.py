@@ -98,5 +98,10 @@ def _sentence(error: Exception) -> str:
         return str(error)
     if isinstance(error, MemoryError):
         return "There is not enough memory; use smaller pictures, a smaller --size, or a machine with more."
+    if isinstance(error, OSError) and error.strerror:
+        name = f"{str(error.filename)[:80]}: " if error.filename else ""
+        return f"{name}{error.strerror}; give another name or place, or free some space."
+    if isinstance(error, UnicodeEncodeError) and "surrogate" in error.reason:
+        return "The name of a file is not UTF-8 and cannot be stored; rename the file."
     kind = type(error).__name__
     return f"Something went wrong that should not have ({kind}: {error}); run again with --debug and report it."

@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from spatialavatar.cli.commands import Commands
 from spatialavatar.cli.options import Limits, add_number
 from spatialavatar.cli.output import Outcome
-from spatialavatar.errors import MissingAssetError
+from spatialavatar.errors import InputError, MissingAssetError, SpatialAvatarError
 from spatialavatar.progress import Progress
 
 
@@ -26,5 +26,11 @@ def _app(options: argparse.Namespace, progress: Progress) -> Outcome:
         raise MissingAssetError("The web page needs the extra 'app': pip install \"spatialavatar[app]\".")
     from spatialavatar.app.server import run_app
 
-    run_app(options.host, options.port)
+    try:
+        run_app(options.host, options.port)
+    except OSError as error:
+        if isinstance(error, SpatialAvatarError):
+            raise
+        place = f"{options.host or 'this machine'}, port {options.port or '7860 and above'}"
+        raise InputError(f"The page cannot be served on {place}; give another --host or --port.") from error
     return Outcome([], {})
