@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
@@ -105,3 +107,12 @@ def test_old_keys_in_a_training_configuration_are_read(tmp_path: Path) -> None:
         visibility=VisibilityConfig(facing=(0.2, 0.4)),
         surfels=SurfelConfig(opacity=0.5),
     )
+
+
+def test_loading_the_shipped_model_imports_no_symbolic_mathematics() -> None:
+    code = (
+        "import sys; from spatialavatar.generator import SpatialAvatar; from spatialavatar.hub import weights_dir; "
+        "before = 'sympy' in sys.modules; SpatialAvatar.from_pretrained(weights_dir()); "
+        "sys.exit('sympy' in sys.modules and not before)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False, timeout=120).returncode == 0
