@@ -1,31 +1,15 @@
-"""The records that carry everything from one room of the package to the next.
-
-Frames of reference, used everywhere:
-
-* *head space*: metres, right-handed, y up, the face looks along +z, +x is the subject's left.
-* *world*: the space a posed head lives in; same handedness as head space.
-* *camera*: OpenCV axes, x right, y down, z forward. Pixel (column i, row j) covers [i, i+1) x [j, j+1), so its centre
-  is at (i + 0.5, j + 0.5).
-
-Angles are axis-angle vectors in radians. Colours are sRGB-encoded in [0, 1]; no record holds premultiplied colour.
-"""
+"""A track: motion, camera, evidence and pictures of the frames of one person."""
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
-from typing import Final, Literal, TypeVar
+from typing import Final
 
-import numpy as np
-import torch
 from torch import Tensor
 
 from spatialavatar.errors import FormatError, InputError
-
-_T = TypeVar("_T", bound="Record")
-
-FrameIndex = int | slice | Tensor
-"""Selects frames; an int keeps the frame axis, with length 1."""
+from spatialavatar.records.base import FrameIndex, Record, select_frames
+from spatialavatar.records.parts import Camera, HeadParams
 
 FRAME_STATES: Final = ("ok", "profile", "held", "lost", "dark", "other_person")
 """States of a video frame; in the last four the parameters are copied from another frame."""
@@ -33,168 +17,6 @@ FRAME_STATES: Final = ("ok", "profile", "held", "lost", "dark", "other_person")
 SEGMENT_CLASSES: Final = ("background", "hair", "body_skin", "face_skin", "clothes", "others")
 """Classes of a pixel, in the segmentation network's order."""
 HAIR, BODY_SKIN, CLOTHES = (SEGMENT_CLASSES.index(name) for name in ("hair", "body_skin", "clothes"))
-
-
-class Record:
-    """Base of all records: device moves and replacing fields.
-
-    Records hold tensors, so they compare by identity: declare subclasses with ``@dataclass(frozen=True, eq=False)``.
-    """
-
-    def to(self: _T, device: torch.device | str) -> _T:
-        """Return a copy whose tensors (nested records included) are on ``device``."""
-        moved = {}
-        for field in dataclasses.fields(self):  # type: ignore[arg-type]
-            value = getattr(self, field.name)
-            if isinstance(value, (Tensor, Record)):
-                moved[field.name] = value.to(device)
-        return dataclasses.replace(self, **moved)  # type: ignore[type-var]
-
-    def replace(self: _T, **changes: object) -> _T:
-        """Return a copy with the named fields changed."""
-        return dataclasses.replace(self, **changes)  # type: ignore[type-var]
-
-
-@dataclass(frozen=True, eq=False)
-class HeadParams(Record):
-    """Parameters of a head model over T frames (method: beta, psi, theta).
-
-    Attributes:
-        shape: (S,) identity coefficients, shared by all frames.
-        expression: (T, E) expression coefficients.
-        rotation: (T, 3) global rotation, axis-angle, radians; head space to world.
-        translation: (T, 3) global translation, metres, world.
-        neck: (T, 3) neck joint, axis-angle, radians.
-        jaw: (T, 3) jaw joint, axis-angle, radians.
-        eyes: (T, 6) left then right eye joint, axis-angle, radians.
-    """
-
-    shape: Tensor
-    expression: Tensor
-    rotation: Tensor
-    translation: Tensor
-    neck: Tensor
-    jaw: Tensor
-    eyes: Tensor
-
-    @classmethod
-    def neutral(cls, shape_count: int, expression_count: int, frames: int = 1) -> HeadParams:
-        """The mean head at rest at the origin, ``frames`` times."""
-
-        def zeros(*size: int) -> Tensor:
-            return torch.zeros(size, dtype=torch.float32)
-
-        return cls(
-            shape=zeros(shape_count),
-            expression=zeros(frames, expression_count),
-            rotation=zeros(frames, 3),
-            translation=zeros(frames, 3),
-            neck=zeros(frames, 3),
-            jaw=zeros(frames, 3),
-            eyes=zeros(frames, 6),
-        )
-
-    def __len__(self) -> int:
-        return int(self.expression.shape[0])
-
-    def __getitem__(self, index: FrameIndex) -> HeadParams:
-        """Frames ``index`` (an int keeps the frame axis, with length 1)."""
-        names = [f.name for f in dataclasses.fields(self) if f.name != "shape"]
-        per_frame = {name: _frames(getattr(self, name), index) for name in names}
-        return HeadParams(shape=self.shape, **per_frame)
-
-    @staticmethod
-    def cat(parts: list[HeadParams]) -> HeadParams:
-        """Join frames; the shape is that of the first part."""
-        names = [f.name for f in dataclasses.fields(HeadParams) if f.name != "shape"]
-        return HeadParams(shape=parts[0].shape, **{n: torch.cat([getattr(p, n) for p in parts]) for n in names})
-
-
-@dataclass(frozen=True, eq=False)
-class Camera(Record):
-    """A pinhole camera, OpenCV axes.
-
-    Attributes:
-        intrinsics: (3, 3), pixels.
-        world_to_camera: (4, 4).
-        width: image width, pixels.
-        height: image height, pixels.
-    """
-
-    intrinsics: Tensor
-    world_to_camera: Tensor
-    width: int
-    height: int
-
-    @classmethod
-    def frontal(cls, size: int = 512, focal: float = 900.0) -> Camera:
-        """A square camera at the world origin that looks along -z, y up in the picture.
-
-        Args:
-            size: width and height, pixels.
-            focal: focal length, pixels of a 512-pixel wide image (scaled with ``size``).
-        """
-        f = focal * size / 512.0
-        intrinsics = torch.tensor([[f, 0.0, size / 2], [0.0, f, size / 2], [0.0, 0.0, 1.0]])
-        return cls(intrinsics, torch.diag(torch.tensor([1.0, -1.0, -1.0, 1.0])), size, size)
-
-    def resized(self, width: int, height: int) -> Camera:
-        """The same camera with another pixel grid over the same field of view."""
-        scale = torch.tensor([[width / self.width], [height / self.height], [1.0]], dtype=self.intrinsics.dtype)
-        return Camera(self.intrinsics * scale.to(self.intrinsics.device), self.world_to_camera, width, height)
-
-    def window(self, x0: float, y0: float, x1: float, y1: float) -> Camera:
-        """The part of the camera that sees this window of its picture, pixels; it may reach beyond the picture."""
-        shift = self.intrinsics.new_tensor([[0.0, 0.0, x0], [0.0, 0.0, y0], [0.0, 0.0, 0.0]])
-        return Camera(self.intrinsics - shift, self.world_to_camera, round(x1 - x0), round(y1 - y0))
-
-    def to_camera(self, points: Tensor) -> Tensor:
-        """World points (..., 3) in camera axes, metres."""
-        rotation, translation = self.world_to_camera[:3, :3], self.world_to_camera[:3, 3]
-        return points @ rotation.T + translation
-
-    def project(self, points: Tensor) -> Tensor:
-        """World points (..., 3) to pixels (..., 2); points behind the camera give non-finite or mirrored values."""
-        cam = self.to_camera(points)
-        pixels = cam @ self.intrinsics.T
-        return pixels[..., :2] / pixels[..., 2:]
-
-
-@dataclass(frozen=True, eq=False)
-class Gaussians(Record):
-    """N 3D Gaussians, activated values (no logit, no log).
-
-    Attributes:
-        means: (N, 3). Local: offset from the anchor in triangle units; world: metres.
-        quats: (N, 4), wxyz, unit.
-        scales: (N, 3), standard deviations; local: triangle units, world: metres.
-        opacities: (N,) in [0, 1].
-        colors: (N, C); C = 3 is sRGB in [0, 1].
-        space: which of the two the values are in.
-    """
-
-    means: Tensor
-    quats: Tensor
-    scales: Tensor
-    opacities: Tensor
-    colors: Tensor
-    space: Literal["local", "world"] = "local"
-
-    def __len__(self) -> int:
-        return int(self.means.shape[0])
-
-    def check(self) -> None:
-        """Raise :class:`InputError` where shapes disagree or a value is not finite."""
-        n = len(self)
-        expected = {"means": (n, 3), "quats": (n, 4), "scales": (n, 3), "opacities": (n,)}
-        for name, shape in expected.items():
-            if tuple(getattr(self, name).shape) != shape:
-                raise InputError(f"The Gaussians' {name} have shape {tuple(getattr(self, name).shape)}, not {shape}.")
-        if self.colors.ndim != 2 or self.colors.shape[0] != n:
-            raise InputError(f"The Gaussians' colors have shape {tuple(self.colors.shape)}, not ({n}, C).")
-        for name in ("means", "quats", "scales", "opacities", "colors"):
-            if not bool(torch.isfinite(getattr(self, name)).all()):
-                raise InputError(f"The Gaussians' {name} hold values that are not finite; the file is damaged.")
 
 
 @dataclass(frozen=True, eq=False)
@@ -238,7 +60,7 @@ class HeadMotion(Record):
 
     def __getitem__(self, index: FrameIndex) -> HeadMotion:
         """Frames ``index`` with the same neutral."""
-        return self.replace(params=self.params[index], confidence=_frames(self.confidence, index))
+        return self.replace(params=self.params[index], confidence=select_frames(self.confidence, index))
 
 
 @dataclass(frozen=True, eq=False)
@@ -273,7 +95,7 @@ class FrameQuality(Record):
 
 @dataclass(frozen=True, eq=False)
 class Evidence(Record):
-    """What the networks measured in T frames; the fit explains it.
+    """Detections of the networks in T frames, to which the head is fitted.
 
     Attributes:
         landmarks: (T, L, 2) float32 crop pixels as detected, L = 478 or 68; None where the scores are a capture's own.
@@ -287,8 +109,8 @@ class Evidence(Record):
 
     def __getitem__(self, index: FrameIndex) -> Evidence:
         """Frames ``index`` without their quality, which describes the clip as a whole."""
-        landmarks = None if self.landmarks is None else _frames(self.landmarks, index)
-        return Evidence(landmarks, _frames(self.blendshapes, index))
+        landmarks = None if self.landmarks is None else select_frames(self.landmarks, index)
+        return Evidence(landmarks, select_frames(self.blendshapes, index))
 
     def require_landmarks(self) -> Tensor:
         """The (T, L, 2) landmarks.
@@ -320,8 +142,8 @@ class Pictures(Record):
 
     def __getitem__(self, index: FrameIndex) -> Pictures:
         """Frames ``index``."""
-        segments = None if self.segments is None else _frames(self.segments, index)
-        return Pictures(_frames(self.images, index), _frames(self.mattes, index), segments)
+        segments = None if self.segments is None else select_frames(self.segments, index)
+        return Pictures(select_frames(self.images, index), select_frames(self.mattes, index), segments)
 
     def require_segments(self) -> Tensor:
         """The (T, H, W) classes.
@@ -365,7 +187,7 @@ class Track(Record):
         """Frames ``index`` of all parts; quality is left out, for it describes the clip as a whole."""
         return self.replace(
             motion=self.motion[index],
-            crop=None if self.crop is None else _frames(self.crop, index),
+            crop=None if self.crop is None else select_frames(self.crop, index),
             evidence=None if self.evidence is None else self.evidence[index],
             pictures=None if self.pictures is None else self.pictures[index],
         )
@@ -459,24 +281,3 @@ class Track(Record):
                 f"The photo or video was tracked with the head model {self.head_id!r}, but {head_id!r} is needed; "
                 "track it again with that head model."
             )
-
-
-def _frames(values: Tensor, index: FrameIndex) -> Tensor:
-    """Rows ``index`` of per-frame values (T, ...); an int keeps the frame axis."""
-    if isinstance(index, int):
-        length = len(values)
-        if not -length <= index < length:
-            raise IndexError(f"frame {index} of {length}")
-        index = slice(index % length, index % length + 1)
-    return values[index]
-
-
-def as_float_image(image: Tensor | np.ndarray) -> Tensor:
-    """(..., H, W, C) uint8 to float32 in [0, 1]; float input is passed through."""
-    tensor = torch.as_tensor(image)
-    return tensor.float() / 255.0 if tensor.dtype == torch.uint8 else tensor.float()
-
-
-def as_uint8_image(image: Tensor) -> np.ndarray:
-    """The way back: (..., H, W, C) float, on any device, to uint8; what is beyond [0, 1] is cut off."""
-    return (image.detach().clamp(0.0, 1.0) * 255.0 + 0.5).to(torch.uint8).cpu().numpy()
