@@ -1,4 +1,4 @@
-"""Facts about an installation and about an avatar file, for people and for bug reports."""
+"""Facts about an installation and about an avatar file, for users and for bug reports."""
 
 from __future__ import annotations
 

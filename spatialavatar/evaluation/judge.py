@@ -4,12 +4,12 @@ What is compared, exactly:
 
 * *crop and size*: the tracker's square crop of the target, 512 x 512; the render is made by that crop's camera.
 * *mask and background*: the target is laid over white by its matte; the render is laid over white by its own alpha.
-* *beyond the picture*: where the crop reaches over a border of the source picture, nothing counts.
+* *beyond the picture*: pixels of the crop beyond a border of the source picture are left out.
 * *region "head"* (default): all pixels, background included, above a line that lies a fifth of the face's height below
   the chin, clothes left out. Both pictures are white elsewhere. *Region "full"*: every pixel.
 * *alignment*: none beyond the tracked pose.
 
-Faces (identity, landmarks, codes) are looked for in both pictures after that, so that both are treated alike.
+Faces (identity, landmarks, codes) are then detected in both pictures in the same way.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _BELOW_CHIN: Final = 0.2  # of the face's height
 
 @dataclass(frozen=True)
 class Face:
-    """What the networks find in one picture.
+    """The detections of the networks in one picture.
 
     Attributes:
         points: (478, 3) landmarks, pixels.
@@ -54,7 +54,7 @@ class Face:
 
 @dataclass(frozen=True)
 class Target:
-    """A picture that renders are held to.
+    """A picture that renders are compared with.
 
     Attributes:
         image: (512, 512, 3) float32, over white, white outside the region.
@@ -69,7 +69,7 @@ class Target:
     face: Face | None
 
     def masked(self, picture: Tensor) -> Tensor:
-        """A picture (512, 512, 3) over white with what does not count made white."""
+        """A picture (512, 512, 3) over white, white outside the region."""
         return torch.where(self.region[..., None] > 0, picture, torch.ones_like(picture)).clamp(0.0, 1.0)
 
 

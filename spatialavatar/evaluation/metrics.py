@@ -1,6 +1,6 @@
-"""The figures that pictures, faces and motions are judged by, each with its source.
+"""The metrics of pictures, faces and motions, each with its source.
 
-Pictures are (H, W, 3) float32 sRGB in [0, 1]. A weight (H, W) in [0, 1] says which pixels count. Where a paper's
+Pictures are (H, W, 3) float32 sRGB in [0, 1]. A weight (H, W) in [0, 1] gives each pixel its share. Where a paper's
 network may not be shipped, the metric's title names the one that stands in for it.
 """
 
@@ -45,12 +45,12 @@ LEAST_SIDE: Final = WINDOW * 2 ** (_SCALES - 1)
 
 @dataclass(frozen=True)
 class Metric:
-    """How a figure is written down.
+    """How a metric is printed.
 
     Attributes:
         title: as it stands in a table, with the network's name where there is one.
         unit: or "".
-        better: "higher", "lower", or "" where neither is.
+        better: "higher", "lower", or "" if neither is.
         digits: after the point.
         source: where it is defined.
     """
@@ -101,7 +101,7 @@ def _multiscale() -> Callable[..., Tensor]:
 
 
 def require() -> None:
-    """Open what the metrics need, so that what is missing is known before hours of work.
+    """Load what the metrics need, so that a missing part is reported before hours of work.
 
     Raises:
         MissingAssetError: a package or a weight file is missing.

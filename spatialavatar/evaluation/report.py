@@ -1,4 +1,4 @@
-"""What a run leaves for people: tables in markdown and LaTeX, and a page with the videos side by side."""
+"""The report of a run: tables in Markdown and LaTeX, and a page with the videos side by side."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def write_tables(folder: Path, content: Mapping[str, Any]) -> None:
 
 
 def markdown(content: Mapping[str, Any]) -> str:
-    """Means over the set, then every clip, with what has to be known to read them."""
+    """Means over the set, then every clip, with the conditions of the run."""
     rows = [_row(result["protocol"], _figures(result), result) for result in content["results"]]
     clips = [
         _row(f"{clip['clip']}, {method}", one["means"], {"frames": len(one["frames"])})
@@ -156,7 +156,7 @@ def _measured(content: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def _names(content: Mapping[str, Any]) -> list[str]:
-    """The metrics that there are figures of, in their order."""
+    """The metrics with values, in their order."""
     there = {name for result in content["results"] for name in _figures(result)}
     return [name for name in METRICS if name in there]
 

@@ -1,4 +1,4 @@
-"""What every splat export holds: the avatar's posed Gaussians, about the middle of its skull, on the format's axes."""
+"""The Gaussians of every splat export: posed, centred on the middle of the skull, on the axes of the format."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Y_UP: Axes = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
 """OpenGL's and glTF's axes, those of head space: x right in the picture, y up, the face looks along +z."""
 
 Y_DOWN: Axes = ((1.0, 0.0, 0.0), (0.0, -1.0, 0.0), (0.0, 0.0, -1.0))
-"""OpenCV's axes: x right, y down, z away from the viewer, so that a viewer's camera looks the avatar in the face."""
+"""OpenCV's axes: x right, y down, z away from the viewer, so that the avatar faces a viewer's camera."""
 
 SH_CONSTANT = 0.28209479177387814  # the constant spherical harmonic, 1 / (2 sqrt(pi)): colour = 0.5 + this * f_dc
 
@@ -30,7 +30,7 @@ SH_CONSTANT = 0.28209479177387814  # the constant spherical harmonic, 1 / (2 sqr
 def held_pose(
     avatar: Avatar, units: Mapping[str, float], yaw: float = 0.0, pitch: float = 0.0, roll: float = 0.0
 ) -> HeadParams:
-    """One frame of ARKit units and head angles in degrees, as ``drive`` would show it, without its translation.
+    """Head parameters of one frame of ARKit units and head angles in degrees, retargeted as in ``drive``, not moved.
 
     Raises:
         InputError: as for :meth:`Motion.held`.
@@ -53,10 +53,10 @@ def exported_gaussians(
     """World Gaussians on the CPU, the middle of the resting skull at the origin.
 
     Args:
-        avatar: whose Gaussians.
+        avatar: the avatar.
         params: pose and expression of one frame; None is at rest, looking straight ahead.
         axes: (3, 3) rotation from head space.
-        radius: what half the diagonal of the skull's box is to measure; None keeps metres.
+        radius: half the diagonal of the skull's box after scaling; None keeps metres.
 
     Raises:
         InputError: the Gaussians have other channels than three colours, or ``params`` are of several frames.
@@ -78,5 +78,5 @@ def exported_gaussians(
 
 
 def to_bytes(values: np.ndarray) -> np.ndarray:
-    """Numbers in [0, 255] as the nearest uint8; what lies outside is cut."""
+    """Numbers in [0, 255] as the nearest uint8; others are clipped."""
     return np.rint(values).clip(0, 255).astype(np.uint8)

@@ -23,7 +23,7 @@ from spatialavatar.export.gltf import INDICES, VERTICES, Glb
 from spatialavatar.files import atomic_output
 from spatialavatar.head.arkit import ARKIT_52
 
-_UNSEEN = 0.1  # below this opacity a Gaussian's colour was hardly learnt
+_UNSEEN = 0.1  # opacity below which the colour of a Gaussian is unreliable
 
 
 def save_glb(avatar: Avatar, path: str | Path) -> Path:
@@ -68,7 +68,7 @@ def _corners(avatar: Avatar) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def _shapes(avatar: Avatar) -> tuple[np.ndarray, np.ndarray]:
-    """The resting vertices (V, 3) about the skull's middle, and what each unit at weight 1 adds (52, V, 3), metres."""
+    """The resting vertices (V, 3) about the skull's middle, and the units' offsets at weight 1 (52, V, 3), metres."""
     head, identity = avatar.head, avatar.identity()
     rest = head.pose(identity, head.neutral())[0]
     morphs = head.pose(identity, units_alone(avatar)) - rest

@@ -1,4 +1,4 @@
-"""The bytes of a GLB (glTF 2.0 in one file): arrays go into one buffer, and a description names them."""
+"""The bytes of a GLB (glTF 2.0 in one file): arrays go into one buffer, which a JSON description refers to."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 from spatialavatar.provenance import SOFTWARE, safetensors_metadata
 
 VERTICES, INDICES = 34962, 34963
-"""What the GPU is to do with an array."""
+"""Targets of a buffer view: vertex attributes, or triangle indices."""
 
 _MAGIC, _VERSION = b"glTF", 2
 _COMPONENTS = {"float32": 5126, "uint32": 5125, "uint8": 5121}
@@ -20,7 +20,7 @@ _KINDS = {(): "SCALAR", (2,): "VEC2", (3,): "VEC3", (4,): "VEC4", (4, 4): "MAT4"
 
 
 class Glb:
-    """Arrays and bytes that are collected for one file."""
+    """A glTF file under construction: its arrays, views and accessors."""
 
     def __init__(self) -> None:
         self._binary = bytearray()
@@ -40,7 +40,7 @@ class Glb:
         Args:
             array: little-endian float32, uint32 or uint8; the format's matrices lie column by column.
             target: ``VERTICES`` or ``INDICES`` where a mesh uses it.
-            box: say the smallest and the largest value too, as the format wants for positions and for times.
+            box: write ``min`` and ``max`` too, which the format requires for positions and for times.
         """
         kind = _KINDS[array.shape[1:]]
         entry = {
@@ -56,14 +56,14 @@ class Glb:
         return len(self._accessors) - 1
 
     def morphs(self, targets: np.ndarray) -> list[dict[str, int]]:
-        """A primitive's morph targets from what each adds to its vertices, (M, P, 3) float32."""
+        """The morph targets of a primitive, from their vertex offsets (M, P, 3) float32."""
         return [{"POSITION": self.accessor(target, VERTICES, box=True)} for target in targets]
 
     def packed(self, described: Mapping[str, Any]) -> bytes:
         """The file's bytes: header, JSON chunk, binary chunk.
 
         Args:
-            described: the scene; the asset's facts, the buffer, its views and accessors are added here.
+            described: the scene; asset, buffers, views and accessors are added here.
         """
         whole = {
             "asset": {"version": "2.0", "generator": SOFTWARE, "extras": safetensors_metadata()},

@@ -45,7 +45,7 @@ _ALIGNMENT = 8
 _MOTION = ("expression", "rotation", "translation", "neck", "jaw", "eyes")
 _ADDRESS = re.compile(r"[\w.~:/@%+-]+")  # what can stand in a Content-Security-Policy and in an attribute
 _TRACKED_ORIGIN = (0.0, 0.026, 0.024)  # metres from the origin of the face that the landmarker poses to the eyeballs
-_UNSEEN = 1e-7  # metres; what a basis moves less is left out
+_UNSEEN = 1e-7  # metres; smaller offsets of a basis are left out
 
 Stored = tuple[NDArray[Any], float]
 
@@ -54,12 +54,12 @@ def save_html(avatar: Avatar, path: str | Path, motion: Track | None = None, med
     """Write the page; the file appears whole or not at all.
 
     Args:
-        avatar: whom it shows.
+        avatar: the avatar.
         path: the file.
-        motion: what it plays from the start, carried over to the avatar as ``drive`` does.
+        motion: that the page plays from the start, retargeted as in ``drive``.
         mediapipe: address of a folder with the face tracker that follows the visitor's camera: ``vision_bundle.mjs``
             and ``wasm/`` of the npm package @mediapipe/tasks-vision, and ``face_landmarker.task``. By default they
-            come from their makers' servers, when the visitor first asks for it.
+            are loaded from their publishers' servers, when the visitor first starts the camera.
 
     Raises:
         InputError: the Gaussians have other channels than three colours, the motion is of another head, or
@@ -127,7 +127,7 @@ def web_binary(avatar: Avatar, motion: Track | None = None) -> bytes:
 
 
 def _description(avatar: Avatar) -> dict[str, Any]:
-    """What the arrays do not say: sizes, names, and the camera and pose that ``drive`` begins with."""
+    """The JSON description: sizes, names, and the camera and pose that ``drive`` starts with."""
     head = avatar.head
     camera, translation = portrait_view(avatar)
     low, high = skull_box(avatar)
@@ -152,7 +152,7 @@ def _description(avatar: Avatar) -> dict[str, Any]:
 
 
 def _driving(avatar: Avatar) -> dict[str, Any]:
-    """What turns the face tracker's scores into the avatar's parameters, as video tracking and driving have it."""
+    """The constants, equal to those of tracking and driving, that map face scores to the avatar's parameters."""
     head, config = avatar.head, DriveConfig()
     filters = {name: [f.min_cutoff, f.beta, f.derivative_cutoff] for name, f in FILTERS.items()}
     lids = {
@@ -224,7 +224,7 @@ def _residual_arrays(residual: ExpressionResidual) -> dict[str, Stored]:
 
 
 def _sparse_rows(name: str, basis: Tensor) -> dict[str, Stored]:
-    """A basis (R, V, 3) as the vertices that each row moves: starts (R + 1,), indices, values, scales (R,)."""
+    """A basis (R, V, 3) in sparse rows: starts (R + 1,), vertex indices, values, scales (R,)."""
     rows = basis.numpy()
     moved = np.abs(rows).max(2) > _UNSEEN
     row, vertex = np.nonzero(moved)

@@ -1,9 +1,9 @@
 """An avatar as the ZIP that LAM's web renderers read (npm gaussian-splat-renderer-for-lam 0.0.8, aigc3d/LAM_WebRender).
 
-The archive holds one folder with four files. What the renderer does with them is what this module is written to:
+The archive holds one folder with four files. The renderer uses them as follows:
 
 * ``skin.glb``: one skinned mesh, a vertex for each Gaussian, with morph targets named after ARKit's units and two bones
-  that the renderer asks for by name, ``hip`` and ``head``. It is not drawn, and only ``head`` moves anything.
+  that the renderer looks up by name, ``hip`` and ``head``. It is not drawn, and only ``head`` moves anything.
 * ``offset.ply``: the Gaussians in the order of the vertices. Places count from the vertex, and colours are plain sRGB
   in [0, 1] where a splat PLY has harmonics.
 * ``animation.glb``: clips that move ``head``, taken in order for the states hello (2), idle (1), speak (6), think (3).
@@ -48,7 +48,7 @@ def save_lam_zip(avatar: Avatar, path: str | Path) -> Path:
     """Write the avatar as a LAM archive; the file appears whole or not at all.
 
     Args:
-        avatar: whom it shows, at rest until the renderer is given weights.
+        avatar: the avatar, at rest until the renderer receives weights.
         path: the file; the renderer refuses an address without ``.zip``.
 
     Raises:

@@ -1,8 +1,9 @@
 """An avatar as a ``.splat`` file, the 32 bytes a Gaussian that web viewers read (antimatter15's layout).
 
 A row is three float32 of position, three float32 of scale (standard deviations), red, green, blue and opacity as bytes,
-and the quaternion (w, x, y, z) as bytes, ``128 q + 128``. Rows lie in falling order of size times opacity, so that what
-has loaded first shows most. There is no header. Axes are those of the PLY: x right, y down, z away from the viewer.
+and the quaternion (w, x, y, z) as bytes, ``128 q + 128``. Rows are sorted by size times opacity, largest first, so that
+a partly loaded file shows the most important Gaussians. There is no header. Axes are those of the PLY: x right, y down,
+z away from the viewer.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ def save_splat(avatar: Avatar, path: str | Path, params: HeadParams | None = Non
     """Write the avatar as a ``.splat`` file; it appears whole or not at all.
 
     Args:
-        avatar: whose Gaussians.
+        avatar: the avatar.
         path: the file.
         params: pose and expression; by default at rest, looking straight ahead.
 
