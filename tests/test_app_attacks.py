@@ -24,6 +24,7 @@ pytest.importorskip("spaces", reason="the page needs the extra 'app': pip instal
 
 import httpx
 import torch
+from gradio_client import Client, handle_file
 
 from .conftest import REPOSITORY
 from .test_zero_gpu import make_grey_avatar
@@ -255,6 +256,20 @@ def test_a_cancel_is_honoured_however_early_it_comes(
     assert worker_is_free(app, avatar) < 6.0  # two seconds, on a machine that has nothing else to do
 
 
+@pytest.mark.parametrize("after", [0.0, 0.3])
+def test_a_cancel_by_gradios_client_is_honoured_while_the_call_is_on_its_way(
+    app: App, avatar: dict[str, Any], examples: Path, after: float
+) -> None:
+    client = Client(app.url.removesuffix("gradio_api"), verbose=False)
+    clip = handle_file(str(examples / "clips" / "moods.mp4"))
+    job = client.submit(source=clip, consent=True, api_name="/track")
+    time.sleep(after)
+    job.cancel()
+    time.sleep(1.0)  # in which a lost cancel would let the call reach the worker
+    assert worker_is_free(app, avatar) < 4.0
+    client.close()
+
+
 def test_a_cancel_that_arrives_before_its_call_stops_that_call(app: App, clip: bytes) -> None:
     source = app.upload("clip.mp4", clip)
     function = app.function("track")
@@ -309,6 +324,20 @@ def test_files_of_dead_runs_are_deleted_at_the_next_start(tmp_path: Path) -> Non
     other.mkdir()
     own = _make_run_folder(tmp_path)
     assert sorted(path.name for path in runs.iterdir()) == sorted([own.name, other.name])
+
+
+def test_clearing_deletes_all_files_and_makes_no_folder_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from spatialavatar.app.sessions import Sessions, work_folder
+
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "run"))
+    sessions = Sessions()
+    for folder in (sessions.folder("visitor"), Path(work_folder())):
+        (folder / "face.png").write_bytes(b"face")
+    sessions.clear()
+    assert list((tmp_path / "run").iterdir()) == []
+    (tmp_path / "run").rmdir()
+    sessions.clear()
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_sweep_deletes_every_old_file_and_aborted_uploads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -144,7 +144,7 @@ class Sessions:
         for session in list(self._visitors):
             self.close(session)
         folder = Path(self._root)
-        shutil.rmtree(work_folder(), ignore_errors=True)
+        shutil.rmtree(folder / _work_name(os.getpid()), ignore_errors=True)
         for path in list(self.uploads):
             with suppress(OSError):
                 Path(path).unlink()
