@@ -346,3 +346,22 @@ def test_a_lam_archive_of_a_name_that_is_no_utf8_has_a_folder_of_another(person:
         pytest.skip("this file system refuses such names")
     with zipfile.ZipFile(path) as archive:
         assert archive.namelist()[0] == "caf_/"
+
+
+@pytest.mark.parametrize(
+    ("save", "name"),
+    [(save_ply, "a.ply"), (save_splat, "a.splat"), (save_spz, "a.spz"), (save_glb, "a.glb"), (save_lam_zip, "a.zip")],
+)
+def test_an_export_on_a_full_disk_is_one_sentence_and_leaves_no_file(
+    save: Callable[..., Path], name: str, tmp_path: Path
+) -> None:
+    resource = pytest.importorskip("resource", reason="limits of file sizes are POSIX")
+    avatar = make_ball_avatar()
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1024, before[1]))  # bytes; as a full disk, the write fails half-way
+    try:
+        with pytest.raises(OutputError, match="cannot be written"):
+            save(avatar, tmp_path / name)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert list(tmp_path.iterdir()) == []
