@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, TypeAlias
 
 import numpy as np
 
@@ -19,7 +19,7 @@ from spatialavatar.tracking.landmarker import LANDMARK_COUNT, FaceLandmarker, Fa
 from spatialavatar.tracking.networks import Networks
 from spatialavatar.tracking.shots import ShotCounter
 
-Reader = VideoReader | PictureSequence
+Reader: TypeAlias = "VideoReader | PictureSequence"
 
 _SAME_FACE: Final = 0.35
 """Lowest cosine of the mean embeddings of two stretches of one person; lower than for photos, as video is blurred."""
