@@ -1,4 +1,4 @@
-"""The autograd functions around the compiled passes of a refinement's step: on a CPU, on the rasteriser's threads."""
+"""Autograd functions around the compiled passes of a refinement step, on the CPU threads of the rasteriser."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from spatialavatar.refinement import _kernels
-from spatialavatar.render import _pool
+from spatialavatar.render.kernels import run_ranges, run_tasks
 
 _ROWS_PER_TASK = 32
 _GAUSSIANS_PER_TASK = 4096
@@ -28,16 +28,16 @@ class Compare(torch.autograd.Function):
         stride = -8 * (-width // 8)
         planes, differences, sums = np.empty((12, height, stride), np.float32), np.empty(height), np.empty(height)
 
-        def lay_over(first: int, last: int) -> None:
-            _kernels.lay_over(first, last, color, alpha, image, matte, weight, background, planes, differences)
+        def composite_planes(first: int, last: int) -> None:
+            _kernels.composite_planes(first, last, color, alpha, image, matte, weight, background, planes, differences)
 
-        _pool.run_ranges(lay_over, height, _ROWS_PER_TASK)
+        run_ranges(composite_planes, height, _ROWS_PER_TASK)
         windows, partials = _summed(planes, ctx.window), np.empty((9, height, stride), np.float32)
 
         def similarity(first: int, last: int) -> None:
             _kernels.similarity(first, last, width, windows, *constants, partials, sums)
 
-        _pool.run_ranges(similarity, height, _ROWS_PER_TASK)
+        run_ranges(similarity, height, _ROWS_PER_TASK)
         ctx.save_for_backward(*args[:2])
         ctx.arrays = planes, partials, weight, background
         count = 3 * height * width
@@ -49,7 +49,7 @@ class Compare(torch.autograd.Function):
         color, alpha = ctx.saved_tensors
         planes, partials, weight, background = ctx.arrays
         color_grad, alpha_grad = torch.empty_like(color), torch.empty_like(alpha)
-        # The window is symmetric, so its transpose is itself: each partial flows back through the same filter.
+        # The window is symmetric and thus its own transpose: the partials are filtered by it again.
         spread = _summed(partials, ctx.window)
         each = (np.float32(float(l1_grad) / color.numel()), np.float32(-float(ssim_grad) / color.numel()))
 
@@ -57,7 +57,7 @@ class Compare(torch.autograd.Function):
             grads = color_grad.numpy(), alpha_grad.numpy()
             _kernels.picture_gradients(first, last, planes, spread, weight, background, *each, *grads)
 
-        _pool.run_ranges(gradients, len(alpha), _ROWS_PER_TASK)
+        run_ranges(gradients, len(alpha), _ROWS_PER_TASK)
         return color_grad, alpha_grad, None, None, None, None, None, None
 
 
@@ -68,12 +68,12 @@ def _summed(planes: np.ndarray, window: np.ndarray) -> np.ndarray:
     def task(plane: int) -> None:
         cv2.sepFilter2D(planes[plane], -1, window, window, dst=summed[plane], borderType=cv2.BORDER_CONSTANT)
 
-    _pool.run(task, len(planes))
+    run_tasks(task, len(planes))
     return summed
 
 
 class ToWorld(torch.autograd.Function):
-    """:meth:`spatialavatar.refinement.deformation.Deformer.to_world`, where frames take no gradient."""
+    """:meth:`spatialavatar.refinement.deformation.Deformer.to_world`, for frames without a gradient."""
 
     @staticmethod
     def forward(ctx: Any, *args: Any) -> tuple[Tensor, ...]:
@@ -83,7 +83,7 @@ class ToWorld(torch.autograd.Function):
         posed = (frame.vertices, frame.rotation, frame.quat, frame.scale)
         world = tuple(torch.empty_like(t) for t in local)
         arrays = [t.numpy() for t in (*posed, *local, *world)]
-        _pool.run_ranges(lambda i, j: _kernels.to_world(i, j, *binding, *arrays), len(triangle), _GAUSSIANS_PER_TASK)
+        run_ranges(lambda i, j: _kernels.to_world(i, j, *binding, *arrays), len(triangle), _GAUSSIANS_PER_TASK)
         ctx.binding, ctx.posed = binding[0], posed[1:]
         return world
 
@@ -94,9 +94,7 @@ class ToWorld(torch.autograd.Function):
         local = tuple(torch.empty_like(grad) for grad in grads)
         arrays = [t.numpy() for t in (*ctx.posed, *grads, *local)]
         count = len(ctx.binding)
-        _pool.run_ranges(
-            lambda i, j: _kernels.to_world_gradients(i, j, ctx.binding, *arrays), count, _GAUSSIANS_PER_TASK
-        )
+        run_ranges(lambda i, j: _kernels.to_world_gradients(i, j, ctx.binding, *arrays), count, _GAUSSIANS_PER_TASK)
         return (*local, None, None, None, None)
 
 
@@ -116,7 +114,7 @@ class Aspect(torch.autograd.Function):
         def task(first: int, last: int) -> None:
             _kernels.aspects(first, last, chosen.numpy(), *gaussians, viewmat, *focal, limit, *out)
 
-        _pool.run_ranges(task, len(chosen), _GAUSSIANS_PER_TASK)
+        run_ranges(task, len(chosen), _GAUSSIANS_PER_TASK)
         ctx.grads, ctx.count = grads, len(chosen)
         return quats.new_tensor(excess.mean())
 

@@ -1,21 +1,31 @@
 # ruff: noqa: ANN001, ANN202 - numba infers the kernels' types.
-"""The steps of a refinement on a CPU that are many small tensors in PyTorch and one pass over memory here.
+"""Compiled passes of a refinement step on a CPU: one pass over memory where PyTorch has many small tensors.
 
-Each has a slow twin in PyTorch that other devices use and the tests compare with: ``losses.py`` for the pictures,
-``deformation.py`` for the carrying, ``anti_spike.py`` for the aspect. Every kernel releases the interpreter lock,
-works on a range of rows or Gaussians, and writes nowhere that another range does.
+Each has an equivalent in PyTorch, which other devices use and tests compare with: ``losses.py`` for the pictures,
+``deformation.py`` for the transformation to the world, ``anti_spike.py`` for the aspect. Every kernel releases the
+interpreter lock, works on a range of rows or Gaussians, and writes to memory of its own range only.
 
-Pictures are planes here, (planes, H, S) with S the width rounded up to eight: the windows are then summed one plane
-at a time, and eight neighbours are one vector.
+Pictures are stored as planes (planes, H, S), where S is the width rounded up to a multiple of eight. The windows are
+then summed plane by plane, and eight neighbours are one vector.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from spatialavatar.render._jit import kernel
-from spatialavatar.render._kernels import _rotation, _rotation_vjp, _splat_axes, _view
-from spatialavatar.render._simd import horizontal_sum, lane_numbers, load, select, splat, store
+from spatialavatar.render.kernels import (
+    horizontal_sum,
+    kernel,
+    lane_numbers,
+    load,
+    quat_rotation,
+    quat_rotation_vjp,
+    select,
+    splat,
+    splat_axes,
+    store,
+    to_view,
+)
 
 _ZERO = np.float32(0.0)
 _ONE = np.float32(1.0)
@@ -23,10 +33,10 @@ _TWO = np.float32(2.0)
 
 
 @kernel
-def lay_over(
+def composite_planes(
     first, last, color, alpha, image, matte, weight, background, planes, row_differences
 ):  # pragma: no cover - compiled
-    """Rows of render and frame over one colour, as planes x (3), y (3), x^2 + y^2 (3), x y (3).
+    """Composite rows of render x and frame y over one colour, as planes x (3), y (3), x^2 + y^2 (3), x y (3).
 
     ``color`` (H, W, 3) is premultiplied by ``alpha`` (H, W), ``image`` (H, W, 3) is not by ``matte`` (H, W); where
     ``weight`` (H, W) is 0 the frame is the render. ``row_differences`` (H,) are the sums of |x - y|.
@@ -50,7 +60,7 @@ def lay_over(
 
 @kernel
 def similarity(first, last, width, windows, c1, c2, partials, row_sums):  # pragma: no cover - compiled
-    """SSIM of rows from their windowed planes (12, H, S) as of :func:`lay_over`.
+    """SSIM of rows from their windowed planes (12, H, S) as of :func:`composite_planes`.
 
     ``row_sums`` (H,) are its sums, ``partials`` (9, H, S) its derivatives to the windowed x, x^2 and x y.
     """
@@ -91,7 +101,7 @@ def picture_gradients(
 ):  # pragma: no cover - compiled
     """Gradients of rows to colour (H, W, 3) and alpha (H, W).
 
-    ``planes`` as of :func:`lay_over`, ``partials`` (9, H, S) those of :func:`similarity` after the window.
+    ``planes`` as of :func:`composite_planes`, ``partials`` (9, H, S) those of :func:`similarity` after the window.
     ``by_difference`` and ``by_similarity`` are the loss's derivatives to each |x - y| and each pixel's SSIM.
     """
     for row in range(first, last):
@@ -159,16 +169,16 @@ def to_world_gradients(
 def aspects(
     first, last, chosen, means, quats, scales, viewmat, fx, fy, limit, excess, quats_grad, scales_grad
 ):  # pragma: no cover - compiled
-    """Of the ``chosen`` Gaussians, how far their log aspect on screen is above ``limit``, and that one's gradients.
+    """Excess of the log aspect on screen over ``limit`` of the ``chosen`` Gaussians, and its gradients.
 
-    See :func:`spatialavatar.refinement.anti_spike.log_aspect`; double precision stands in for its cross product.
+    See :func:`spatialavatar.refinement.anti_spike.log_aspect`; double precision replaces its cross product.
     """
     for i in range(first, last):
         n = chosen[i]
-        x, y, z = _view(means[n], viewmat)
-        rotation = _rotation(quats[n])
+        x, y, z = to_view(means[n], viewmat)
+        rotation = quat_rotation(quats[n])
         j00, j02, j11, j12 = fx / z, -fx * x / (z * z), fy / z, -fy * y / (z * z)
-        _, p, q = _splat_axes(rotation, viewmat, j00, j02, j11, j12)
+        _, p, q = splat_axes(rotation, viewmat, j00, j02, j11, j12)
         s0, s1, s2 = np.float64(scales[n, 0]) ** 2, np.float64(scales[n, 1]) ** 2, np.float64(scales[n, 2]) ** 2
         xx = s0 * p[0] * p[0] + s1 * p[1] * p[1] + s2 * p[2] * p[2]
         xy = s0 * p[0] * q[0] + s1 * p[1] * q[1] + s2 * p[2] * q[2]
@@ -197,4 +207,4 @@ def aspects(
             a1 * gp0 + b1 * gq0, a1 * gp1 + b1 * gq1, a1 * gp2 + b1 * gq2,
             a2 * gp0 + b2 * gq0, a2 * gp1 + b2 * gq1, a2 * gp2 + b2 * gq2,
         )  # fmt: skip
-        _rotation_vjp(quats[n], rotation[9], grad_rotation, quats_grad[n])
+        quat_rotation_vjp(quats[n], rotation[9], grad_rotation, quats_grad[n])

@@ -25,7 +25,7 @@ def l1_loss(rendered: Tensor, target: Tensor) -> Tensor:
 
 
 def ssim_loss(rendered: Tensor, target: Tensor) -> Tensor:
-    """1 - mean SSIM of two pictures (H, W, C) in [0, 1]; pictures go on in black. Differentiable in ``rendered``."""
+    """1 - mean SSIM of two pictures (H, W, C) in [0, 1]; the border is black. Differentiable in ``rendered``."""
     return 1.0 - ssim(rendered, target)
 
 
@@ -37,7 +37,11 @@ def ssim(rendered: Tensor, target: Tensor) -> Tensor:
 def composite(image: Tensor, alpha: Tensor, background: Tensor, *, premultiplied: bool) -> Tensor:
     """A picture (H, W, 3) with coverage (H, W) over one colour (3,).
 
-    ``premultiplied`` says whether the picture holds colour times alpha, as renders do, or colour, as photos do.
+    Args:
+        image: (H, W, 3) picture.
+        alpha: (H, W) its coverage.
+        background: (3,) colour.
+        premultiplied: whether the picture is colour times alpha, as renders are, or colour, as photos are.
     """
     cover = alpha[..., None]
     return (image if premultiplied else image * cover) + (1.0 - cover) * background
@@ -48,16 +52,16 @@ def compare(
 ) -> tuple[Tensor, Tensor]:
     """L1 and 1 - SSIM of a render and a frame over one colour; differentiable in ``color`` and ``alpha``.
 
-    Where the frame does not count, both sides are the render as it is: no difference, and windows that reach across the
-    border pass on no gradient.
+    Where the weight is 0, both sides are the render, detached: there is no difference, and windows that cross the
+    border give no gradient there.
 
     Args:
         color: (H, W, 3) render, premultiplied.
         alpha: (H, W) its coverage.
         image: (H, W, 3) frame.
         matte: (H, W) its coverage.
-        weight: (H, W) in [0, 1], how far the frame counts.
-        background: (3,) the colour.
+        weight: (H, W) in [0, 1] of the frame.
+        background: (3,) colour.
     """
     if color.device.type == "cpu":
         return Compare.apply(color, alpha, image, matte, weight, background, window_weights(), _CONSTANTS)
@@ -81,7 +85,7 @@ class _Ssim(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         rendered, target, by_mean, by_square, by_product = ctx.saved_tensors
-        # The window is symmetric, so its transpose is itself: each partial flows back through the same filter.
+        # The window is symmetric and thus its own transpose: the partials are filtered by it again.
         by_mean, by_square, by_product = window_sums(torch.cat([by_mean, by_square, by_product], -1)).chunk(3, -1)
         total = by_mean + 2.0 * rendered * by_square + target * by_product
         return total * (grad / rendered.numel()), None
