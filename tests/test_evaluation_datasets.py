@@ -76,6 +76,17 @@ def test_a_listed_picture_that_is_missing_is_noted_and_left_out(tmp_path):
     assert len(clip.pictures) == 5
 
 
+@pytest.mark.parametrize("name", ["y" * 300, "images/" + "y" * 300 + ".png", "\ud800.png"])
+def test_a_listed_name_that_no_file_can_have_spoils_its_own_subject_only(tmp_path, name):
+    gaussian_avatars(tmp_path / "306")
+    path = tmp_path / "306" / "transforms_train.json"
+    content = json.loads(path.read_text())
+    content["frames"][0]["fg_mask_path"] = name
+    path.write_text(json.dumps(content))
+    (clip,) = read_clips(tmp_path)
+    assert "lists no frames" in clip.notes[0]
+
+
 def test_a_damaged_list_spoils_its_own_subject_only(tmp_path):
     gaussian_avatars(tmp_path / "306")
     gaussian_avatars(tmp_path / "304")

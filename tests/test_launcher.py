@@ -410,6 +410,7 @@ def test_regularisers_of_a_share_of_the_examples_weigh_as_much_more(shards):
         ("tint = 1.0", "less than 1"),
         ("turned = 1.0", "less than 1"),
         ("speed = 3", "unknown key speed"),
+        (f"seed = {'9' * 4000}", "give a number"),
         ('size = "big"', "size in"),
         ("size = 32", "64 pixels"),
         ("micro_batch = 0", "at least 1"),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -212,7 +211,7 @@ def _check_numbers(config: TrainingConfig) -> None:
                 if isinstance(number, bool) or not isinstance(number, (int, float)):
                     continue
                 most = _MOST.get(name, _MAX_NUMBER) if not where else _MAX_NUMBER
-                if not (math.isfinite(number) and -most <= number <= most) or (not where and number < 0):
+                if not -most <= number <= most or (not where and number < 0):
                     raise InputError(f"{where}{name} is {_short(number)}; give a number from 0 to {most}.")
 
 

@@ -6,7 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from itertools import pairwise
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
 from spatialavatar.errors import FormatError
@@ -15,6 +15,7 @@ from spatialavatar.strict_json import parse_json
 VIDEOS: Final = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v")
 PICTURES: Final = (".png", ".jpg", ".jpeg", ".webp")
 _MAX_BYTES: Final = 256 << 20  # of a JSON file; GaussianAvatars lists 16 cameras by thousands of frames in 30 MB
+_MAX_NAME_BYTES: Final = 240  # of a file; file systems end at 255, and suffixes are exchanged
 
 
 def has_suffix(path: Path, suffixes: Sequence[str]) -> bool:
@@ -91,4 +92,9 @@ def read_json(path: Path) -> Any:
 
 def _is_name(value: Any) -> bool:
     """Whether a value can be the name of a file."""
-    return isinstance(value, str) and 0 < len(value) < 1024 and "\0" not in value
+    if not isinstance(value, str) or not 0 < len(value) < 1024 or "\0" in value:
+        return False
+    try:
+        return all(len(part.encode()) <= _MAX_NAME_BYTES for part in PurePosixPath(value).parts)
+    except UnicodeEncodeError:  # half of a pair of surrogates
+        return False
