@@ -350,3 +350,9 @@ def test_a_strand_pattern_stays_on_the_scalp():
     scalp = surface().mask("scalp")
     assert (tables.strands[~scalp] == 0).all()
     assert tables.strands[scalp].std() == pytest.approx(1.0)
+
+
+def test_constants_of_another_configuration_share_the_tables_but_not_the_values():
+    other = texel_surface(model().head, model().layout, BaseConfig(surfels=SurfelConfig(opacity=0.5)))
+    assert other.tables is surface().tables
+    assert (other.config.surfels.opacity, surface().config.surfels.opacity) == (0.5, CONFIG.surfels.opacity)

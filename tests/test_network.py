@@ -139,13 +139,13 @@ def test_skin_moves_along_its_normal_only():
     torch.manual_seed(0)
     network = shaken(CorrectionNetwork(replace(TINY, along_normal=(part, "no such part")), head, layout))
     with torch.no_grad():
-        said = network(inputs(), view(), code()).corrections
+        corrections = network(inputs(), view(), code()).corrections
     skin = layout.mask(head, part)
     assert 0 < int(skin.sum()) < len(layout)
-    assert (said.positions[0, ~skin] != 0.0).float().mean() > 0.9
+    assert (corrections.positions[0, ~skin] != 0.0).float().mean() > 0.9
     normals = triangle_frames(head.template[head.faces]).rotation[layout.faces][skin, :, 1]
     outward = torch.nn.functional.normalize(layout.surface(head, head.template)[skin], dim=-1)
-    moved = said.positions[0, skin]
+    moved = corrections.positions[0, skin]
     assert (moved[:, [0, 2]] == 0.0).all()
     assert (moved[:, 1] != 0.0).float().mean() > 0.9
     assert (normals * outward).sum(-1).abs().median() > 0.9  # the second axis is the normal
@@ -155,9 +155,9 @@ def test_opacity_is_left_alone_where_its_gain_is_zero():
     torch.manual_seed(0)
     network = shaken(CorrectionNetwork(replace(TINY, opacity_gain=0.0), *ball()))
     with torch.no_grad():
-        said = network(inputs(), view(), code()).corrections
-    assert (said.opacities == 0.0).all()
-    assert said.positions.abs().max() > 0
+        corrections = network(inputs(), view(), code()).corrections
+    assert (corrections.opacities == 0.0).all()
+    assert corrections.positions.abs().max() > 0
 
 
 def test_features_have_one_length_whatever_the_photos_are():

@@ -1,4 +1,4 @@
-"""A model with a network: generating, saving and loading, and what does not fit said in one sentence."""
+"""A model with a network: generating, saving and loading, and one sentence for what does not fit."""
 
 from __future__ import annotations
 
@@ -69,14 +69,14 @@ def test_an_untrained_network_generates_the_base_to_the_last_bit(same_base):
             assert torch.equal(getattr(found, name), getattr(expected, name)), name
 
 
-def test_a_generated_avatar_is_what_the_network_says_in_every_frame(same_base):
+def test_a_generated_avatar_has_the_networks_corrections_in_every_frame(same_base):
     avatar = trained().generate(painted_track(0.15), polish=0)
     network, start = trained().network, base()
     params = avatar.reference.replace(expression=torch.full_like(avatar.reference.expression, 0.5))
     with torch.no_grad():
         view = harmonic_encoding(torch.tensor([FRONTAL]))
-        said = network(network_inputs(start, CONFIG.image_size), view, expression_code(params))
-        expected = apply_corrections(start.gaussians, said.corrections[0])
+        output = network(network_inputs(start, CONFIG.image_size), view, expression_code(params))
+        expected = apply_corrections(start.gaussians, output.corrections[0])
     found = avatar.local(params)
     for name in ("means", "quats", "scales", "opacities", "colors"):
         torch.testing.assert_close(getattr(found, name), getattr(expected, name), atol=2e-3, rtol=2e-3)
