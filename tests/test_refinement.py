@@ -505,7 +505,7 @@ def test_the_far_side_and_the_parts_behind_the_lips_are_hidden(grey, track):
     class Parts:
         parts = ("face", "mouth")
         faces = head.faces
-        having = HeadModel.having
+        available_parts = HeadModel.available_parts
 
     class Layout:
         faces = layout.faces
