@@ -3,7 +3,7 @@
 python benchmarks/gpu_check.py              # parity, speed, start-up, profile: minutes
 python benchmarks/gpu_check.py --golden     # also rewrite tests/data/gsplat_golden.npz (needs gsplat)
 python benchmarks/gpu_check.py --tune       # also time other tiles, chunks and warps of the Triton kernels
-python benchmarks/gpu_check.py --report     # also put the tables into docs/benchmarks.md
+python benchmarks/gpu_check.py --report     # also put the tables into docs/results/speed.md
 
 Writes gpu_check.json and gpu_check.md into --output. Exits with 1 where two backends disagree, and with 0 and a
 sentence where there is no CUDA device.
@@ -400,7 +400,7 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="time the paper's layout at 512² only")
     parser.add_argument("--tune", action="store_true", help="time other tiles, chunks and warps")
     parser.add_argument("--golden", action="store_true", help=f"rewrite {GOLDEN.relative_to(ROOT)}")
-    parser.add_argument("--report", action="store_true", help="rewrite the section of docs/benchmarks.md")
+    parser.add_argument("--report", action="store_true", help="rewrite the section of docs/results/speed.md")
     arguments = parser.parse_args()
     if not torch.cuda.is_available():
         print("There is no CUDA device here, so there is nothing to check; run this on a machine with one.")

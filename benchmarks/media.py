@@ -1,7 +1,7 @@
 """Frame-accurate check of reading and writing video: colour, duration and sound of clips of many kinds.
 
     PYTHONPATH=. python benchmarks/media.py            # prints the table
-    PYTHONPATH=. python benchmarks/media.py --write    # and puts it into docs/media.md
+    PYTHONPATH=. python benchmarks/media.py --write    # and puts it into docs/results/media.md
 
 Each clip shows skin tones, greys and colours whose sRGB values are known, flashes for one frame, and clicks at the time
 of the flash. HLG and PQ signals are computed from the formulas of ITU-R BT.2100, not by the library that reads them.
@@ -23,7 +23,7 @@ import numpy as np
 
 from spatialavatar.media import VideoReader, VideoWriter, ffmpeg_program
 
-REPORT = Path(__file__).resolve().parents[1] / "docs" / "media.md"
+REPORT = Path(__file__).resolve().parents[1] / "docs" / "results" / "media.md"
 WIDTH, HEIGHT = 256, 128
 SECONDS = 2.0
 FLASH = 1.0  # seconds after the first frame
@@ -283,7 +283,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--count", type=int, default=36, help="number of clips (default: 36)")
     parser.add_argument("--seed", type=int, default=0, help="which combinations (default: 0)")
-    parser.add_argument("--write", action="store_true", help="put the table into docs/media.md")
+    parser.add_argument("--write", action="store_true", help="put the table into docs/results/media.md")
     options = parser.parse_args()
     rows = []
     for clip in sample(options.count, options.seed):

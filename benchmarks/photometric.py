@@ -3,7 +3,7 @@
     python benchmarks/photometric.py CLIPS...                    # videos, or saved tracks with pictures
     python benchmarks/photometric.py CLIPS... --sheets DIR       # overlay pictures, before and after
     python benchmarks/photometric.py CLIPS... --refine 300       # the gain of the refinement
-    python benchmarks/photometric.py CLIPS... --write            # rewrite the section of docs/benchmarks.md
+    python benchmarks/photometric.py CLIPS... --write            # rewrite the section of docs/results/speed.md
 
 The avatar of each clip is made from one frame and refined for a short time on the track as it was. The pass uses every
 other 32-pixel square of a chessboard over the frames; L1 is the mean absolute difference of render and frame, percent

@@ -1,7 +1,7 @@
 """The whole way on this machine: photo to avatar, avatar to video; time, frames per second and memory.
 
     python benchmarks/pipeline.py            # prints markdown
-    python benchmarks/pipeline.py --write    # rewrites a section of docs/benchmarks.md
+    python benchmarks/pipeline.py --write    # rewrites a section of docs/results/speed.md
 
 Each figure comes from a fresh process, so that its peak memory is its own. Driving is measured with 300 and with 3,000
 frames: the stream must not need more memory for more frames. The rasteriser's share is measured beside it.
@@ -98,7 +98,7 @@ def in_fresh_process(*arguments: str) -> dict[str, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--write", action="store_true", help="rewrite the section of docs/benchmarks.md")
+    parser.add_argument("--write", action="store_true", help="rewrite the section of docs/results/speed.md")
     parser.add_argument("--measure", nargs="+", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.measure:

@@ -1,4 +1,4 @@
-"""Speed and memory of the CPU rasteriser on an avatar and a head-like scene; writes its section of docs/benchmarks.md.
+"""Speed and memory of the CPU rasteriser on an avatar and a head-like scene; writes docs/results/speed.md.
 
 python benchmarks/rasterize.py            # a minute
 python benchmarks/rasterize.py --full     # every size; some minutes

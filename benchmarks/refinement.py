@@ -4,7 +4,7 @@
     python benchmarks/refinement.py CLIPS... --results DIR --iterations 300 --size 256
     python benchmarks/refinement.py CLIP --results DIR --ablation     # the anti-spike table
     python benchmarks/refinement.py CLIP --results DIR --try rates.color=1e-2 --try colors.gate=None
-    python benchmarks/refinement.py --results DIR --write             # write the tables of DIR into docs/benchmarks.md
+    python benchmarks/refinement.py --results DIR --write             # write the tables of DIR into docs/results
 
 Each run writes a JSON file, the refined avatar and a picture sheet into DIR when it ends. Runs whose files exist are
 skipped, so that several processes can share the work. A run that was stopped continues from its checkpoint. DIR must

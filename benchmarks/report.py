@@ -1,4 +1,4 @@
-"""Sections of docs/benchmarks.md: each benchmark rewrites its own and leaves the others alone."""
+"""Sections of docs/results/speed.md: each benchmark rewrites its own and leaves the others alone."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import platform
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-REPORT = Path(__file__).resolve().parents[1] / "docs" / "benchmarks.md"
+REPORT = Path(__file__).resolve().parents[1] / "docs" / "results" / "speed.md"
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:

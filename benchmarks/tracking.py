@@ -1,7 +1,7 @@
-"""How well and how fast videos and photos are tracked; prints markdown tables, or writes docs/benchmarks.md.
+"""How well and how fast videos and photos are tracked; prints markdown tables, or writes docs/results/speed.md.
 
     python benchmarks/tracking.py                       # the clips listed below, from ../shared/data; prints
-    python benchmarks/tracking.py --write               # and rewrites the section of docs/benchmarks.md
+    python benchmarks/tracking.py --write               # and rewrites the section of docs/results/speed.md
     python benchmarks/tracking.py FILES_OR_FOLDERS...   # videos and photos of your own
     python benchmarks/tracking.py --memory [--write]    # peak memory for 1 and 10 minutes of 720p, some minutes of work
 
@@ -247,7 +247,7 @@ def main() -> None:
     parser.add_argument("--match", default="", help="only files whose names hold this text")
     parser.add_argument("--memory", action="store_true", help="measure the peak memory instead")
     parser.add_argument("--memory-of", type=Path, help=argparse.SUPPRESS)
-    parser.add_argument("--write", action="store_true", help="rewrite the section of docs/benchmarks.md")
+    parser.add_argument("--write", action="store_true", help="rewrite the section of docs/results/speed.md")
     options = parser.parse_args()
     head = load_head(hub.weights_dir() / "head")
     if options.memory_of:

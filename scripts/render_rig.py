@@ -1,7 +1,7 @@
 """Render avatars as a rig of calibrated cameras would film them: data of which every camera is known exactly.
 
     python scripts/render_rig.py me.safetensors --motions examples/motions/talk.json --out rigs
-    spatialavatar shards rigs --out shards/rigs                    # phase 2 of training (docs/training.md)
+    spatialavatar shards rigs --out shards/rigs                    # phase 2 of training (docs/guide/train.md)
     spatialavatar bench multi-view rigs --out bench                # the protocol of calibrated cameras
 
 Photos may stand for avatars: they are generated first, without polish. Each avatar becomes a folder in the layout that

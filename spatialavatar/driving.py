@@ -195,7 +195,7 @@ def drive(
 
     Args:
         avatar: the avatar.
-        motion: a Track, a motion file (docs/motion.md), a saved track, or a video, whose sound is kept.
+        motion: a Track, a motion file (docs/reference/motion.md), a saved track, or a video, whose sound is kept.
         out: the mp4 to write; it appears whole or not at all.
         config: how the performance is transferred.
         audio: a file with sound for the video; it replaces the driver's.
@@ -232,7 +232,7 @@ def drive(
 
 
 def motion_track(path: str | Path, head: HeadModel, progress: Progress | None = None) -> Track:
-    """The motion in a motion file (docs/motion.md), a saved track (.safetensors) or a video, which is tracked.
+    """The motion in a motion file (docs/reference/motion.md), a saved track (.safetensors), or a tracked video.
 
     Args:
         path: the file.

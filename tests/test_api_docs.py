@@ -1,4 +1,4 @@
-"""What docs/api.md shows is what runs: its snippets, one after the other, on a server that runs."""
+"""What docs/reference/endpoints.md shows is what runs: its snippets, one after the other, on a server that runs."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def here(tmp_path: Path, examples: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
 
 
 def snippets(section: str, language: str) -> list[str]:
-    text = (REPOSITORY / "docs" / "api.md").read_text(encoding="utf-8")
+    text = (REPOSITORY / "docs" / "reference" / "endpoints.md").read_text(encoding="utf-8")
     part = text.split(f"\n### {section}\n", 1)[1].split("\n### ", 1)[0]
     return re.findall(rf"^```{language}\n(.*?)^```$", part, re.M | re.S)
 
@@ -60,12 +60,12 @@ def test_the_python_snippets_use_every_endpoint(app: RunningApp, here: Path) -> 
     app.fake.requests.clear()
     first, second = snippets("Python", "python")
     names: dict[str, Any] = {}
-    exec(compile(at(app, first), "docs/api.md", "exec"), names)
+    exec(compile(at(app, first), "docs/reference/endpoints.md", "exec"), names)
     assert {type(request) for request in app.fake.requests} == WORK
     assert Path(names["ply"]).name == "avatar.ply"
     app.fake.endless = True
     try:
-        exec(compile(at(app, second), "docs/api.md", "exec"), names)
+        exec(compile(at(app, second), "docs/reference/endpoints.md", "exec"), names)
     finally:
         app.fake.endless = False
         names["client"].close()
@@ -73,21 +73,21 @@ def test_the_python_snippets_use_every_endpoint(app: RunningApp, here: Path) -> 
 
 
 def test_the_tables_of_endpoints_are_those_that_are_served() -> None:
-    text = (REPOSITORY / "docs" / "api.md").read_text(encoding="utf-8")
+    text = (REPOSITORY / "docs" / "reference" / "endpoints.md").read_text(encoding="utf-8")
     table = text.split("<!-- endpoints -->\n", 1)[1].split("\n<!-- end of endpoints -->", 1)[0]
     assert table.strip() == documentation(), "paste what 'python -m spatialavatar.app.endpoints' prints"
 
 
 def test_documents_name_the_face_sizes_that_are_checked() -> None:
     sizes = f"{MIN_FACE} pixels"
-    for name in ("README.md", "docs/limits.md", "docs/tracking.md"):
+    for name in ("README.md", "docs/reference/limits.md", "docs/results/tracking.md"):
         text = " ".join((REPOSITORY / name).read_text(encoding="utf-8").split())
         assert sizes in text, name
-    assert f"{GOOD_FACE} give" in (REPOSITORY / "docs" / "limits.md").read_text(encoding="utf-8")
+    assert f"{GOOD_FACE} give" in (REPOSITORY / "docs" / "reference" / "limits.md").read_text(encoding="utf-8")
 
 
 def test_limits_are_documented_as_they_are_checked() -> None:
-    text = (REPOSITORY / "docs" / "limits.md").read_text(encoding="utf-8")
+    text = (REPOSITORY / "docs" / "reference" / "limits.md").read_text(encoding="utf-8")
     rows = {
         "photo": f"{checks.MAX_PHOTO_BYTES // checks.MEGABYTE} MB; 1 to {MAX_PHOTOS} photos",
         "video": f"{checks.MAX_VIDEO_BYTES // checks.MEGABYTE} MB, {checks.MAX_VIDEO_SECONDS:.0f} seconds",
@@ -121,6 +121,9 @@ def test_the_mcp_snippet_uses_every_endpoint(app: RunningApp, here: Path, capsys
         path = httpx.post(app.url + "gradio_api/upload", files={"files": (name, data)}, timeout=60).json()[0]
         return f"{app.url}gradio_api/file={path}"
 
-    exec(compile(at(app, script), "docs/api.md", "exec"), {"photo": address("me.jpg"), "clip": address("me.mp4")})
+    exec(
+        compile(at(app, script), "docs/reference/endpoints.md", "exec"),
+        {"photo": address("me.jpg"), "clip": address("me.mp4")},
+    )
     assert {type(request) for request in app.fake.requests} == WORK
     assert "avatar.ply" in capsys.readouterr().out

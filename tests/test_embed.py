@@ -1,4 +1,4 @@
-"""The page of docs/embed.md shows a pushed avatar: from a Hub that serves HTML as text, in a page of another origin."""
+"""The page of docs/guide/embed.md shows a pushed avatar: from a Hub that serves HTML as text, inside another origin."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 pytestmark = needs_chromium
 
 REPO = "you/your-avatar"
-DOCUMENT = Path(__file__).parents[1] / "docs" / "embed.md"
+DOCUMENT = Path(__file__).parents[1] / "docs" / "guide" / "embed.md"
 
 
 @pytest.fixture(scope="module")

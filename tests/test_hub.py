@@ -477,7 +477,7 @@ def test_the_code_of_the_documentation_runs(
     model = fake.add(hub.DEFAULT_MODEL_ID, model_files)
     model.refs["v0.1.0"] = model.refs["main"]
     commit = fake.repos["owner/your-avatar"].refs["main"]
-    text = (repository / "docs" / "hub.md").read_text(encoding="utf-8")
+    text = (repository / "docs" / "guide" / "hub.md").read_text(encoding="utf-8")
     for name, real in {"you/": "owner/", "org/": "owner/", "1f3c...": commit, "hf_...": OWNER_TOKEN}.items():
         text = text.replace(name, real)
     calls = r"^    (?:from spatialavatar import|model|avatar)\b.*"

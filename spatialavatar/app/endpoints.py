@@ -1,8 +1,8 @@
 """The endpoints, each described once: its values, their checks and help, what it returns, the request that it makes.
 
 Everything else is made from :data:`ENDPOINTS`: the functions and components that gradio serves, the tools of the MCP
-server, the checks before and inside the queue, and the tables of docs/api.md (``python -m spatialavatar.app.endpoints``
-prints them).
+server, the checks before and inside the queue, and the tables of docs/reference/endpoints.md
+(``python -m spatialavatar.app.endpoints`` prints them).
 """
 
 from __future__ import annotations
@@ -359,7 +359,7 @@ def endpoint(name: str) -> Endpoint:
 
 
 def documentation() -> str:
-    """The tables of docs/api.md, as Markdown."""
+    """The tables of docs/reference/endpoints.md, as Markdown."""
     parts = []
     for one in ENDPOINTS:
         rows = [f"| `{value.name}` | {_default(value)} | {value.help} |" for value in one.values]

@@ -28,13 +28,17 @@ def declare(commands: Commands) -> None:
     command.add_argument(
         "avatar", type=Path, metavar="AVATAR", help="a file that 'generate' wrote, or you/name on the Hub"
     )
-    command.add_argument("--format", choices=_FORMATS, required=True, help="of the file, described in docs/exports.md")
+    command.add_argument(
+        "--format", choices=_FORMATS, required=True, help="of the file, described in docs/guide/export.md"
+    )
     command.add_argument(
         "-o", "--output", type=Path, help="the file, default: the avatar's name with the format's suffix"
     )
     command.add_argument("--motion", metavar="MOTION", help="html: a motion file, track or video that the page plays")
     command.add_argument(
-        "--mediapipe", metavar="URL", help="html: address of your own copy of the face tracker (docs/web-avatar.md)"
+        "--mediapipe",
+        metavar="URL",
+        help="html: address of your own copy of the face tracker (docs/guide/web-avatar.md)",
     )
     splats = "/".join(_SPLATS)
     command.add_argument(

@@ -49,7 +49,7 @@ def declare(commands: Commands) -> None:
     command.add_argument("repo_id", metavar="REPO_ID", help="you/name")
     command.add_argument("--public", action="store_true", help="make the repository public; ask the person shown first")
     command.add_argument(
-        "--page", action="store_true", help=f"also upload {_PAGE}, which other pages can embed (docs/embed.md)"
+        "--page", action="store_true", help=f"also upload {_PAGE}, which other pages can embed (docs/guide/embed.md)"
     )
     command.add_argument(
         "--token", help="access token with write permission, default: the one that 'hf auth login' stored"
@@ -99,7 +99,7 @@ def _push(options: argparse.Namespace, progress: Progress) -> Outcome:
     notes = []
     if options.page:
         facts["page"] = f"{address.replace('/commit/', '/resolve/')}/{_PAGE}"
-        notes.append(f"Embed it as docs/embed.md shows: {facts['page']}")
+        notes.append(f"Embed it as docs/guide/embed.md shows: {facts['page']}")
         if not options.public:
             notes.append(
                 "A page in a private repository cannot be embedded; push with --public, or make it public on the Hub."

@@ -36,7 +36,7 @@ def declare(commands: Commands) -> None:
         "--motion",
         type=Path,
         required=True,
-        help="a video, a motion file (docs/motion.md), a saved track, or webcam (webcam:1 is the second camera)",
+        help="a video, a motion file (docs/reference/motion.md), a saved track, or webcam (webcam:1: second camera)",
     )
     command.add_argument(
         "-o", "--output", type=Path, help="the video, default: driven.mp4; with webcam the default is a window"
@@ -107,7 +107,7 @@ def declare(commands: Commands) -> None:
 
 def _add_head(command: argparse.ArgumentParser) -> None:
     command.add_argument(
-        "--head", type=Path, metavar="FOLDER", help="another head model, such as FLAME (docs/heads.md)"
+        "--head", type=Path, metavar="FOLDER", help="another head model, such as FLAME (docs/guide/flame.md)"
     )
 
 

@@ -1,4 +1,4 @@
-"""An avatar as one web page that poses and draws it without a server (docs/web-avatar.md).
+"""An avatar as one web page that poses and draws it without a server (docs/guide/web-avatar.md).
 
 The page carries a binary: a header (magic, version, length, CRC-32, length of the description; little-endian), a JSON
 description, and arrays at multiples of eight bytes. Bases are sparse rows of int16 with a scale each; a Gaussian's

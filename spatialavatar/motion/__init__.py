@@ -1,4 +1,4 @@
-"""Motion of a face and a head, independent of the person; docs/motion.md describes its files."""
+"""Motion of a face and a head, independent of the person; docs/reference/motion.md describes its files."""
 
 from spatialavatar.motion.arkit_json import MOTION_FORMAT, MOTION_VERSION
 from spatialavatar.motion.files import (

@@ -1,4 +1,4 @@
-"""JSON files of ARKit-52 weights: our own, LAM's speech network's and Audio2Face's (docs/motion.md).
+"""JSON files of ARKit-52 weights: our own, LAM's speech network's and Audio2Face's (docs/reference/motion.md).
 
 All of them name their units, so they drive any head.
 """
@@ -55,7 +55,9 @@ def read_json(text: str, name: str, stem: str, fps: float | None = None) -> Moti
     if isinstance(data, dict) and "format" not in data and isinstance(data.get("frames"), list):
         return _lam(data, name, stem, fps)
     if not isinstance(data, dict) or data.get("format") != MOTION_FORMAT:
-        raise FormatError(f'{name} is not a motion file: it lacks "format": "{MOTION_FORMAT}" (see docs/motion.md).')
+        raise FormatError(
+            f'{name} is not a motion file: it lacks "format": "{MOTION_FORMAT}" (see docs/reference/motion.md).'
+        )
     if data.get("version") != MOTION_VERSION:
         found = data.get("version")
         found = f"{found:g}" if isinstance(found, float) else "unknown"

@@ -1,4 +1,4 @@
-"""CSV files of ARKit-52 weights: the takes of face-capture apps and the frames of Audio2Face (docs/motion.md).
+"""CSV files of ARKit-52 weights: takes of face-capture apps and frames of Audio2Face (docs/reference/motion.md).
 
 Columns are found by their names. Copies that a spreadsheet has saved are read too: other separators, decimal commas,
 padded rows, UTF-16.

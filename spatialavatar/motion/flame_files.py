@@ -1,4 +1,4 @@
-"""FLAME parameters over time, in the files of trackers and speech networks (docs/motion.md).
+"""FLAME parameters over time, in the files of trackers and speech networks (docs/reference/motion.md).
 
 * ``.npz`` of VHAP (``tracked_flame_params_N.npz``) and GaussianAvatars (``flame_param.npz``): the whole clip.
 * a folder of one ``.npz`` a frame, as VHAP exports for GaussianAvatars and LAM (``flame_param/00000.npz``).
@@ -165,7 +165,7 @@ def needs_flame(name: str, head_id: str) -> str:
     """The message about a file of FLAME coefficients for a head that is no FLAME head."""
     return (
         f"{name} holds FLAME coefficients, which mean nothing on the head {head_id!r}; use an avatar that was made "
-        "with your FLAME head (--head, docs/heads.md), or give ARKit weights (.json, .csv): they drive any head."
+        "with your FLAME head (--head, docs/guide/flame.md), or give ARKit weights (.json, .csv): they drive any head."
     )
 
 
@@ -178,7 +178,7 @@ def check_flame(head_id: str, is_flame: bool, path: Path) -> None:
     if not is_flame:
         raise FormatError(
             f"{path.name} would hold FLAME coefficients, but the head {head_id!r} has none; track with your FLAME head "
-            "(--head, docs/heads.md), or write ARKit weights (.json, .csv)."
+            "(--head, docs/guide/flame.md), or write ARKit weights (.json, .csv)."
         )
 
 

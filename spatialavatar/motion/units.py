@@ -26,7 +26,9 @@ def unit_columns(names: Sequence[str], owner: str) -> list[int]:
     columns = [unit_index(name) for name in names]
     for name, column in zip(names, columns):
         if column is None:
-            raise FormatError(f"{owner} names {name[:40]!r}, which is no ARKit unit; docs/motion.md lists all 52.")
+            raise FormatError(
+                f"{owner} names {name[:40]!r}, which is no ARKit unit; docs/reference/motion.md lists all 52."
+            )
     known = [column for column in columns if column is not None]
     if len(set(known)) != len(known):
         raise FormatError(f"{owner} names a unit twice; export the motion again.")

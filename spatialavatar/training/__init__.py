@@ -1,4 +1,4 @@
-"""Stage 1's training: shards of tracked people, what a step draws and its losses, the run (docs/training.md)."""
+"""Stage 1's training: shards of tracked people, what a step draws and its losses, the run (docs/guide/train.md)."""
 
 from spatialavatar.training.losses import LossWeights, training_terms, weighted_sum
 from spatialavatar.training.optimisation import Anchor, Phase, parameter_groups
