@@ -19,7 +19,7 @@ from spatialavatar.head.arkit import ARKIT_52
 from spatialavatar.metrics import psnr
 from spatialavatar.provenance import save_png
 from spatialavatar.records import Camera, HeadParams
-from tests.splat_readers import picture, read_ply, read_splat, read_spz
+from tests.support.splat_readers import picture, read_ply, read_splat, read_spz
 
 SIZE, DISTANCE = 512, 0.6
 FORMS = {

@@ -35,7 +35,7 @@ sys.path[:0] = [str(ROOT)]
 from benchmarks.rasterize import PAPER_COUNT, head_scene  # noqa: E402
 from benchmarks.report import machine, table, write_section  # noqa: E402
 from spatialavatar.render import Renderer, _triton, rasterize, why_unusable  # noqa: E402
-from tests.test_render import NAMES, SCENES, Scene, leaves, loss_weights  # noqa: E402
+from tests.support.scenes import NAMES, SCENES, Scene, leaves, loss_weights  # noqa: E402
 
 GOLDEN = ROOT / "tests" / "data" / "gsplat_golden.npz"
 DEVICE = "cuda"

@@ -21,7 +21,7 @@ from spatialavatar.export import save_lam_zip
 from spatialavatar.head.arkit import ARKIT_52, ARKIT_INDEX
 from spatialavatar.metrics import psnr
 from spatialavatar.records import Camera
-from tests.chromium import launched
+from tests.support.chromium import launched
 
 SIZE, FIELD = 512, 50.0  # pixels; degrees from top to bottom, the renderer's
 FACES = {

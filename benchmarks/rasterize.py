@@ -26,7 +26,7 @@ sys.path[:0] = [str(ROOT)]
 
 from benchmarks.report import machine, table, write_section  # noqa: E402
 from spatialavatar.render import _pool, rasterize, warmup  # noqa: E402
-from tests import raster_ref  # noqa: E402
+from tests.support import raster_ref  # noqa: E402
 
 PAPER_COUNT = 58_173  # Gaussians of the paper's layout
 CROP = 64

@@ -16,8 +16,8 @@ from PIL import Image
 
 from spatialavatar.avatar import Avatar
 from spatialavatar.export import save_html
-from tests.chromium import launched
-from tests.test_web_avatar import ours, psnr, theirs, with_residual
+from tests.support.chromium import launched
+from tests.support.painted_avatar import ours, psnr, theirs, with_residual
 
 SIZE = 512
 POSES = [[0.0, 0.0, 0.0], [0.0, 0.5, 0.0], [0.0, -0.5, 0.0], [0.3, 0.0, 0.1], [-0.25, 0.2, -0.1]]

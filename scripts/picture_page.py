@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from PIL import Image
 
-from tests.chromium import launched
+from tests.support.chromium import launched
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 import torch
 
@@ -44,10 +45,17 @@ def shared_data() -> Path:
     return folder
 
 
+@pytest.fixture
+def gradient() -> np.ndarray:
+    """(80, 96, 3) uint8: red grows to the right, green downwards, blue is constant."""
+    y, x = np.mgrid[0:80, 0:96]
+    return np.stack([x * 2, y * 3, np.full_like(x, 90)], axis=2).astype(np.uint8)
+
+
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     """A browser for the tests of one module: while it lives, no other event loop can run in this thread."""
-    from .chromium import launched
+    from .support.chromium import launched
 
     with launched() as browser:
         yield browser

@@ -122,7 +122,7 @@ def arkit_motion(folder: Path) -> Seeds:
 
     from spatialavatar.motion import load_motion, write_motion
 
-    from .test_motion_formats import audio2face
+    from .support.motion_files import audio2face
 
     talk = load_motion(EXAMPLES / "motions" / "talk.json")
     tensors = {name: value[:6] for name, value in vars(talk).items() if isinstance(value, torch.Tensor)}
@@ -164,8 +164,8 @@ def avatar(folder: Path) -> Seeds:
     from spatialavatar.avatar import Avatar
     from spatialavatar.records import Camera
 
-    from .test_avatar import make_ball_avatar
-    from .test_residual import moving_avatar
+    from .support.avatars import make_ball_avatar
+    from .support.moving_avatar import moving_avatar
 
     make_ball_avatar(16).save(folder / "plain.safetensors")
     moving = moving_avatar()
@@ -185,8 +185,8 @@ def track(folder: Path) -> Seeds:
     from spatialavatar.driving import DriveConfig, drive_still
     from spatialavatar.tracking import load_track, save_track
 
-    from .test_avatar import make_ball_avatar
-    from .test_shards import ball_track
+    from .support.avatars import make_ball_avatar
+    from .support.shards import ball_track
 
     save_track(ball_track(), folder / "whole.safetensors")
     save_track(ball_track().without_pictures(), folder / "bare.safetensors")
@@ -202,7 +202,7 @@ def track(folder: Path) -> Seeds:
 def head(folder: Path) -> Seeds:
     from spatialavatar.head import HeadModel, build_layout
 
-    from .ball_head import make_ball_head
+    from .support.ball_head import make_ball_head
 
     make_ball_head().save(folder)
 
@@ -260,7 +260,7 @@ def _flame_values() -> dict[str, Any]:
 def model(folder: Path) -> Seeds:
     from spatialavatar.generator import SpatialAvatar
 
-    from .test_file_schemas import small_model
+    from .support.model_files import small_model
 
     small_model().save_pretrained(folder)
     (folder / "README.md").unlink()
@@ -286,7 +286,7 @@ def shard(folder: Path) -> Seeds:
     from spatialavatar.errors import InputError
     from spatialavatar.training.shards import People
 
-    from .test_shards import ball_track, write_shard
+    from .support.shards import ball_track, write_shard
 
     write_shard(folder, ann=[ball_track()], bob=[ball_track(), ball_track()])
 
@@ -304,7 +304,7 @@ def shard(folder: Path) -> Seeds:
 def data_set(folder: Path) -> Seeds:
     from spatialavatar.evaluation.datasets import read_clips
 
-    from .test_evaluation_datasets import gaussian_avatars
+    from .support.datasets import gaussian_avatars
 
     gaussian_avatars(folder / "306")
     files = [f"306/transforms_{part}.json" for part in ("train", "val", "test")]
@@ -462,7 +462,7 @@ def _change_value(value: Any, draw: random.Random) -> None:
 
 def _safetensors(data: bytes, draw: random.Random) -> bytes:
     """A change of the list of tensors, of the JSON in the metadata, or of one tensor's values, that keeps the rest."""
-    from .test_file_schemas import taken_apart_bytes
+    from .support.model_files import taken_apart_bytes
 
     listing, content = taken_apart_bytes(data)
     name = draw.choice(list(content))

@@ -24,7 +24,7 @@ from spatialavatar.pipeline import MAX_PHOTOS
 from spatialavatar.tracking.photos import GOOD_FACE, MIN_FACE
 
 from .conftest import REPOSITORY
-from .fake_backend import RunningApp, running_app
+from .support.fake_backend import RunningApp, running_app
 
 ADDRESS = "http://127.0.0.1:7860/"
 WORK = {GenerateRequest, RefineRequest, DriveRequest, TrackRequest, ExportRequest}

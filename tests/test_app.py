@@ -15,7 +15,7 @@ pytest.importorskip("spaces", reason="the page needs the extra 'app': pip instal
 import gradio as gr
 
 from .conftest import REPOSITORY
-from .fake_backend import FakeBackend
+from .support.fake_backend import FakeBackend
 
 
 @pytest.fixture(scope="module")

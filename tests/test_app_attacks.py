@@ -27,7 +27,7 @@ import torch
 from gradio_client import Client, handle_file
 
 from .conftest import REPOSITORY
-from .test_zero_gpu import make_grey_avatar
+from .support.avatars import make_grey_avatar
 
 # The app, with a shorter patience for callers that do not listen.
 PROGRAM = """

@@ -24,8 +24,8 @@ from spatialavatar.app.backend import default_backend
 from spatialavatar.app.parameters import _fetch
 from spatialavatar.avatar import Avatar
 
-from .fake_backend import RunningApp, running_app
-from .test_avatar import make_ball_avatar
+from .support.avatars import make_ball_avatar
+from .support.fake_backend import RunningApp, running_app
 
 
 @pytest.fixture(scope="module")

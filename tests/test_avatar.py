@@ -13,36 +13,9 @@ from safetensors.torch import save_file
 
 from spatialavatar.avatar import Avatar
 from spatialavatar.errors import FormatError, InputError, MissingAssetError, OutputError
-from spatialavatar.head import build_layout
-from spatialavatar.records import Camera, Gaussians, HeadParams
 
-from .ball_head import make_ball_head
-
-
-def make_ball_avatar(resolution: int = 48, head_id: str = "ball") -> Avatar:
-    head = make_ball_head(head_id=head_id)
-    layout = build_layout(head, resolution)
-    count = len(layout)
-    generator = torch.Generator().manual_seed(1)
-    gaussians = Gaussians(
-        means=0.05 * torch.randn(count, 3, generator=generator),
-        quats=torch.nn.functional.normalize(torch.randn(count, 4, generator=generator), dim=-1),
-        scales=torch.rand(count, 3, generator=generator) * 0.3 + 0.05,
-        opacities=torch.full((count,), 0.9),
-        colors=torch.rand(count, 3, generator=generator),
-    )
-    reference = head.neutral()
-    reference = HeadParams.cat([reference]).replace(translation=torch.tensor([[0.0, 0.0, -0.6]]))
-    return Avatar(
-        head=head,
-        layout=layout,
-        shape=torch.tensor([0.3, -0.5, 1.0]),
-        gaussians=gaussians,
-        reference=reference,
-        camera=Camera.frontal(96),
-        vertex_offsets=0.001 * torch.randn(len(head.template), 3, generator=generator),
-        info={"sources": 2},
-    )
+from .support.avatars import make_ball_avatar
+from .support.ball_head import make_ball_head
 
 
 @pytest.fixture(scope="module")

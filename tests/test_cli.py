@@ -21,7 +21,7 @@ from spatialavatar.errors import NoFaceError
 from spatialavatar.motion import Motion, load_motion, write_motion
 from spatialavatar.records import Pictures
 
-from .test_avatar import make_ball_avatar
+from .support.avatars import make_ball_avatar
 
 
 @pytest.fixture
@@ -310,7 +310,7 @@ def test_track_writes_a_report_where_it_is_asked_to(
 ) -> None:
     from spatialavatar.tracking import save_track
 
-    from .test_quality import a_track
+    from .support.tracks import a_track
 
     save_track(a_track(), tmp_path / "take.safetensors")
     line = ["track", str(tmp_path / "take.safetensors"), "-o", str(tmp_path / "again.safetensors"), "-q"]

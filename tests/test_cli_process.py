@@ -214,7 +214,7 @@ def test_a_command_that_ends_a_recording_by_a_signal_still_exits_with_its_status
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     def generate(*_, **__):
-        from .test_avatar import make_ball_avatar
+        from .support.avatars import make_ball_avatar
 
         try:
             signal.raise_signal(signal.SIGTERM)

@@ -9,21 +9,16 @@ from spatialavatar.driving import DriveConfig, drive, drive_frames, drive_still,
 from spatialavatar.errors import FormatError, InputError, OutputError
 from spatialavatar.head.rotations import axis_angle_to_matrix
 from spatialavatar.media import VideoReader
-from spatialavatar.records import Camera, HeadMotion, Neutral, Track
+from spatialavatar.records import Neutral
 
-from .test_avatar import make_ball_avatar
-from .test_media import make_video
+from .support.avatars import make_ball_avatar
+from .support.tracks import make_track
+from .support.videos import make_video
 
 
 @pytest.fixture(scope="module")
 def avatar():
     return make_ball_avatar()
-
-
-def make_track(avatar, frames: int = 6, **changes) -> Track:
-    params = avatar.head.neutral(frames)
-    params = params.replace(translation=params.translation + torch.tensor([0.05, 0.0, -0.7]), **changes)
-    return Track(HeadMotion(params, 25.0, avatar.head.id, torch.ones(frames)), Camera.frontal(128))
 
 
 STILL = DriveConfig(smoothing=0.0, size=64)

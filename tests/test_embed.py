@@ -13,9 +13,9 @@ import pytest
 
 from spatialavatar.export import save_html
 
-from .chromium import needs_chromium
-from .fake_hub import FakeHub, running_hub
-from .test_web_avatar import painted_avatar
+from .support.chromium import needs_chromium
+from .support.fake_hub import FakeHub, running_hub
+from .support.painted_avatar import painted_avatar
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page

@@ -22,7 +22,7 @@ from spatialavatar.app.sessions import Sessions
 from spatialavatar.errors import NoFaceError
 from spatialavatar.media import VideoReader
 
-from .fake_backend import RunningApp, running_app
+from .support.fake_backend import RunningApp, running_app
 
 
 @pytest.fixture(scope="module")

@@ -17,8 +17,9 @@ from spatialavatar.evaluation.protocols import BenchConfig
 from spatialavatar.evaluation.results import digest
 from spatialavatar.generator import SpatialAvatar
 from spatialavatar.hub import cards
-from tests.test_generator import model as generator_model
-from tests.test_network import TINY as TINY_NETWORK
+
+from .support.painted_head import model as generator_model
+from .support.small_network import TINY as TINY_NETWORK
 
 
 @pytest.fixture

@@ -26,9 +26,9 @@ from spatialavatar.head.arkit import ARKIT_52
 from spatialavatar.metrics import psnr
 from spatialavatar.records import Camera, Gaussians, HeadParams
 
-from .gltf_check import gltf_issues
-from .splat_readers import PLY_COLUMNS, picture, read_ply, read_ply_by_place, read_splat, read_spz
-from .test_avatar import make_ball_avatar
+from .support.avatars import make_ball_avatar
+from .support.gltf_check import gltf_issues
+from .support.splat_readers import PLY_COLUMNS, picture, read_ply, read_ply_by_place, read_splat, read_spz
 
 
 def as_shown(avatar: Avatar, params: HeadParams, size: int = 96) -> tuple[torch.Tensor, torch.Tensor]:

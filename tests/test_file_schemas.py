@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +15,17 @@ import torch
 
 from spatialavatar.avatar import Avatar
 from spatialavatar.errors import FormatError, OutputError
-from spatialavatar.generator import GeneratorConfig, SpatialAvatar
-from spatialavatar.generator.network import NetworkConfig
+from spatialavatar.generator import SpatialAvatar
 from spatialavatar.head import HeadModel
 from spatialavatar.strict_json import parse_json
 from spatialavatar.tensor_files import TensorFile, TensorSpec, write_tensors
 from spatialavatar.tracking import load_track, save_track
 
-from .ball_head import make_ball_head
-from .test_avatar import make_ball_avatar
-from .test_residual import moving_avatar
-from .test_shards import ball_track
+from .support.avatars import make_ball_avatar
+from .support.ball_head import make_ball_head
+from .support.model_files import small_model, taken_apart_bytes
+from .support.moving_avatar import moving_avatar
+from .support.shards import ball_track
 
 
 @dataclass
@@ -35,11 +35,6 @@ class Format:
     write: Callable[[Path], Path]
     read: Callable[[Path], Any]
     tensor: str
-
-
-def small_model() -> SpatialAvatar:
-    network = replace(NetworkConfig.small(), unet_channels=(4, 8), image_size=64)
-    return SpatialAvatar(GeneratorConfig(resolution=48, network=network), make_ball_head())
 
 
 def written_head(folder: Path) -> Path:
@@ -76,15 +71,6 @@ FORMATS = {
 def taken_apart(path: Path) -> tuple[dict[str, Any], dict[str, bytes]]:
     """The list of a file, and the content of each tensor."""
     return taken_apart_bytes(path.read_bytes())
-
-
-def taken_apart_bytes(data: bytes) -> tuple[dict[str, Any], dict[str, bytes]]:
-    """The list of a file's content, and the content of each tensor."""
-    length = int.from_bytes(data[:8], "little")
-    listing, rest = json.loads(data[8 : 8 + length]), data[8 + length :]
-    return listing, {
-        name: rest[slice(*entry["data_offsets"])] for name, entry in listing.items() if name != "__metadata__"
-    }
 
 
 def put_together(path: Path, listing: dict[str, Any], content: dict[str, bytes]) -> None:

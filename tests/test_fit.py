@@ -18,8 +18,8 @@ from spatialavatar.tracking.fit.problem import FitProblem
 from spatialavatar.tracking.fit.solver import start_state
 from spatialavatar.tracking.landmark_sets import LOWER_LID_LEFT, LOWER_LID_RIGHT, UPPER_LID_LEFT, UPPER_LID_RIGHT
 
-from .ball_head import make_ball_head
-from .puppet_head import SHAPES, UNITS, make_puppet_head
+from .support.ball_head import make_ball_head
+from .support.puppet_head import SHAPES, UNITS, make_puppet_head
 
 
 @pytest.fixture(scope="module")

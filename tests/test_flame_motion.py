@@ -17,8 +17,8 @@ from spatialavatar.head import HeadModel
 from spatialavatar.motion import is_motion_file, load_motion, read_motion, write_motion
 from spatialavatar.records import Camera, HeadMotion, HeadParams, Neutral, Track
 
-from .ball_head import make_ball_head
-from .motion_files import FRAMES, make_flame_ball, vhap_arrays
+from .support.ball_head import make_ball_head
+from .support.motion_files import FRAMES, make_flame_ball, vhap_arrays
 
 
 @pytest.fixture(scope="module")

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import socket
-from functools import lru_cache
 
 import numpy as np
 import pytest
 import torch
 
 from spatialavatar.errors import FormatError, InputError, MissingAssetError
-from spatialavatar.generator import BaseConfig, BaseResult, GeneratorConfig, SpatialAvatar, build_base
+from spatialavatar.generator import BaseConfig, GeneratorConfig, SpatialAvatar, build_base
 from spatialavatar.generator.carving import carve
 from spatialavatar.generator.completion.mirror_fill import KnownColors
 from spatialavatar.generator.completion.smooth_fill import fill_smoothly
@@ -25,56 +24,13 @@ from spatialavatar.generator.sources import SourceView, source_views
 from spatialavatar.generator.surface import TexelSurface, texel_surface
 from spatialavatar.generator.visibility import visibility
 from spatialavatar.generator.warping import Warp, sample, warp
-from spatialavatar.head import HeadModel, build_layout, to_world
+from spatialavatar.head import build_layout, to_world
 from spatialavatar.hub import weights_dir
-from spatialavatar.records import Camera, HeadMotion, Pictures, Track
+from spatialavatar.records import Track
 from spatialavatar.render import render
 from spatialavatar.render.mesh import rasterize_mesh, vertex_normals
 
-SIZE = 256
-CONFIG = BaseConfig()
-
-
-@lru_cache
-def model() -> SpatialAvatar:
-    """The shipped head on a quarter of the texels, for speed."""
-    return SpatialAvatar(GeneratorConfig(resolution=128), HeadModel.load(weights_dir() / "head"))
-
-
-@lru_cache
-def base() -> BaseResult:
-    return build_base(model().head, model().layout, [painted_track(0.15)], CONFIG)
-
-
-def paint(points: np.ndarray) -> np.ndarray:
-    """A smooth colour that differs everywhere, left from right too."""
-    x, y, z = points.T
-    return 0.5 + 0.3 * np.stack([np.sin(30 * x), np.sin(25 * y + 20 * x), np.sin(30 * z - 10 * x)], 1)
-
-
-@lru_cache
-def painted_track(yaw: float = 0.0, gain: float = 1.0, hair: float = 0.0) -> Track:
-    """A photo of the painted mean head; ``hair`` metres are added to its scalp along the normals."""
-    head = model().head
-    params = head.neutral().replace(
-        rotation=torch.tensor([[0.0, yaw, 0.0]]), translation=torch.tensor([[0.0, 0.0, -0.76]])
-    )
-    camera = Camera.frontal(SIZE)
-    offsets = None
-    if hair:
-        centre = head.template[head.part_vertices("scalp")].mean(0)
-        outward = torch.nn.functional.normalize(head.template - centre, dim=-1)
-        offsets = hair * outward * head.part_vertices("scalp")[:, None]
-    vertices = camera.to_camera(head.vertices(params, offsets)[0]).numpy()
-    fragments = rasterize_mesh(vertices, head.faces.numpy(), camera.intrinsics.numpy(), SIZE, SIZE)
-    colors = paint(head.template.numpy())[head.faces.numpy()[fragments.face]]
-    covered = fragments.face >= 0
-    picture = np.where(covered[..., None], (colors * fragments.bary[..., None]).sum(-2) * gain, 0.2)
-    pictures = Pictures(
-        images=torch.from_numpy((picture * 255).round().astype(np.uint8))[None],
-        mattes=torch.from_numpy((covered * 255).astype(np.uint8))[None],
-    )
-    return Track(HeadMotion(params, 0.0, head.id, torch.ones(1)), camera, pictures=pictures)
+from .support.painted_head import CONFIG, SIZE, base, model, paint, painted_track
 
 
 def template_points() -> np.ndarray:

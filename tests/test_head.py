@@ -16,7 +16,7 @@ from spatialavatar.head.rotations import (
 )
 from spatialavatar.records import Gaussians, HeadParams
 
-from .ball_head import make_ball_head
+from .support.ball_head import make_ball_head
 
 
 def random_rotations(count: int, seed: int = 0) -> torch.Tensor:

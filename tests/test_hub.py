@@ -25,9 +25,9 @@ from spatialavatar.hub.constants import PAPER_ID
 from spatialavatar.hub.papers import fetch_model_of, paper_facts
 from spatialavatar.training.config import read_training_config
 
-from .ball_head import make_ball_head
-from .fake_hub import OWNER_TOKEN, READER_TOKEN, FakeHub, running_hub
-from .test_avatar import make_ball_avatar
+from .support.avatars import make_ball_avatar
+from .support.ball_head import make_ball_head
+from .support.fake_hub import OWNER_TOKEN, READER_TOKEN, FakeHub, running_hub
 
 MODEL = "owner/model"
 CONFIG = GeneratorConfig(resolution=48)

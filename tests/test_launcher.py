@@ -7,7 +7,6 @@ import pickle
 import subprocess
 import sys
 from dataclasses import replace
-from functools import lru_cache
 from pathlib import Path
 
 import pytest
@@ -18,7 +17,6 @@ from spatialavatar.generator import BaseConfig, SpatialAvatar
 from spatialavatar.generator.config import SharpeningConfig, SilhouetteConfig
 from spatialavatar.generator.network import CorrectionNetwork
 from spatialavatar.head import build_layout
-from spatialavatar.records import Pictures, Track
 from spatialavatar.training import LossWeights, Phase
 from spatialavatar.training import launcher as launcher_module
 from spatialavatar.training.config import read_training_config
@@ -26,9 +24,10 @@ from spatialavatar.training.examples import Examples, draw, least_like
 from spatialavatar.training.launcher import CHECKPOINT, HELD_OUT, LEFT_OUT, LOG, MODEL, REDRAWN, train
 from spatialavatar.training.shards import People, View
 from spatialavatar.training.step import TrainingStep, encoded, rendered
-from tests.test_generator import model, painted_track
-from tests.test_network import TINY as TINY_NETWORK
-from tests.test_shards import ball_track, write_shard
+
+from .support.painted_head import clip, model, painted_track
+from .support.shards import ball_track, write_shard
+from .support.small_network import TINY as TINY_NETWORK
 
 accelerate = pytest.importorskip("accelerate")
 
@@ -68,19 +67,6 @@ sharpening_rounds = 0
 widths = [4, 6, 8, 10]
 depths = [1, 1, 1, 1]
 """
-
-
-@lru_cache
-def clip(gain: float = 1.0) -> Track:
-    """Two views of the painted head: every example has one source, so that few bases are made."""
-    tracks = [painted_track(yaw, gain) for yaw in (-0.3, 0.3)]
-    pictures = Pictures(*(torch.cat([getattr(t.pictures, name) for t in tracks]) for name in ("images", "mattes")))
-    params = tracks[0].params
-    fields = ("expression", "rotation", "translation", "neck", "jaw", "eyes")
-    params = params.replace(**{name: torch.cat([getattr(t.params, name) for t in tracks]) for name in fields})
-    params = params.replace(expression=torch.rand(2, params.expression.shape[1]) * 0.1)
-    confidence = torch.cat([track.confidence for track in tracks])
-    return tracks[0].with_motion(params=params, confidence=confidence).replace(pictures=pictures)
 
 
 @pytest.fixture(scope="module")

@@ -21,7 +21,7 @@ from spatialavatar.tracking.landmarker import FaceLandmarks
 from spatialavatar.tracking.live import LiveTracker
 from spatialavatar.webcam import camera_number, drive_live
 
-from .puppet_head import make_puppet_head
+from .support.puppet_head import make_puppet_head
 
 FPS = 25
 PICTURE = np.zeros((512, 512, 3), dtype=np.uint8)
@@ -181,7 +181,7 @@ def test_a_camera_drives_an_avatar_into_a_video_that_keeps_its_time(
 ) -> None:
     from spatialavatar import webcam
 
-    from .test_avatar import make_ball_avatar
+    from .support.avatars import make_ball_avatar
 
     avatar = make_ball_avatar()
 
@@ -198,7 +198,7 @@ def test_a_camera_drives_an_avatar_into_a_video_that_keeps_its_time(
 
 
 def test_a_camera_that_shows_nothing_leaves_no_video(tmp_path: Path) -> None:
-    from .test_avatar import make_ball_avatar
+    from .support.avatars import make_ball_avatar
 
     with pytest.raises(InputError, match="no picture"):
         drive_live(make_ball_avatar(), [], tmp_path / "out.mp4", DriveConfig(size=64))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-
 import numpy as np
 import pytest
 from PIL import Image, ImageCms
@@ -11,18 +9,7 @@ from PIL import Image, ImageCms
 from spatialavatar.errors import InputError, OutputError
 from spatialavatar.media import PictureSequence, VideoReader, VideoWriter, check_writable, is_image, read_image
 
-
-@pytest.fixture
-def gradient() -> np.ndarray:
-    """(80, 96, 3) uint8: red grows to the right, green downwards, blue is constant."""
-    y, x = np.mgrid[0:80, 0:96]
-    return np.stack([x * 2, y * 3, np.full_like(x, 90)], axis=2).astype(np.uint8)
-
-
-def one_sentence(error: pytest.ExceptionInfo[BaseException]) -> bool:
-    text = str(error.value)
-    return "\n" not in text and text.endswith(".")
-
+from .support.videos import make_video, one_sentence, remux
 
 # --- photos ---------------------------------------------------------------------------------------------------------
 
@@ -126,25 +113,6 @@ def test_a_missing_photo_and_a_folder_are_refused(tmp_path):
 
 
 # --- videos ---------------------------------------------------------------------------------------------------------
-
-
-def make_video(path, seconds=1.0, size="96x80", rate=10, sound=False, extra=()):
-    """A test pattern that changes in every frame."""
-    import imageio_ffmpeg
-
-    sine = ["-f", "lavfi", "-i", f"sine=440:duration={seconds}"] if sound else []
-    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-y", "-f", "lavfi"]
-    command += ["-i", f"testsrc=duration={seconds}:size={size}:rate={rate}", *sine, *extra]
-    subprocess.run([*command, "-pix_fmt", "yuv420p", str(path)], check=True)
-    return path
-
-
-def remux(source, path, before=(), after=()):
-    import imageio_ffmpeg
-
-    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-y", *before, "-i", str(source), "-c", "copy", *after]
-    subprocess.run([*command, str(path)], check=True)
-    return path
 
 
 def test_a_video_is_a_stream_of_its_frames(tmp_path):

@@ -14,7 +14,7 @@ from benchmarks import media as table
 from spatialavatar.media import PictureSequence, VideoReader, VideoWriter, ffmpeg_program, inspect_media
 from spatialavatar.media.probe import parse_facts
 
-from .test_media import make_video, remux
+from .support.videos import make_video, remux
 
 SKIN = (198, 144, 110)
 

@@ -16,7 +16,7 @@ from spatialavatar.media import VideoReader, VideoWriter, ffmpeg_program, inspec
 from spatialavatar.media import reader as reader_module
 from spatialavatar.media.ffmpeg import run_ffmpeg
 
-from .test_media import make_video, one_sentence, remux
+from .support.videos import make_video, one_sentence, remux
 
 
 @pytest.fixture(scope="module")

@@ -343,7 +343,7 @@ def test_formats_without_a_neutral_rest_at_zero(smirk: tuple[Motion, torch.Tenso
 def test_a_face_that_rests_at_a_smile_leaves_the_avatar_at_rest(tmp_path: Path, name: str) -> None:
     from spatialavatar.driving import DriveConfig, retarget
 
-    from .test_avatar import make_ball_avatar
+    from .support.avatars import make_ball_avatar
 
     avatar = make_ball_avatar()
     tensors = avatar.head.tensors()

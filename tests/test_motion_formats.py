@@ -13,7 +13,7 @@ from spatialavatar.errors import FormatError, InputError, SpatialAvatarError
 from spatialavatar.head.arkit import ARKIT_52, ARKIT_INDEX
 from spatialavatar.motion import Motion, load_motion, write_motion
 
-from .motion_files import audio2face
+from .support.motion_files import audio2face
 
 JAW = ARKIT_INDEX["jawOpen"]
 PASCAL = [name[:1].upper() + name[1:] for name in ARKIT_52]

@@ -20,7 +20,7 @@ import torch
 from spatialavatar.errors import FormatError, InputError, SpatialAvatarError
 from spatialavatar.motion import check_motion_format, load_motion, read_motion
 
-from .motion_files import FRAMES, make_flame_ball, vhap_arrays
+from .support.motion_files import FRAMES, make_flame_ball, vhap_arrays
 
 
 @pytest.fixture(scope="module")

@@ -195,7 +195,7 @@ def test_the_fps_option_is_refused_where_it_has_no_effect(
 def test_the_fps_option_sets_the_rate_of_a_csv(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from .test_avatar import make_ball_avatar
+    from .support.avatars import make_ball_avatar
 
     avatar = make_ball_avatar()
     monkeypatch.setattr("spatialavatar.avatar.Avatar.from_pretrained", lambda *_, **__: avatar)

@@ -17,9 +17,10 @@ from spatialavatar.generator import GeneratorConfig, SpatialAvatar
 from spatialavatar.generator.network import CorrectionNetwork, NetworkConfig, apply_corrections, network_inputs
 from spatialavatar.generator.network.heads import FRONTAL, expression_code, harmonic_encoding
 from spatialavatar.generator.network.weights import NETWORK_FILE
-from tests.ball_head import make_ball_head
-from tests.test_generator import base, model, painted_track
-from tests.test_network import TINY, shaken
+
+from .support.ball_head import make_ball_head
+from .support.painted_head import base, model, painted_track
+from .support.small_network import TINY, shaken
 
 CONFIG = replace(TINY, color_channels=3)
 

@@ -24,8 +24,8 @@ pytest.importorskip("spaces", reason="the page needs the extra 'app': pip instal
 
 from spatialavatar.media import VideoReader, VideoWriter
 
-from .chromium import PATIENCE, needs_chromium, sync_api, until
-from .fake_backend import RunningApp, running_app
+from .support.chromium import PATIENCE, needs_chromium, sync_api, until
+from .support.fake_backend import RunningApp, running_app
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Frame, Page, Route

@@ -84,7 +84,7 @@ def test_signing_in_is_offered_only_with_oauth(monkeypatch: pytest.MonkeyPatch) 
 
     from spatialavatar.app.page import build_demo
 
-    from .fake_backend import FakeBackend
+    from .support.fake_backend import FakeBackend
 
     offers: list[str] = []
     # gradio's own asks the Hub for an account as soon as it is made.

@@ -14,7 +14,7 @@ from PIL import Image
 from spatialavatar.errors import InputError
 from spatialavatar.media import inspect_media, is_animation, is_image, photos, read_image
 
-from .test_media import gradient, one_sentence  # noqa: F401 - a fixture
+from .support.videos import one_sentence
 
 FORMATS = ("ppm", "pgm", "jp2", "avif", "png", "gif", "tif", "bmp", "webp", "jpg")
 
@@ -46,7 +46,7 @@ def grey() -> np.ndarray:
     return np.tile(np.arange(96, dtype=np.uint8) * 2 + 40, (80, 1))
 
 
-def test_heic_is_read(tmp_path, gradient):  # noqa: F811
+def test_heic_is_read(tmp_path, gradient):
     pillow_heif = pytest.importorskip("pillow_heif", reason="needs the extra 'heic'")
     pillow_heif.from_pillow(Image.fromarray(gradient)).save(tmp_path / "a.heic", quality=95)
     assert np.abs(read_image(tmp_path / "a.heic").astype(int) - gradient).mean() < 4.0
@@ -82,7 +82,7 @@ def test_float_grey_is_scaled_by_its_range(tmp_path, grey, top):
 
 
 @pytest.mark.parametrize("gamma", [1.0, 1 / 1.8, 1 / 2.2])
-def test_the_gamma_of_a_png_is_applied(tmp_path, gradient, gamma):  # noqa: F811
+def test_the_gamma_of_a_png_is_applied(tmp_path, gradient, gamma):
     path = tmp_path / "a.png"
     Image.fromarray(gradient).save(path)
     data, chunk = path.read_bytes(), b"gAMA" + struct.pack(">I", round(gamma * 100_000))
@@ -91,7 +91,7 @@ def test_the_gamma_of_a_png_is_applied(tmp_path, gradient, gamma):  # noqa: F811
     assert np.abs(read_image(path) - np.asarray(expected, float)).max() < 0.51
 
 
-def test_a_png_whose_profile_unpacks_to_megabytes_is_refused_in_a_sentence(tmp_path, gradient):  # noqa: F811
+def test_a_png_whose_profile_unpacks_to_megabytes_is_refused_in_a_sentence(tmp_path, gradient):
     Image.fromarray(gradient).save(tmp_path / "a.png", icc_profile=bytes(3_000_000))
     with pytest.raises(InputError) as error:
         read_image(tmp_path / "a.png")
@@ -99,7 +99,7 @@ def test_a_png_whose_profile_unpacks_to_megabytes_is_refused_in_a_sentence(tmp_p
 
 
 @pytest.mark.parametrize("form", FORMATS)
-def test_mutated_photos_are_read_or_refused_in_a_sentence(tmp_path, gradient, form):  # noqa: F811
+def test_mutated_photos_are_read_or_refused_in_a_sentence(tmp_path, gradient, form):
     path = tmp_path / f"a.{form}"
     source = Image.fromarray(gradient)
     (source.convert("L") if form == "pgm" else source).save(path)
@@ -122,7 +122,7 @@ def test_mutated_photos_are_read_or_refused_in_a_sentence(tmp_path, gradient, fo
 
 
 @pytest.mark.parametrize(("form", "animated"), [("gif", True), ("webp", True), ("png", True), ("tif", False)])
-def test_an_animation_counts_as_a_video_where_videos_are_accepted(tmp_path, gradient, form, animated):  # noqa: F811
+def test_an_animation_counts_as_a_video_where_videos_are_accepted(tmp_path, gradient, form, animated):
     frames = [Image.fromarray(np.roll(gradient, 8 * step, axis=1)) for step in range(5)]
     path = tmp_path / f"a.{form}"
     frames[0].save(path, save_all=True, append_images=frames[1:], duration=200)
@@ -135,7 +135,7 @@ def test_an_animation_counts_as_a_video_where_videos_are_accepted(tmp_path, grad
         assert info.seconds == pytest.approx(1.0, abs=0.02)
 
 
-def test_a_photo_is_no_video(tmp_path, gradient):  # noqa: F811
+def test_a_photo_is_no_video(tmp_path, gradient):
     Image.fromarray(gradient).save(tmp_path / "a.mp4", format="PNG")
     with pytest.raises(InputError, match="is a photo, not a video") as error:
         inspect_media(tmp_path / "a.mp4", ["video"])

@@ -23,7 +23,7 @@ from spatialavatar.refinement.photometric import (
 )
 from spatialavatar.render import render
 
-from .puppet_head import make_puppet_head
+from .support.puppet_head import make_puppet_head
 
 SIZE = 96
 FREE = PhotometricConfig(sizes=(48, 96, 96, 96), landmark_evidence=0.0)

@@ -20,7 +20,7 @@ from spatialavatar.export import save_html, save_ply
 from spatialavatar.media import VideoReader, VideoWriter, ffmpeg_program
 from spatialavatar.motion import Motion
 
-from .test_avatar import make_ball_avatar
+from .support.avatars import make_ball_avatar
 
 STILL = Motion(torch.zeros(3, 52), torch.zeros(3, 3), torch.zeros(3, 3), 25.0)
 

@@ -10,35 +10,12 @@ import torch
 
 from spatialavatar.errors import InputError
 from spatialavatar.head.arkit import ARKIT_INDEX
-from spatialavatar.records import FRAME_STATES, Camera, Evidence, FrameQuality, HeadMotion, HeadParams, Track
+from spatialavatar.records import FRAME_STATES
 from spatialavatar.tracking import load_track, save_track
 from spatialavatar.tracking.frame_quality import frame_warnings
 from spatialavatar.tracking.quality import as_json, clip_quality, jitter_of
 
-FRAMES, FPS = 50, 25.0
-
-
-def a_track(states: dict[str, slice] | None = None, **changes: torch.Tensor) -> Track:
-    """50 good frames, except for the given stretches."""
-    state = torch.zeros(FRAMES, dtype=torch.uint8)
-    for name, stretch in (states or {}).items():
-        state[stretch] = FRAME_STATES.index(name)
-    confidence = (state <= FRAME_STATES.index("profile")).float()
-    values = {
-        "state": state,
-        "error": torch.where(confidence > 0, 0.01, float("nan")),
-        "presence": confidence.clone(),
-        "yaw": torch.zeros(FRAMES),
-        "luma": torch.full((FRAMES,), 0.5),
-        "shot": torch.zeros(FRAMES, dtype=torch.int32),
-        "jitter": torch.tensor([0.001, 0.004]),
-    }
-    blendshapes = changes.pop("blendshapes", torch.zeros(FRAMES, 52))
-    return Track(
-        motion=HeadMotion(HeadParams.neutral(2, 3, FRAMES), FPS, "test", confidence),
-        camera=Camera.frontal(),
-        evidence=Evidence(None, blendshapes, FrameQuality(**values | changes)),
-    )
+from .support.tracks import FPS, FRAMES, a_track
 
 
 def test_a_good_clip_has_one_verdict():

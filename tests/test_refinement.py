@@ -45,8 +45,8 @@ from spatialavatar.refinement.turned_views import interior_difference, turned_ca
 from spatialavatar.render import rasterize, render
 from spatialavatar.tracking import save_track
 
-from .ball_head import make_ball_head
-from .filmed_ball import FRAMES, SIZE, filmed, in_grey, patterned_ball, turning, with_images
+from .support.ball_head import make_ball_head
+from .support.filmed_ball import FRAMES, SIZE, filmed, in_grey, patterned_ball, turning, with_images
 
 QUICK = RefineConfig(iterations=60, size=SIZE, rates=RateConfig(color=2e-2))
 

@@ -19,7 +19,7 @@ from spatialavatar.refinement import RateConfig, RefineConfig, refine
 from spatialavatar.refinement.families import Family
 from spatialavatar.residual import ExpressionResidual
 
-from .filmed_ball import SIZE, filmed, in_grey, patterned_ball, turning
+from .support.filmed_ball import SIZE, filmed, in_grey, patterned_ball, turning
 
 CONFIG = RefineConfig(iterations=3, size=SIZE, rates=RateConfig(color=2e-2))
 

@@ -14,8 +14,8 @@ from spatialavatar.errors import InputError
 from spatialavatar.evaluation.datasets import Clip, read_clips
 from spatialavatar.records import Camera
 
-from .test_avatar import make_ball_avatar
-from .test_driving import make_track
+from .support.avatars import make_ball_avatar
+from .support.tracks import make_track
 
 SIZE = 64
 

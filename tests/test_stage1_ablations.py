@@ -18,8 +18,8 @@ from spatialavatar.generator.network.heads import FRONTAL, harmonic_encoding
 from spatialavatar.training.losses import jacobian_energy
 from spatialavatar.training.shards import join, write_person
 
-from .test_launcher import clip
-from .test_network import TINY, ball, code, inputs, shaken, tiny, view
+from .support.painted_head import clip
+from .support.small_network import TINY, ball, code, inputs, shaken, tiny, view
 
 pytest.importorskip("accelerate")
 

@@ -17,9 +17,9 @@ from spatialavatar.head import HeadModel
 from spatialavatar.records import Evidence, HeadParams, Track
 from spatialavatar.tracking.report import write_track_report
 
-from .puppet_head import make_puppet_head
-from .test_media import make_video
-from .test_quality import FRAMES, a_track
+from .support.puppet_head import make_puppet_head
+from .support.tracks import FRAMES, a_track
+from .support.videos import make_video
 
 
 @pytest.fixture(scope="module")

@@ -32,7 +32,8 @@ from spatialavatar.training.losses import (
     view_invariance_loss,
 )
 from spatialavatar.training.sampling import draw_count
-from tests.test_network import ball, code, inputs, shaken, tiny, view
+
+from .support.small_network import ball, code, inputs, shaken, tiny, view
 
 
 def seeded(seed: int = 0) -> torch.Generator:

@@ -22,8 +22,9 @@ from torch import Tensor
 from spatialavatar import render
 from spatialavatar.errors import InputError
 from spatialavatar.render import _gsplat, _triton, choose_backend, rasterize, why_unusable
-from tests.conftest import REPOSITORY
-from tests.test_render import NAMES, Scene, leaves, loss_weights, random_scene, reference
+
+from .conftest import REPOSITORY
+from .support.scenes import NAMES, Scene, leaves, loss_weights, random_scene, reference
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 REASON = None if INTERPRETED else _triton.why_unusable()

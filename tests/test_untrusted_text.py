@@ -17,8 +17,8 @@ from spatialavatar.generator import GeneratorConfig, SpatialAvatar
 from spatialavatar.hub.cards import AvatarFacts, avatar_card
 from spatialavatar.text import for_code, for_json, for_markdown, for_terminal
 
-from .ball_head import make_ball_head
-from .test_avatar import make_ball_avatar
+from .support.avatars import make_ball_avatar
+from .support.ball_head import make_ball_head
 
 ESCAPE = "\x1b]0;owned\x07\x1b[2J\u009b31m"
 HOSTILE = {
@@ -131,7 +131,7 @@ def test_a_model_and_the_package_make_the_same_avatar_of_a_photo(private_photo: 
 def test_a_model_polishes_as_much_as_the_package_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
     from spatialavatar.refinement import polish
 
-    from .test_generator import model, painted_track
+    from .support.painted_head import model, painted_track
 
     asked = []
     monkeypatch.setattr(polish, "polish", lambda avatar, tracks, config, **_: asked.append(config.iterations))

@@ -7,7 +7,6 @@ import io
 import math
 import struct
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,82 +16,21 @@ import pytest
 import torch
 from PIL import Image
 
-from spatialavatar.avatar import Avatar, default_head
-from spatialavatar.driving import DriveConfig, portrait_view, retarget
+from spatialavatar.avatar import Avatar
+from spatialavatar.driving import DriveConfig, retarget
 from spatialavatar.export.html import save_html, web_binary
-from spatialavatar.generator.network.heads import ResidualHead
-from spatialavatar.head import build_layout
-from spatialavatar.head.arkit import ARKIT_INDEX
 from spatialavatar.motion import Motion, read_motion
-from spatialavatar.records import Camera, Gaussians, HeadParams
 
-from .chromium import needs_chromium, sync_api, until
+from .support.chromium import needs_chromium, sync_api, until
+from .support.painted_avatar import FEATURES, ours, painted_avatar, psnr, theirs, with_residual
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
 pytestmark = needs_chromium
 
-SIZE = 256
-FEATURES = 32  # of a residual, as networks have
 POSES = {"ahead": [0.0, 0.0, 0.0], "aside": [0.1, 0.45, -0.05]}
 FACES: dict[str, dict[str, float]] = {"rest": {}, "open": {"jawOpen": 0.7, "mouthSmileLeft": 0.6, "eyeBlinkRight": 1.0}}
-
-
-def painted_avatar(resolution: int = 128) -> Avatar:
-    """The default head in stripes of colour: small flat Gaussians, one a texel, with a little of everything."""
-    head = default_head()
-    layout = build_layout(head, resolution)
-    n, random = len(layout), torch.Generator().manual_seed(3)
-    shape = torch.zeros(head.shape_count)
-    shape[:4] = torch.tensor([0.8, -0.6, 0.4, 0.5])
-    gaussians = Gaussians(
-        means=0.1 * torch.randn(n, 3, generator=random),
-        quats=torch.nn.functional.normalize(torch.randn(n, 4, generator=random), dim=-1),
-        scales=0.15 + 0.5 * torch.rand(n, 3, generator=random),
-        opacities=0.3 + 0.69 * torch.rand(n, generator=random),
-        colors=0.5 + 0.5 * torch.sin(layout.texels[:, None] / torch.tensor([7.0, 131.0, 1900.0])),
-        space="local",
-    )
-    return Avatar(head, layout, shape, gaussians, head.neutral(), Camera.frontal(SIZE))
-
-
-def ours(avatar: Avatar, neck: list[float], weights: dict[str, float], size: int = SIZE) -> np.ndarray:
-    """Our picture (size, size, 3) in [0, 1] of what the page is asked to show."""
-    camera, translation = portrait_view(avatar, size)
-    coefficients = torch.zeros(1, 52)
-    for name, weight in weights.items():
-        coefficients[0, ARKIT_INDEX[name]] = weight
-    expression, jaw, eyes = avatar.head.from_arkit(coefficients)
-    params: HeadParams = replace(
-        avatar.head.neutral(),
-        expression=expression,
-        jaw=jaw,
-        eyes=eyes,
-        neck=torch.tensor([neck]),
-        translation=translation[None],
-    )
-    with torch.inference_mode():
-        return avatar.render(params, camera, background=torch.ones(3))[0].clamp(0, 1).numpy()
-
-
-def theirs(page: Page, neck: list[float], weights: dict[str, float], size: int = SIZE) -> np.ndarray:
-    """The page's picture (size, size, 3) in [0, 1]."""
-    url = page.evaluate(
-        """async ([neck, weights, size]) => {
-            spatialAvatar.reset();
-            spatialAvatar.setPose({ neck });
-            spatialAvatar.setExpression(weights);
-            await spatialAvatar.render({ width: size, height: size });
-            return document.getElementById("canvas").toDataURL("image/png");
-        }""",
-        [neck, weights, size],
-    )
-    return np.asarray(Image.open(io.BytesIO(base64.b64decode(url.partition(",")[2]))).convert("RGB")) / 255.0
-
-
-def psnr(a: np.ndarray, b: np.ndarray) -> float:
-    return float(-10 * np.log10(np.mean((a - b) ** 2)))
 
 
 @pytest.fixture(scope="module")
@@ -135,18 +73,6 @@ def drawn(browser: Browser, exported: Path, request: pytest.FixtureRequest) -> I
 def test_the_page_shows_what_our_rasteriser_shows(drawn: Page, avatar: Avatar, pose: str, face: str) -> None:
     asked: tuple[Any, ...] = POSES[pose], FACES[face]
     assert psnr(theirs(drawn, *asked), ours(avatar, *asked)) >= 36
-
-
-def with_residual(avatar: Avatar, strength: float, hidden: int = 64) -> Avatar:
-    """The avatar with a random network's residual of the size that networks have; strength is that of its weights."""
-    random = torch.Generator().manual_seed(5)
-    head = ResidualHead(FEATURES, avatar.head.expression_count + 12, hidden, 3)
-    with torch.no_grad():
-        for parameter in head.parameters():
-            parameter.copy_(strength * torch.randn(parameter.shape, generator=random))
-    count = len(avatar.layout)
-    features, freedom = (torch.randn(count, FEATURES, generator=random), torch.rand(count, generator=random))
-    return replace(avatar, residual=head.of_person(features, freedom))
 
 
 @pytest.fixture(scope="module")

@@ -35,8 +35,8 @@ from spatialavatar.media import VideoReader
 from spatialavatar.motion import Motion
 from spatialavatar.tracking.cues import believed_scores
 
-from .chromium import CHROMIUM, FLAGS, needs_chromium, sync_api, until
-from .test_web_avatar import painted_avatar
+from .support.chromium import CHROMIUM, FLAGS, needs_chromium, sync_api, until
+from .support.painted_avatar import painted_avatar
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page

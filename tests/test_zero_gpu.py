@@ -15,30 +15,12 @@ pytest.importorskip("spaces", reason="the page needs the extra 'app': pip instal
 import torch
 
 from spatialavatar.app import backend
-from spatialavatar.avatar import Avatar, default_head
-from spatialavatar.head import build_layout
 from spatialavatar.motion import Motion, write_motion
-from spatialavatar.records import Camera, Gaussians
 
 from .conftest import REPOSITORY
+from .support.avatars import make_grey_avatar
 
 SHORT, LONG = 5, 3000
-
-
-def make_grey_avatar(resolution: int = 64) -> Avatar:
-    """A grey head on the default head model, of few Gaussians."""
-    head = default_head()
-    layout = build_layout(head, resolution)
-    count = len(layout)
-    gaussians = Gaussians(
-        means=torch.zeros(count, 3),
-        quats=torch.tensor([[1.0, 0.0, 0.0, 0.0]]).repeat(count, 1),
-        scales=torch.full((count, 3), 0.5),
-        opacities=torch.full((count,), 0.9),
-        colors=torch.full((count, 3), 0.5),
-    )
-    shape = torch.zeros(head.shape_count)
-    return Avatar(head, layout, shape, gaussians, head.neutral(), Camera.frontal(256))
 
 
 def still_motion(frames: int) -> Motion:
@@ -55,7 +37,7 @@ def happened(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         write_motion(still_motion(frames), folder / f"{name}.json")
     files = [str(folder), str(avatar), str(folder / "short.json"), str(folder / "long.json")]
     run = subprocess.run(
-        [sys.executable, "-m", "tests.zero_gpu_run", *files],
+        [sys.executable, "-m", "tests.support.zero_gpu_run", *files],
         cwd=REPOSITORY,
         capture_output=True,
         text=True,

@@ -25,7 +25,7 @@ def gltf_issues(path: Path) -> list[dict[str, Any]]:
     node = shutil.which("node")
     if node is None:
         pytest.skip("needs node")
-    root = Path(__file__).parents[1]
+    root = Path(__file__).parents[2]
     command = [node, "-e", _SCRIPT, str(path)]
     done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=60)
     if "Cannot find module" in done.stderr:

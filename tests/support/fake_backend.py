@@ -29,7 +29,7 @@ from spatialavatar.app.still import StillRequest
 from spatialavatar.export import save_html
 from spatialavatar.media import VideoWriter
 
-from .test_avatar import make_ball_avatar
+from .avatars import make_ball_avatar
 
 
 class FakeBackend:

@@ -10,7 +10,7 @@ from spatialavatar.avatar import Avatar
 from spatialavatar.records import Camera, HeadMotion, HeadParams, Pictures, Track
 from spatialavatar.render import render
 
-from .test_avatar import make_ball_avatar
+from .avatars import make_ball_avatar
 
 SIZE = 64
 FRAMES = 15
