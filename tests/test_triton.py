@@ -241,6 +241,7 @@ import torch, triton
 from triton.backends.compiler import GPUTarget
 from triton.runtime.jit import JITFunction, mangle_type
 from spatialavatar.render import _triton
+from spatialavatar.render._scene import Scene, Settings
 
 compiled = set()
 
@@ -256,10 +257,9 @@ def run(self, *args, grid, warmup, **options):
 JITFunction.run = run
 for channels in (3, 32):
     means = torch.zeros(1, 3, requires_grad=True)
-    image, _, _ = _triton.rasterize(
-        means, torch.zeros(1, 4), torch.zeros(1, 3), torch.zeros(1), torch.zeros(1, channels), torch.eye(4)[None],
-        torch.eye(3)[None], 16, 16, near_plane=0.01, far_plane=1e10, eps2d=0.3, radius_clip=0.0,
-    )
+    scene = Scene(means, torch.zeros(1, 4), torch.zeros(1, 3), torch.zeros(1), torch.zeros(1, channels),
+                  torch.eye(4)[None], torch.eye(3)[None])
+    image, _, _ = _triton.rasterize(scene, Settings(16, 16))
     image.sum().backward()
 print(*sorted(compiled))
 """
@@ -274,7 +274,7 @@ def test_the_kernels_compile_for_a_gpu_that_is_not_there(tmp_path: Path):
 
 
 def _usable(monkeypatch: pytest.MonkeyPatch, **reasons: str | None) -> None:
-    """Have the backends say why they cannot be used."""
+    """Replace the reasons why the GPU backends cannot run."""
     for module, name in ((_gsplat, "gsplat"), (_triton, "triton")):
         monkeypatch.setattr(module, "why_unusable", lambda reason=reasons[name]: reason)
 
@@ -329,7 +329,7 @@ def test_what_keeps_triton_from_running_is_named(
     assert found is None if reason is None else reason in found
 
 
-def test_a_machine_without_triton_or_a_gpu_is_told_so(monkeypatch: pytest.MonkeyPatch):
+def test_why_unusable_names_a_missing_triton_or_gpu(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert why_unusable("triton") == "no CUDA device is there"
     monkeypatch.setitem(sys.modules, "triton", None)

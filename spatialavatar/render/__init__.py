@@ -1,7 +1,7 @@
-"""What a head looks like: the Gaussian rasteriser and its backends, and the mesh z-buffer (``render.mesh``).
+"""The Gaussian rasteriser and its backends, and the mesh z-buffer (``render.mesh``).
 
-``rasterize`` has gsplat's arguments and meaning on every backend; ``rasterize_view`` is the same for one record and
-camera, and ``render`` what most callers want of it: the picture over a background.
+``rasterize`` has gsplat's signature and semantics on every backend. ``rasterize_view`` takes one record of Gaussians
+and one camera. ``render`` returns the picture over a background.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from torch import Tensor
 
 from spatialavatar.errors import InputError
 from spatialavatar.records import Camera, Gaussians
+from spatialavatar.render._scene import Scene, Settings
 
 Renderer = Literal["cpu", "gsplat", "triton"]
 Backend = Literal["auto", Renderer]
@@ -51,51 +52,47 @@ def rasterize(
     radius_clip: float = 0.0,
     backend: Backend = "auto",
 ) -> tuple[Tensor, Tensor, dict[str, Any]]:
-    """Splat 3D Gaussians onto C pictures, with gsplat's semantics; differentiable in every tensor but ``Ks``.
+    """Rasterise 3D Gaussians into C pictures with gsplat's semantics; differentiable in every tensor except ``Ks``.
 
-    ``...`` below is any number of batch axes, the same for all tensors: each batch entry is a set of Gaussians with its
-    own cameras.
+    ``...`` below stands for any number of batch axes, the same for all tensors. Each batch entry is a set of Gaussians
+    with its own cameras.
 
     Args:
-        means: (..., N, 3) centres, world, metres.
-        quats: (..., N, 4) rotations, wxyz, of any length but 0.
+        means: (..., N, 3) centres, world frame, metres.
+        quats: (..., N, 4) rotations, wxyz, of any nonzero length.
         scales: (..., N, 3) standard deviations, metres.
         opacities: (..., N) in [0, 1].
-        colors: (..., N, D), or (..., C, N, D) for colours that depend on the camera; any D, any range.
+        colors: (..., N, D), or (..., C, N, D) for colours per camera; any D, any range.
         viewmats: (..., C, 4, 4) world to camera, OpenCV axes.
         Ks: (..., C, 3, 3) intrinsics, pixels; no skew.
         width: pixels.
         height: pixels.
-        backgrounds: (..., C, D) what shows through, or None for zero.
-        near_plane: Gaussians whose centre is nearer are left out, metres.
-        far_plane: and those farther.
-        eps2d: blur added to the variance on the picture, pixels squared.
-        radius_clip: Gaussians whose radius on the picture is at most this many pixels are left out.
-        backend: "cpu" (any machine; the result comes back on the tensors' device), "gsplat" or "triton" (CUDA; only
-            the former needs an extension that was built), or "auto", as :func:`choose_backend` says.
+        backgrounds: (..., C, D) background colours, or None for zero.
+        near_plane: Gaussians with a nearer centre are culled, metres.
+        far_plane: Gaussians with a farther centre are culled, metres.
+        eps2d: blur added to the projected variance, pixels squared.
+        radius_clip: Gaussians with a projected radius of at most this many pixels are culled.
+        backend: "cpu" (any machine; returns the result on the tensors' device), "gsplat" or "triton" (CUDA; gsplat
+            needs its compiled extension), or "auto" (see :func:`choose_backend`).
 
     Returns:
-        colors (..., C, H, W, D) float32 and alphas (..., C, H, W, 1) float32, in which the colour is premultiplied by
-        alpha where there is no background, and a dictionary with, without gradient, ``radii`` (..., C, N, 2) int32 in
-        pixels, 0 where a Gaussian is not seen, ``means2d`` (..., C, N, 2), ``depths`` (..., C, N), ``conics``
-        (..., C, N, 3), ``width``, ``height`` and the ``backend`` that ran. A Gaussian with a value that is not finite
-        is not seen.
+        colors (..., C, H, W, D) float32, alphas (..., C, H, W, 1) float32, and a dictionary. Without ``backgrounds``
+        the colours are premultiplied by alpha. The dictionary holds, without gradient, ``radii`` (..., C, N, 2) int32
+        in pixels (0 for culled Gaussians), ``means2d`` (..., C, N, 2), ``depths`` (..., C, N), ``conics`` (..., C, N,
+        3), ``width``, ``height`` and ``backend``, the backend that ran. Gaussians with a value that is not finite are
+        culled.
 
     Raises:
-        InputError: shapes disagree, or the backend cannot be used here.
+        InputError: shapes disagree, or the backend cannot run in this process.
     """
-    _check(means, quats, scales, opacities, colors, viewmats, Ks, backgrounds, width, height)
+    scene = Scene(means, quats, scales, opacities, colors, viewmats, Ks)
+    scene.check(backgrounds)
+    if width < 1 or height < 1:
+        raise InputError(f"A picture of {width} x {height} pixels cannot be rendered; give a size of at least 1 x 1.")
     chosen = choose_backend(means.device, backend)
     module = importlib.import_module(f"spatialavatar.render._{chosen}")
-    image, alpha, info = module.rasterize(
-        *(t.float() for t in (means, quats, scales, opacities, colors, viewmats, Ks)),
-        int(width),
-        int(height),
-        near_plane=float(near_plane),
-        far_plane=float(far_plane),
-        eps2d=float(eps2d),
-        radius_clip=float(radius_clip),
-    )
+    settings = Settings(int(width), int(height), float(near_plane), float(far_plane), float(eps2d), float(radius_clip))
+    image, alpha, info = module.rasterize(scene.float(), settings)
     if backgrounds is not None:
         image = image + (1.0 - alpha) * backgrounds.to(image)[..., None, None, :]
     return image, alpha, {**info, "width": width, "height": height, "backend": chosen}
@@ -113,16 +110,16 @@ def rasterize_view(
 
     Args:
         gaussians: in world space.
-        camera: its pose is moved to the Gaussians' device.
+        camera: moved to the Gaussians' device.
         background: (C,), or None for zero.
         eps2d: as for :func:`rasterize`.
-        backend: likewise.
+        backend: as for :func:`rasterize`.
 
     Returns:
-        image (H, W, C), alpha (H, W, 1) and the rasteriser's facts, whose own axis of one camera stays.
+        image (H, W, C), alpha (H, W, 1) and the dictionary of :func:`rasterize`, with its camera axis of length 1.
 
     Raises:
-        InputError: the Gaussians are still local, shapes disagree, or the backend cannot be used here.
+        InputError: the Gaussians are local, shapes disagree, or the backend cannot run in this process.
     """
     if gaussians.space != "world":
         raise InputError("Gaussians that are local to their triangles cannot be rendered; pose the avatar first.")
@@ -150,19 +147,19 @@ def render(
     background: Tensor | Sequence[float] | None = None,
     backend: Backend = "auto",
 ) -> tuple[Tensor, Tensor]:
-    """One picture of one set of Gaussians.
+    """Render one picture of one set of Gaussians.
 
     Args:
         gaussians: in world space; N Gaussians with C channels.
-        camera: its pose is moved to the Gaussians' device.
+        camera: moved to the Gaussians' device.
         background: (C,) colour behind the head, or None for zero.
         backend: as for :func:`rasterize`.
 
     Returns:
-        image (H, W, C) float32, premultiplied by alpha where there is no background, and alpha (H, W) float32.
+        image (H, W, C) float32, premultiplied by alpha if ``background`` is None, and alpha (H, W) float32.
 
     Raises:
-        InputError: the Gaussians are still local, shapes disagree, or the backend cannot be used here.
+        InputError: the Gaussians are local, shapes disagree, or the backend cannot run in this process.
     """
     if background is not None:
         background = torch.as_tensor(background, dtype=torch.float32, device=gaussians.means.device)
@@ -171,13 +168,13 @@ def render(
 
 
 def choose_backend(device: torch.device | str, backend: Backend = "auto") -> Renderer:
-    """The backend that runs for tensors on ``device``.
+    """Choose the backend for tensors on ``device``.
 
-    "auto" is "cpu", except for CUDA tensors: for these it is gsplat where that can be used, else Triton, and else the
-    CPU with a warning.
+    "auto" selects "cpu" for CPU tensors. For CUDA tensors it selects gsplat if available, else Triton, else the CPU
+    with a warning.
 
     Raises:
-        InputError: the one asked for cannot be used here; the sentence says why.
+        InputError: the requested backend cannot run in this process; the message contains the reason.
     """
     if backend not in ("auto", *get_args(Renderer)):
         raise InputError(f'"{backend}" is no rasteriser backend; choose "auto", "cpu", "gsplat" or "triton".')
@@ -204,16 +201,16 @@ def choose_backend(device: torch.device | str, backend: Backend = "auto") -> Ren
 
 
 def best_device() -> torch.device:
-    """Where rendering is fastest: a CUDA device on which a renderer works, else the CPU."""
+    """Return the fastest device for rendering: CUDA if a renderer runs on it, else the CPU."""
     if torch.cuda.is_available() and any(why_unusable(renderer) is None for renderer in ("gsplat", "triton")):
         return torch.device("cuda")
     return torch.device("cpu")
 
 
 def why_unusable(renderer: Renderer) -> str | None:
-    """Why a backend cannot run in this process, as the middle of a sentence; None where it can.
+    """Return why a backend cannot run in this process, as a clause, or None if it can.
 
-    The first call for a GPU backend loads it, and Triton's compiles its kernels: seconds.
+    The first call for a GPU backend imports it; for Triton it also compiles the kernels, which takes seconds.
     """
     if renderer == "cpu":
         return None
@@ -221,43 +218,7 @@ def why_unusable(renderer: Renderer) -> str | None:
 
 
 def warmup() -> None:
-    """Compile (or load from the cache) every CPU kernel, so that the first picture is not the slow one."""
+    """Compile every CPU kernel, or load it from the cache, so that the first picture is fast."""
     from spatialavatar.render import _cpu
 
     _cpu.warmup()
-
-
-def _check(
-    means: Tensor,
-    quats: Tensor,
-    scales: Tensor,
-    opacities: Tensor,
-    colors: Tensor,
-    viewmats: Tensor,
-    Ks: Tensor,
-    backgrounds: Tensor | None,
-    width: int,
-    height: int,
-) -> None:
-    """Raise :class:`InputError` where two shapes disagree."""
-    if means.ndim < 2 or viewmats.ndim != means.ndim + 1:
-        shapes = f"{tuple(means.shape)} and {tuple(viewmats.shape)}"
-        raise InputError(f"means must be (..., N, 3) and viewmats (..., C, 4, 4), not {shapes}.")
-    batch, n, cameras, channels = tuple(means.shape[:-2]), means.shape[-2], viewmats.shape[-3], colors.shape[-1]
-    per_camera = colors.ndim == means.ndim + 1
-    wanted = {
-        "means": (means, (*batch, n, 3)),
-        "quats": (quats, (*batch, n, 4)),
-        "scales": (scales, (*batch, n, 3)),
-        "opacities": (opacities, (*batch, n)),
-        "colors": (colors, (*batch, cameras, n, channels) if per_camera else (*batch, n, channels)),
-        "viewmats": (viewmats, (*batch, cameras, 4, 4)),
-        "Ks": (Ks, (*batch, cameras, 3, 3)),
-    }
-    if backgrounds is not None:
-        wanted["backgrounds"] = (backgrounds, (*batch, cameras, channels))
-    for name, (tensor, shape) in wanted.items():
-        if tuple(tensor.shape) != shape:
-            raise InputError(f"{name} has shape {tuple(tensor.shape)}, not {shape}.")
-    if width < 1 or height < 1:
-        raise InputError(f"A picture of {width} x {height} pixels cannot be rendered; give a size of at least 1 x 1.")

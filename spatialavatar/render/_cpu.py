@@ -1,4 +1,4 @@
-"""The CPU backend: the compiled kernels on this package's threads, behind one autograd function per picture."""
+"""The CPU backend: compiled kernels on this package's threads, and one autograd function per picture."""
 
 from __future__ import annotations
 
@@ -14,30 +14,19 @@ from torch.autograd.function import once_differentiable
 
 from spatialavatar.errors import InputError
 from spatialavatar.render import _kernels, _pool
+from spatialavatar.render._scene import Scene, Settings
 
 _GAUSSIANS_PER_TASK = 4096
 _TASKS_PER_THREAD = 8
 _TILE_OVERHEAD = 16
-"""What starting and writing out a tile costs, in splats."""
+"""Cost of starting and writing a tile, in splats."""
 
 Array = NDArray[Any]
 
 
 @dataclass(frozen=True)
-class _Settings:
-    """What a picture depends on beside tensors; names as in :func:`spatialavatar.render.rasterize`."""
-
-    width: int
-    height: int
-    near_plane: float
-    far_plane: float
-    eps2d: float
-    radius_clip: float
-
-
-@dataclass(frozen=True)
 class _Projection:
-    """Gaussians on the picture; see :func:`_kernels.project_forward`."""
+    """Projected Gaussians; see :func:`_kernels.project_forward`."""
 
     records: Array
     boxes: Array
@@ -58,36 +47,21 @@ class _Tiles:
     slot_offsets: Array
 
 
-def rasterize(
-    means: Tensor,
-    quats: Tensor,
-    scales: Tensor,
-    opacities: Tensor,
-    colors: Tensor,
-    viewmats: Tensor,
-    Ks: Tensor,
-    width: int,
-    height: int,
-    *,
-    near_plane: float,
-    far_plane: float,
-    eps2d: float,
-    radius_clip: float,
-) -> tuple[Tensor, Tensor, dict[str, Any]]:
-    """As :func:`spatialavatar.render.rasterize`, without a background; tensors of any device."""
-    settings = _Settings(width, height, near_plane, far_plane, eps2d, radius_clip)
-    batch, cameras = tuple(means.shape[:-2]), viewmats.shape[-3]
-    per_camera = colors.ndim == means.ndim + 1
-    device = means.device
-    tensors = [t.cpu() for t in (means, quats, scales, opacities, colors, viewmats, Ks)]
+def rasterize(scene: Scene, settings: Settings) -> tuple[Tensor, Tensor, dict[str, Any]]:
+    """Rasterise as :func:`spatialavatar.render.rasterize`, without a background; tensors of any device."""
+    batch, cameras, device = tuple(scene.means.shape[:-2]), scene.viewmats.shape[-3], scene.means.device
+    tensors = [tensor.cpu() for tensor in scene]
     views = []
     for entry in itertools.product(*(range(length) for length in batch)):
         m, q, s, o, c, v, k = (t[entry] for t in tensors)
-        views += [_Rasterize.apply(m, q, s, o, c[i] if per_camera else c, v[i], k[i], settings) for i in range(cameras)]
+        views += [
+            _Rasterize.apply(m, q, s, o, c[i] if scene.per_camera else c, v[i], k[i], settings) for i in range(cameras)
+        ]
     if not views:
         none = torch.zeros(0, device=device)
-        n, channels = means.shape[-2], colors.shape[-1]
-        shapes = ((height, width, channels), (height, width, 1), (n, 2), (n, 2), (n,), (n, 3))
+        n, channels = scene.means.shape[-2], scene.colors.shape[-1]
+        size = (settings.height, settings.width)
+        shapes = ((*size, channels), (*size, 1), (n, 2), (n, 2), (n,), (n, 3))
         stacked = [none.reshape(*batch, cameras, *shape) for shape in shapes]
     else:
         stacked = [torch.stack(parts) if len(parts) > 1 else parts[0][None] for parts in zip(*views)]
@@ -101,9 +75,8 @@ def warmup() -> None:
     means = torch.tensor([[0.0, 0.0, 1.0]], requires_grad=True)
     K = torch.tensor([[50.0, 0.0, 32.0], [0.0, 50.0, 24.0], [0.0, 0.0, 1.0]])
     ones = torch.ones(1, 4)
-    settings = _Settings(64, 48, 0.01, 1e10, 0.3, 0.0)
     view = (means, ones, 0.1 * ones[:, :3], 0.5 * ones[:, 0], ones[:, :3], torch.eye(4), K)
-    _Rasterize.apply(*view, settings)[0].sum().backward()
+    _Rasterize.apply(*view, Settings(64, 48))[0].sum().backward()
 
 
 class _Rasterize(torch.autograd.Function):
@@ -129,11 +102,9 @@ class _Rasterize(torch.autograd.Function):
     def backward(ctx: Any, color_grad: Tensor, alpha_grad: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
         *tensors, color, transmittance = ctx.saved_tensors
         means, quats, scales, opacities, colors, viewmat, K = tensors
-        slot_grads = _blend_backward(
-            ctx.projection,
-            ctx.tiles,
-            *(_as_numpy(t) for t in (colors, color, transmittance, color_grad, alpha_grad[..., 0])),
-        )
+        blended = _as_numpy(color), _as_numpy(transmittance)
+        gradients = _as_numpy(color_grad), _as_numpy(alpha_grad[..., 0])
+        slot_grads = _blend_backward(ctx.projection, ctx.tiles, _as_numpy(colors), blended, gradients)
         gaussians = tuple(_as_numpy(t) for t in (means, quats, scales, opacities))
         grads = _project_backward(
             gaussians, _as_camera(viewmat), _as_camera(K), ctx.settings, ctx.tiles.slot_offsets, slot_grads
@@ -142,7 +113,7 @@ class _Rasterize(torch.autograd.Function):
 
 
 def tile_size(channels: int) -> int:
-    """Side of a tile in pixels: its state must stay in the first-level cache."""
+    """Return the side of a tile in pixels; the state of a tile must fit the first-level cache."""
     return 32 if channels < 16 else 16
 
 
@@ -154,7 +125,7 @@ def _as_camera(matrix: Tensor) -> Array:
     return matrix.detach().double().contiguous().numpy()
 
 
-def _project(gaussians: tuple[Array, ...], viewmat: Array, K: Array, settings: _Settings) -> _Projection:
+def _project(gaussians: tuple[Array, ...], viewmat: Array, K: Array, settings: Settings) -> _Projection:
     """Project all Gaussians (means, quats, scales, opacities)."""
     count = len(gaussians[0])
     projection = _Projection(
@@ -190,8 +161,8 @@ def _project(gaussians: tuple[Array, ...], viewmat: Array, K: Array, settings: _
     return projection
 
 
-def _sort_into_tiles(projection: _Projection, size: int, settings: _Settings) -> _Tiles:
-    """Sort the visible Gaussians by depth and list them for each tile that they reach."""
+def _sort_into_tiles(projection: _Projection, size: int, settings: Settings) -> _Tiles:
+    """Sort the visible Gaussians by depth and list those that overlap each tile."""
     shift = size.bit_length() - 1  # tile sizes are powers of two
     columns, rows = -(-settings.width // size), -(-settings.height // size)
     order = _kernels.sort_by_depth(projection.depths, projection.boxes)
@@ -205,14 +176,14 @@ def _sort_into_tiles(projection: _Projection, size: int, settings: _Settings) ->
 
 
 def _tile_ranges(tiles: _Tiles) -> Array:
-    """Boundaries of runs of tiles of about equal work, a few for each thread."""
+    """Return the boundaries of runs of tiles of about equal work, a few per thread."""
     work = tiles.offsets + _TILE_OVERHEAD * np.arange(len(tiles.offsets))
     shares = np.linspace(0, work[-1], _TASKS_PER_THREAD * _pool.thread_count() + 1)
     return np.unique(np.searchsorted(work, shares))
 
 
-def _blend(projection: _Projection, tiles: _Tiles, colors: Array, settings: _Settings) -> tuple[Array, Array]:
-    """Colour (H, W, D) and final transmittance (H, W)."""
+def _blend(projection: _Projection, tiles: _Tiles, colors: Array, settings: Settings) -> tuple[Array, Array]:
+    """Return colour (H, W, D) and final transmittance (H, W)."""
     color = np.empty((settings.height, settings.width, colors.shape[1]), np.float32)
     transmittance = np.empty((settings.height, settings.width), np.float32)
     ranges = _tile_ranges(tiles)
@@ -240,12 +211,13 @@ def _blend_backward(
     projection: _Projection,
     tiles: _Tiles,
     colors: Array,
-    color: Array,
-    transmittance: Array,
-    color_grad: Array,
-    alpha_grad: Array,
+    blended: tuple[Array, Array],
+    gradients: tuple[Array, Array],
 ) -> Array:
-    """Gradients (slots, MOMENTS + D) of each pair of a Gaussian and a tile."""
+    """Return the gradients (slots, MOMENTS + D) of each pair of a Gaussian and a tile.
+
+    ``blended`` is the result of :func:`_blend`, and ``gradients`` are those of colour (H, W, D) and of alpha (H, W).
+    """
     slot_grads = np.zeros((len(tiles.splat_ids), _kernels.MOMENTS + colors.shape[1]), np.float32)
     ranges = _tile_ranges(tiles)
 
@@ -261,10 +233,8 @@ def _blend_backward(
             projection.records,
             projection.boxes,
             colors,
-            color,
-            transmittance,
-            color_grad,
-            alpha_grad,
+            *blended,
+            *gradients,
             slot_grads,
         )
 
@@ -276,11 +246,11 @@ def _project_backward(
     gaussians: tuple[Array, ...],
     viewmat: Array,
     K: Array,
-    settings: _Settings,
+    settings: Settings,
     slot_offsets: Array,
     slot_grads: Array,
 ) -> tuple[Array, ...]:
-    """Gradients of means, quats, scales, opacities, colours and the view matrix, float32."""
+    """Return the gradients of means, quats, scales, opacities, colours and the view matrix, float32."""
     count = len(gaussians[0])
     tasks = -(-count // _GAUSSIANS_PER_TASK)
     grads = tuple(np.zeros_like(array) for array in gaussians)

@@ -1,7 +1,7 @@
-"""The GPU backend where gsplat is built: a thin call of its ``rasterization``.
+"""The gsplat backend: calls gsplat's ``rasterization``.
 
-gsplat is imported when it is first asked for and never before: the import alone takes seconds, and it succeeds where
-the extension that does the work is missing.
+gsplat is imported on first use, because the import takes seconds. The import also succeeds if the compiled extension is
+missing, so :func:`why_unusable` loads the extension itself.
 """
 
 from __future__ import annotations
@@ -12,10 +12,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from spatialavatar.render._scene import Scene, Settings
+
 
 @functools.cache
 def why_unusable() -> str | None:
-    """Why gsplat cannot run in this process, as the middle of a sentence; None where it can."""
+    """Return why gsplat cannot run in this process, as a clause, or None if it can."""
     if not torch.cuda.is_available():
         return "no CUDA device is there"
     try:
@@ -27,39 +29,18 @@ def why_unusable() -> str | None:
     return None if _C is not None else "its CUDA extension is not built"
 
 
-def rasterize(
-    means: Tensor,
-    quats: Tensor,
-    scales: Tensor,
-    opacities: Tensor,
-    colors: Tensor,
-    viewmats: Tensor,
-    Ks: Tensor,
-    width: int,
-    height: int,
-    *,
-    near_plane: float,
-    far_plane: float,
-    eps2d: float,
-    radius_clip: float,
-) -> tuple[Tensor, Tensor, dict[str, Any]]:
-    """As :func:`spatialavatar.render.rasterize`, without a background; CUDA tensors only."""
+def rasterize(scene: Scene, settings: Settings) -> tuple[Tensor, Tensor, dict[str, Any]]:
+    """Rasterise as :func:`spatialavatar.render.rasterize`, without a background; CUDA tensors only."""
     from gsplat import rasterization
 
     image, alpha, meta = rasterization(
-        means,
-        quats,
-        scales,
-        opacities,
-        colors,
-        viewmats,
-        Ks,
-        width,
-        height,
-        near_plane=near_plane,
-        far_plane=far_plane,
-        eps2d=eps2d,
-        radius_clip=radius_clip,
+        *scene,
+        settings.width,
+        settings.height,
+        near_plane=settings.near_plane,
+        far_plane=settings.far_plane,
+        eps2d=settings.eps2d,
+        radius_clip=settings.radius_clip,
         packed=False,
     )
     return image, alpha, {name: meta[name].detach() for name in ("radii", "means2d", "depths", "conics")}

@@ -1,14 +1,14 @@
-"""How this package compiles its kernels: numba, without the interpreter lock, cached on disk.
+"""The decorators that compile kernels: numba, without the interpreter lock, cached on disk.
 
-Mathematics is exact IEEE in the written order (no ``fastmath``): with explicit vectors there is nothing to win by
-regrouping, NaN and infinity must be met as such, and two kernels that compute the same value must get the same bits.
+Arithmetic is exact IEEE in the written order (no ``fastmath``). Explicit vectors gain nothing from regrouping, NaN and
+infinity must keep their meaning, and two kernels that compute the same value must produce the same bits.
 
-``parallel=True`` is never used: numba's only threading layer that is present everywhere aborts the process when two
-Python threads enter it. The kernels release the lock instead and :mod:`spatialavatar.render._pool` runs them on
-Python threads.
+``parallel=True`` is never used, because the only threading layer of numba that every platform has aborts the process
+when two Python threads enter it. The kernels release the lock instead, and :mod:`spatialavatar.render._pool` runs them
+on Python threads.
 
-numba checks a cache entry against the time stamp of the file that defines the kernel, not of the files that it imports
-from: after an edit of ``_simd.py`` alone, touch ``_kernels.py``.
+numba compares a cache entry with the time stamp of the file that defines the kernel, not with those of imported files:
+after an edit of ``_simd.py`` alone, touch ``_kernels.py``.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from numba import config
 
 
 def _is_writable(folder: Path) -> bool:
-    """Whether a file can be made in ``folder``, which may have to be made first."""
+    """Return whether a file can be created in ``folder``; create the folder if needed."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
@@ -35,9 +35,9 @@ def _is_writable(folder: Path) -> bool:
 
 
 def _choose_cache_dir() -> None:
-    """Point numba at a writable folder where the environment names none and this package's own is read-only.
+    """Set numba's cache to a writable folder if the environment sets none and the package's folder is read-only.
 
-    The last resort is a private folder that ends with the process: a shared one of a known name could hold another
+    The last resort is a private folder that is deleted at exit: a shared folder with a known name could contain another
     user's code.
     """
     if config.CACHE_DIR or _is_writable(Path(__file__).parent / "__pycache__"):
@@ -52,7 +52,7 @@ def _choose_cache_dir() -> None:
 _choose_cache_dir()
 
 kernel = partial(numba.njit, nogil=True, cache=True, error_model="numpy")
-"""Decorator for a compiled function that Python calls."""
+"""Decorator of compiled functions that Python calls."""
 
 inlined = partial(kernel, forceinline=True)
-"""Decorator for one that only kernels call; LLVM puts it into each of them."""
+"""Decorator of functions that only kernels call; LLVM inlines them."""

@@ -11,11 +11,14 @@ Three choices carry the speed and the accuracy:
   sigma = (A X^2 + K dy^2) / 2, where X = dx + r dy, A = cyy / det, r = -cxy / cyy, K = 1 / cyy. No term cancels for
   needles, and a row of pixels has constant r dy and K dy^2.
 * alpha = exp(-8 y) with y = (sigma - ln opacity) / 8: a polynomial and three squarings. alpha >= 1/255 is y <= Y_LIMIT.
-* A tile's pixels lie in groups of eight: transmittance, then one vector per channel. A pixel that is finished has its
-  transmittance negated, so a sign test skips finished groups and nothing else need be kept.
+* A tile's pixels lie in groups of eight: transmittance, then one vector per channel. A finished pixel has a
+  negated transmittance, so a sign test skips finished groups without further state.
 
-Every kernel releases the interpreter lock, works on a range of Gaussians or tiles, and writes nowhere that another
-range does: results do not depend on the number of threads.
+Every kernel releases the interpreter lock and processes a range of Gaussians or tiles. No two ranges write to the same
+place, so results do not depend on the number of threads.
+
+The file is longer than 400 lines because numba caches a kernel by the time stamp of its own file, and because all
+kernels share the inlined geometry. Kernels take arrays and numbers one by one, since numba compiles no dataclasses.
 """
 
 from __future__ import annotations
@@ -65,7 +68,7 @@ _E6 = np.float32(0.0009786350096253464)
 
 @inlined
 def _rotation(quat):  # pragma: no cover - compiled
-    """Rotation matrix, row by row, of a quaternion (w, x, y, z) of any length but 0, and that length."""
+    """Rotation matrix, row by row, of a quaternion (w, x, y, z) of any nonzero length, and that length."""
     w, x, y, z = np.float64(quat[0]), np.float64(quat[1]), np.float64(quat[2]), np.float64(quat[3])
     norm = np.sqrt(w * w + x * x + y * y + z * z)
     w, x, y, z = w / norm, x / norm, y / norm, z / norm
@@ -85,7 +88,7 @@ def _rotation(quat):  # pragma: no cover - compiled
 
 @inlined
 def _clamped(value, limit_low, limit_high):  # pragma: no cover - compiled
-    """``value`` within the two limits, and whether it was."""
+    """``value`` clamped to the two limits, and whether it lay within them."""
     return min(max(value, limit_low), limit_high), limit_low <= value <= limit_high
 
 
@@ -104,7 +107,7 @@ def _view(mean, viewmat):  # pragma: no cover - compiled
 def _jacobian(x, y, z, K, width, height):  # pragma: no cover - compiled
     """Projection's Jacobian (J00, J02, J11, J12) at a camera point, and whether x and y were inside the clamp.
 
-    As in gsplat, the point is held within 1.3 times the field of view, where the linearisation is fair.
+    As in gsplat, the point is clamped to 1.3 times the field of view, where the linearisation is accurate enough.
     """
     fx, fy, cx, cy = K[0, 0], K[1, 1], K[0, 2], K[1, 2]
     margin_x, margin_y = 0.15 * width / fx, 0.15 * height / fy
@@ -169,9 +172,9 @@ def project_forward(
     """Project Gaussians ``begin`` .. ``end``.
 
     Writes ``records`` (N, RECORD), ``boxes`` (N, 4) int32 with the half-open pixel ranges x0, x1, y0, y1 in which alpha
-    can reach 1/255 (empty where the Gaussian is not seen), and gsplat's ``radii`` (N, 2), ``depths`` (N,), ``conics``
-    (N, 3). The outputs come in as zeros. A Gaussian with any value that is not finite is not seen: every test below is
-    written so that NaN fails it.
+    can reach 1/255 (empty for culled Gaussians), and gsplat's ``radii`` (N, 2), ``depths`` (N,), ``conics``
+    (N, 3). The outputs must be zeros. Gaussians with a value that is not finite are culled: every test below fails for
+    NaN.
     """
     for n in range(begin, end):
         x, y, z = _view(means[n], viewmat)
@@ -194,7 +197,7 @@ def project_forward(
             continue
         if mean_y + radius_y <= 0.0 or mean_y - radius_y >= height:
             continue
-        # A hundredth of a pixel more than the ellipse: the blending kernel decides in float32, the box must not.
+        # A hundredth of a pixel more than the ellipse, because the blending kernel computes in float32.
         boxes[n, 0] = int(min(max(np.ceil(mean_x - half_x - 0.51), 0.0), width))
         boxes[n, 1] = int(min(max(np.floor(mean_x + half_x + 0.51), 0.0), width))
         boxes[n, 2] = int(min(max(np.ceil(mean_y - half_y - 0.51), 0.0), height))
@@ -228,7 +231,7 @@ def sort_by_depth(depths, boxes):  # pragma: no cover - compiled
     for n in range(boxes.shape[0]):
         if boxes[n, 0] < boxes[n, 1] and boxes[n, 2] < boxes[n, 3]:
             key = np.uint32(bits[n])
-            # Floats sort as unsigned integers once the sign of positive ones, every bit of negative ones, is turned.
+            # Floats sort as unsigned integers after the sign bit of positive and every bit of negative ones is flipped.
             key ^= np.uint32(0xFFFFFFFF) if key >> 31 else np.uint32(0x80000000)
             keys[count] = key
             order[count] = n
@@ -312,7 +315,7 @@ def _exp_minus_8(y):  # pragma: no cover - compiled
 
 @inlined
 def _start_transmittance(pixels, tile_size, stride, columns, rows):  # pragma: no cover - compiled
-    """1 for the tile's pixels that lie in the picture, finished for the others."""
+    """1 for the tile's pixels inside the picture, -1 (finished) for the others."""
     groups = tile_size // 8
     for row in range(tile_size):
         for column in range(tile_size):
@@ -414,9 +417,9 @@ def raster_backward(
     """Gradients of tiles ``first_tile`` .. ``last_tile`` into ``slot_grads`` (slots, MOMENTS + D), all zeros before.
 
     Blends again from front to back, with the forward kernel's arithmetic and so its decisions. Besides the
-    transmittance T, each pixel carries the gradient that is still to come, R = sum over the splats behind of
-    weight (color . g) + T_final dL/dT_final; then dL/dalpha = T (color . g) - R / (1 - alpha). Nothing is divided out
-    of T and no list of contributors is kept.
+    transmittance T, each pixel stores the gradient of the remaining splats, R = sum over the splats behind of
+    weight (color . g) + T_final dL/dT_final; then dL/dalpha = T (color . g) - R / (1 - alpha). T is never
+    divided, and no list of contributors is stored.
     """
     height, width, channels = color.shape
     groups = tile_size // 8
@@ -557,10 +560,9 @@ def project_backward(
     colors_grad,
     viewmat_grad,
 ):  # pragma: no cover - compiled
-    """Gradients of Gaussians ``begin`` .. ``end`` from those of their slots; ``viewmat_grad`` (4, 4) is added to.
+    """Gradients of Gaussians ``begin`` .. ``end`` from those of their slots; adds to ``viewmat_grad`` (4, 4).
 
-    The outputs come in as zeros, and stay so for Gaussians that are not seen. Everything of the forward projection is
-    computed again.
+    The outputs must be zeros, and stay zero for culled Gaussians. The forward projection is recomputed.
     """
     channels = colors_grad.shape[1]
     sums = np.empty(MOMENTS)
@@ -575,7 +577,7 @@ def project_backward(
                 reached |= slot_grads[slot, i] != 0.0
             for channel in range(channels):
                 colors_grad[n, channel] += slot_grads[slot, MOMENTS + channel]
-        if not reached:  # hidden behind others, as half of a closed surface is
+        if not reached:  # occluded, as half of a closed surface is
             continue
 
         x, y, z = _view(means[n], viewmat)

@@ -1,7 +1,7 @@
 """Threads for kernels that release the interpreter lock.
 
-One lazily made pool per process. The thread that calls :func:`run` works too, so any number of threads may call it at
-once, and a fork leaves the child with no pool rather than with one whose threads do not exist.
+Each process creates one pool on first use. The thread that calls :func:`run` executes tasks too, so any number of
+threads may call it at once. A forked child starts without a pool, because it inherits no threads.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ _executor_size = 0
 
 
 def thread_count() -> int:
-    """Threads to work with: the number in the environment variable ``SPATIALAVATAR_THREADS``, else torch's count."""
-    wanted = os.environ.get(THREADS_VARIABLE, "")
-    return max(1, int(wanted)) if wanted.isdecimal() else torch.get_num_threads()
+    """Return the number of threads: the environment variable ``SPATIALAVATAR_THREADS``, else torch's count."""
+    value = os.environ.get(THREADS_VARIABLE, "")
+    return max(1, int(value)) if value.isdecimal() else torch.get_num_threads()
 
 
 def run(task: Callable[[int], None], count: int, threads: int | None = None) -> None:
-    """Call ``task(0)`` .. ``task(count - 1)`` on the calling thread and the pool's; an exception is passed on."""
+    """Call ``task(0)`` .. ``task(count - 1)`` on the calling thread and the pool; re-raise an exception."""
     threads = min(count, threads or thread_count())
     indices = itertools.count()  # next() on it is atomic
 
@@ -40,30 +40,30 @@ def run(task: Callable[[int], None], count: int, threads: int | None = None) -> 
     try:
         work()
     finally:
-        # A helper that has not started has nothing left to do: the pool may be busy with another caller's work.
+        # Cancel helpers that have not started: no index is left, and the pool may be busy for another caller.
         waiting = [helper for helper in helpers if not helper.cancel()]
         for helper in waiting:
             helper.result()
 
 
 def run_ranges(task: Callable[[int, int], None], count: int, step: int) -> None:
-    """Call ``task(first, last)`` on runs of at most ``step`` of ``count`` things, as :func:`run` does."""
+    """Call ``task(first, last)`` on ranges of at most ``step`` of ``count`` items, with :func:`run`."""
     run(lambda index: task(index * step, min((index + 1) * step, count)), -(-count // step))
 
 
 def _pool(size: int) -> ThreadPoolExecutor:
-    """The process's executor, replaced by a larger one when ``size`` asks for it."""
+    """Return the executor of the process; replace it if it has fewer than ``size`` threads."""
     global _executor, _executor_size
     with _lock:
         if _executor is None or size > _executor_size:
-            # The one that is replaced finishes what it holds; its threads end when it is collected.
+            # The replaced executor finishes its tasks; its threads end when it is collected.
             _executor = ThreadPoolExecutor(size, thread_name_prefix="rasterize")
             _executor_size = size
         return _executor
 
 
 def _forget_pool() -> None:
-    """Start afresh in a forked child, where neither the pool's threads nor the holder of the lock exist."""
+    """Reset the pool in a forked child, where neither its threads nor the holder of the lock exist."""
     global _lock, _executor, _executor_size
     _lock, _executor, _executor_size = threading.Lock(), None, 0
 

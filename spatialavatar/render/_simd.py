@@ -1,11 +1,11 @@
-"""Eight float32 lanes as one numba value, so that the kernels are vector code by construction.
+"""Eight float32 lanes as one numba value, so that the kernels compile to vector code.
 
-LLVM's auto-vectoriser does well on the forward kernel and fails on the backward one, where it cannot prove that the
-arrays do not overlap. These types map straight to LLVM's ``<8 x float>`` and ``<8 x i1>``: one AVX register, or two
-of SSE or NEON. Arithmetic is exact IEEE in the written order (:func:`fma` fuses wherever the processor can), so a
-result depends on neither the optimiser nor the kernel that a function was inlined into.
+LLVM's auto-vectoriser handles the forward kernel but not the backward kernel, where it cannot prove that the arrays do
+not overlap. These types map to LLVM's ``<8 x float>`` and ``<8 x i1>``: one AVX register, or two of SSE or NEON.
+Arithmetic is exact IEEE in the written order (:func:`fma` fuses if the processor has the instruction), so a result
+depends on neither the optimiser nor the kernel that a function is inlined into.
 
-For use inside jitted code only; the values never reach Python.
+For jitted code only; the values never reach Python.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Float32x8(types.Type):
 
 
 class Boolx8(types.Type):
-    """Numba type of eight truth values, the result of comparing lanes."""
+    """Numba type of eight booleans, the result of comparing lanes."""
 
     def __init__(self) -> None:
         super().__init__(name="boolx8")
@@ -58,7 +58,7 @@ class _Boolx8Model(models.PrimitiveModel):
 
 
 def _register_operator(function: Any, emit: Any, result: types.Type = float32x8) -> None:
-    """Let ``function(float32x8, float32x8)`` compile to the one instruction that ``emit(builder, a, b)`` writes."""
+    """Compile ``function(float32x8, float32x8)`` to the instruction that ``emit(builder, a, b)`` writes."""
 
     class Template(ConcreteTemplate):
         cases: ClassVar = [signature(result, float32x8, float32x8)]

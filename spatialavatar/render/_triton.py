@@ -1,6 +1,6 @@
-"""The GPU backend that needs no nvcc: Triton kernels, torch's sort and scan, and one autograd function for all views.
+"""The Triton backend: Triton kernels, torch's sort and scan, and one autograd function for all views.
 
-Triton comes with torch's CUDA builds and compiles through the driver; it is imported when it is first asked for.
+Triton is part of torch's CUDA builds and needs no nvcc. It is imported on first use.
 """
 
 from __future__ import annotations
@@ -17,47 +17,31 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from spatialavatar.errors import InputError
+from spatialavatar.render._scene import Scene, Settings
 
 TILE = 8
-"""Side of a tile in pixels. With 64 pixels a program is a single warp, which sums without shared memory or barriers,
-and less of a tile lies outside a splat than with gsplat's 16: the longer lists cost less than that saves."""
+"""Side of a tile in pixels. With 64 pixels a program is a single warp, which sums without shared memory or barriers.
+Less of a tile lies outside a splat than with gsplat's 16, which saves more than the longer lists cost."""
 
 _GAUSSIANS_PER_PROGRAM = 128
 
 
 class Launch(NamedTuple):
-    """How the blending kernels run: channels per program, splats per chunk, warps per program."""
+    """Launch parameters of the blending kernels: channels per program, splats per chunk, warps per program."""
 
     channels: int
     chunk: int
     warps: int
 
 
-@dataclass(frozen=True)
-class _Settings:
-    """What a picture depends on beside tensors; names as in :func:`spatialavatar.render.rasterize`."""
-
-    width: int
-    height: int
-    near_plane: float
-    far_plane: float
-    eps2d: float
-    radius_clip: float
-
-    @property
-    def columns(self) -> int:
-        """Tiles in a row of a picture."""
-        return -(-self.width // TILE)
-
-    @property
-    def rows(self) -> int:
-        """Tiles in a column of a picture."""
-        return -(-self.height // TILE)
+def grid(settings: Settings) -> tuple[int, int]:
+    """Return the tiles in a row and in a column of a picture."""
+    return -(-settings.width // TILE), -(-settings.height // TILE)
 
 
 @dataclass(frozen=True)
 class _Projection:
-    """Gaussians on the pictures, a row per view and Gaussian; see :func:`_triton_kernels.project_forward`."""
+    """Projected Gaussians, a row per view and Gaussian; see :func:`_triton_kernels.project_forward`."""
 
     records: Tensor
     tile_boxes: Tensor
@@ -70,7 +54,7 @@ class _Projection:
 
 @dataclass(frozen=True)
 class _Tiles:
-    """The splats of each tile of each view, nearest first, and where a splat's slots begin."""
+    """The splats of each tile of each view, nearest first, and the first slot of each splat."""
 
     offsets: Tensor
     splat_ids: Tensor
@@ -79,19 +63,19 @@ class _Tiles:
 
 
 def why_unusable() -> str | None:
-    """Why this backend cannot run in this process, as the middle of a sentence; None where it can.
+    """Return why this backend cannot run in this process, as a clause, or None if it can.
 
     The first call compiles the kernels for three channels, or loads them from Triton's cache, and runs them.
     """
     if not torch.cuda.is_available():
         return "no CUDA device is there"
-    # A process that is forked from one without a device (as on ZeroGPU) may have one.
+    # On ZeroGPU, a process without a device forks children that have one: cache the result per process.
     return _trial(os.getpid())
 
 
 @functools.cache
 def _trial(process: int) -> str | None:
-    """Render and differentiate one Gaussian; why that failed, or None."""
+    """Render and differentiate one Gaussian; return the reason of a failure, or None."""
     try:
         import triton
     except ImportError:
@@ -113,46 +97,18 @@ def warmup(device: torch.device) -> None:
     means = torch.tensor([[0.0, 0.0, 1.0]], device=device).requires_grad_()
     K = torch.tensor([[[50.0, 0.0, 32.0], [0.0, 50.0, 24.0], [0.0, 0.0, 1.0]]], device=device)
     viewmats = torch.eye(4, device=device)[None]
-    planes = {"near_plane": 0.01, "far_plane": 1e10, "eps2d": 0.3, "radius_clip": 0.0}
-    image, _, _ = rasterize(
-        means, ones, 0.1 * ones[:, :3], 0.5 * ones[:, 0], ones[:, :3], viewmats, K, 64, 48, **planes
-    )
-    image.sum().backward()
-    assert means.grad is not None
-    means.grad.sum().item()  # waits for the device, so that an error is raised here
+    scene = Scene(means, ones, 0.1 * ones[:, :3], 0.5 * ones[:, 0], ones[:, :3], viewmats, K)
+    image, _, _ = rasterize(scene, Settings(64, 48))
+    (gradient,) = torch.autograd.grad(image.sum(), means)
+    gradient.sum().item()  # waits for the device, so that an error is raised here
 
 
-def rasterize(
-    means: Tensor,
-    quats: Tensor,
-    scales: Tensor,
-    opacities: Tensor,
-    colors: Tensor,
-    viewmats: Tensor,
-    Ks: Tensor,
-    width: int,
-    height: int,
-    *,
-    near_plane: float,
-    far_plane: float,
-    eps2d: float,
-    radius_clip: float,
-) -> tuple[Tensor, Tensor, dict[str, Any]]:
-    """As :func:`spatialavatar.render.rasterize`, without a background; CUDA tensors only."""
-    settings = _Settings(width, height, near_plane, far_plane, eps2d, radius_clip)
-    batch, cameras, n = tuple(means.shape[:-2]), viewmats.shape[-3], means.shape[-2]
-    entries = math.prod(batch)
-    colors_shape = (cameras, *colors.shape[-2:]) if colors.ndim == means.ndim + 1 else colors.shape[-2:]
-    image, alpha, *info = _Rasterize.apply(
-        means.reshape(entries, n, 3),
-        quats.reshape(entries, n, 4),
-        scales.reshape(entries, n, 3),
-        opacities.reshape(entries, n),
-        colors.reshape(entries, *colors_shape),
-        viewmats.reshape(entries, cameras, 4, 4),
-        Ks.reshape(entries, cameras, 3, 3),
-        settings,
-    )
+def rasterize(scene: Scene, settings: Settings) -> tuple[Tensor, Tensor, dict[str, Any]]:
+    """Rasterise as :func:`spatialavatar.render.rasterize`, without a background; CUDA tensors only."""
+    batch, cameras = tuple(scene.means.shape[:-2]), scene.viewmats.shape[-3]
+    entries, axes = math.prod(batch), len(batch)
+    flat = (tensor.reshape(entries, *tensor.shape[axes:]) for tensor in scene)  # one batch axis
+    image, alpha, *info = _Rasterize.apply(*flat, settings)
     image, alpha, *info = (t.reshape(*batch, cameras, *t.shape[1:]) for t in (image, alpha, *info))
     return image, alpha, dict(zip(("radii", "means2d", "depths", "conics"), info))
 
@@ -183,25 +139,24 @@ class _Rasterize(torch.autograd.Function):
     def backward(ctx: Any, color_grad: Tensor, alpha_grad: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
         *tensors, color, transmittance = ctx.saved_tensors
         with torch.cuda.device_of(color):
-            slot_grads = _blend_backward(
-                tensors, ctx.projection, ctx.tiles, color, transmittance, color_grad, alpha_grad, ctx.settings
-            )
+            blended, gradients = (color, transmittance), (color_grad, alpha_grad)
+            slot_grads = _blend_backward(tensors, ctx.projection, ctx.tiles, blended, gradients, ctx.settings)
             grads = _project_backward(tensors, ctx.projection, ctx.tiles, slot_grads, ctx.settings)
         return (*grads, None, None)
 
 
 def launch(channels: int) -> Launch:
-    """How to blend pictures of ``channels`` channels.
+    """Return the launch parameters for pictures of ``channels`` channels.
 
-    Up to four are summed in registers; more by matrix products, whose smallest side is 16. In both, the compiled loops
-    fit into the registers.
+    Up to four channels are summed in registers. More are summed by matrix products, whose smallest side is 16. In both
+    cases the compiled loops fit into the registers.
     """
     if channels <= 4:
         return Launch(1 << (max(channels, 1) - 1).bit_length(), 8, 1)
     return Launch(16 if channels <= 16 else 32, 16, 4)
 
 
-def _project(tensors: list[Tensor], settings: _Settings) -> _Projection:
+def _project(tensors: list[Tensor], settings: Settings) -> _Projection:
     """Project every Gaussian into every view."""
     from spatialavatar.render import _triton_kernels as kernels
 
@@ -239,8 +194,7 @@ def _project(tensors: list[Tensor], settings: _Settings) -> _Projection:
         cameras,
         settings.width,
         settings.height,
-        settings.columns,
-        settings.rows,
+        *grid(settings),
         NEAR=settings.near_plane,
         FAR=settings.far_plane,
         EPS2D=settings.eps2d,
@@ -251,10 +205,10 @@ def _project(tensors: list[Tensor], settings: _Settings) -> _Projection:
     return projection
 
 
-def _sort_into_tiles(projection: _Projection, settings: _Settings) -> _Tiles:
+def _sort_into_tiles(projection: _Projection, settings: Settings) -> _Tiles:
     """List the splats of each tile of each view, nearest first, ties by index.
 
-    Two stable sorts with short keys, by depth and then by tile, are cheaper than one of the long list with long keys.
+    Two stable sorts with short keys, by depth and then by tile, are cheaper than one sort with long keys.
     """
     from spatialavatar.render import _triton_kernels as kernels
 
@@ -267,7 +221,8 @@ def _sort_into_tiles(projection: _Projection, settings: _Settings) -> _Tiles:
             "The Gaussians are too large on the picture to be sorted into tiles; shrink them or the picture."
         )
     slot_starts = torch.empty_like(slot_ends)
-    tiles = len(projection.depths) * settings.rows * settings.columns
+    columns, rows = grid(settings)
+    tiles = len(projection.depths) * rows * columns
     key = torch.int16 if tiles <= torch.iinfo(torch.int16).max else torch.int32  # half the key is half the sort
     slot_tiles, slot_splats = counts.new_empty(slots, dtype=key), counts.new_empty(slots)
     kernels.list_tiles[(-(-len(counts) // _GAUSSIANS_PER_PROGRAM),)](
@@ -278,7 +233,7 @@ def _sort_into_tiles(projection: _Projection, settings: _Settings) -> _Tiles:
         slot_starts,
         slot_tiles,
         slot_splats,
-        settings.columns,
+        columns,
         len(counts),
         BLOCK=_GAUSSIANS_PER_PROGRAM,
     )
@@ -287,12 +242,12 @@ def _sort_into_tiles(projection: _Projection, settings: _Settings) -> _Tiles:
     return _Tiles(offsets, slot_splats[splat_slots], splat_slots, slot_starts)
 
 
-def _blending_arguments(tensors: list[Tensor], settings: _Settings) -> tuple[list[int], dict[str, Any]]:
-    """What both blending kernels take beside tensors."""
+def _blending_arguments(tensors: list[Tensor], settings: Settings) -> tuple[list[int], dict[str, Any]]:
+    """Return the arguments of both blending kernels that are not tensors."""
     means, _, _, _, colors, viewmats, _ = tensors
     channels = colors.shape[-1]
     how = launch(channels)
-    sizes = [settings.width, settings.height, settings.columns, settings.rows, viewmats.shape[1], means.shape[1]]
+    sizes = [settings.width, settings.height, *grid(settings), viewmats.shape[1], means.shape[1]]
     constants = {
         "CHANNELS": channels,
         "BLOCK_D": how.channels,
@@ -304,8 +259,8 @@ def _blending_arguments(tensors: list[Tensor], settings: _Settings) -> tuple[lis
     return sizes, constants
 
 
-def _blend(tensors: list[Tensor], projection: _Projection, tiles: _Tiles, settings: _Settings) -> tuple[Tensor, Tensor]:
-    """Colour (V, H, W, D) and final transmittance (V, H, W)."""
+def _blend(tensors: list[Tensor], projection: _Projection, tiles: _Tiles, settings: Settings) -> tuple[Tensor, Tensor]:
+    """Return colour (V, H, W, D) and final transmittance (V, H, W)."""
     from spatialavatar.render import _triton_kernels as kernels
 
     colors = tensors[4]
@@ -313,7 +268,7 @@ def _blend(tensors: list[Tensor], projection: _Projection, tiles: _Tiles, settin
     color = colors.new_empty((views, settings.height, settings.width, channels))
     transmittance = colors.new_empty((views, settings.height, settings.width))
     sizes, constants = _blending_arguments(tensors, settings)
-    # Without a channel there is still the transmittance.
+    # With no channels, one block still computes the transmittance.
     kernels.blend_forward[(len(tiles.offsets) - 1, max(1, -(-channels // constants["BLOCK_D"])))](
         tiles.offsets, tiles.splat_ids, projection.records, colors, color, transmittance, *sizes, **constants
     )
@@ -324,17 +279,19 @@ def _blend_backward(
     tensors: list[Tensor],
     projection: _Projection,
     tiles: _Tiles,
-    color: Tensor,
-    transmittance: Tensor,
-    color_grad: Tensor,
-    alpha_grad: Tensor,
-    settings: _Settings,
+    blended: tuple[Tensor, Tensor],
+    gradients: tuple[Tensor, Tensor],
+    settings: Settings,
 ) -> Tensor:
-    """Gradients (slots, MOMENTS + D) of each pair of a Gaussian and a tile."""
+    """Return the gradients (slots, MOMENTS + D) of each pair of a Gaussian and a tile.
+
+    ``blended`` is the result of :func:`_blend`, and ``gradients`` are those of colour (V, H, W, D) and of alpha
+    (V, H, W, 1).
+    """
     from spatialavatar.render import _triton_kernels as kernels
 
     colors = tensors[4]
-    slot_grads = color.new_zeros((len(tiles.splat_ids), kernels.MOMENTS + colors.shape[-1]))
+    slot_grads = colors.new_zeros((len(tiles.splat_ids), kernels.MOMENTS + colors.shape[-1]))
     sizes, constants = _blending_arguments(tensors, settings)
     kernels.blend_backward[(len(tiles.offsets) - 1,)](
         tiles.offsets,
@@ -342,10 +299,8 @@ def _blend_backward(
         tiles.splat_slots,
         projection.records,
         colors,
-        color,
-        transmittance,
-        color_grad.contiguous(),
-        alpha_grad.contiguous(),
+        *blended,
+        *(gradient.contiguous() for gradient in gradients),
         slot_grads,
         *sizes,
         **constants,
@@ -354,9 +309,9 @@ def _blend_backward(
 
 
 def _project_backward(
-    tensors: list[Tensor], projection: _Projection, tiles: _Tiles, slot_grads: Tensor, settings: _Settings
+    tensors: list[Tensor], projection: _Projection, tiles: _Tiles, slot_grads: Tensor, settings: Settings
 ) -> tuple[Tensor, ...]:
-    """Gradients of means, quats, scales, opacities, colours and view matrices."""
+    """Return the gradients of means, quats, scales, opacities, colours and view matrices."""
     from spatialavatar.render import _triton_kernels as kernels
 
     means, quats, scales, opacities, colors, viewmats, Ks = tensors

@@ -1,19 +1,22 @@
 # ruff: noqa: ANN001, ANN202 - Triton infers the types of the kernels.
-"""The steps of the Triton rasteriser that torch has no operator for: project, list tiles, blend, and the gradients.
+"""The Triton kernels for steps without a torch operator: project, list tiles, blend, and the gradients of each.
 
-Same mathematics as the CPU kernels (:mod:`spatialavatar.render._kernels`), arranged for a GPU:
+The mathematics is that of the CPU kernels (:mod:`spatialavatar.render._kernels`), arranged for a GPU:
 
 * All views (batch entry x camera) go through one launch. Gaussian n of view v is row v N + n.
-* The projection and its gradient are computed in float64, as on the CPU: a few hundred operations per Gaussian are
-  nothing beside the blending, and both backends then agree on who is seen and where.
+* The projection and its gradient are computed in float64, as on the CPU: a few hundred operations per Gaussian
+  cost little compared with the blending, and both backends cull the same Gaussians.
 * A tile's pixels are the lanes of one program, which takes its splats in chunks, nearest first. A chunk is a matrix
   (CHUNK, pixels) whose columns belong to single threads, so that the transmittance is a running product without
-  communication. A product of factors at most 1 never grows: a pixel stops at the first splat that would take it to
-  T_STOP, and the splats before it are those whose product is above.
-* Colours of more than four channels are summed by matrix products in plain float32: the compiled code is no longer than
-  that of tensor cores in thrice TF32, and exact.
+  communication. A product of factors of at most 1 never grows: a pixel stops at the first splat whose product is
+  T_STOP or less.
+* Colours of more than four channels are summed by matrix products in plain float32: the compiled code is no longer
+  than that of three TF32 products on tensor cores, and it is exact.
 * Each pair of a Gaussian and a tile writes its gradients into a row of its own (its slot), and rows are added in fixed
   order: no atomics, the same bits in every run.
+
+The file is longer than 400 lines because all kernels share the inlined geometry. Kernels take pointers and numbers one
+by one, as Triton requires.
 """
 
 from __future__ import annotations
@@ -218,9 +221,9 @@ def project_forward(
 ):
     """Project BLOCK Gaussians into one view; the grid is (blocks, views).
 
-    Writes, per view and Gaussian, ``records`` (RECORD floats), ``tile_boxes`` (its first tile, counted over all views,
-    and its columns), ``tile_counts`` (0 where it is not seen) and gsplat's ``radii``, ``means2d``, ``depths`` and
-    ``conics``. A Gaussian with any value that is not finite is not seen: every test is written so that NaN fails it.
+    Writes, per view and Gaussian, ``records`` (RECORD floats), ``tile_boxes`` (the first tile, counted over all views,
+    and the columns), ``tile_counts`` (0 for culled Gaussians) and gsplat's ``radii``, ``means2d``, ``depths`` and
+    ``conics``. Gaussians with a value that is not finite are culled: every test fails for NaN.
     """
     view = tl.program_id(1)
     n = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
@@ -254,8 +257,8 @@ def project_forward(
     seen = seen & (mean_x + radius_x > 0.0) & (mean_x - radius_x < width)
     seen = seen & (mean_y + radius_y > 0.0) & (mean_y - radius_y < height)
 
-    # Pixels in which alpha can reach 1/255. A hundredth of a pixel more than the ellipse: the blending kernel decides
-    # in float32, the box must not.
+    # Pixels in which alpha can reach 1/255, and a hundredth of a pixel more, because the blending kernel computes in
+    # float32.
     first_x = tl.maximum(tl.where(seen, tl.ceil(mean_x - half_x - 0.51), 0.0), 0.0)
     first_y = tl.maximum(tl.where(seen, tl.ceil(mean_y - half_y - 0.51), 0.0), 0.0)
     last_x = tl.minimum(tl.where(seen, tl.floor(mean_x + half_x - 0.49), -1.0), width - 1.0)
@@ -337,7 +340,7 @@ def _alphas(records, splats, valid, column, row):
 
 @triton.jit
 def _weights(uncapped, within, transmittance):
-    """What a chunk does to a tile's pixels, whose ``transmittance`` is negative where they are finished.
+    """Apply a chunk to a tile's pixels, whose ``transmittance`` is negative for finished pixels.
 
     Returns the splats' weights (CHUNK, pixels), alpha / (1 - alpha), whether a splat is reached, and the transmittance
     after the chunk.
@@ -465,7 +468,7 @@ def blend_backward(
         for first in tl.static_range(0, CHANNELS, BLOCK_D):
             channel = first + channels
             known = (channel < CHANNELS)[:, None] & inside[None, :]
-            if CHANNELS > BLOCK_D:  # else it is still there from above
+            if CHANNELS > BLOCK_D:  # else it is loaded above
                 grad = tl.load(color_grad + pixel[None, :] * CHANNELS + channel[:, None], mask=known, other=0.0)
             shade = colors + splats[:, None] * CHANNELS + channel[None, :]
             shades = tl.load(shade, mask=valid[:, None] & (channel < CHANNELS)[None, :], other=0.0)
@@ -676,7 +679,7 @@ def project_backward(
     tl.store(quats_grad + 4 * source + 1, grad_x.to(tl.float32), mask=valid)
     tl.store(quats_grad + 4 * source + 2, grad_y.to(tl.float32), mask=valid)
     tl.store(quats_grad + 4 * source + 3, grad_z.to(tl.float32), mask=valid)
-    # The moment is zero where nothing is seen, and so must the quotient be where the opacity is zero or NaN.
+    # The moment of a culled Gaussian is zero; the quotient must be zero too where the opacity is zero or NaN.
     grad_opacity = tl.where(grad_opacity == 0.0, 0.0, grad_opacity / opacity)
     tl.store(opacities_grad + source, grad_opacity.to(tl.float32), mask=valid)
 

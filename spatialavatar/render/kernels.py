@@ -1,7 +1,7 @@
-"""The parts of the CPU kernels that compiled passes of other rooms build on.
+"""The parts of the CPU kernels for compiled passes of other packages.
 
 ``kernel`` compiles a function; ``run_tasks`` and ``run_ranges`` run compiled functions on the rasteriser's threads. The
-geometry is the rasteriser's own, so that a pass computes the same bits. ``float32`` vectors have eight lanes.
+geometry functions are the rasteriser's, so that a pass computes the same bits. ``float32`` vectors have eight lanes.
 """
 
 from spatialavatar.render._jit import kernel

@@ -1,12 +1,12 @@
 # ruff: noqa: ANN001, ANN202 - numba infers the kernel's types.
-"""Triangle meshes on a pixel grid: a z-buffer in the camera, and the same in UV space.
+"""Z-buffers of triangle meshes, on the pixels of a camera and on the texels of a UV map.
 
-Both return, per pixel, the triangle that is seen and the barycentric weights of the seen point, from which any vertex
-attribute is interpolated. Everything is NumPy: these buffers are looked up in, never differentiated.
+Both return, per pixel, the visible triangle and the barycentric weights of the visible point, which interpolate any
+vertex attribute. Everything is NumPy, because no gradient is needed.
 
 Triangles are rasterised in homogeneous coordinates (Olano and Greer, "Triangle scan conversion using 2D homogeneous
-coordinates", 1997), so that triangles that reach behind the camera need no clipping. Edges are inclusive and evaluated
-the same for both triangles that share one, so there are no holes; where two triangles tie, the lower index wins.
+coordinates", 1997), so that triangles that reach behind the camera need no clipping. Edges are inclusive and have the
+same value in both of their triangles, so there are no holes. At equal depth, the lower index wins.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from spatialavatar.render._jit import kernel
 
 
 class MeshFragments(NamedTuple):
-    """What each pixel of a z-buffer sees.
+    """The visible point of each pixel of a z-buffer.
 
     Attributes:
         face: (H, W) int32, index of the nearest triangle; -1 where there is none.
@@ -42,7 +42,7 @@ def rasterize_mesh(
     height: int,
     cull_back: bool = False,
 ) -> MeshFragments:
-    """Nearest triangle at each pixel centre.
+    """Find the nearest triangle at each pixel centre.
 
     Args:
         vertices_cam: (V, 3) vertices in camera axes (x right, y down, z forward), metres.
@@ -50,12 +50,12 @@ def rasterize_mesh(
         intrinsics: (3, 3), pixels; the centre of pixel (column i, row j) is (i + 0.5, j + 0.5).
         width: pixels.
         height: pixels.
-        cull_back: leave out the triangles seen from inside.
+        cull_back: skip back-facing triangles.
 
-    Triangles with a vertex that is not finite, and those of no area, are left out.
+    Triangles with a vertex that is not finite, and triangles of no area, are skipped.
 
     Raises:
-        InputError: a shape is wrong, or a face names a vertex that is not there.
+        InputError: a shape is wrong, or a face has an index outside the vertices.
     """
     vertices = _as_array("vertices_cam", vertices_cam, np.float64, (None, 3))
     triangles = _as_faces(faces, len(vertices))
@@ -67,15 +67,16 @@ def rasterize_mesh(
     depth = np.full((height, width), np.inf, np.float64)
     with np.errstate(invalid="ignore"):
         points = vertices @ matrix.T
-    _zbuffer(points, triangles, bool(cull_back), False, face, bary, depth)
+    _zbuffer(points, triangles, bool(cull_back), False, (face, bary, depth))
     return MeshFragments(face, bary, depth.astype(np.float32))
 
 
 def rasterize_uv(uv: ArrayLike, resolution: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-    """Triangle and barycentric weights at each texel centre of a UV map.
+    """Find the triangle and the barycentric weights at each texel centre of a UV map.
 
     Args:
-        uv: (F, 3, 2) UV of each face corner, origin at the top left of the map; a face with a negative one has none.
+        uv: (F, 3, 2) UV of each face corner, origin at the top left of the map; a face with a negative coordinate is
+            skipped.
         resolution: width and height U of the map; texel (row r, column c) has its centre at
             ((c + 0.5) / U, (r + 0.5) / U).
 
@@ -96,19 +97,19 @@ def rasterize_uv(uv: ArrayLike, resolution: int) -> tuple[NDArray[np.int32], NDA
     points = np.ones((3 * len(corners), 3))
     points[:, :2] = np.where(present[:, None, None], corners, np.nan).reshape(-1, 2) * resolution
     triangles = np.arange(len(points), dtype=np.int32).reshape(-1, 3)
-    _zbuffer(points, triangles, False, True, face, bary, depth)
+    _zbuffer(points, triangles, False, True, (face, bary, depth))
     return face, bary
 
 
 def vertex_normals(vertices: ArrayLike, faces: ArrayLike) -> NDArray[np.float32]:
-    """Unit normals (V, 3) float32, the area-weighted mean over the faces of each vertex; 0 where there is none.
+    """Compute unit normals (V, 3) float32, the area-weighted mean over the faces of each vertex; 0 without a face.
 
     Args:
         vertices: (V, 3).
         faces: (F, 3) integer vertex indices, counter-clockwise seen from outside.
 
     Raises:
-        InputError: a shape is wrong, or a face names a vertex that is not there.
+        InputError: a shape is wrong, or a face has an index outside the vertices.
     """
     points = _as_array("vertices", vertices, np.float64, (None, 3))
     triangles = _as_faces(faces, len(points))
@@ -121,7 +122,7 @@ def vertex_normals(vertices: ArrayLike, faces: ArrayLike) -> NDArray[np.float32]
 
 
 def _as_array(name: str, value: ArrayLike, dtype: Any, shape: tuple[int | None, ...]) -> NDArray[Any]:
-    """``value`` as a contiguous array; ``None`` in ``shape`` is any length."""
+    """Return ``value`` as a contiguous array; ``None`` in ``shape`` accepts any length."""
     array = np.ascontiguousarray(value, dtype)
     if array.ndim != len(shape) or any(want not in (None, got) for want, got in zip(shape, array.shape)):
         wanted = ", ".join("any" if length is None else str(length) for length in shape)
@@ -130,7 +131,7 @@ def _as_array(name: str, value: ArrayLike, dtype: Any, shape: tuple[int | None, 
 
 
 def _as_faces(faces: ArrayLike, vertex_count: int) -> NDArray[np.int32]:
-    """Faces as (F, 3) int32 whose indices all exist."""
+    """Return the faces as (F, 3) int32 after a check of the indices."""
     triangles = _as_array("faces", faces, np.int32, (None, 3))
     if triangles.size and not 0 <= triangles.min() <= triangles.max() < vertex_count:
         raise InputError(f"The faces name vertices that are not there; indices must lie in 0 .. {vertex_count - 1}.")
@@ -138,12 +139,15 @@ def _as_faces(faces: ArrayLike, vertex_count: int) -> NDArray[np.int32]:
 
 
 @kernel
-def _zbuffer(points, faces, cull_back, keep_first, face_out, bary_out, depth_out):  # pragma: no cover - compiled
-    """Fill the buffers; ``points`` (V, 3) are homogeneous pixels (x w, y w, w) with w the depth.
+def _zbuffer(points, faces, cull_back, keep_first, out):  # pragma: no cover - compiled
+    """Fill ``out``: face, barycentric weights and depth.
 
-    ``keep_first`` gives a pixel to the lowest index that covers it, whatever the depth.
-    A shared edge gives exactly opposite values in its two triangles, which the compiler must not spoil by regrouping.
+    ``points`` (V, 3) are homogeneous pixels (x w, y w, w), where w is the depth.
+
+    With ``keep_first``, a pixel gets the lowest index that covers it, at any depth. A shared edge has exactly opposite
+    values in its two triangles; the compiler must not change that by regrouping.
     """
+    face_out, bary_out, depth_out = out
     height, width = face_out.shape
     for f in range(faces.shape[0]):
         x0, y0, w0 = points[faces[f, 0]]
