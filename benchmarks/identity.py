@@ -1,4 +1,4 @@
-"""How well the identity network tells people apart, on the London Set; docs/guide/measure.md has the figures.
+"""How well the identity network tells people apart, on the London Set; docs/results/tracking.md has the figures.
 
 PYTHONPATH=. python benchmarks/identity.py --photos ../shared/data/photos [--original sface.onnx]
 """

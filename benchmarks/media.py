@@ -21,9 +21,9 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.report import write_section
 from spatialavatar.media import VideoReader, VideoWriter, ffmpeg_program
 
-REPORT = Path(__file__).resolve().parents[1] / "docs" / "results" / "media.md"
 WIDTH, HEIGHT = 256, 128
 SECONDS = 2.0
 FLASH = 1.0  # seconds after the first frame
@@ -293,10 +293,7 @@ def main() -> None:
     rows.sort(key=lambda row: (row[0].transfer, row[0].container, row[0].codec, row[0].depth))
     text = table(rows)
     if options.write:
-        begin, end = "<!-- media: begin -->", "<!-- media: end -->"
-        report = REPORT.read_text(encoding="utf-8")
-        before, after = report.split(begin)[0], report.split(end)[1]
-        REPORT.write_text(f"{before}{begin}\n{text}\n{end}{after}", encoding="utf-8")
+        write_section("media", text)
     else:
         print(text)
 

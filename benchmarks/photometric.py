@@ -3,7 +3,7 @@
     python benchmarks/photometric.py CLIPS...                    # videos, or saved tracks with pictures
     python benchmarks/photometric.py CLIPS... --sheets DIR       # overlay pictures, before and after
     python benchmarks/photometric.py CLIPS... --refine 300       # the gain of the refinement
-    python benchmarks/photometric.py CLIPS... --write            # rewrite the section of docs/results/speed.md
+    python benchmarks/photometric.py CLIPS... --write            # rewrite the section of docs/results/photometric.md
 
 The avatar of each clip is made from one frame and refined for a short time on the track as it was. The pass uses every
 other 32-pixel square of a chessboard over the frames; L1 is the mean absolute difference of render and frame, percent
@@ -206,9 +206,9 @@ def main() -> None:
             print(" | ".join(rows[-1]), flush=True)
     if options.refine:
         header = ["refinement on the track", "PSNR", "scored aligned", "inner PSNR", "scored aligned"]
-        title, body = f"## Photometric pass, effect on {options.refine} steps of refinement", table(header, gains)
+        title, body = f"## Gain of {options.refine} steps of refinement", table(header, gains)
     else:
-        title, body = "## Photometric pass", table(HEADER, rows)
+        title, body = "## Alignment", table(HEADER, rows)
     explained = __doc__.strip().split("\n\n")[-1]
     text = f"{title}\n\n`python benchmarks/photometric.py`, on {machine()}. {explained}\n\n{body}"
     print(f"\n{text}")

@@ -128,7 +128,7 @@ def main() -> None:
     ]
     text = "\n\n".join(
         [
-            "## The whole way",
+            "## Pipeline",
             f"`python benchmarks/pipeline.py`, on {machine()}. One photo scaled to 1,024 pixels; an avatar of "
             f"{short['gaussians']:,.0f} Gaussians; video with encoding.",
             table(["step", "speed", "peak memory of the process"], rows),

@@ -215,7 +215,7 @@ def texts(results: Mapping[str, dict[str, Any]]) -> dict[str, str]:
     if plain:
         one = next(iter(plain.values()))
         found["refinement"] = (
-            f"## Refinement\n\n`python benchmarks/refinement.py CLIPS...`, {where(one)}.\n\n"
+            f"### Steps\n\n`python benchmarks/refinement.py CLIPS...`, {where(one)}.\n\n"
             f"{table(HEADER, rows(plain))}\n\n"
             f"PSNR on the way, in steps:\n\n{table(['', *one['scores']], early_rows(plain))}"
         )
@@ -223,7 +223,7 @@ def texts(results: Mapping[str, dict[str, Any]]) -> dict[str, str]:
     if varied:
         one = next(iter(varied.values()))
         found["refinement-ablation"] = (
-            f"## Refinement, without its parts\n\n`python benchmarks/refinement.py CLIP --ablation`, {where(one)}.\n\n"
+            f"### Ablation\n\n`python benchmarks/refinement.py CLIP --ablation`, {where(one)}.\n\n"
             f"{table(HEADER, [row for row in rows(varied) if row[0] != 'mean'])}"
         )
     return found

@@ -1,4 +1,4 @@
-"""Sections of docs/results/speed.md: each benchmark rewrites its own and leaves the others alone."""
+"""Sections of docs/results: each benchmark rewrites its own and leaves the others alone."""
 
 from __future__ import annotations
 
@@ -7,7 +7,22 @@ import platform
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-REPORT = Path(__file__).resolve().parents[1] / "docs" / "results" / "speed.md"
+RESULTS = Path(__file__).resolve().parents[1] / "docs" / "results"
+PAGES = {
+    "pipeline": "speed.md",
+    "rasterizer": "speed.md",
+    "gpu": "speed.md",
+    "base-heldout": "network.md",
+    "base-portraits": "network.md",
+    "refinement": "refinement.md",
+    "refinement-ablation": "refinement.md",
+    "photometric": "photometric.md",
+    "photometric-refinement": "photometric.md",
+    "tracking": "tracking.md",
+    "tracking-memory": "tracking.md",
+    "media": "media.md",
+}
+"""The page of each section."""
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
@@ -28,18 +43,20 @@ def machine() -> str:
 
 
 def write_section(name: str, text: str) -> None:
-    """Put ``text`` between the markers of section ``name``; the section is added at the end where there is none.
+    """Put ``text`` between the markers of section ``name`` in its page; at the page's end where it has no markers.
 
     Raises:
-        ValueError: the file has only one of the two markers.
+        KeyError: the section has no page.
+        ValueError: the page has only one of the two markers.
     """
     begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
-    report = REPORT.read_text(encoding="utf-8")
-    section = f"{begin}\n{text.strip()}\n{end}"
+    page = RESULTS / PAGES[name]
+    report = page.read_text(encoding="utf-8")
+    section = f"{begin}\n\n{text.strip()}\n\n{end}"
     if begin in report:
         before, rest = report.split(begin, 1)
         _, after = rest.split(end, 1)
         report = before + section + after
     else:
         report = f"{report.rstrip()}\n\n{section}\n"
-    REPORT.write_text(report, encoding="utf-8")
+    page.write_text(report, encoding="utf-8")

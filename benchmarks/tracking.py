@@ -1,7 +1,7 @@
-"""How well and how fast videos and photos are tracked; prints markdown tables, or writes docs/results/speed.md.
+"""How well and how fast videos and photos are tracked; prints markdown tables, or writes docs/results/tracking.md.
 
     python benchmarks/tracking.py                       # the clips listed below, from ../shared/data; prints
-    python benchmarks/tracking.py --write               # and rewrites the section of docs/results/speed.md
+    python benchmarks/tracking.py --write               # and rewrites the section of docs/results/tracking.md
     python benchmarks/tracking.py FILES_OR_FOLDERS...   # videos and photos of your own
     python benchmarks/tracking.py --memory [--write]    # peak memory for 1 and 10 minutes of 720p, some minutes of work
 
@@ -247,7 +247,7 @@ def main() -> None:
     parser.add_argument("--match", default="", help="only files whose names hold this text")
     parser.add_argument("--memory", action="store_true", help="measure the peak memory instead")
     parser.add_argument("--memory-of", type=Path, help=argparse.SUPPRESS)
-    parser.add_argument("--write", action="store_true", help="rewrite the section of docs/results/speed.md")
+    parser.add_argument("--write", action="store_true", help="rewrite the section of docs/results/tracking.md")
     options = parser.parse_args()
     head = load_head(hub.weights_dir() / "head")
     if options.memory_of:
@@ -257,11 +257,11 @@ def main() -> None:
     if options.memory:
         header = ["video", "frames", "MiB before", "MiB at the peak", "frames/s by the clock", "of CPU time"]
         explained = f"720 x 1280 pixels, {MEMORY_FPS} frames a second, one clip looped; the decoder is a process apart."
-        text = f"## Tracking: memory\n\n{command} {explained}\n\n{table(header, measure_memory())}"
+        text = f"## Memory\n\n{command} {explained}\n\n{table(header, measure_memory())}"
     else:
         files = [file for given in options.inputs or [DATA / clip for clip in CLIPS] for file in files_under(given)]
         files = [file for file in files if options.match in file.name]
-        parts = ["## Tracking", command, (__doc__ or "").strip().split("\n\n")[-1]]
+        parts = ["## Accuracy and speed", command, (__doc__ or "").strip().split("\n\n")[-1]]
         photos = [file for file in files if is_image(file)]
         if photos:
             header = ["photos", "count", "tracked", "mean error %", "median", "95th", "largest", "s a photo"]

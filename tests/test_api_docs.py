@@ -48,7 +48,7 @@ def here(tmp_path: Path, examples: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
 
 def snippets(section: str, language: str) -> list[str]:
     text = (REPOSITORY / "docs" / "reference" / "endpoints.md").read_text(encoding="utf-8")
-    part = text.split(f"\n### {section}\n", 1)[1].split("\n### ", 1)[0]
+    part = text.split(f"\n## {section}\n", 1)[1].split("\n## ", 1)[0]
     return re.findall(rf"^```{language}\n(.*?)^```$", part, re.M | re.S)
 
 
@@ -74,8 +74,8 @@ def test_the_python_snippets_use_every_endpoint(app: RunningApp, here: Path) -> 
 
 def test_the_tables_of_endpoints_are_those_that_are_served() -> None:
     text = (REPOSITORY / "docs" / "reference" / "endpoints.md").read_text(encoding="utf-8")
-    table = text.split("<!-- endpoints -->\n", 1)[1].split("\n<!-- end of endpoints -->", 1)[0]
-    assert table.strip() == documentation(), "paste what 'python -m spatialavatar.app.endpoints' prints"
+    table = text.split("<!-- endpoints: begin -->\n", 1)[1].split("\n<!-- endpoints: end -->", 1)[0]
+    assert table.strip() == documentation(), "run python scripts/write_reference.py"
 
 
 def test_documents_name_the_face_sizes_that_are_checked() -> None:

@@ -2,7 +2,7 @@
 
 Everything else is made from :data:`ENDPOINTS`: the functions and components that gradio serves, the tools of the MCP
 server, the checks before and inside the queue, and the tables of docs/reference/endpoints.md
-(``python -m spatialavatar.app.endpoints`` prints them).
+(``scripts/write_reference.py`` writes them).
 """
 
 from __future__ import annotations
@@ -365,7 +365,7 @@ def documentation() -> str:
         rows = [f"| `{value.name}` | {_default(value)} | {value.help} |" for value in one.values]
         returned = ", ".join(value.label for value in one.returns)
         parts.append(
-            f"#### `/{one.name}`\n\n{one.summary} Returns: {returned} ({one.facts}).\n\n"
+            f"### `/{one.name}`\n\n{one.summary} Returns: {returned} ({one.facts}).\n\n"
             + "\n".join(["| value | default | meaning |", "|---|---|---|", *rows])
         )
     return "\n\n".join(parts)
@@ -375,7 +375,3 @@ def _default(value: Value) -> str:
     if value.default is REQUIRED:
         return "required"
     return "none" if value.default is None else f"`{value.default}`"
-
-
-if __name__ == "__main__":
-    print(documentation())

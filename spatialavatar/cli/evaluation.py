@@ -37,7 +37,9 @@ def declare(commands: Commands) -> None:
     command.add_argument(
         "--only", default="*", help="evaluate only clips whose names match, such as 'london_*' or 'anna,bob'"
     )
-    command.add_argument("--layout", help="layout of the folder, listed in docs/guide/measure.md; default: detected")
+    command.add_argument(
+        "--layout", help="layout of the folder, listed in docs/reference/evaluation.md; default: detected"
+    )
     command.add_argument("--name", help="name of the data set in the tables, default: the folder's")
     add_model(command)
     command.add_argument(

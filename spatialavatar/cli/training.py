@@ -27,7 +27,9 @@ def declare(commands: Commands) -> None:
     command.add_argument(
         "--photos", action="store_true", help="the pictures of a person are photos, not frames of a video"
     )
-    command.add_argument("--layout", help="layout of the folder, listed in docs/guide/measure.md; default: detected")
+    command.add_argument(
+        "--layout", help="layout of the folder, listed in docs/reference/evaluation.md; default: detected"
+    )
     command.add_argument("--only", default="*", help="use only people whose names match, such as 'london_*'")
     command.add_argument("--head", type=Path, help="folder of another head model than the one that ships")
     add_number(command, "--frames", Limits(1, 100_000), "frames kept of each video, default: %(default)s", 32)

@@ -18,7 +18,7 @@ from spatialavatar.tracking.landmark_sets import IRIS_LEFT, IRIS_RIGHT
 from spatialavatar.tracking.runtimes import OnnxNetwork, network_file
 
 SAME_PERSON: Final = 0.45
-"""Photos with a cosine below this count as different people; docs/guide/measure.md lists the error rates."""
+"""Photos with a cosine below this count as different people; docs/results/tracking.md lists the error rates."""
 
 _SIDE: Final = 112
 _POINTS: Final = (IRIS_RIGHT[0], IRIS_LEFT[0], 1, 61, 291)  # pupils, tip of the nose, corners of the mouth

@@ -1,4 +1,4 @@
-"""Readers of the folder layouts in which test clips are published; docs/guide/measure.md describes each.
+"""Readers of the folder layouts in which test clips are published; docs/reference/evaluation.md describes each.
 
 A reader opens names and small JSON files only. Faults of a clip (a gap in its numbering, a listed picture that is
 missing) are noted with the clip, which is evaluated without the missing part. A clip that cannot be read at all has no
@@ -55,7 +55,7 @@ def read_clips(folder: str | Path, layout: str | None = None) -> list[Clip]:
             return sorted(_named_apart([*clips, *_strangers(folder, clips)]), key=lambda clip: natural_key(clip.name))
     known = layout or ", ".join(LAYOUTS)
     raise InputError(
-        f"The folder {folder} is laid out in no known way ({known}); docs/guide/measure.md shows them all."
+        f"The folder {folder} is laid out in no known way ({known}); docs/reference/evaluation.md shows them all."
     )
 
 

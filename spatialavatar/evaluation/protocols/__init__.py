@@ -36,7 +36,7 @@ PROTOCOLS: Final[dict[str, Protocol]] = {
 
 
 def measure(clip: Clip, bench: Bench, clips: Sequence[Clip], progress: Progress) -> dict[str, Any]:
-    """Measure one clip; JSON-ready results (docs/guide/measure.md has the schema).
+    """Measure one clip; JSON-ready results (docs/reference/formats.md has the schema).
 
     Args:
         clip: the clip.
