@@ -1,0 +1,13 @@
+"""Hooks of the documentation site: docstrings use a few reStructuredText forms, which Markdown would show as they are."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+_ROLE = re.compile(r":(?:class|func|meth|mod|data|attr):<code>~?(?:[\w.]*\.)?(\w+)</code>")
+
+
+def on_page_content(html: str, **_: Any) -> str:
+    """Show ``:class:`a.b.Name``` as ``Name``, and a paragraph that ends in two colons with one."""
+    return _ROLE.sub(r"<code>\1</code>", html).replace("::</p>", ":</p>")
