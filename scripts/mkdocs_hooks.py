@@ -1,4 +1,4 @@
-"""Hooks of the documentation site: docstrings use a few reStructuredText forms, which Markdown would show as they are."""
+"""Hooks of the documentation site: a few reStructuredText forms of docstrings become Markdown."""
 
 from __future__ import annotations
 
