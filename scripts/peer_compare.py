@@ -14,7 +14,9 @@ import argparse
 import json
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -23,7 +25,7 @@ import torch
 from spatialavatar.avatar import default_head
 from spatialavatar.errors import InputError, SpatialAvatarError
 from spatialavatar.evaluation import report
-from spatialavatar.evaluation.comparison import Comparison
+from spatialavatar.evaluation.comparison import Comparison, ComparisonFiles, RenderedFrame, TargetFrame
 from spatialavatar.evaluation.datasets import Recording, recording_of
 from spatialavatar.evaluation.judge import REGIONS, Judge, without_beyond
 from spatialavatar.files import atomic_output
@@ -58,20 +60,35 @@ def frames_together(recordings: Sequence[Recording]) -> Iterator[list[np.ndarray
         ]
 
 
-def compare(
-    truth: Path, renders: dict[str, Path], out: Path, *, region: str, stride: int, fps: float, cut_out: bool
-) -> dict[str, object]:
+@dataclass(frozen=True)
+class CompareOptions:
+    """How renders are compared.
+
+    Attributes:
+        region: "head" or "full", see :mod:`spatialavatar.evaluation.judge`.
+        stride: every n-th frame is compared.
+        fps: of pictures.
+        cut_out: cut the renders out of their background first.
+    """
+
+    region: str = "head"
+    stride: int = 1
+    fps: float = 25.0
+    cut_out: bool = False
+
+
+def compare(truth: Path, renders: dict[str, Path], out: Path, options: CompareOptions) -> dict[str, Any]:
     """Measure; writes ``compare.json``, ``compare.png`` and ``compare.mp4`` into ``out``."""
     networks, head = Networks(threads=2), default_head()
-    recordings, notes = paired([recording_of(path, fps) for path in (truth, *renders.values())])
+    recordings, notes = paired([recording_of(path, options.fps) for path in (truth, *renders.values())])
     track = track_video(recordings[0].open(), head, networks=networks)
     crops, landmarks = track.require_crop(), track.require_evidence().require_landmarks()
     focal = float(track.camera.intrinsics[0, 0])
-    judge = Judge(networks, region)
+    judge = Judge(networks, options.region)
     out.mkdir(parents=True, exist_ok=True)
-    with Comparison(judge, head, out, "compare", track.fps / stride) as comparison:
+    with Comparison(judge, head, ComparisonFiles(out, "compare", track.fps / options.stride)) as comparison:
         for index, (picture, *shown) in enumerate(frames_together(recordings)):
-            if index % stride or track.confidence[index] <= 0:
+            if index % options.stride or track.confidence[index] <= 0:
                 continue
             x0, y0, x1, _ = crops[index].tolist()
             crop = Crop(round(x0), round(y0), round(x1 - x0))  # each shot has its own
@@ -81,11 +98,11 @@ def compare(
             parts = {}
             for name, render in zip(renders, shown):
                 pixels = torch.from_numpy(cut(render, crop)).float() / 255.0
-                if cut_out:
+                if options.cut_out:
                     alpha = torch.from_numpy(separate(render, crop, networks)[0]).float()[..., None] / 255.0
                     pixels = pixels * alpha + 1.0 - alpha
-                parts[name] = pixels
-            comparison.add(index, target, parts, track.params.shape, focal)
+                parts[name] = RenderedFrame(pixels)
+            comparison.add(TargetFrame(index, target, track.params.shape, focal), parts)
         results = comparison.finish()
     results["notes"] = [*notes, *track.warnings]
     with atomic_output(out / "compare.json") as temporary:
@@ -109,10 +126,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             options.truth,
             renders,
             options.out,
-            region=options.region,
-            stride=options.stride,
-            fps=options.fps,
-            cut_out=options.cut_out,
+            CompareOptions(options.region, options.stride, options.fps, options.cut_out),
         )
     except SpatialAvatarError as error:
         print(error, file=sys.stderr)

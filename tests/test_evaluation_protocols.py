@@ -17,7 +17,7 @@ from PIL import Image
 
 from spatialavatar.errors import InputError, NoFaceError
 from spatialavatar.evaluation import cutting
-from spatialavatar.evaluation.comparison import Comparison
+from spatialavatar.evaluation.comparison import Comparison, ComparisonFiles, RenderedFrame, TargetFrame
 from spatialavatar.evaluation.datasets import Clip, Recording, read_clips
 from spatialavatar.evaluation.judge import Judge, head_region, without_beyond
 from spatialavatar.evaluation.protocols import Bench, BenchConfig, held_out_from, measure
@@ -113,9 +113,10 @@ def test_a_perfect_render_is_perfect_and_another_persons_is_not(networks, exampl
         track.evidence.landmarks[0].numpy(),
     )
     swapped = pictures["lake.jpg"].pictures.images[0].float() / 255.0
-    with Comparison(Judge(networks), head, tmp_path, "street", 0.0) as comparison:
-        renders = {"same": target.image, "swapped": swapped}
-        comparison.add("street", target, renders, track.params.shape, float(track.camera.intrinsics[0, 0]))
+    with Comparison(Judge(networks), head, ComparisonFiles(tmp_path, "street", 0.0)) as comparison:
+        renders = {"same": RenderedFrame(target.image, target.person), "swapped": RenderedFrame(swapped)}
+        focal = float(track.camera.intrinsics[0, 0])
+        comparison.add(TargetFrame("street", target, track.params.shape, focal), renders)
         methods = comparison.finish()["methods"]
     same, other = methods["same"]["means"], methods["swapped"]["means"]
     assert (same["psnr"], same["lpips"], same["akd"]) == (pytest.approx(100.0), 0.0, 0.0)

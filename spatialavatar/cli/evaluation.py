@@ -12,7 +12,7 @@ from spatialavatar.cli.output import Outcome
 from spatialavatar.errors import InputError
 from spatialavatar.progress import Progress
 
-_PROTOCOLS = ("self", "cross", "k-source", "refined", "multi-view")
+_PROTOCOLS = ("self", "cross", "k-source", "refined", "multi-view", "turned", "expressive")
 _MERGE = "merge"
 
 

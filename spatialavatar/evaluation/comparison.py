@@ -6,6 +6,7 @@ import statistics
 from collections import defaultdict
 from collections.abc import Mapping
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,32 +24,75 @@ _WORST: Final = 4
 _ERROR_GAIN: Final = 4.0  # errors of a few grey levels are to be seen
 
 
+@dataclass(frozen=True)
+class ComparisonFiles:
+    """The files of a comparison.
+
+    Attributes:
+        folder: where they go.
+        name: of the clip: ``name``.mp4 and ``name``.png.
+        fps: of the video; 0 makes none (photos).
+    """
+
+    folder: Path
+    name: str
+    fps: float
+
+
+@dataclass(frozen=True, eq=False)
+class RenderedFrame:
+    """One method's render of a frame.
+
+    Attributes:
+        image: (512, 512, 3) float32 over white.
+        alpha: (512, 512) float32; None where it is unknown (pictures of other programs).
+        milliseconds: that the render took, or None.
+        own_view: the camera is not the target's: the target's region is not applied, and codes are not compared.
+    """
+
+    image: Tensor
+    alpha: Tensor | None = None
+    milliseconds: float | None = None
+    own_view: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class TargetFrame:
+    """One frame that renders are compared with.
+
+    Attributes:
+        frame: its number, or a photo's name.
+        target: prepared by the judge.
+        shape: (S,) identity with which codes are fitted, in target and render alike.
+        focal: of the camera, pixels of 512.
+    """
+
+    frame: int | str
+    target: Target
+    shape: Tensor
+    focal: float
+
+
 class Comparison:
     """Collects frames one by one; use it as a context manager, so that the video is finished or removed."""
 
     def __init__(
-        self,
-        judge: Judge,
-        head: HeadModel,
-        folder: Path,
-        name: str,
-        fps: float,
-        identity: np.ndarray | None = None,
+        self, judge: Judge, head: HeadModel, files: ComparisonFiles, identity: np.ndarray | None = None
     ) -> None:
         """Start a clip.
 
         Args:
             judge: compares pictures.
             head: the head model whose codes AED and APD compare.
-            folder: where ``name``.mp4 and ``name``.png go.
-            name: of the clip.
-            fps: of the video; 0 makes none (photos).
+            files: video and picture of the clip.
             identity: of the avatar's source, where targets show another person (cross-reenactment): the pictures are
                 then not compared, and CSIM is that with the source.
         """
-        self._judge, self._head, self._folder, self._name, self._fps = judge, head, folder, name, fps
+        self._judge, self._head = judge, head
+        self._folder, self._name, self._fps = files.folder, files.name, files.fps
         self._identity = identity
         self._frames: dict[str, list[dict[str, Any]]] = defaultdict(list)
+        self._rendered: dict[str, list[tuple[int | str, Face]]] = defaultdict(list)
         self._faces: dict[str, list[tuple[dict[str, Any], Face, Face, Tensor, float]]] = defaultdict(list)
         self._worst: list[tuple[float, int | str, np.ndarray]] = []
         self._stack = ExitStack()
@@ -61,48 +105,48 @@ class Comparison:
     def __exit__(self, *error: Any) -> None:
         self._stack.__exit__(*error)
 
-    def add(
-        self,
-        frame: int | str,
-        target: Target,
-        renders: Mapping[str, Tensor],
-        shape: Tensor,
-        focal: float,
-        render_ms: Mapping[str, float] | None = None,
-    ) -> None:
-        """Compare one frame.
-
-        Args:
-            frame: its number, or a photo's name.
-            target: prepared by the judge.
-            renders: by method, (512, 512, 3) over white.
-            shape: (S,) identity with which codes are fitted, in target and render alike.
-            focal: of the camera, pixels of 512.
-            render_ms: milliseconds that each render took.
-        """
+    def add(self, wanted: TargetFrame, renders: Mapping[str, RenderedFrame]) -> None:
+        """Compare one frame with the renders of each method."""
+        frame, target = wanted.frame, wanted.target
         row = [as_pixels(target.image)]
-        shown = target.image
+        shown, record = target.image, {}
         for method, render in renders.items():
-            shown = target.masked(render)
+            shown = render.image.clamp(0.0, 1.0) if render.own_view else target.masked(render.image)
             row.append(as_pixels(shown))
-            record: dict[str, Any] = {"frame": frame}
-            if self._identity is None:
-                record |= self._judge.pictures(shown, target)
-            face = self._judge.face(shown)
-            if face is not None and target.face is not None:
-                reference = target.face.identity if self._identity is None else self._identity
-                record["csim"] = metrics.csim(face.identity, reference)
-                if self._identity is None:
-                    record["akd"] = metrics.keypoint_distance(face.points, target.face.points)
-                self._faces[method].append((record, face, target.face, shape, focal))
-            if render_ms:
-                record["render_ms"] = render_ms[method]
+            record = self._compare(wanted, method, render, shown)
             self._frames[method].append(record)
         error = (_ERROR_GAIN * (shown - target.image).abs()).clamp(0.0, 1.0)
         badness = float((shown - target.image).abs().mean()) if self._identity is None else -record.get("csim", 0.0)
         self._keep_worst(badness, frame, np.concatenate([*row, as_pixels(error)], axis=1))
         if self._fps > 0:
             self._write(np.concatenate(row, axis=1))
+
+    def faces(self, method: str) -> list[tuple[int | str, Face]]:
+        """The frames in which a face was found in a method's render, and that face."""
+        return self._rendered[method]
+
+    def _compare(self, wanted: TargetFrame, method: str, render: RenderedFrame, shown: Tensor) -> dict[str, Any]:
+        """The figures of one render, which is ``shown``."""
+        target = wanted.target
+        record: dict[str, Any] = {"frame": wanted.frame}
+        if self._identity is None:
+            record |= self._judge.pictures(shown, target)
+            if render.alpha is not None:
+                record |= metrics.silhouette(render.alpha, target.person, target.region)
+        face = self._judge.face(shown)
+        if face is not None:
+            self._rendered[method].append((wanted.frame, face))
+        if face is not None and (target.face is not None or render.own_view):
+            reference = self._identity if self._identity is not None or target.face is None else target.face.identity
+            if reference is not None:
+                record["csim"] = metrics.csim(face.identity, reference)
+        if face is not None and target.face is not None and not render.own_view:
+            if self._identity is None:
+                record["akd"] = metrics.keypoint_distance(face.points, target.face.points)
+            self._faces[method].append((record, face, target.face, wanted.shape, wanted.focal))
+        if render.milliseconds is not None:
+            record["render_ms"] = render.milliseconds
+        return record
 
     def finish(self, whole_clip: Mapping[str, Mapping[str, float]] | None = None) -> dict[str, Any]:
         """The results by method, JSON-ready; video and picture are complete afterwards.

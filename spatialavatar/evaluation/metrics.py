@@ -22,6 +22,7 @@ from spatialavatar.records import HeadParams
 from spatialavatar.refinement.scores import screen_aspect
 
 __all__ = [
+    "ADDED",
     "LEAST_SIDE",
     "METRICS",
     "Metric",
@@ -35,6 +36,7 @@ __all__ = [
     "psnr",
     "require",
     "screen_aspect",
+    "silhouette",
     "ssim",
 ]
 
@@ -68,15 +70,26 @@ METRICS: Final[dict[str, Metric]] = {
     "ssim": Metric("SSIM", "", "higher", 4, "Wang et al. 2004, window 11, sigma 1.5, mean over the region"),
     "ms_ssim": Metric("MS-SSIM", "", "higher", 4, "Wang et al. 2003, five scales; torchmetrics"),
     "lpips": Metric("LPIPS (AlexNet)", "", "lower", 4, "Zhang et al. 2018, heads v0.1"),
+    "spill": Metric("spill", "%", "lower", 2, "alpha beyond the matte, of the person's area"),
+    "missing": Metric("missing", "%", "lower", 2, "matte beyond the alpha, of the person's area"),
     "csim": Metric("CSIM (SFace)", "", "higher", 4, "cosine of SFace embeddings, Zhong et al. 2021"),
     "aed": Metric("AED (our tracker)", "", "lower", 3, "length of the difference of expression and jaw codes"),
     "apd": Metric("APD (our tracker)", "deg", "lower", 2, "angle between the head rotations"),
     "akd": Metric("AKD (478 points)", "px", "lower", 2, "mean distance of the detected landmarks, of 512 px"),
     "jitter": Metric("jitter", "px", "lower", 3, "mean second difference of the projected landmarks, of 512 px"),
     "aspect": Metric("largest aspect", "", "lower", 1, "longest over shortest axis on screen of any Gaussian seen"),
+    "transfer_r": Metric(
+        "transfer r", "", "higher", 3, "correlation of the scores of driver and render, mean of groups"
+    ),
+    "transfer_amplitude": Metric("transfer amplitude", "", "", 2, "deviation of the render's scores over the driver's"),
+    "transfer_mae": Metric("transfer MAE", "", "lower", 3, "mean absolute difference of the scores, mean of groups"),
     "avatar_seconds": Metric("avatar", "s", "lower", 1, "wall time from source pictures to the avatar"),
     "render_ms": Metric("render", "ms", "lower", 1, "median wall time of posing and rendering a frame"),
 }
+
+
+ADDED: Final = frozenset({"spill", "missing", "transfer", "transfer_r", "transfer_amplitude", "transfer_mae"})
+"""Figures that were added to the first set; ``results.digest`` leaves them out, so that it stays comparable."""
 
 
 def ms_ssim(image: Tensor, target: Tensor) -> float:
@@ -108,6 +121,22 @@ def require() -> None:
     """
     _multiscale()
     shared_lpips()
+
+
+def silhouette(alpha: Tensor, person: Tensor, region: Tensor) -> dict[str, float]:
+    """``spill`` and ``missing``: where the render's outline differs from the person's, percent of the person's area.
+
+    Args:
+        alpha: (H, W) of the render.
+        person: (H, W) matte of the target inside the region.
+        region: (H, W), 1 where pixels count.
+    """
+    area = person.sum().clamp_min(1.0)
+    difference = alpha * region - person
+    return {
+        "spill": 100.0 * float(difference.clamp_min(0.0).sum() / area),
+        "missing": 100.0 * float((-difference).clamp_min(0.0).sum() / area),
+    }
 
 
 def csim(first: np.ndarray, second: np.ndarray) -> float:

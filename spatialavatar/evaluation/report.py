@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from spatialavatar.evaluation.metrics import METRICS
+from spatialavatar.evaluation.transfer import FIGURES
 from spatialavatar.files import atomic_output
 
 _ARROWS: Final = {"higher": ("↑", r"$\uparrow$"), "lower": ("↓", r"$\downarrow$"), "": ("", "")}
@@ -15,6 +16,11 @@ _REGIONS: Final = {
     "head": "above a fifth of the face's height below the chin, clothes left out; white elsewhere",
     "full": "the whole crop",
 }
+_TRANSFER_CAPTION: Final = (
+    "Expression transfer by the landmark network's scores of driver and render, over the clips in which the driver "
+    "moves: mean r, median amplitude, mean MAE of the scores and of their change from the median, mean lag in frames."
+)
+_TRANSFER_HEADER: Final = ("group", "clips", "r ↑", "amplitude (1)", "MAE ↓", "MAE of change ↓", "lag, frames")
 
 
 def write_tables(folder: Path, content: Mapping[str, Any]) -> None:
@@ -43,6 +49,9 @@ def markdown(content: Mapping[str, Any]) -> str:
         _markdown_table(["", *head, "clips", "frames"], [[r[0], *r[1](names), r[2], r[3]] for r in rows]),
         _markdown_table(["clip", *head, "frames"], [[r[0], *r[1](names), r[3]] for r in clips]),
     ]
+    transferred = _transfer_rows(content)
+    if transferred:
+        parts.insert(3, f"{_TRANSFER_CAPTION}\n\n" + _markdown_table(_TRANSFER_HEADER, transferred))
     if content["failed"]:
         parts.append("Not measured:\n\n" + "\n".join(f"* {c}: {reason}" for c, reason in content["failed"].items()))
     return "\n\n".join(parts) + "\n"
@@ -108,6 +117,9 @@ def write_page(folder: Path, content: Mapping[str, Any]) -> None:
     table = _html_table(
         ["", *(_heading(n, 0) for n in names), "clips", "frames"], [[r[0], *r[1](names), r[2], r[3]] for r in rows]
     )
+    transferred = _transfer_rows(content)
+    if transferred:
+        table += f"<p>{_TRANSFER_CAPTION}</p>" + _html_table(_TRANSFER_HEADER, transferred)
     page = _PAGE.format(
         title=html.escape(title),
         command=html.escape(content["command"]),
@@ -159,6 +171,16 @@ def _names(content: Mapping[str, Any]) -> list[str]:
     """The metrics with values, in their order."""
     there = {name for result in content["results"] for name in _figures(result)}
     return [name for name in METRICS if name in there]
+
+
+def _transfer_rows(content: Mapping[str, Any]) -> list[list[object]]:
+    """Rows of the table of expression transfer, one for each method and group."""
+    return [
+        [f"{result['protocol']}: {group.replace('_', ' ')}", row["clips"]]
+        + [f"{row[name]:.{digits}f}" if name in row else "" for name, digits in FIGURES.items()]
+        for result in content["results"]
+        for group, row in result.get("transfer", {}).items()
+    ]
 
 
 def _figures(result: Mapping[str, Any]) -> dict[str, float]:

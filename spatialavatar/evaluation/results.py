@@ -14,6 +14,7 @@ from typing import Any, Final
 from spatialavatar.errors import FormatError, InputError
 from spatialavatar.evaluation import metrics, report
 from spatialavatar.evaluation.protocols import BenchConfig
+from spatialavatar.evaluation.transfer import transfer_over_clips
 from spatialavatar.files import atomic_output
 
 SCHEMA: Final = "spatialavatar.evaluation/1"
@@ -44,6 +45,7 @@ _CLIP: Final = {
     "memory_gb": (*_NUMBER, type(None)),
 }
 _FAILED: Final = {**_CLIP, "reason": str}
+_TRANSFER: Final = {str: {str: _NUMBER}}  # of a method; results of older versions have none
 _MEASURED: Final = {
     **_CLIP,
     "fps": _NUMBER,
@@ -81,12 +83,14 @@ def conclude(out: Path, run_facts: dict[str, Any]) -> dict[str, Any]:
                 "clips": row["clips"],
                 "frames": row["frames"],
             }
+            | ({"transfer": row["transfer"]} if row["transfer"] else {})
             for method, row in methods.items()
         ],
         "run": run_facts,
         "missing": run_facts["clips"] - len(clips),
         "failed": {clip["clip"]: clip["reason"] for clip in clips if clip["status"] == "failed"},
         "digest": digest(clips),
+        "digest_all": digest(clips, added=True),
         "seconds": round(sum(clip["seconds"] for clip in clips), 1),
         "memory_gb": max((clip["memory_gb"] or 0.0 for clip in clips), default=0.0),
     }
@@ -138,15 +142,26 @@ def _mean(clips: Sequence[dict[str, Any]], method: str) -> dict[str, Any]:
         if values:
             mean = max(values) if name == "aspect" else statistics.fmean(values)
             means[name] = round(mean, metrics.METRICS[name].digits)
-    return {"means": means, "clips": len(having), "frames": sum(len(one["frames"]) for one in having)}
+    return {
+        "means": means,
+        "clips": len(having),
+        "frames": sum(len(one["frames"]) for one in having),
+        "transfer": transfer_over_clips([one.get("transfer", {}) for one in having]),
+    }
 
 
-def digest(clips: Sequence[dict[str, Any]]) -> str:
-    """A hash of all figures except times: equal for two runs with equal figures."""
+def digest(clips: Sequence[dict[str, Any]], added: bool = False) -> str:
+    """A hash of the figures except times: equal for two runs with equal figures.
+
+    Args:
+        clips: contents of the clips' files.
+        added: include the figures of ``metrics.ADDED``, which results of older versions do not have.
+    """
+    left_out = _TIMES | {"key"} | (set() if added else metrics.ADDED)
 
     def timeless(value: Any) -> Any:
         if isinstance(value, dict):
-            return {key: timeless(part) for key, part in value.items() if key not in _TIMES | {"key"}}
+            return {key: timeless(part) for key, part in value.items() if key not in left_out}
         return [timeless(part) for part in value] if isinstance(value, list) else value
 
     text = json.dumps(sorted((timeless(clip) for clip in clips), key=lambda clip: clip["clip"]), sort_keys=True)
@@ -187,7 +202,11 @@ def read_clip(path: Path) -> dict[str, Any]:
     """
     clip = _read_json(path)
     shape = {"measured": _MEASURED, "failed": _FAILED}.get(str(clip.get("status")))
-    if shape is None or not _fits(clip, shape):
+    if (
+        shape is None
+        or not _fits(clip, shape)
+        or (shape is _MEASURED and not all(_fits(m.get("transfer", {}), _TRANSFER) for m in clip["methods"].values()))
+    ):
         raise FormatError(f"The results in {path} are damaged; delete the file and run again.")
     return clip
 

@@ -15,10 +15,12 @@ from spatialavatar.errors import InputError
 from spatialavatar.evaluation.datasets import Clip
 from spatialavatar.evaluation.protocols.config import PROTOCOL_NAMES, Bench, BenchConfig
 from spatialavatar.evaluation.protocols.cross_reenactment import cross_reenactment
+from spatialavatar.evaluation.protocols.expressive import expressive
 from spatialavatar.evaluation.protocols.k_source import k_source
 from spatialavatar.evaluation.protocols.multi_view import multi_view
 from spatialavatar.evaluation.protocols.refined import held_out_from, refined
 from spatialavatar.evaluation.protocols.self_reenactment import self_reenactment
+from spatialavatar.evaluation.protocols.turned import turned
 from spatialavatar.progress import Progress
 
 __all__ = ["PROTOCOLS", "PROTOCOL_NAMES", "Bench", "BenchConfig", "held_out_from", "measure"]
@@ -32,6 +34,8 @@ PROTOCOLS: Final[dict[str, Protocol]] = {
     "k-source": k_source,
     "refined": refined,
     "multi-view": multi_view,
+    "turned": turned,
+    "expressive": expressive,
 }
 
 

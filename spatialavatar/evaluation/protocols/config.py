@@ -9,14 +9,14 @@ from typing import Final
 import numpy as np
 
 from spatialavatar.errors import InputError
-from spatialavatar.evaluation.comparison import Comparison
+from spatialavatar.evaluation.comparison import Comparison, ComparisonFiles
 from spatialavatar.evaluation.datasets import Clip
 from spatialavatar.evaluation.judge import REGIONS, Judge
 from spatialavatar.generator import SpatialAvatar
 from spatialavatar.head import HeadModel
 from spatialavatar.tracking.networks import Networks
 
-PROTOCOL_NAMES: Final = ("self", "cross", "k-source", "refined", "multi-view")
+PROTOCOL_NAMES: Final = ("self", "cross", "k-source", "refined", "multi-view", "turned", "expressive")
 MAX_SOURCES: Final = 4
 
 
@@ -83,4 +83,5 @@ class Bench:
             identity: (128,) embedding that renders are compared with, if there is no picture of them.
         """
         judge = Judge(self.networks, self.config.region)
-        return Comparison(judge, self.head, self.folder, clip.file_name, fps / self.config.stride, identity)
+        files = ComparisonFiles(self.folder, clip.file_name, fps / self.config.stride)
+        return Comparison(judge, self.head, files, identity)

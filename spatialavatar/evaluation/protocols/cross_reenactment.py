@@ -1,24 +1,29 @@
 """Protocol ``cross``: the avatar of one clip, driven by the next clip of the set (the last by the first).
 
-There is no picture to compare with: identity is compared with the source.
+There is no picture to compare with: identity is compared with the source, and the expression's transfer is measured.
+The avatar is driven twice: by the driver's parameters as they are (``K = 1``), and relative to the driver's neutral in
+a portrait view, as :func:`spatialavatar.driving.drive` does by default (``relative``).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import torch
 
+from spatialavatar.driving import DriveConfig, retarget
 from spatialavatar.errors import InputError, NoFaceError
 from spatialavatar.evaluation.datasets import Clip
 from spatialavatar.evaluation.judge import Judge
 from spatialavatar.evaluation.protocols.config import Bench
 from spatialavatar.evaluation.protocols.sources import damaged_frames, first_avatar
-from spatialavatar.evaluation.protocols.targets import Targets, compare, measurable_frames
+from spatialavatar.evaluation.protocols.targets import Performance, Targets, compare, measurable_frames
 from spatialavatar.progress import Progress, part
 from spatialavatar.tracking import track_video
+
+_RELATIVE: Final = "relative"
 
 
 def cross_reenactment(clip: Clip, bench: Bench, clips: Sequence[Clip], progress: Progress) -> dict[str, Any]:
@@ -36,5 +41,6 @@ def cross_reenactment(clip: Clip, bench: Bench, clips: Sequence[Clip], progress:
     track = track_video(reader, bench.head, networks=bench.networks, progress=part(progress, 0.0, 0.3))
     frames, notes = measurable_frames(track, range(len(track)), bench, damaged_frames(reader))
     notes.insert(0, f"Driven by {driver.name}.")
-    targets = Targets(driver.recordings[0], track, frames, notes, face.identity)
-    return compare(clip, bench, targets, {"K = 1": source}, part(progress, 0.3, 1.0))
+    relative = Performance(*retarget(track, source.avatar, DriveConfig()))
+    targets = Targets(driver.recordings[0], track, frames, notes, face.identity, {_RELATIVE: relative})
+    return compare(clip, bench, targets, {"K = 1": source, _RELATIVE: source}, part(progress, 0.3, 1.0))

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from spatialavatar.errors import InputError, NoFaceError
-from spatialavatar.evaluation.comparison import Comparison
+from spatialavatar.evaluation.comparison import Comparison, RenderedFrame, TargetFrame
 from spatialavatar.evaluation.cutting import crop_of
 from spatialavatar.evaluation.datasets import MAX_PHOTOS, Clip
 from spatialavatar.evaluation.judge import Judge, without_beyond
@@ -83,5 +83,6 @@ def _compare_photo(
         image, alpha = avatar.render(params, track.camera)
         inner = (alpha > 0.5) & (target.person > 0.5)
         gain = target.image[inner].mean(0) / image[inner].mean(0).clamp_min(1e-3) if bool(inner.any()) else 1.0
-        renders[f"K = {count}"] = (image * gain + (1.0 - alpha[..., None])).clamp(0.0, 1.0)
-    comparison.add(name, target, renders, shape, focal)
+        shown = (image * gain + (1.0 - alpha[..., None])).clamp(0.0, 1.0)
+        renders[f"K = {count}"] = RenderedFrame(shown, alpha)
+    comparison.add(TargetFrame(name, target, shape, focal), renders)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from spatialavatar.errors import InputError
+from spatialavatar.evaluation.comparison import RenderedFrame, TargetFrame
 from spatialavatar.evaluation.cutting import cut_frames
 from spatialavatar.evaluation.datasets import Calibration, Clip
 from spatialavatar.evaluation.judge import Judge
@@ -63,11 +64,10 @@ def multi_view(clip: Clip, bench: Bench, clips: Sequence[Clip], progress: Progre
             for index, image, matte, segments in cuts:
                 _, camera, points = views[index]
                 target = judge.target(image, matte, segments, points)
-                render, _ = avatar.render(params[index], camera, torch.ones(3))
+                render = RenderedFrame(*avatar.render(params[index], camera, torch.ones(3)))
                 focal = float(camera.intrinsics[0, 0])
-                comparison.add(
-                    f"{recording.name}/{index}", target, {f"K = {len(sources)}": render}, avatar.shape, focal
-                )
+                wanted = TargetFrame(f"{recording.name}/{index}", target, avatar.shape, focal)
+                comparison.add(wanted, {f"K = {len(sources)}": render})
         results = comparison.finish({f"K = {len(sources)}": {"avatar_seconds": seconds}})
     return clip_result(
         clip, results, notes, fps=track.fps, frames=len(track), source=f"camera {main.name}, first frame"

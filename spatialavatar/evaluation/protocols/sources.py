@@ -78,6 +78,20 @@ def spread_avatar(clip: Clip, bench: Bench) -> Source:
     return Source(avatar, frames, seconds, pictures[0])
 
 
+def avatar_at(clip: Clip, bench: Bench, frame: int) -> Source:
+    """The avatar of one frame.
+
+    Raises:
+        InputError: the frame cannot be read again.
+        NoFaceError: it shows no usable face.
+    """
+    for index, picture in enumerate(clip.recordings[0].open()):
+        if index == frame:
+            avatar, seconds = avatar_of([picture], bench)
+            return Source(avatar, (frame,), seconds, picture)
+    raise InputError(f"Frame {frame} of {clip.name} could not be read a second time; copy the clip again.")
+
+
 def avatar_of(pictures: Sequence[np.ndarray], bench: Bench) -> tuple[Avatar, float]:
     """An avatar of pictures (H, W, 3) uint8, and the seconds that its generation took."""
     started = time.perf_counter()

@@ -1,0 +1,73 @@
+"""Avatars of one chosen frame of a clip, compared with chosen other frames of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+import torch
+from torch import Tensor
+
+from spatialavatar.evaluation.datasets import Clip
+from spatialavatar.evaluation.protocols.config import Bench
+from spatialavatar.evaluation.protocols.sources import avatar_at, damaged_frames
+from spatialavatar.evaluation.protocols.targets import Targets, compare, measurable_frames
+from spatialavatar.progress import Progress, part
+from spatialavatar.records import Track
+from spatialavatar.tracking import track_video
+
+MAX_SOURCE_YAW: Final = 45.0
+"""Largest turn of a source, degrees: photos beyond it are refused or warned about."""
+MIN_TARGETS: Final = 5
+"""A clip with fewer targets does not qualify; a larger stride than leaves so many is made smaller."""
+_MIN_CONFIDENCE: Final = 0.3  # of a source and of the frames that count
+
+
+@dataclass(frozen=True)
+class FrameChoice:
+    """The frames that a protocol chooses from a tracked clip.
+
+    Attributes:
+        source: frame that the avatar is generated from.
+        targets: frames that it is compared with, increasing.
+        note: sentence about the choice.
+    """
+
+    source: int
+    targets: list[int]
+    note: str
+
+
+def reliable_frames(track: Track, damaged: set[int]) -> Tensor:
+    """(T,) bool: frames that were fitted with some confidence and can be read."""
+    reliable = track.require_quality().tracked & (track.confidence >= _MIN_CONFIDENCE)
+    reliable[torch.tensor(sorted(damaged), dtype=torch.long)] = False
+    return reliable
+
+
+def measure_chosen(
+    clip: Clip, bench: Bench, choose: Callable[[Track, Tensor], FrameChoice], progress: Progress
+) -> dict[str, Any]:
+    """Track a clip, choose source and targets by the track, and compare the source's avatar with the targets.
+
+    Args:
+        clip: the clip.
+        bench: the run.
+        choose: the protocol's rule, given the track with its own identity and the (T,) reliable frames.
+        progress: called with (fraction, message).
+
+    Raises:
+        InputError: the clip does not qualify.
+        NoFaceError: no face is seen.
+    """
+    reader = clip.recordings[0].open()
+    first = track_video(reader, bench.head, networks=bench.networks, progress=part(progress, 0.0, 0.25))
+    choice = choose(first, reliable_frames(first, damaged_frames(reader)))
+    source = avatar_at(clip, bench, choice.source)
+    track = track_video(
+        reader, bench.head, shape=source.avatar.shape, networks=bench.networks, progress=part(progress, 0.3, 0.55)
+    )
+    frames, notes = measurable_frames(track, choice.targets, bench, damaged_frames(reader), MIN_TARGETS)
+    targets = Targets(clip.recordings[0], track, frames, [choice.note, *notes])
+    return compare(clip, bench, targets, {"K = 1": source}, part(progress, 0.55, 1.0))
