@@ -188,6 +188,58 @@ def test_the_digest_leaves_times_out_and_nothing_else(clips, measured, tmp_path)
     assert digest(content["clips"]) != content["digest"]
 
 
+TRANSFER = {"jaw": {"r": 0.9, "amplitude": 0.4, "mae": 0.08, "mae_change": 0.05, "lag": 1.0}, "blink": {"r": 0.7}}
+
+
+@pytest.fixture
+def transferred(measured, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The measured clips have an outline and an expression transfer too."""
+    fine = bench.measure
+
+    def measure(clip, *rest):
+        result = fine(clip, *rest)
+        method = result["methods"]["K = 1"]
+        method["transfer"] = {group: dict(figures) for group, figures in TRANSFER.items()}
+        method["means"] |= {"spill": 1.0, "transfer_r": 0.8}
+        method["frames"] = [frame | {"spill": 1.0, "missing": 2.0} for frame in method["frames"]]
+        return result
+
+    monkeypatch.setattr(bench, "measure", measure)
+
+
+def test_the_digest_stays_that_of_versions_without_outline_and_transfer(clips, measured, tmp_path, request):
+    before = bench.run(clips, tmp_path / "before", BenchConfig("self"))
+    request.getfixturevalue("transferred")
+    after = bench.run(clips, tmp_path / "after", BenchConfig("self"))
+    assert after["digest"] == before["digest"]
+    assert after["digest_all"] != before["digest_all"]
+    after["clips"][0]["methods"]["K = 1"]["transfer"]["jaw"]["r"] += 1e-6
+    assert digest(after["clips"], added=True) != after["digest_all"]
+
+
+@pytest.mark.usefixtures("transferred")
+def test_each_group_of_the_expression_is_in_results_table_and_page_of_merged_shards(clips, tmp_path):
+    for number in (1, 2):
+        bench.run(clips, tmp_path / str(number), BenchConfig("self"), RunOptions(shard=(number, 2)))
+    content = bench.merge([tmp_path / "1", tmp_path / "2"], tmp_path / "merged")
+    assert content["results"][0]["transfer"]["jaw"] == {"clips": 3, **TRANSFER["jaw"]}
+    row = "| self, K = 1: jaw | 3 | 0.900 | 0.40 | 0.080 | 0.050 | 1.00 |"
+    assert row in (tmp_path / "merged" / "table.md").read_text()
+    assert "<td>self, K = 1: jaw</td><td>3</td><td>0.900</td>" in (tmp_path / "merged" / "report.html").read_text()
+
+
+@pytest.mark.parametrize("value", [5, {"jaw": 5}, {"jaw": {"r": "high"}}, [1]])
+def test_a_damaged_transfer_is_one_sentence(clips, measured, tmp_path, capsys, value):
+    bench.run(clips, tmp_path / "out", BenchConfig("self"), RunOptions(only="one"))
+    path = tmp_path / "out" / "clips" / "one.json"
+    clip = json.loads(path.read_text())
+    clip["methods"]["K = 1"]["transfer"] = value
+    path.write_text(json.dumps(clip))
+    assert cli.main(["bench", "merge", str(tmp_path / "out"), "--out", str(tmp_path / "merged")]) == 1
+    (sentence,) = capsys.readouterr().err.splitlines()
+    assert "one.json are damaged; delete the file" in sentence
+
+
 def test_only_matching_clips_are_measured(clips, measured, tmp_path):
     bench.run(clips, tmp_path / "out", BenchConfig("self"), RunOptions(only="t*"))
     assert measured == ["three", "two"]

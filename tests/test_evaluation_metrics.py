@@ -139,6 +139,34 @@ def test_without_torchmetrics_the_error_says_what_to_install(monkeypatch, face):
         metrics.ms_ssim(face, face)
 
 
+# -- outlines ---------------------------------------------------------------------------------------------------------
+
+
+def square(left: int, width: int = 20) -> torch.Tensor:
+    """(64, 64): a square of ones of 20 x ``width`` pixels."""
+    picture = torch.zeros(64, 64)
+    picture[20:40, left : left + width] = 1.0
+    return picture
+
+
+def test_the_outline_of_a_perfect_render_neither_spills_nor_lacks_anything():
+    soft = 0.5 * square(20) + 0.3 * square(25)
+    assert metrics.silhouette(soft, soft, torch.ones(64, 64)) == {"spill": 0.0, "missing": 0.0}
+
+
+def test_a_render_beside_the_person_spills_and_lacks_in_percent_of_the_person():
+    everywhere = torch.ones(64, 64)
+    assert metrics.silhouette(square(25), square(20), everywhere) == pytest.approx({"spill": 25.0, "missing": 25.0})
+    assert metrics.silhouette(square(20, 30), square(20), everywhere) == pytest.approx({"spill": 50.0, "missing": 0.0})
+    assert metrics.silhouette(torch.zeros(64, 64), square(20), everywhere)["missing"] == pytest.approx(100.0)
+
+
+def test_what_spills_out_of_the_region_does_not_count():
+    region = torch.ones(64, 64)
+    region[:, 40:] = 0.0
+    assert metrics.silhouette(square(20, 30), square(20), region)["spill"] == 0.0
+
+
 # -- faces and motion -------------------------------------------------------------------------------------------------
 
 

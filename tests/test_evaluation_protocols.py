@@ -21,10 +21,12 @@ from spatialavatar.evaluation.comparison import Comparison, ComparisonFiles, Ren
 from spatialavatar.evaluation.datasets import Clip, Recording, read_clips
 from spatialavatar.evaluation.judge import Judge, head_region, without_beyond
 from spatialavatar.evaluation.protocols import Bench, BenchConfig, held_out_from, measure
+from spatialavatar.evaluation.protocols.expressive import choose_expressive, neutral_distance
+from spatialavatar.evaluation.protocols.turned import choose_turned
 from spatialavatar.media import VideoReader, read_image
 from spatialavatar.pipeline import default_model
 from spatialavatar.progress import no_progress
-from spatialavatar.records import Camera
+from spatialavatar.records import Camera, Evidence, FrameQuality, HeadMotion, HeadParams, Track
 from spatialavatar.tracking import framing, track_photo
 from spatialavatar.tracking.framing import CROP_SIZE, Crop
 from spatialavatar.tracking.networks import Networks
@@ -121,6 +123,8 @@ def test_a_perfect_render_is_perfect_and_another_persons_is_not(networks, exampl
     same, other = methods["same"]["means"], methods["swapped"]["means"]
     assert (same["psnr"], same["lpips"], same["akd"]) == (pytest.approx(100.0), 0.0, 0.0)
     assert (same["ssim"], same["ms_ssim"], same["csim"]) == pytest.approx((1.0, 1.0, 1.0), abs=1e-4)
+    assert (same["spill"], same["missing"]) == (0.0, 0.0)
+    assert "spill" not in other  # the peer's alpha is unknown
     assert (same["aed"], same["apd"]) == (0.0, pytest.approx(0.0, abs=1e-3))
     assert other["csim"] < 0.45
     assert other["aed"] > 0.3  # one smiles, the other does not
@@ -173,6 +177,8 @@ def test_cross_keeps_the_sources_identity_and_compares_no_pictures(networks, exa
     assert result["notes"][0] == "Driven by street."
     assert means["csim"] > 0.5
     assert not {"psnr", "lpips", "akd"} & set(means)
+    assert result["methods"]["relative"]["means"]["csim"] > 0.5
+    assert not {"aed", "apd", "spill"} & set(result["methods"]["relative"]["means"])  # the camera is the portrait's
     with pytest.raises(InputError, match="needs two clips"):
         measure(clips[0], bench(networks, tmp_path, "cross"), clips[:1], no_progress)
 
@@ -188,6 +194,108 @@ def test_k_source_holds_every_photo_out_once(networks, examples, tmp_path):
     assert list(result["methods"]) == ["K = 1"]
     with pytest.raises(InputError, match="no set of 2 to 12 photos"):
         measure(Clip("clip", (Recording(tmp_path / "a.mp4"),)), bench(networks, tmp_path, "k-source"), [], no_progress)
+
+
+@pytest.mark.usefixtures("quick_mattes")
+def test_cross_measures_each_way_of_driving_by_its_expression_transfer(networks, examples, tmp_path):
+    frames = moods(examples, 320)
+    clips = [
+        write_pictures(tmp_path / "astronaut", [read_image(examples / "portraits" / "astronaut.png")]),
+        write_pictures(tmp_path / "moods", frames[200:320:15]),  # from calm to a smile
+    ]
+    result = measure(clips[0], bench(networks, tmp_path, "cross"), clips, no_progress)
+    for method in ("K = 1", "relative"):
+        smile = result["methods"][method]["transfer"]["smile"]
+        assert smile["r"] > 0.8
+        assert smile["frames"] == 8
+        assert {"transfer_r", "transfer_amplitude", "transfer_mae"} <= set(result["methods"][method]["means"])
+    json.dumps(result)
+
+
+@pytest.mark.usefixtures("quick_mattes")
+def test_turned_takes_the_most_turned_frame_and_measures_frames_that_look_elsewhere(networks, examples, tmp_path):
+    frames = moods(examples, 400)
+    clip = write_pictures(tmp_path / "moods", [*frames[396:400], *frames[14:30:2]])  # 14 and -12 degrees
+    result = measure(clip, bench(networks, tmp_path, "turned", stride=100), [clip], no_progress)
+    source = int(result["source"].split()[1])
+    measured = [record["frame"] for record in result["methods"]["K = 1"]["frames"]]
+    assert source < 4
+    assert 5 <= len(measured) <= 8  # five at least, at any stride
+    assert min(measured) > 3
+    assert {"lpips", "csim", "spill", "missing", "jitter"} <= set(result["methods"]["K = 1"]["means"])
+    assert result["notes"][0].startswith(f"The source, frame {source}, has a yaw of 1")
+
+
+def choice_track(yaw: list[float], jaw: list[float] | None = None) -> Track:
+    """A track of frames with these turns (degrees) and jaw angles (radians), 25 a second, that rests at zero."""
+    count = len(yaw)
+    head = default_model().head
+    params = HeadParams.neutral(head.shape_count, head.expression_count, count)
+    if jaw is not None:
+        params.jaw[:, 0] = torch.tensor(jaw)
+    zeros = torch.zeros(count)
+    quality = FrameQuality(
+        state=zeros.byte(),
+        error=zeros,
+        presence=zeros + 1,
+        yaw=torch.tensor(yaw),
+        luma=zeros,
+        shot=zeros.int(),
+        jitter=torch.zeros(2),
+    )
+    motion = HeadMotion(params, 25.0, head.id, zeros + 1)
+    return Track(motion, Camera.frontal(), evidence=Evidence(None, torch.zeros(count, 52), quality))
+
+
+def test_the_turned_source_is_at_most_45_degrees_and_reliable():
+    track = choice_track([-60.0, 44.0, 40.0, 10.0, 21.0, 19.0, -5.0, 0.0, 5.0, 10.0])
+    reliable = torch.ones(10, dtype=torch.bool)
+    reliable[1] = False
+    choice = choose_turned("clip", track, reliable)
+    assert (choice.source, choice.targets) == (2, [0, 3, 5, 6, 7, 8, 9])
+
+
+@pytest.mark.parametrize("yaw", [[40.0, 25.0, 22.0, 0.0, 0.0, 0.0, 0.0], [60.0] * 8])
+def test_a_clip_that_hardly_turns_is_refused_in_one_sentence(yaw):
+    with pytest.raises(InputError, match=r"In clip, \d frames are turned 20 degrees away .* needs 5\.$"):
+        choose_turned("clip", choice_track(yaw), torch.ones(len(yaw), dtype=torch.bool))
+
+
+def test_the_expressive_source_is_farthest_from_neutral_and_its_targets_are_calmer_and_not_beside_it():
+    jaw = [0.0] * 30
+    jaw[3], jaw[12], jaw[20] = 0.9, 1.0, 0.69  # the first is turned away
+    track = choice_track([60.0 if index == 3 else 0.0 for index in range(30)], jaw)
+    choice = choose_expressive("clip", track, torch.ones(30, dtype=torch.bool), default_model().head)
+    assert choice.source == 12
+    assert choice.targets == [0, 1, 2, 4, *range(20, 30)]
+
+
+def test_a_blink_is_no_expression():
+    head = default_model().head
+    track = choice_track([0.0] * 3)
+    lids = [head.expressions.index(name) for name in ("eyeBlinkLeft", "eyeBlinkRight")]
+    track.params.expression[1, lids] = 1.0
+    track.params.expression[2, head.expressions.index("mouthFunnel")] = 0.5
+    assert neutral_distance(track, head).tolist() == pytest.approx([0.0, 0.0, 0.5])
+
+
+@pytest.mark.parametrize(("jaw", "reason"), [(0.3, "1.8 units from neutral"), (1.0, "3 frames are calmer")])
+def test_a_clip_without_a_strong_expression_or_calm_frames_is_refused_in_one_sentence(jaw, reason):
+    track = choice_track([0.0] * 11, [0.0] * 3 + [0.9 * jaw] * 7 + [jaw])
+    with pytest.raises(InputError, match=f"{reason}.*needs [45]"):
+        choose_expressive("clip", track, torch.ones(11, dtype=torch.bool), default_model().head)
+
+
+@pytest.mark.usefixtures("quick_mattes")
+def test_expressive_takes_the_strongest_expression_and_measures_calm_frames(networks, examples, tmp_path):
+    frames = moods(examples, 320)
+    clip = write_pictures(tmp_path / "moods", [*frames[200:230:2], *frames[305:320:3]])  # calm, then a smile
+    result = measure(clip, bench(networks, tmp_path, "expressive", stride=100), [clip], no_progress)
+    source = int(result["source"].split()[1])
+    measured = [record["frame"] for record in result["methods"]["K = 1"]["frames"]]
+    assert source >= 15
+    assert len(measured) >= 5
+    assert max(measured) < 15
 
 
 @pytest.mark.parametrize(("count", "own", "expected"), [(2000, None, 1650), (500, None, 400), (2000, 100, 100)])
