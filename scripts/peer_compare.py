@@ -14,9 +14,8 @@ import argparse
 import json
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -60,8 +59,7 @@ def frames_together(recordings: Sequence[Recording]) -> Iterator[list[np.ndarray
         ]
 
 
-@dataclass(frozen=True)
-class CompareOptions:
+class CompareOptions(NamedTuple):
     """How renders are compared.
 
     Attributes:

@@ -286,6 +286,7 @@ def test_a_clip_without_a_strong_expression_or_calm_frames_is_refused_in_one_sen
         choose_expressive("clip", track, torch.ones(11, dtype=torch.bool), default_model().head)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("quick_mattes")
 def test_expressive_takes_the_strongest_expression_and_measures_calm_frames(networks, examples, tmp_path):
     frames = moods(examples, 320)

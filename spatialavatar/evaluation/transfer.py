@@ -77,7 +77,10 @@ def group_scores(blendshapes: np.ndarray, points: np.ndarray) -> dict[str, np.nd
 
 
 def transfer(
-    driver: Mapping[str, np.ndarray], seen: np.ndarray, rendered: Mapping[str, np.ndarray], frames: Sequence[int]
+    driver: Mapping[str, np.ndarray],
+    seen: np.ndarray,
+    rendered: Mapping[str, np.ndarray],
+    frames: Sequence[int] | np.ndarray,
 ) -> dict[str, dict[str, float]]:
     """The figures of each group in which the driver moves; none for fewer than :data:`MIN_FRAMES` frames.
 
