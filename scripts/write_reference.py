@@ -48,12 +48,14 @@ def command_line() -> str:
     for group, members in commands.groups.items():
         parts.append(f"## {group}")
         for name, summary, example in members:
-            actions = [one for one in _parser_of(commands.parser, name)._actions if not COMMON & {*one.option_strings}]
+            parser = _parser_of(commands.parser, name)
+            expand = parser._get_formatter()._expand_help
+            actions = [one for one in parser._actions if not COMMON & {*one.option_strings}]
             positional = [one for one in actions if not one.option_strings]
             synopsis = " ".join([f"spatialavatar {name}", *map(_positional, positional), *_tail(actions)])
             parts.append(f"### {name}\n\n{summary}.\n\n    {synopsis}")
             if actions:
-                rows = [f"| {_names(one)} | {_meaning(one.help or '')} |" for one in actions]
+                rows = [f"| {_names(one)} | {_meaning(expand(one) if one.help else '')} |" for one in actions]
                 parts.append("\n".join(["| argument | meaning |", "|---|---|", *rows]))
             parts.append(f"Example:\n\n    spatialavatar {example}")
     return "\n\n".join(parts)
@@ -93,7 +95,7 @@ def _names(action: argparse.Action) -> str:
 
 
 def _meaning(text: str) -> str:
-    text = text.replace("%%", "%").replace("|", r"\|")
+    text = text.replace("|", r"\|")
     return re.sub(r"docs/([a-z/-]+)/([a-z-]+)\.md", r"[\2](../\1/\2.md)", text)
 
 
