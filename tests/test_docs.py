@@ -171,6 +171,7 @@ def test_generated_parts_of_the_documents_are_current(reference: ModuleType) -> 
 
 def test_the_command_line_reference_names_every_command_and_option(reference: ModuleType) -> None:
     text = (REPOSITORY / "docs" / "reference" / "cli.md").read_text(encoding="utf-8")
+    assert "%(" not in text, "a default is not filled in"
     for members in declared_commands().groups.values():
         for name, _, _ in members:
             section = text.split(f"\n### {name}\n", 1)[1].split("\n### ", 1)[0]

@@ -108,7 +108,7 @@ class HeadModel:
     """
 
     def __init__(self, tensors: dict[str, Tensor], info: dict[str, Any]) -> None:
-        """Check and adopt the tensors of the head-file format (docs/architecture.md).
+        """Check and adopt the tensors of the head-file format (docs/reference/formats.md).
 
         Raises:
             FormatError: a tensor is missing, of the wrong shape, or not finite.
