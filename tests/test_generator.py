@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -26,7 +27,7 @@ from spatialavatar.generator.visibility import visibility
 from spatialavatar.generator.warping import Warp, sample, warp
 from spatialavatar.head import build_layout, to_world
 from spatialavatar.hub import weights_dir
-from spatialavatar.records import Track
+from spatialavatar.records import HAIR, Track
 from spatialavatar.render import render
 from spatialavatar.render.mesh import rasterize_mesh, vertex_normals
 
@@ -181,6 +182,76 @@ def test_a_photo_without_hair_leaves_the_head_as_it_is():
     assert offsets.norm(dim=1).max() < 0.004
 
 
+def with_hair(track: Track) -> Track:
+    """The track with the whole person marked as hair."""
+    segments = torch.where(track.pictures.mattes > 127, HAIR, 0).to(torch.uint8)
+    return track.replace(pictures=track.pictures.replace(segments=segments))
+
+
+def with_matte(track: Track, hidden: np.ndarray) -> Track:
+    """The track with no person in the hidden pixels (H, W)."""
+    mattes = track.pictures.mattes.clone()
+    mattes[:, torch.from_numpy(hidden)] = 0
+    return track.replace(pictures=track.pictures.replace(mattes=mattes))
+
+
+def cut_off_at(track: Track, row: int) -> Track:
+    """The track as the tracker makes it of a photo that ends at a row: the border repeated, no person beyond it."""
+    images = track.pictures.images.clone()
+    images[:, row:] = images[:, row - 1 : row]
+    hidden = np.zeros((SIZE, SIZE), bool)
+    hidden[row:] = True
+    cut = track.replace(pictures=track.pictures.replace(images=images))
+    return with_matte(cut, hidden)
+
+
+def test_a_head_that_leaves_the_photo_is_not_carved_at_its_border():
+    row = int(0.7 * SIZE)
+    (view,) = source_views([cut_off_at(painted_track(), row)], model().head)
+    assert np.abs(view.extent[1] - [SIZE, row]).max() <= 2
+    photo = observe(surface(), view, None)
+    beyond = surface().mask("neck") & (photo.warp.pixels[:, 1] > row + 8)
+    assert beyond.sum() > 100
+    assert carve(surface(), [photo])[beyond].min() > 0.99
+    assert photo.weight[beyond].max() == 0.0
+
+
+def test_hair_of_one_side_of_a_turned_photo_is_given_to_the_other():
+    track = with_hair(painted_track(0.5, hair=0.02))
+    offsets = silhouette_offsets(track)
+    head = model().head
+    sides = head.part_vertices("scalp").numpy() & (np.abs(head.template[:, 0].numpy()) > 0.05)
+    heights = offsets.norm(dim=1).numpy()
+    left, right = heights[sides & (head.template[:, 0].numpy() > 0)], heights[sides & (head.template[:, 0].numpy() < 0)]
+    assert min(left.mean(), right.mean()) > 0.75 * max(left.mean(), right.mean())
+
+
+def test_a_covered_ear_on_the_far_side_lies_flat_as_well():
+    head = model().head
+    rest = head.template.numpy()
+    flat = rest + silhouette_offsets(with_hair(painted_track(0.6, hair=0.02))).numpy()
+    ears = head.part_vertices("ears").numpy()
+    agreement = [
+        np.linalg.norm(vertex_normals(flat, head.faces.numpy())[ears & side].mean(0))
+        for side in (rest[:, 0] > 0, rest[:, 0] < 0)
+    ]
+    assert min(agreement) > 0.8 * max(agreement)
+
+
+def test_skin_just_beside_the_nose_does_not_count_where_the_nose_is_in_front():
+    (view,) = source_views([painted_track(0.7)], model().head)
+    strict = surface()
+    warped = warp(strict, view, None)
+    loose = replace(strict.config, visibility=replace(strict.config.visibility, occluder_margin=0.0))
+    without = visibility(replace(strict, config=loose), view, None, warped)
+    with_margin = visibility(strict, view, None, warped)
+    lost = without - with_margin
+    face = strict.mask("face", "lips")
+    assert lost.min() >= 0.0
+    assert lost[~face].max() == 0.0
+    assert 20 < (lost > 0.5).sum() < 0.1 * face.sum()
+
+
 def test_the_neck_fades_out_at_its_rim():
     result = base()
     rim = surface().tables.rim
@@ -289,10 +360,9 @@ def test_a_texel_outside_the_person_in_a_photo_is_not_drawn():
 def test_an_ear_under_hair_lies_flat():
     track = painted_track(hair=0.02)
     head = model().head
-    segments = torch.where(track.pictures.mattes > 127, 1, 0).to(torch.uint8)
     ears = head.part_vertices("ears").numpy()
     thickness = []
-    for one in (track, track.replace(pictures=track.pictures.replace(segments=segments))):
+    for one in (track, with_hair(track)):
         offsets = silhouette_offsets(one)
         normals = vertex_normals((head.template + offsets).numpy(), head.faces.numpy())[ears]
         left = head.template[ears, 0].numpy() > 0

@@ -26,6 +26,11 @@ class VisibilityConfig(Checked):
             depth range of a triangle within one z-buffer pixel.
         grazing_tolerance: metres added to it at right angles to the view, where half a pixel sideways is a large step
             in depth.
+        occluder_margin: pixels beside a surface in front of them within which texels of the face get less weight; the
+            fit is a few pixels off. 0 switches this off.
+        occluder_depth: metres by which that surface must be in front: up to the first the weight is unchanged, from
+            the second on it is 0.
+        occluder_yaw: degrees of head turn: this rule has no effect up to the first and full effect from the second on.
         facing: cosines of the angle between normal and viewing ray: below the first a sample is smeared (weight 0),
             above the second it is as good as frontal (weight 1).
         hair_facing: the same for hair, whose smeared samples still look like hair.
@@ -41,6 +46,9 @@ class VisibilityConfig(Checked):
     zbuffer_scale: int = setting(2, "1", 1, 4)
     depth_tolerance: float = setting(0.0015, "m", 0.0, 0.1)
     grazing_tolerance: float = setting(0.006, "m", 0.0, 0.1)
+    occluder_margin: float = setting(5.0, "px", 0.0, 50.0)
+    occluder_depth: tuple[float, float] = setting((0.002, 0.006), "m", 0.0, 1.0)
+    occluder_yaw: tuple[float, float] = setting((12.0, 25.0), "degrees", 0.0, 180.0)
     facing: tuple[float, float] = setting((0.12, 0.45), "cosine", -1.0, 1.0)
     hair_facing: tuple[float, float] = setting((0.0, 0.1), "cosine", -1.0, 1.0)
     hair_blur: float = setting(3.5, "px", 0.1, 50.0)
@@ -76,6 +84,9 @@ class SilhouetteConfig(Checked):
         bending_length: metres over which heights vary at the quickest.
         data_weight: weight of a gap that lies exactly on the outline.
         anchor_weight: weight that holds vertices of the face at height 0.
+        symmetry: weight of the difference between the heights of mirror twins, on a head with hair. A turned photo
+            shows the outline of the near side at the back of the head and that of the far side at the temple; without
+            this, hair grows on one side only.
         bare_anchor: the same for face and neck outside the face mask; only hair that hangs over them moves them.
     """
 
@@ -89,6 +100,7 @@ class SilhouetteConfig(Checked):
     bending_length: float = setting(0.012, "m", 1e-4, 0.5)
     data_weight: float = setting(10.0, "1", 0.0, 1e6)
     anchor_weight: float = setting(4e3, "1", 0.0, 1e9)
+    symmetry: float = setting(4.0, "1", 0.0, 1e6)
     bare_anchor: float = setting(0.1, "1", 1e-6, 1e6)
 
 

@@ -61,6 +61,12 @@ FLAT_KEYS: Final = {
 }
 """Group and name in ``BaseConfig`` of each key of the flat table."""
 
+_LATER: Final = {
+    "visibility": {"occluder_margin": 0.0, "occluder_depth": (0.002, 0.006), "occluder_yaw": (12.0, 25.0)},
+    "silhouette": {"symmetry": 0.0},
+}
+"""Constants that came later, with the values that leave a model as it was."""
+
 _NETWORK_KEYS: Final = {"restraint": "visibility_damping"}
 
 
@@ -85,6 +91,9 @@ def completed_base(values: Any) -> Any:
     upgraded = upgraded_base(values)
     if isinstance(upgraded, dict):
         upgraded.setdefault("interior", asdict(InteriorConfig()))
+        for group, additions in _LATER.items():
+            if isinstance(upgraded.get(group), dict):
+                upgraded[group] = {**additions, **upgraded[group]}
     return upgraded
 
 

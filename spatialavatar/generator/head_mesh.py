@@ -38,6 +38,10 @@ class HeadMesh:
             return np.zeros(len(self.template), bool)
         return self.model.part_vertices(*available).cpu().numpy()
 
+    def twins(self) -> Ints:
+        """(V,) index of the mirror twin of each vertex."""
+        return self.model.mirror_vertices.cpu().numpy()
+
     def landmarks(self, count: int) -> Floats:
         """(count, 3) landmarks on the template, metres; ``count`` is one of ``model.landmark_embeddings``."""
         return as_floats(self.model.landmarks(self.model.template, count))

@@ -9,11 +9,13 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from spatialavatar.errors import InputError
 from spatialavatar.generator.numerics import Pixels
 from spatialavatar.head import HeadModel
 from spatialavatar.records import CLOTHES, HAIR, Camera, HeadParams, Track, as_float_image
+from spatialavatar.tracking.picture_border import beyond_picture
 
 MAX_SOURCES = 4
 """Photos per avatar (method section 2: K in 1..4)."""
@@ -31,6 +33,8 @@ class SourceView:
         params: one frame.
         camera: the crop's camera.
         intrinsics: (3, 3) float64 of the camera, pixels.
+        extent: (2, 2) float64 crop pixels, corners (x0, y0) and (x1, y1) of the source picture. Beyond it the crop
+            repeats the picture's border and the matte is 0, although the person continues.
         key: hash of picture, matte, parameters and intrinsics.
     """
 
@@ -41,6 +45,7 @@ class SourceView:
     params: HeadParams
     camera: Camera
     intrinsics: NDArray[np.float64]
+    extent: NDArray[np.float64]
     key: str
 
     def hair(self) -> Pixels | None:
@@ -86,5 +91,13 @@ def _view(track: Track, frame: int) -> SourceView:
         params=params,
         camera=track.camera,
         intrinsics=track.camera.intrinsics.cpu().double().numpy(),
+        extent=_extent(pictures.images[frame], pictures.mattes[frame]),
         key=digest.hexdigest(),
     )
+
+
+def _extent(image: Tensor, matte: Tensor) -> NDArray[np.float64]:
+    """``SourceView.extent`` of a crop (H, W, 3) and its matte (H, W), uint8."""
+    inside = ~beyond_picture(image[None], matte[None])
+    columns, rows = np.flatnonzero(inside.any(0)), np.flatnonzero(inside.any(1))
+    return np.array([[columns[0], rows[0]], [columns[-1] + 1, rows[-1] + 1]], np.float64)

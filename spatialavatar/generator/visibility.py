@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 
 from spatialavatar.generator.config import VisibilityConfig
-from spatialavatar.generator.numerics import Floats, bilinear, blur, smoothstep
+from spatialavatar.generator.numerics import Floats, Ints, Pixels, bilinear, blur, smoothstep
 from spatialavatar.generator.openings import Openings
 from spatialavatar.generator.sources import SourceView
 from spatialavatar.generator.surface import TexelSurface
@@ -13,35 +14,48 @@ from spatialavatar.generator.texel_tables import EYES
 from spatialavatar.generator.warping import Warp
 from spatialavatar.head import BEHIND_LIPS
 from spatialavatar.render.mesh import rasterize_mesh
+from spatialavatar.tracking.photos import face_yaw
+
+_FAR = 1e3
+"""Metres: depth of pixels that show no mesh."""
 
 
 def visibility(surface: TexelSurface, view: SourceView, found: Openings | None, warped: Warp) -> Floats:
     """Weight (N,) in [0, 1] of each texel's sample: 0 where the photo does not show it, 1 where it shows it well."""
     config = surface.config.visibility
-    weight = depth_test(surface, view, warped)
+    nearest = _zbuffer(surface, view, warped)
+    weight = depth_test(surface, nearest, warped)
     weight *= _facing(view, warped, config)
     weight *= smoothstep(bilinear(blur(view.matte, config.matte_blur), warped.pixels), *config.matte)
     weight *= inside_picture(view, warped, config.border)
     weight *= _not_clothes(surface, view, warped)
+    if config.occluder_margin > 0.0:
+        weight *= _beside_occluders(surface, view, nearest, warped)
     return weight * _through_openings(surface, found, warped)
 
 
-def depth_test(surface: TexelSurface, view: SourceView, warped: Warp) -> Floats:
-    """(N,) share of the four z-buffer pixels around each texel in which it is the nearest surface."""
-    config = surface.config.visibility
-    scale = config.zbuffer_scale
+def _zbuffer(surface: TexelSurface, view: SourceView, warped: Warp) -> Pixels:
+    """Depth of the nearest surface, metres, at ``zbuffer_scale`` pixels per crop pixel; infinite beside the mesh."""
+    scale = surface.config.visibility.zbuffer_scale
     camera = view.camera.resized(view.camera.width * scale, view.camera.height * scale)
     intrinsics = camera.intrinsics.cpu().numpy()
-    nearest = rasterize_mesh(
-        warped.vertices_cam, surface.grid.mesh.faces, intrinsics, camera.width, camera.height
-    ).depth
+    return rasterize_mesh(warped.vertices_cam, surface.grid.mesh.faces, intrinsics, camera.width, camera.height).depth
+
+
+def depth_test(surface: TexelSurface, nearest: Pixels, warped: Warp) -> Floats:
+    """(N,) share of the four z-buffer pixels around each texel in which it is the nearest surface.
+
+    Args:
+        surface: the texels.
+        nearest: the z-buffer.
+        warped: the texels in the photo.
+    """
+    config = surface.config.visibility
     margin = occlusion_margin(warped, config)
-    corner = np.floor(np.nan_to_num(warped.pixels * scale - 0.5, nan=-9.0, posinf=-9.0, neginf=-9.0)).astype(np.int64)
+    corner = _whole_pixels(warped.pixels * config.zbuffer_scale - 0.5)
     passed = np.zeros(len(warped.depth))
-    for dx, dy in ((0, 0), (1, 0), (0, 1), (1, 1)):
-        column = np.clip(corner[:, 0] + dx, 0, camera.width - 1)
-        row = np.clip(corner[:, 1] + dy, 0, camera.height - 1)
-        passed += 0.25 * (warped.depth <= nearest[row, column] + margin)
+    for shift in ((0, 0), (1, 0), (0, 1), (1, 1)):
+        passed += 0.25 * (warped.depth <= _at(nearest, corner + shift) + margin)
     return passed
 
 
@@ -50,10 +64,40 @@ def occlusion_margin(warped: Warp, config: VisibilityConfig) -> Floats:
     return config.depth_tolerance + config.grazing_tolerance * (1.0 - np.clip(warped.facing, 0.0, 1.0))
 
 
+def _beside_occluders(surface: TexelSurface, view: SourceView, nearest: Pixels, warped: Warp) -> Floats:
+    """(N,) 0 on texels of the face that lie a few pixels beside a surface well in front of them, 1 elsewhere.
+
+    The fit is a few pixels off: just behind nose, lips and brow the photo shows what is in front. That holds for turned
+    heads; a photo from the front has no other sample of these places. Sideburns and hair keep their samples.
+    """
+    config = surface.config.visibility
+    reach = 2 * round(config.occluder_margin * config.zbuffer_scale) + 1
+    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (reach, reach))
+    around = cv2.erode(np.minimum(nearest, _FAR).astype(np.float32), kernel)
+    facing = np.clip(warped.facing, 0.1, 1.0)
+    # A tilted surface has itself in front of it within the margin.
+    slope = np.sqrt(1.0 - facing**2) / facing
+    own = config.occluder_margin * warped.depth / view.intrinsics[0, 0] * slope
+    ahead = warped.depth - _at(around, _whole_pixels(warped.pixels * config.zbuffer_scale)) - own
+    turned = smoothstep(np.abs(face_yaw(view.params.rotation).cpu().double().numpy()), *config.occluder_yaw)
+    return np.where(surface.mask("face", "lips"), 1.0 - turned * smoothstep(ahead, *config.occluder_depth), 1.0)
+
+
+def _whole_pixels(pixels: Floats) -> Ints:
+    """Pixels (N, 2) rounded down; what is not finite lies outside the picture."""
+    return np.floor(np.nan_to_num(pixels, nan=-9.0, posinf=-9.0, neginf=-9.0)).astype(np.int64)
+
+
+def _at(picture: Pixels, pixels: Ints) -> Floats:
+    """Values (N,) of a picture (H, W) at pixels (N, 2), those outside at its border."""
+    height, width = picture.shape
+    return picture[np.clip(pixels[:, 1], 0, height - 1), np.clip(pixels[:, 0], 0, width - 1)]
+
+
 def inside_picture(view: SourceView, warped: Warp, border: float) -> Floats:
     """(N,) 0 at the picture's border and beyond, 1 from ``border`` pixels inside."""
-    size = np.array([view.camera.width, view.camera.height])
-    distance = np.minimum(warped.pixels, size - warped.pixels).min(1)
+    low, high = view.extent
+    distance = np.minimum(warped.pixels - low, high - warped.pixels).min(1)
     return smoothstep(np.nan_to_num(distance, nan=-1.0), 0.0, border) * (warped.depth > 1e-3)
 
 

@@ -45,8 +45,8 @@ def flatten_covered_ears(mesh: OutlineMesh, people: Sequence[PersonView], rest: 
 
 
 def _hair_share(mesh: OutlineMesh, ear: Mask, other: Mask, person: PersonView) -> float:
-    """Share of an ear's vertices where the photo shows hair; 0 where the ear is on the far side."""
+    """Share of an ear's vertices where the photo shows hair; that of the near ear where this one is on the far side."""
     vertices = mesh.base.posed(person.view, None)
     if vertices[ear, 2].mean() > vertices[other, 2].mean() + _FAR_SIDE:
-        return 0.0
+        ear = other
     return float((bilinear(person.hair, project(vertices[ear], person.view.intrinsics)) > 0.5).mean())

@@ -11,7 +11,7 @@ from spatialavatar.generator.numerics import Pixels
 from spatialavatar.generator.silhouette.covered_ears import flatten_covered_ears
 from spatialavatar.generator.silhouette.measuring import measure_gaps, person_view
 from spatialavatar.generator.silhouette.mesh import build_field, outline_mesh
-from spatialavatar.generator.silhouette.solving import solve_heights
+from spatialavatar.generator.silhouette.solving import side_coupling, solve_heights
 from spatialavatar.generator.sources import SourceView
 from spatialavatar.head import HeadModel
 
@@ -30,8 +30,10 @@ def fit_silhouette(head: HeadModel, views: Sequence[SourceView], config: Silhoue
     people = [person_view(view) for view in views]
     rest = mesh.base.rest(views[0].params.shape)
     field = build_field(mesh, rest, flatten_covered_ears(mesh, people, rest), config)
-    heights = np.zeros(len(rest))
-    for _ in range(config.rounds):
+    heights, symmetry = np.zeros(len(rest)), 0.0
+    for number in range(config.rounds):
         gaps = [measure_gaps(mesh, field, heights, person, config) for person in people]
-        heights = solve_heights(mesh, field, gaps, heights, config)
+        if number == 0:
+            symmetry = side_coupling(gaps, config)
+        heights = solve_heights(mesh, field, gaps, heights, symmetry, config)
     return field.offsets(heights).astype(np.float32)

@@ -12,6 +12,7 @@ from spatialavatar.generator.numerics import Floats, Ints, Mask, Pixels, bilinea
 from spatialavatar.generator.silhouette.mesh import HeightField, OutlineMesh
 from spatialavatar.generator.sources import SourceView
 from spatialavatar.generator.warping import project
+from spatialavatar.records import Camera
 from spatialavatar.render.mesh import rasterize_mesh
 
 _PROBE: Final = 0.001
@@ -50,11 +51,13 @@ class Gaps:
         vertices: (n,) indices.
         metres: (n,) left to go along the directions.
         weights: (n,).
+        hair: (n,) bool, whether the photo shows hair between vertex and rim.
     """
 
     vertices: Ints
     metres: Floats
     weights: Floats
+    hair: Mask
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,12 +116,14 @@ def measure_gaps(
     covered, mobility = _mesh_masks(mesh, projected, person.view)
 
     sideways = (mesh.mobility > _LEAST_MOBILITY) & (projected.cosine < config.facing)
-    vertices = np.flatnonzero(sideways & _within(projected.pixels, camera.width, camera.height, 0.0))
+    vertices = np.flatnonzero(sideways & _within(projected.pixels, _whole(camera), 0.0))
     rate = np.maximum(rate[vertices], 1e-9)
     rays = _Rays(projected.pixels[vertices], projected.direction[vertices] / rate[:, None])
     bare, free = mesh.bare[vertices], mesh.mobility[vertices]
     mesh_rim, mesh_found = _rim(covered, rays, config)
     person_rim, found = _rim(person.person, rays, config)
+    mesh_found &= _within(rays.at(mesh_rim), _whole(camera), _PICTURE_MARGIN)
+    found &= _within(rays.at(person_rim), _whole(camera), _PICTURE_MARGIN)
     on_outline = mesh_rim < _CLEARANCE
     through_hair = _mean_along(person.hair, rays, np.where(on_outline, 0.0, mesh_rim), person_rim) > 0.5
     # Hair that hangs beside the jaw belongs to the nape, which the immovable jaw hides: it moves on its own.
@@ -128,8 +133,10 @@ def measure_gaps(
     found &= mesh_found & ((on_outline & (~bare | through_hair)) | behind_jaw)
     # Relative to the mesh's own rim, because a vertex near the outline need not be on it.
     metres = (person_rim - np.where(on_outline, mesh_rim, 0.0)) / rate
+    # Where the person leaves the picture the rim is the border: the head is at least that wide.
+    found &= _within(rays.at(person_rim), person.view.extent, _PICTURE_MARGIN) | (metres > 0.0)
     weights = config.data_weight * free * (1.0 - projected.cosine[vertices])
-    return Gaps(vertices[found], metres[found], weights[found])
+    return Gaps(vertices[found], metres[found], weights[found], through_hair[found])
 
 
 def _projection(mesh: OutlineMesh, field: HeightField, heights: Floats, view: SourceView) -> _Projection:
@@ -169,7 +176,7 @@ def _rim(mask: Pixels, rays: _Rays, config: SilhouetteConfig) -> tuple[Floats, M
     # The rim is crossed half a step before the first sample beyond it.
     gap = np.where(starts_inside, outward[outside.argmax(1)] - 0.5, inward[inside.argmax(1)] + 0.5)
     found = np.where(starts_inside, outside.any(1), inside.any(1))
-    return gap, found & _within(rays.at(gap), mask.shape[1], mask.shape[0], _PICTURE_MARGIN)
+    return gap, found
 
 
 def _along(picture: Pixels, rays: _Rays, steps: Floats) -> Floats:
@@ -184,7 +191,12 @@ def _mean_along(picture: Pixels, rays: _Rays, low: Floats, high: Floats) -> Floa
     return np.mean([bilinear(picture, rays.at((1.0 - share) * low + share * high)) for share in shares], axis=0)
 
 
-def _within(pixels: Floats, width: int, height: int, margin: float) -> Mask:
-    """(n,) bool: positions (n, 2) at least ``margin`` pixels inside the picture."""
-    size = np.array([width, height])
-    return np.asarray(((pixels >= margin) & (pixels <= size - margin)).all(axis=1))
+def _whole(camera: Camera) -> Floats:
+    """Corners (2, 2) of a camera's picture."""
+    return np.array([[0.0, 0.0], [camera.width, camera.height]])
+
+
+def _within(pixels: Floats, corners: Floats, margin: float) -> Mask:
+    """(n,) bool: positions (n, 2) at least ``margin`` pixels inside the rectangle of ``corners`` (2, 2)."""
+    low, high = corners
+    return np.asarray(((pixels >= low + margin) & (pixels <= high - margin)).all(axis=1))
