@@ -295,7 +295,7 @@ def _limited(expression: Tensor, head: HeadModel) -> Tensor:
 
 
 def _smoothed(params: HeadParams, fps: float, amount: float) -> HeadParams:
-    """One-euro filtering of every channel; the face has a higher cut-off than the head, for blinks and jaw are fast."""
+    """One-euro filtering of every channel; the cut-off of the face is higher: blinks and jaw are fast."""
     if amount == 0.0 or len(params) < 3 or fps <= 0:
         return params
     # The whole clip is available, so the filter runs both ways and the motion does not lag behind the sound.

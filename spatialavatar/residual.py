@@ -129,14 +129,14 @@ class ExpressionResidual(Record):
         return torch.addmm(bias, self.features, weight.T).mul_(self.freedom[:, None])
 
     def copied(self, learns: bool = False) -> ExpressionResidual:
-        """Detached copies of the tensors; with ``learns`` what is not one person's own takes gradients."""
+        """Detached copies of the tensors; with ``learns`` those of the shared MLP take gradients."""
         copies = {name: value.detach().clone() for name, value in self.tensors().items()}
         return ExpressionResidual(
             **{name: value.requires_grad_(learns and name not in OF_TEXELS) for name, value in copies.items()}
         )
 
     def weights(self) -> dict[str, Tensor]:
-        """The small MLP by name: the part that is not one person's own."""
+        """Tensors of the small MLP by name; all people share it."""
         return {name: value for name, value in self.tensors().items() if name not in OF_TEXELS}
 
     def tensors(self) -> dict[str, Tensor]:

@@ -133,12 +133,12 @@ class TensorFile:
         return entry.shape[axis] if entry is not None and -len(entry.shape) <= axis < len(entry.shape) else 0
 
     def read(self, schema: Schema, sizes: Mapping[str, int] | None = None, advice: str = "") -> dict[str, Tensor]:
-        """Read the tensors of a schema; an unknown tensor is an error, and so is a missing one that is not optional.
+        """Read the tensors of a schema; unknown tensors and missing required ones are errors.
 
         Args:
             schema: the specs by name.
             sizes: values of the schema's named sizes; the others are the file's own.
-            advice: what to do, the end of the error's sentence.
+            advice: how to fix the problem; the end of error sentences.
 
         Returns:
             The tensors by name, on the CPU, in the types of the file.
@@ -226,7 +226,7 @@ def read_tensors(path: Path, damaged: str) -> tuple[dict[str, Tensor], dict[str,
         damaged: the sentence of the error where it cannot be read.
 
     Raises:
-        FormatError: it is no safetensors file or is damaged.
+        FormatError: the file is not safetensors, or is damaged.
     """
     file = TensorFile(path, damaged)
     return file.read_all(), file.header

@@ -163,7 +163,7 @@ def test_a_killed_run_goes_on_as_if_it_had_not_been(tmp_path, shards, unbroken, 
 def test_two_processes_make_the_run_of_one(tmp_path, shards, unbroken):
     path = write_config(tmp_path, shards, "pair")
     command = ["-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "--num_machines", "1"]
-    command += ["--mixed_precision", "no", "--dynamo_backend", "no", "-m", "spatialavatar.cli", "train", str(path)]
+    command += ["--mixed_precision", "no", "--dynamo_backend", "no", "-m", "spatialavatar", "train", str(path)]
     done = subprocess.run([sys.executable, *command], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     assert_same(unbroken, tmp_path / "pair", 2e-3)

@@ -220,9 +220,9 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
             _number(
                 "iterations",
                 "number of steps",
-                f"{checks.MIN_ITERATIONS} to {checks.MAX_ITERATIONS}; more steps are slower and better. The run ends "
-                f"after {checks.MAX_REFINE_MINUTES:.0f} minutes in any case.",
-                (checks.MIN_ITERATIONS, checks.MAX_ITERATIONS),
+                f"{checks.MIN_REFINE_ITERATIONS} to {checks.MAX_REFINE_ITERATIONS}; more steps are slower and better. "
+                f"The run ends after {checks.MAX_REFINE_MINUTES:.0f} minutes in any case.",
+                (checks.MIN_REFINE_ITERATIONS, checks.MAX_REFINE_ITERATIONS),
                 300,
             ),
             _one_of(

@@ -71,7 +71,7 @@ class Service:
             "photos": MAX_PHOTOS,
             "video_seconds": checks.MAX_VIDEO_SECONDS,
             "video_sizes": list(checks.SIZES),
-            "refine_iterations": [checks.MIN_ITERATIONS, checks.MAX_ITERATIONS],
+            "refine_iterations": [checks.MIN_REFINE_ITERATIONS, checks.MAX_REFINE_ITERATIONS],
             "refine_sizes": list(checks.REFINE_SIZES),
             "example_motions": list(MOTIONS),
             "track_formats": list(checks.TRACK_FORMATS),

@@ -2,8 +2,7 @@
 
 A needle that points at the camera of a training view is a dot there and a spike in every other view. There are three
 measures: scales are frozen until colours and positions have settled (``families.py``), log scales are clamped after
-    each
-step (``run.py``), and the aspect on screen is penalised (``objective.py``).
+each step (``run.py``), and the aspect on screen is penalised (``objective.py``).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Base of the room's configurations: constants with a valid range, nested by stage of the work."""
+"""Base class of the refinement's configurations: constants with a valid range, nested by stage of the work."""
 
 from __future__ import annotations
 

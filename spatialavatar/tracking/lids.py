@@ -26,10 +26,12 @@ from spatialavatar.tracking.landmark_sets import (
 CLOSED_GAP: Final = 0.005
 """Gap between the lids over the width of the eye, at or below which the eyeball is hidden."""
 
-_SHUT_GAP: Final = -0.015  # gap of closed lids: they overlap, so that no corner stays open
-_SCORES: Final = (0.42, 0.50)  # blink score at which closing begins, and from which it is complete
-_SHAPES: Final = (0.05, 0.25)  # the same for closure by landmarks; it excludes eyes that look down
-_MOST: Final = 1.3  # largest weight of the unit
+CLOSED_LIDS_GAP: Final = -0.015  # gap of closed lids: they overlap, so that no corner stays open
+BLINK_SCORES: Final = (0.42, 0.50)  # blink score at which closing begins, and from which it is complete
+BLINK_SHAPES: Final = (0.05, 0.25)  # the same for closure by landmarks; it excludes eyes that look down
+MAX_BLINK: Final = 1.3
+"""Largest weight of a blink unit that closing gives; relative driving limits it again (``driving.UNIT_LIMITS``)."""
+
 _UNITS: Final = ("eyeBlinkRight", "eyeBlinkLeft")
 _LIDS: Final = ((UPPER_LID_RIGHT, LOWER_LID_RIGHT), (UPPER_LID_LEFT, LOWER_LID_LEFT))
 
@@ -43,8 +45,8 @@ def shut_by_network(points: Tensor, scores: Tensor) -> Tensor:
     """
     own = scores[:, [ARKIT_INDEX[unit] for unit in _UNITS]]
     # People blink with both eyes, so the mean of both scores counts as much as the eye's own; a wink is still possible.
-    by_score = _ramp(0.5 * (own + own.mean(1, keepdim=True)), *_SCORES)
-    return by_score * _ramp(shut_eyes(points).mean(1, keepdim=True), *_SHAPES)
+    by_score = _ramp(0.5 * (own + own.mean(1, keepdim=True)), *BLINK_SCORES)
+    return by_score * _ramp(shut_eyes(points).mean(1, keepdim=True), *BLINK_SHAPES)
 
 
 def lid_gaps(head: HeadModel, params: HeadParams) -> Tensor:
@@ -69,9 +71,9 @@ def with_shut_lids(head: HeadModel, params: HeadParams, shut: Tensor) -> HeadPar
     for side, unit in enumerate(_UNITS):
         index = head.expressions.index(unit)
         closing = -basis[index, side].clamp_max(-1e-6)
-        missing = (shut[:, side] * (gaps[:, side] - _SHUT_GAP)).clamp_min(0.0) / closing
+        missing = (shut[:, side] * (gaps[:, side] - CLOSED_LIDS_GAP)).clamp_min(0.0) / closing
         now = expression[:, index]
-        expression[:, index] = torch.maximum(now, (now + missing).clamp_max(_MOST))
+        expression[:, index] = torch.maximum(now, (now + missing).clamp_max(MAX_BLINK))
     return params.replace(expression=expression)
 
 

@@ -52,7 +52,9 @@ def read_clips(folder: str | Path, layout: str | None = None) -> list[Clip]:
     for name in [layout] if layout else LAYOUTS:
         clips = LAYOUTS[name](folder)
         if clips:
-            return sorted(_named_apart([*clips, *_strangers(folder, clips)]), key=lambda clip: natural_key(clip.name))
+            return sorted(
+                _named_apart([*clips, *_unrecognised_folders(folder, clips)]), key=lambda clip: natural_key(clip.name)
+            )
     known = layout or ", ".join(LAYOUTS)
     raise InputError(
         f"The folder {folder} is laid out in no known way ({known}); docs/reference/evaluation.md shows them all."
@@ -70,8 +72,8 @@ def _named_apart(clips: Sequence[Clip]) -> list[Clip]:
     return result
 
 
-def _strangers(folder: Path, clips: Sequence[Clip]) -> list[Clip]:
-    """Folders beside those of the clips in which nothing was found."""
+def _unrecognised_folders(folder: Path, clips: Sequence[Clip]) -> list[Clip]:
+    """Sibling folders of the clips that no reader recognised."""
     if any((folder / name).is_file() for name in ("transforms_train.json", "flame_params.json")):
         return []  # the folder is a clip itself
     used = {file.relative_to(folder).parts[0] for clip in clips for file in clip.files if file.is_relative_to(folder)}

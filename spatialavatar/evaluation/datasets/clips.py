@@ -29,7 +29,7 @@ class Calibration:
         world_to_camera: (4, 4), OpenCV axes.
 
     Raises:
-        ValueError: a shape is another, or a number is not finite.
+        ValueError: a shape is wrong, or a number is not finite.
     """
 
     intrinsics: np.ndarray

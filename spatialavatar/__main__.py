@@ -1,4 +1,4 @@
-"""``python -m spatialavatar.cli``."""
+"""``python -m spatialavatar``."""
 
 import sys
 
