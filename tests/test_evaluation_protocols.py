@@ -20,7 +20,8 @@ from spatialavatar.evaluation import cutting
 from spatialavatar.evaluation.comparison import Comparison, ComparisonFiles, RenderedFrame, TargetFrame
 from spatialavatar.evaluation.datasets import Clip, Recording, read_clips
 from spatialavatar.evaluation.judge import Judge, head_region, without_beyond
-from spatialavatar.evaluation.protocols import Bench, BenchConfig, held_out_from, measure
+from spatialavatar.evaluation.protocols import Bench, BenchConfig, chosen_frame, held_out_from, measure
+from spatialavatar.evaluation.protocols.chosen_frame import FrameCandidates
 from spatialavatar.evaluation.protocols.expressive import choose_expressive, neutral_distance
 from spatialavatar.evaluation.protocols.turned import choose_turned
 from spatialavatar.media import VideoReader, read_image
@@ -247,25 +248,53 @@ def choice_track(yaw: list[float], jaw: list[float] | None = None) -> Track:
     return Track(motion, Camera.frontal(), evidence=Evidence(None, torch.zeros(count, 52), quality))
 
 
+def all_of(count: int) -> FrameCandidates:
+    """All frames of a clip."""
+    return FrameCandidates(*[torch.ones(count, dtype=torch.bool)] * 2)
+
+
+def test_where_a_source_is_refused_the_next_best_frame_away_from_it_is_taken(networks, tmp_path, monkeypatch):
+    track = choice_track([44.0, 43.0, 42.0, 41.0, 40.0, 39.0, 38.0, 37.0, *[0.0] * 8])
+    tried = []
+
+    def avatar_at(clip, prepared, frame):
+        tried.append(frame)
+        if frame < refused_below:
+            raise NoFaceError(f"Frame {frame} is covered.")
+        return SimpleNamespace(avatar=SimpleNamespace(shape=None))
+
+    monkeypatch.setattr(chosen_frame, "track_video", lambda *_, **__: track)
+    monkeypatch.setattr(chosen_frame, "avatar_at", avatar_at)
+    monkeypatch.setattr(chosen_frame, "compare", lambda clip, prepared, targets, *_: {"frames": targets.frames})
+    clip = Clip("clip", (SimpleNamespace(open=lambda: None),))
+    refused_below = 1
+    result = measure(clip, bench(networks, tmp_path, "turned"), [clip], no_progress)
+    assert tried == [0, 6]  # 0.2 seconds are 5 frames
+    assert result["frames"] == list(range(8, 16))
+    refused_below = 99
+    with pytest.raises(NoFaceError, match="Frame 0 is covered"):  # the reason of the best one
+        measure(clip, bench(networks, tmp_path, "turned"), [clip], no_progress)
+
+
 def test_the_turned_source_is_at_most_45_degrees_and_reliable():
     track = choice_track([-60.0, 44.0, 40.0, 10.0, 21.0, 19.0, -5.0, 0.0, 5.0, 10.0])
     reliable = torch.ones(10, dtype=torch.bool)
     reliable[1] = False
-    choice = choose_turned("clip", track, reliable)
+    choice = choose_turned("clip", track, FrameCandidates(reliable, reliable))
     assert (choice.source, choice.targets) == (2, [0, 3, 5, 6, 7, 8, 9])
 
 
 @pytest.mark.parametrize("yaw", [[40.0, 25.0, 22.0, 0.0, 0.0, 0.0, 0.0], [60.0] * 8])
 def test_a_clip_that_hardly_turns_is_refused_in_one_sentence(yaw):
     with pytest.raises(InputError, match=r"In clip, \d frames are turned 20 degrees away .* needs 5\.$"):
-        choose_turned("clip", choice_track(yaw), torch.ones(len(yaw), dtype=torch.bool))
+        choose_turned("clip", choice_track(yaw), all_of(len(yaw)))
 
 
 def test_the_expressive_source_is_farthest_from_neutral_and_its_targets_are_calmer_and_not_beside_it():
     jaw = [0.0] * 30
     jaw[3], jaw[12], jaw[20] = 0.9, 1.0, 0.69  # the first is turned away
     track = choice_track([60.0 if index == 3 else 0.0 for index in range(30)], jaw)
-    choice = choose_expressive("clip", track, torch.ones(30, dtype=torch.bool), default_model().head)
+    choice = choose_expressive("clip", track, all_of(30), default_model().head)
     assert choice.source == 12
     assert choice.targets == [0, 1, 2, 4, *range(20, 30)]
 
@@ -283,7 +312,7 @@ def test_a_blink_is_no_expression():
 def test_a_clip_without_a_strong_expression_or_calm_frames_is_refused_in_one_sentence(jaw, reason):
     track = choice_track([0.0] * 11, [0.0] * 3 + [0.9 * jaw] * 7 + [jaw])
     with pytest.raises(InputError, match=f"{reason}.*needs [45]"):
-        choose_expressive("clip", track, torch.ones(11, dtype=torch.bool), default_model().head)
+        choose_expressive("clip", track, all_of(11), default_model().head)
 
 
 @pytest.mark.slow

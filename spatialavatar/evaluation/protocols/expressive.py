@@ -20,6 +20,7 @@ from spatialavatar.evaluation.datasets import Clip
 from spatialavatar.evaluation.protocols.chosen_frame import (
     MAX_SOURCE_YAW,
     MIN_TARGETS,
+    FrameCandidates,
     FrameChoice,
     measure_chosen,
 )
@@ -42,18 +43,18 @@ _LIDS: Final = ("eyeBlinkLeft", "eyeBlinkRight")
 def expressive(clip: Clip, bench: Bench, clips: Sequence[Clip], progress: Progress) -> dict[str, Any]:
     """Measure one clip; see the module."""
     return measure_chosen(
-        clip, bench, lambda track, reliable: choose_expressive(clip.name, track, reliable, bench.head), progress
+        clip, bench, lambda track, frames: choose_expressive(clip.name, track, frames, bench.head), progress
     )
 
 
-def choose_expressive(name: str, track: Track, reliable: Tensor, head: HeadModel) -> FrameChoice:
-    """Source and targets of a clip called ``name``; ``reliable`` is (T,) bool.
+def choose_expressive(name: str, track: Track, frames: FrameCandidates, head: HeadModel) -> FrameChoice:
+    """Source and targets of a clip called ``name``.
 
     Raises:
         InputError: no frame is expressive enough, or too few others are calmer.
     """
     distance = neutral_distance(track, head)
-    candidates = reliable & (track.require_quality().yaw.nan_to_num(180.0).abs() <= MAX_SOURCE_YAW)
+    candidates = frames.sources & (track.require_quality().yaw.nan_to_num(180.0).abs() <= MAX_SOURCE_YAW)
     source = int(distance.masked_fill(~candidates, -1.0).argmax())
     reached = float(distance[source]) if bool(candidates.any()) else 0.0
     if reached < MIN_DISTANCE:
@@ -62,7 +63,7 @@ def choose_expressive(name: str, track: Track, reliable: Tensor, head: HeadModel
             f"{MIN_DISTANCE:.0f}."
         )
     apart = (torch.arange(len(track)) - source).abs() >= MIN_GAP * track.fps
-    calmer = reliable & apart & (distance < MAX_TARGET_SHARE * reached)
+    calmer = frames.reliable & apart & (distance < MAX_TARGET_SHARE * reached)
     targets = calmer.nonzero().flatten().tolist()
     if len(targets) < MIN_TARGETS:
         raise InputError(

@@ -9,13 +9,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
-from torch import Tensor
-
 from spatialavatar.errors import InputError
 from spatialavatar.evaluation.datasets import Clip
 from spatialavatar.evaluation.protocols.chosen_frame import (
     MAX_SOURCE_YAW,
     MIN_TARGETS,
+    FrameCandidates,
     FrameChoice,
     measure_chosen,
 )
@@ -29,19 +28,19 @@ MIN_YAW_CHANGE: Final = 20.0
 
 def turned(clip: Clip, bench: Bench, clips: Sequence[Clip], progress: Progress) -> dict[str, Any]:
     """Measure one clip; see the module."""
-    return measure_chosen(clip, bench, lambda track, reliable: choose_turned(clip.name, track, reliable), progress)
+    return measure_chosen(clip, bench, lambda track, frames: choose_turned(clip.name, track, frames), progress)
 
 
-def choose_turned(name: str, track: Track, reliable: Tensor) -> FrameChoice:
-    """Source and targets of a clip called ``name``; ``reliable`` is (T,) bool.
+def choose_turned(name: str, track: Track, frames: FrameCandidates) -> FrameChoice:
+    """Source and targets of a clip called ``name``.
 
     Raises:
         InputError: too few frames are turned away from the source.
     """
     yaw = track.require_quality().yaw.nan_to_num()
-    candidates = reliable & (yaw.abs() <= MAX_SOURCE_YAW)
+    candidates = frames.sources & (yaw.abs() <= MAX_SOURCE_YAW)
     source = int(yaw.abs().masked_fill(~candidates, -1.0).argmax())
-    away = reliable & ((yaw - yaw[source]).abs() >= MIN_YAW_CHANGE)
+    away = frames.reliable & ((yaw - yaw[source]).abs() >= MIN_YAW_CHANGE)
     targets = away.nonzero().flatten().tolist()
     if not bool(candidates.any()) or len(targets) < MIN_TARGETS:
         raise InputError(
