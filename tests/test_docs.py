@@ -58,7 +58,7 @@ def commands(text: str) -> Iterator[str]:
             line = re.sub(r"\s#.*", "", line).replace("$SLURM_ARRAY_TASK_ID", "1")
             wrapped = re.search(r"--wrap '(.*)'", line)
             line = wrapped[1] if wrapped else line
-            match = re.match(r"(?:\$ )?(?:\S*/)?spatialavatar (.*)|.* -m spatialavatar\.cli (.*)", line.strip())
+            match = re.match(r"(?:\$ )?(?:\S*/)?spatialavatar (.*)|.* -m spatialavatar (.*)", line.strip())
             if match and not PLACEHOLDERS.search(line):
                 yield match[1] or match[2]
 
