@@ -31,6 +31,7 @@ from spatialavatar.records import Camera, HeadParams, Track, as_uint8_image
 from spatialavatar.render import best_device, render
 from spatialavatar.threads import one_torch_thread
 from spatialavatar.tracking.smoothing import one_euro, one_euro_rotations
+from spatialavatar.transfer_gain import amplified_gaze, amplified_jaw, amplified_units
 
 UNIT_LIMITS: Final = (-0.25, 1.25)
 """The range in which the shapes of named expression units are valid."""
@@ -132,10 +133,16 @@ def retarget(track: Track, avatar: Avatar, config: DriveConfig) -> tuple[HeadPar
         return scaled, track.camera.resized(config.size, config.size)
     expression, jaw, eyes = _relative_expression(track, params, config.strength)
     camera, home = portrait_view(avatar, config.size, config.framing)
+    names = avatar.head.unit_names
+    if names is not None and _is_tracked(track):
+        expression = amplified_units(expression, names, UNIT_LIMITS)
+        jaw, eyes = amplified_jaw(jaw), amplified_gaze(eyes)
+    else:
+        expression = _limited(expression, avatar.head)
     rotation, neck, shift = _relative_pose(track, params, config)
     moved = HeadParams(
         shape=avatar.shape,
-        expression=_limited(expression, avatar.head),
+        expression=expression,
         rotation=rotation,
         translation=home + shift,
         neck=neck,
@@ -253,6 +260,11 @@ def motion_track(path: str | Path, head: HeadModel, progress: Progress | None = 
     from spatialavatar.tracking import track_video
 
     return track_video(path, head, progress=progress)
+
+
+def _is_tracked(track: Track) -> bool:
+    """Whether the motion was seen by the tracker; that of motion files is made for the head's own shapes."""
+    return track.evidence is not None and track.evidence.landmarks is not None
 
 
 def _is_saved_track(path: str | Path) -> bool:

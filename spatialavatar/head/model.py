@@ -239,6 +239,11 @@ class HeadModel:
         return int(self.expression_basis.shape[0])
 
     @property
+    def unit_names(self) -> tuple[str, ...] | None:
+        """Names of the expressions if they are named units; None if they are statistical coefficients."""
+        return self.expressions if self.has_named_units else None
+
+    @property
     def has_named_units(self) -> bool:
         """Whether every expression is an ARKit unit, which rests at 0 and goes to 1, and not a statistical one."""
         return set(self.expressions) <= set(ARKIT_52)

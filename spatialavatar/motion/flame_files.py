@@ -115,7 +115,7 @@ class FlameMotion:
         )
         confidence = torch.ones(len(params))
         if self.neutral is None:
-            neutral = neutral_of(params, confidence, head.has_named_units)
+            neutral = neutral_of(params, confidence, head.unit_names)
         else:
             expression = _fitting(self.neutral[None, :-9], head.expression_count, "expression", name)[0]
             neutral = torch.cat([expression, self.neutral[-9:]])

@@ -26,7 +26,7 @@ from spatialavatar.motion.schema import (
 )
 from spatialavatar.records import Camera, Evidence, HeadMotion, Neutral, Track
 from spatialavatar.tracking.cues import believed_scores
-from spatialavatar.tracking.neutral import calm_frames, resting_units
+from spatialavatar.tracking.neutral import resting_units
 
 _HELD_FPS = 25.0  # of a motion of one frame, whose rate has no effect
 _HEAD_HEIGHT_IN_VIEW = 0.62  # height of the resting head as a share of the picture's height
@@ -177,7 +177,7 @@ class Motion:
     def from_track(cls, track: Track, title: str = "") -> Motion:
         """The motion of a tracked video: its blendshape scores, its rotation, its translation about the median.
 
-        The neutral is estimated from the calmest frames. Frames without a face hold the frame before.
+        Each unit of the neutral is its value in the frames where it is lowest. Frames without a face hold the frame before.
 
         Raises:
             InputError: the track has no blendshape scores, or is a photo.
@@ -191,7 +191,7 @@ class Motion:
         neutral, facing = None, track.neutral.rotation
         if evidence.landmarks is not None:  # scores of the network, which do not rest at zero; not a capture's weights
             weights = _held(believed_scores(weights), seen)
-            neutral = resting_units(weights[calm_frames(track.params, track.confidence)], weights[seen])
+            neutral = resting_units(weights[track.confidence >= 0.5 * track.confidence.max()], ARKIT_52)
         if facing is None and bool(seen.any()):
             facing = matrix_to_axis_angle(mean_rotation(axis_angle_to_matrix(rotation[seen])))
         return cls(

@@ -219,7 +219,7 @@ class LiveTracker:
         observed = self._observed(self._samples)
         params = fit_landmarks(self.head, observed, shape=self._known_shape, config=self._config).params
         self._shape = params.shape
-        self._neutral = neutral_of(params, torch.ones(len(params)), self.head.has_named_units)
+        self._neutral = neutral_of(params, torch.ones(len(params)), self.head.unit_names)
         self._facing = matrix_to_axis_angle(mean_rotation(axis_angle_to_matrix(params.rotation)))
         self._place = params.translation.median(0).values
         self._samples.clear()

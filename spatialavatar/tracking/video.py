@@ -135,7 +135,7 @@ def _fit_motion(scan: Scan, camera: Camera, tools: _Tools, shape: Tensor | None)
     if observed.points.shape[1] == LANDMARK_COUNT:
         params = with_shut_lids(head, params, shut_by_network(observed.points, observed.blendshapes))
     params = with_held_frames(params, seen, trust, shot)
-    return HeadMotion(params, scan.fps, head.id, trust, Neutral(neutral_of(params, trust, head.has_named_units)))
+    return HeadMotion(params, scan.fps, head.id, trust, Neutral(neutral_of(params, trust, head.unit_names)))
 
 
 # -- framing ----------------------------------------------------------------------------------------------------------
