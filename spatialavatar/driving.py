@@ -4,7 +4,8 @@ There are two ways to transfer a performance:
 
 * *relative* (default): the change from the driver's neutral is added to the avatar's neutral, so the driver's identity
   does not leak into the avatar. The avatar faces the camera where the driver's head is at rest: in the clip's mean
-  pose, or in the neutral of a motion file. Torso and neck share head rotations.
+  pose, or in the neutral of a motion file; with ``head_pose="as filmed"`` it keeps most of that pose. Torso and neck
+  share head rotations.
 * *absolute*: parameters are used unchanged and seen by the track's camera (self-reenactment).
 """
 
@@ -13,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal, get_args
 
 import numpy as np
 import torch
@@ -36,6 +37,12 @@ from spatialavatar.transfer_gain import amplified_gaze, amplified_jaw, amplified
 UNIT_LIMITS: Final = (-0.25, 1.25)
 """The range in which the shapes of named expression units are valid."""
 
+HeadPose = Literal["centred", "as filmed"]
+HEAD_POSES: Final[tuple[HeadPose, ...]] = get_args(HeadPose)
+
+_FILMED_SHARE: Final = 0.7
+"""Share of the driver's resting turn that "as filmed" keeps: an avatar of one photo is weaker from the side."""
+
 
 @dataclass(frozen=True)
 class DriveConfig:
@@ -50,6 +57,8 @@ class DriveConfig:
         neck_share: share of a relative head rotation that the neck joint takes; the torso takes the rest.
         framing: height of the head as a share of the picture's height, 0.1 to 1.
         max_shift: limit of relative head translation, metres, 0 to 1; it keeps a walking driver in the picture.
+        head_pose: of relative driving: "centred" turns the resting head to the camera; "as filmed" keeps 70 % of the
+            turn that the driver's head has at rest.
         mark: write "AI-generated" into a corner of the video; its metadata contain it in any case.
     """
 
@@ -62,8 +71,11 @@ class DriveConfig:
     framing: float = 0.62
     max_shift: float = 0.08
     mark: bool = False
+    head_pose: HeadPose = "centred"
 
     def __post_init__(self) -> None:
+        if self.head_pose not in HEAD_POSES:
+            raise InputError(f"The head_pose is {self.head_pose!r}; give {' or '.join(map(repr, HEAD_POSES))}.")
         if not 0.0 <= self.strength <= 3.0:
             raise InputError(f"The strength is {self.strength}; give a number from 0 to 3.")
         if not 0.0 <= self.smoothing <= 10.0:
@@ -291,7 +303,10 @@ def _relative_pose(track: Track, params: HeadParams, config: DriveConfig) -> tup
     matrices = axis_angle_to_matrix(params.rotation) @ axis_angle_to_matrix(params.neck)
     rest = track.neutral.rotation
     home = mean_rotation(matrices[seen]) if rest is None else axis_angle_to_matrix(rest)
-    turn = matrix_to_axis_angle(matrices @ home.T)
+    turned = matrices @ home.T
+    if config.head_pose == "as filmed":
+        turned = turned @ axis_angle_to_matrix(_FILMED_SHARE * matrix_to_axis_angle(home))
+    turn = matrix_to_axis_angle(turned)
     torso = axis_angle_to_matrix((1.0 - config.neck_share) * turn)
     neck = matrix_to_axis_angle(torso.transpose(-1, -2) @ axis_angle_to_matrix(turn))
     place = track.neutral.translation

@@ -21,10 +21,11 @@ _KNOTS: Final = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 _CURVES: Final = {
     "browDown": (0.0, 0.5, 0.85, 1.15, 1.4),
-    "browInnerUp": (0.0, 0.6, 1.15, 1.65, 2.0),
-    "browOuterUp": (0.0, 0.6, 1.15, 1.65, 2.0),
-    "mouthLowerDown": (0.0, 0.3, 0.6, 0.9, 1.2),
-    "mouthPucker": (0.0, 0.45, 0.8, 1.1, 1.3),
+    "browInnerUp": (0.0, 0.65, 1.25, 1.75, 2.1),
+    "browOuterUp": (0.0, 0.65, 1.25, 1.75, 2.1),
+    "mouthLowerDown": (0.0, 0.35, 0.65, 0.95, 1.2),
+    "mouthPucker": (0.0, 0.5, 0.9, 1.15, 1.35),
+    "mouthSmile": (0.0, 0.3, 0.55, 0.8, 1.05),
     "mouthStretch": (0.0, 0.5, 0.95, 1.3, 1.5),
 }
 """Weight of the avatar's unit at each knot; units that are not listed pass unchanged."""
@@ -32,12 +33,13 @@ _CURVES: Final = {
 _HIGHEST: Final = {"browDown": 1.5, "browInnerUp": 2.2, "browOuterUp": 2.2, "mouthStretch": 1.5}
 """Largest weight of a unit where its shape stays plausible beyond that of the others."""
 
-JAW_GAIN: Final = 1.25
-YAW_GAIN: Final = 1.7
-PITCH_GAIN: Final = 1.2
+_JAW_GAIN: Final = 1.25
+_YAW_GAIN: Final = 2.0
+_PITCH_GAIN: Final = 1.35
 _JAW_CLOSING: Final = 0.03  # radians; the teeth stop it
-_MAX_JAW: Final = 0.5
-_MAX_YAW, _MAX_PITCH = 0.5, 0.4  # radians; beyond, the iris is behind the corner of the eye
+_MAX_JAW: Final = 0.5  # radians
+_MAX_YAW: Final = 0.5  # radians; beyond, the iris is behind the corner of the eye
+_MAX_PITCH: Final = 0.4  # radians
 
 
 def amplified_units(weights: Tensor, names: Sequence[str], limits: tuple[float, float]) -> Tensor:
@@ -61,13 +63,13 @@ def amplified_units(weights: Tensor, names: Sequence[str], limits: tuple[float, 
 
 def amplified_jaw(jaw: Tensor) -> Tensor:
     """Jaw angles (T, 3) of the avatar, axis-angle, for those relative to the driver's neutral."""
-    opening = (JAW_GAIN * jaw[:, :1]).clamp(-_JAW_CLOSING, _MAX_JAW)
+    opening = (_JAW_GAIN * jaw[:, :1]).clamp(-_JAW_CLOSING, _MAX_JAW)
     return torch.cat([opening, jaw[:, 1:]], 1)
 
 
 def amplified_gaze(eyes: Tensor) -> Tensor:
     """Angles (T, 6) of the avatar's left and right eye, axis-angle, for those relative to the driver's neutral."""
-    gain = eyes.new_tensor([PITCH_GAIN, YAW_GAIN, 1.0]).repeat(2)
+    gain = eyes.new_tensor([_PITCH_GAIN, _YAW_GAIN, 1.0]).repeat(2)
     limit = eyes.new_tensor([_MAX_PITCH, _MAX_YAW, _MAX_PITCH]).repeat(2)
     return torch.minimum(torch.maximum(gain * eyes, -limit), limit)
 

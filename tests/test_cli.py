@@ -163,6 +163,7 @@ def test_an_unwritable_output_is_refused_before_any_work(
                 "size": 512,
                 "background": (1.0, 1.0, 1.0),
                 "mark": False,
+                "head_pose": "centred",
             },
         ),
         (
@@ -177,6 +178,8 @@ def test_an_unwritable_output_is_refused_before_any_work(
                 "--background",
                 "#ff0000",
                 "--mark",
+                "--head-pose",
+                "as-filmed",
             ],
             {
                 "strength": 0.5,
@@ -185,6 +188,7 @@ def test_an_unwritable_output_is_refused_before_any_work(
                 "size": 256,
                 "background": (1.0, 0.0, 0.0),
                 "mark": True,
+                "head_pose": "as filmed",
             },
         ),
     ],

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
-from spatialavatar.driving import DriveConfig, drive, drive_frames, drive_still, portrait_view, retarget
+from spatialavatar.driving import UNIT_LIMITS, DriveConfig, drive, drive_frames, drive_still, portrait_view, retarget
 from spatialavatar.errors import FormatError, InputError, OutputError
-from spatialavatar.head.rotations import axis_angle_to_matrix
+from spatialavatar.head import HeadModel
+from spatialavatar.head.arkit import ARKIT_52
+from spatialavatar.head.rotations import axis_angle_to_matrix, matrix_to_axis_angle
 from spatialavatar.media import VideoReader
-from spatialavatar.records import Neutral
+from spatialavatar.records import Evidence, Neutral, Track
+from spatialavatar.transfer_gain import amplified_gaze, amplified_jaw, amplified_units
 
 from .support.avatars import make_ball_avatar
 from .support.tracks import make_track
@@ -149,6 +154,7 @@ def test_a_failure_half_way_leaves_no_video(avatar, tmp_path):
         {"neck_share": 2.0},
         {"framing": 0.0},
         {"max_shift": float("nan")},
+        {"head_pose": "sideways"},
     ],
 )
 def test_settings_out_of_range_are_refused(bad):
@@ -195,3 +201,71 @@ def test_the_watch_callback_receives_every_frame(avatar, tmp_path):
     drive(avatar, make_track(avatar), tmp_path / "out.mp4", STILL, watch=seen.append)
     assert len(seen) == len(list(VideoReader(tmp_path / "out.mp4")))
     assert seen[0].shape == (64, 64, 3)
+
+
+# -- the head's direction ---------------------------------------------------------------------------------------------
+
+
+def whole_turn(params) -> torch.Tensor:
+    return matrix_to_axis_angle(axis_angle_to_matrix(params.rotation) @ axis_angle_to_matrix(params.neck))
+
+
+def test_as_filmed_keeps_most_of_the_drivers_resting_turn(avatar):
+    turn = torch.zeros(6, 3)
+    turn[:, 1] = 0.4 + torch.tensor([-0.2, -0.1, 0.0, 0.0, 0.1, 0.2])
+    filmed, _ = retarget(make_track(avatar, rotation=turn), avatar, replace(STILL, head_pose="as filmed"))
+    torch.testing.assert_close(whole_turn(filmed)[:, 1], turn[:, 1] - 0.12, atol=1e-4, rtol=0)
+
+
+def test_absolute_driving_does_not_depend_on_the_head_pose_mode(avatar):
+    track = make_track(avatar, rotation=torch.full((6, 3), 0.1))
+    absolute = replace(STILL, relative=False)
+    plain, _ = retarget(track, avatar, absolute)
+    filmed, _ = retarget(track, avatar, replace(absolute, head_pose="as filmed"))
+    assert torch.equal(plain.rotation, filmed.rotation)
+
+
+# -- amplitude --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def named(avatar):
+    """The ball with two named units, a raised inner brow and a blink."""
+    info = {**avatar.head.info, "expressions": ["browInnerUp", "eyeBlinkLeft"]}
+    return replace(avatar, head=HeadModel(avatar.head.tensors(), info))
+
+
+def seen(track: Track) -> Track:
+    """The track as one of a video, with landmarks."""
+    frames = len(track)
+    return track.replace(evidence=Evidence(torch.zeros(frames, 478, 2), torch.zeros(frames, 52)))
+
+
+def test_a_tracked_brow_is_raised_more_than_its_weight(named):
+    track = make_track(named, expression=torch.tensor([[0.5, 0.0]]).repeat(6, 1))
+    tracked, _ = retarget(seen(track), named, STILL)
+    file, _ = retarget(track, named, STILL)
+    assert float(tracked.expression[0, 0]) > 0.9
+    assert float(file.expression[0, 0]) == pytest.approx(0.5)
+
+
+def test_absolute_driving_of_a_tracked_video_is_not_amplified(named):
+    track = seen(make_track(named, expression=torch.full((6, 2), 0.5), eyes=torch.full((6, 6), 0.2)))
+    params, _ = retarget(track, named, replace(STILL, relative=False))
+    assert torch.equal(params.expression, track.params.expression)
+    assert torch.equal(params.eyes, track.params.eyes)
+
+
+def test_curves_rise_and_start_at_zero():
+    weights = torch.linspace(-0.25, 1.25, 61)[:, None].repeat(1, 52)
+    result = amplified_units(weights, ARKIT_52, UNIT_LIMITS)
+    assert bool((result.diff(dim=0) >= 0).all())
+    torch.testing.assert_close(result[10], torch.zeros(52), atol=1e-6, rtol=0)
+
+
+def test_a_wide_gaze_stays_between_the_lids():
+    assert float(amplified_gaze(torch.full((1, 6), 3.0)).max()) <= 0.5
+
+
+def test_the_jaw_does_not_close_through_the_teeth():
+    assert float(amplified_jaw(torch.tensor([[-0.4, 0.0, 0.0]]))[0, 0]) == pytest.approx(-0.03)

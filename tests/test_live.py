@@ -95,6 +95,15 @@ def test_a_resting_smile_leaves_the_avatar_at_rest(puppet: HeadModel) -> None:
     assert float((params.rotation + params.neck).abs().max()) < 0.01
 
 
+def test_a_live_frame_has_its_landmarks_and_scores(puppet: HeadModel) -> None:
+    """Driving scales what was tracked, and recognises it by its landmarks."""
+    tracker = LiveTracker(puppet, FPS, networks=Puppeteer(puppet, torch.full((3,), 0.7)))
+    tracker.update(PICTURE)
+    evidence = tracker.track().require_evidence()
+    assert evidence.require_landmarks().shape == (1, 478, 2)
+    assert float(evidence.blendshapes[0, ARKIT_INDEX["jawOpen"]]) == pytest.approx(0.7)
+
+
 def test_a_smile_during_calibration_does_not_stay_the_neutral(puppet: HeadModel) -> None:
     smile = torch.cat([torch.full((30,), 0.6), torch.zeros(90)])
     tracker = LiveTracker(puppet, FPS, networks=Puppeteer(puppet, torch.zeros(120), smile))

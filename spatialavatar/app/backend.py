@@ -235,7 +235,11 @@ def render_steps(request: DriveRequest, tracked: str, sound: str | None, frames:
 
     def work(report: Report) -> None:
         config = DriveConfig(
-            strength=request.strength, relative=request.relative, smoothing=request.smoothing, size=request.size
+            strength=request.strength,
+            relative=request.relative,
+            smoothing=request.smoothing,
+            size=request.size,
+            head_pose=request.head_pose,
         )
         out = Path(request.folder) / "driven.mp4"
         motion = load_track(tracked)

@@ -22,6 +22,7 @@ Play an example, follow a video of a face, or move the avatar by hand. Use video
 """
 _IN_THE_BROWSER: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private", "queue": False}
 _SIZES = {"Small": 256, "Medium": 512, "Large": 768}
+_HEAD_POSES = {"Into the camera": "centred", "Where the filmed head looks": "as filmed"}
 
 
 def build(page: Page) -> None:
@@ -42,6 +43,7 @@ def build(page: Page) -> None:
             strength = gr.Slider(0.0, 2.0, 1.0, step=0.05, label="Strength of the expressions", buttons=[])
             smoothing = gr.Slider(0.0, 5.0, 1.0, step=0.1, label="Smoothing of the video's motion", buttons=[])
             size = gr.Radio(list(_SIZES), value="Medium", label="Size of the video")
+            head_pose = gr.Radio(list(_HEAD_POSES), value=next(iter(_HEAD_POSES)), label="Where should the head look?")
         moving = Activity("Make the video", "Your video is ready.")
 
     def move(
@@ -56,7 +58,7 @@ def build(page: Page) -> None:
         source = None if way == "example" else clip or file
         if way != "example" and not source:
             raise gr.Error("Give a video of a face first, or choose an example.", print_exception=False)
-        strength, smoothing, size = options
+        strength, smoothing, size, head_pose = options
         steps = page.service.steps(
             "drive",
             avatar=page.there(avatar),
@@ -66,6 +68,7 @@ def build(page: Page) -> None:
             strength=strength,
             smoothing=smoothing,
             size=_SIZES[size],
+            head_pose=_HEAD_POSES[head_pose],
         )
         for step in steps:
             yield step, shown(request, step)
@@ -81,7 +84,7 @@ def build(page: Page) -> None:
     moving.on(
         [moving.start.click],
         move,
-        [page.avatar, way, motion, clip, file, strength, smoothing, size],
+        [page.avatar, way, motion, clip, file, strength, smoothing, size, head_pose],
         page.video_outputs,
     )
     for tab in (example, video):

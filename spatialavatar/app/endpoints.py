@@ -21,6 +21,7 @@ from spatialavatar.app.requests import (
     TrackRequest,
 )
 from spatialavatar.app.schemas import FACTS, FILE, FILES, FLAG, NUMBER, WHOLE, one_of
+from spatialavatar.driving import HEAD_POSES
 from spatialavatar.examples import MOTIONS, example_motion
 from spatialavatar.motion import is_motion_file
 
@@ -181,7 +182,9 @@ def _drive_request(values: Mapping[str, Any], folder: str) -> DriveRequest:
     motion = values["motion"] or str(example_motion(values["example"]))
     smoothing = 0.0 if is_motion_file(motion) else float(values["smoothing"])
     strength, size = float(values["strength"]), int(values["size"])
-    return DriveRequest(values["avatar"], motion, folder, strength, values["relative"], smoothing, size)
+    return DriveRequest(
+        values["avatar"], motion, folder, strength, values["relative"], smoothing, size, values["head_pose"]
+    )
 
 
 ENDPOINTS: Final[tuple[Endpoint, ...]] = (
@@ -286,6 +289,14 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
                 "Width and height of the video in pixels: 256, 512 or 768.",
                 checks.SIZES,
                 512,
+            ),
+            _one_of(
+                "head_pose",
+                "direction of the head",
+                "Where the resting head looks: centred (into the camera), or as filmed (mostly where the driver's head "
+                "does).",
+                HEAD_POSES,
+                "centred",
             ),
         ),
         (Value("", FILE, "video"), _FACTS),

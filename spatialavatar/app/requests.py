@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from spatialavatar.app.checks import MAX_REFINE_FRAMES
+from spatialavatar.driving import HeadPose
 
 EXPORTS = {
     "avatar": "avatar.safetensors",
@@ -67,7 +68,7 @@ class DriveRequest:
         avatar: an avatar file.
         motion: a video, a motion file or a saved track.
         folder: where to write ``driven.mp4``.
-        strength, relative, smoothing, size: as in ``DriveConfig``.
+        strength, relative, smoothing, size, head_pose: as in ``DriveConfig``.
     """
 
     avatar: str
@@ -77,6 +78,7 @@ class DriveRequest:
     relative: bool = True
     smoothing: float = 1.0
     size: int = 512
+    head_pose: HeadPose = "centred"
 
 
 @dataclass(frozen=True)

@@ -57,6 +57,13 @@ def declare(commands: Commands) -> None:
     command.add_argument(
         "--absolute", action="store_true", help="use pose and expression unchanged, not relative to neutral"
     )
+    command.add_argument(
+        "--head-pose",
+        choices=("centred", "as-filmed"),
+        default="centred",
+        help="where the resting head looks: into the camera, or mostly where the driver's head does; "
+        "default: %(default)s",
+    )
     add_number(
         command,
         "--smoothing",
@@ -137,6 +144,7 @@ def _drive(options: argparse.Namespace, progress: Progress) -> Outcome:
         size=options.size,
         background=_colour(options.background),
         mark=options.mark,
+        head_pose="as filmed" if options.head_pose == "as-filmed" else "centred",
     )
     avatar = Avatar.from_pretrained(options.avatar, head=_head(options))
     if camera is not None:

@@ -177,7 +177,7 @@ class Motion:
     def from_track(cls, track: Track, title: str = "") -> Motion:
         """The motion of a tracked video: its blendshape scores, its rotation, its translation about the median.
 
-        Each unit of the neutral is its value in the frames where it is lowest. Frames without a face hold the frame before.
+        Each unit of the neutral is a low quantile of its own values. Frames without a face hold the frame before.
 
         Raises:
             InputError: the track has no blendshape scores, or is a photo.

@@ -23,7 +23,7 @@ from spatialavatar.head.rotations import (
     mean_rotation,
     quat_to_matrix,
 )
-from spatialavatar.records import Camera, HeadMotion, HeadParams, Neutral, Track
+from spatialavatar.records import Camera, Evidence, HeadMotion, HeadParams, Neutral, Track
 from spatialavatar.threads import one_torch_thread
 from spatialavatar.tracking.fit import FitConfig, Observations, fit_landmarks
 from spatialavatar.tracking.framing import CROP_SIZE, Crop, crop_around
@@ -104,6 +104,7 @@ class LiveTracker:
         self._found: FaceLandmarks | None = None
         self._raw: HeadParams | None = None
         self._params: HeadParams | None = None
+        self._evidence: Evidence | None = None
         self._filters: dict[str, OneEuroFilter] = {}
         self._clock = self._last = 0.0
         self.recalibrate()
@@ -163,7 +164,8 @@ class LiveTracker:
             return None
         confidence = torch.tensor([0.0 if self._raw is None else 1.0])
         neutral = Neutral(self._neutral, self._facing, self._place)
-        return Track(HeadMotion(self._params, self._fps, self.head.id, confidence, neutral), self.camera)
+        motion = HeadMotion(self._params, self._fps, self.head.id, confidence, neutral)
+        return Track(motion, self.camera, evidence=self._evidence)
 
     def resting(self) -> Track:
         """The head at rest in front of the camera as a Track of one frame, for driving before the first face."""
@@ -186,6 +188,7 @@ class LiveTracker:
         if not float(fit.error[0]) < _MAX_ERROR:
             return False
         self._raw = fit.params
+        self._evidence = Evidence(observed.points, observed.blendshapes)
         self._params = self._filtered(fit.params, step)
         if self._neutral is not None:
             self._neutral = self._settled(self._neutral, fit.params, step)

@@ -1,9 +1,9 @@
 """The neutral of a person, estimated from a clip: driving transfers the differences from it.
 
-A talker hardly ever rests, so the median of a clip is no neutral: it has an open mouth and raised brows. Named units and
-the jaw rest near their lowest values. Each rests at a low quantile of its own values. Mouth opening and brows rest at most at a weight that calm
-faces reach, so that a mouth that never closes in the clip still opens on the avatar. Lids rest at 0: an eye is as open
-as it looks. A lasting smile is the person's neutral.
+A talker hardly ever rests, so the median of a clip is no neutral: it has an open mouth and raised brows. Named units
+and the jaw rest at a low quantile of their own values. Mouth opening and brows rest at most at a weight that calm faces
+reach, so that a mouth that never closes in the clip still opens on the avatar. Lids rest at 0: an eye is as open as it
+looks. A lasting smile is the person's neutral.
 """
 
 from __future__ import annotations
