@@ -21,8 +21,8 @@ _KNOTS: Final = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 _CURVES: Final = {
     "browDown": (0.0, 0.5, 0.85, 1.15, 1.4),
-    "browInnerUp": (0.0, 0.65, 1.25, 1.75, 2.1),
-    "browOuterUp": (0.0, 0.65, 1.25, 1.75, 2.1),
+    "browInnerUp": (0.0, 0.6, 1.15, 1.65, 2.0),
+    "browOuterUp": (0.0, 0.6, 1.15, 1.65, 2.0),
     "mouthLowerDown": (0.0, 0.35, 0.65, 0.95, 1.2),
     "mouthPucker": (0.0, 0.5, 0.9, 1.15, 1.35),
     "mouthSmile": (0.0, 0.3, 0.55, 0.8, 1.05),
@@ -34,8 +34,8 @@ _HIGHEST: Final = {"browDown": 1.5, "browInnerUp": 2.2, "browOuterUp": 2.2, "mou
 """Largest weight of a unit where its shape stays plausible beyond that of the others."""
 
 _JAW_GAIN: Final = 1.25
-_YAW_GAIN: Final = 2.0
-_PITCH_GAIN: Final = 1.35
+_YAW_GAIN: Final = 1.3
+_PITCH_GAIN: Final = 1.0  # a larger one moves the lids and is read as a blink
 _JAW_CLOSING: Final = 0.03  # radians; the teeth stop it
 _MAX_JAW: Final = 0.5  # radians
 _MAX_YAW: Final = 0.5  # radians; beyond, the iris is behind the corner of the eye
