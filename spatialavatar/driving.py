@@ -22,6 +22,7 @@ from torch import Tensor
 
 from spatialavatar.avatar import Avatar, skull_box
 from spatialavatar.errors import FormatError, InputError
+from spatialavatar.files import check_not_an_input
 from spatialavatar.head import HeadModel
 from spatialavatar.head.rotations import axis_angle_to_matrix, matrix_to_axis_angle, mean_rotation
 from spatialavatar.media import VideoWriter, check_writable, has_sound
@@ -229,6 +230,7 @@ def drive(
     """
     config = config or DriveConfig()
     out = Path(out)
+    check_not_an_input(out, audio, None if isinstance(motion, Track) else motion)
     check_writable(out)
     report = progress or no_progress
     track = motion if isinstance(motion, Track) else motion_track(motion, avatar.head, part(report, 0.0, 0.5))

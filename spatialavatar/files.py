@@ -67,6 +67,25 @@ def write_text(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
+def check_not_an_input(output: str | Path, *inputs: str | Path | None) -> None:
+    """Refuse to write over a file that the same call reads.
+
+    Raises:
+        OutputError: ``output`` is one of the inputs, under this or another name.
+    """
+    for path in inputs:
+        if path is not None and _same_file(output, path):
+            raise OutputError(f"{output} is an input of this command; give another name for the result.")
+
+
+def _same_file(first: str | Path, second: str | Path) -> bool:
+    """Whether both paths lead to one file; False where either is none."""
+    try:
+        return os.path.samefile(first, second)
+    except (OSError, ValueError):
+        return False
+
+
 def _check_target(path: Path) -> None:
     """Refuse a path that no file can have.
 

@@ -476,3 +476,41 @@ def test_export_says_which_option_does_not_fit(
     assert cli.main(["export", str(avatar_file), "-o", str(output), *options]) == 1
     assert said in capsys.readouterr().err
     assert not output.exists()
+
+
+def test_no_command_writes_over_what_it_reads(
+    avatar_file: Path, nod: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    photo, sound, link = tmp_path / "photo.jpg", tmp_path / "sound.mp4", tmp_path / "link.mp4"
+    photo.write_bytes(b"a photo")
+    sound.write_bytes(b"sound")
+    link.hardlink_to(sound)
+    take = tmp_path / "take.json"
+    take.write_bytes(b"a video by another name")
+    before = {path: path.read_bytes() for path in (avatar_file, nod, photo, sound, take)}
+    for command in (
+        ["generate", photo, "-o", photo],
+        ["export", avatar_file, "--format", "ply", "-o", avatar_file],
+        ["track", take, "-o", take],
+        ["drive", avatar_file, "--motion", nod, "-o", nod],
+        ["drive", avatar_file, "--motion", nod, "--audio", sound, "-o", link],
+        ["refine", avatar_file, sound, "-o", avatar_file],
+    ):
+        assert cli.main([str(part) for part in command]) == 1, command
+        assert "is an input of this command" in capsys.readouterr().err, command
+    assert {path: path.read_bytes() for path in before} == before
+
+
+def test_refine_deletes_no_input_and_no_interrupted_run_that_it_cannot_replace(
+    avatar_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    named = avatar_file.rename(tmp_path / "keep.checkpoint.safetensors")
+    assert cli.main(["refine", str(named), "clip.mp4", "-o", str(tmp_path / "keep.safetensors")]) == 1
+    assert named.exists()
+    interrupted = tmp_path / "me.checkpoint.safetensors"
+    interrupted.write_bytes(b"an interrupted run")
+    assert (
+        cli.main(["refine", str(tmp_path / "typo.safetensors"), "clip.mp4", "-o", str(tmp_path / "me.safetensors")])
+        == 1
+    )
+    assert interrupted.exists()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 import threading
 import time
 
@@ -11,7 +12,7 @@ pytest.importorskip("gradio", reason="the page needs the extra 'app': pip instal
 
 import gradio as gr
 
-from spatialavatar.app.steps import Report, steps_of
+from spatialavatar.app.steps import Report, steps_of, without_folders
 from spatialavatar.errors import NoFaceError
 
 
@@ -85,3 +86,16 @@ def test_names_of_files_cannot_bring_markup_into_a_message() -> None:
     with pytest.raises(gr.Error) as caught:
         list(steps_of(work))
     assert not set("<>") & set(caught.value.message)
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("Cannot move /srv/app/private/a.mp4 now.", "Cannot move a.mp4 now."),
+        ("ffmpeg: file:/srv/app/private/a.mp4 is damaged", "ffmpeg: file:a.mp4 is damaged"),
+        (f"No space in {tempfile.gettempdir()}/my folder/a.mp4", "No space in my folder/a.mp4"),
+        ("See https://example.org/a/b for more.", "See https://example.org/a/b for more."),
+    ],
+)
+def test_messages_name_no_folder_of_the_server(text: str, shown: str) -> None:
+    assert without_folders(text) == shown

@@ -6,9 +6,11 @@ import ctypes
 import logging
 import queue
 import re
+import tempfile
 import threading
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
 import gradio as gr
@@ -16,7 +18,7 @@ import gradio as gr
 from spatialavatar.errors import SpatialAvatarError
 
 _HEARTBEAT = 0.25  # seconds between steps of work that reports nothing; a stop is noticed at the next step
-_ABSOLUTE_PATH = re.compile(r"(?<![\w:/.])/(?:[^/\s'\"]+/)+([^/\s'\"]*)")
+_ABSOLUTE_PATH = re.compile(r"(?<![\w/.])/(?!/)(?:[^/\s'\"]+/)+([^/\s'\"]*)")
 _PATIENCE = 0.8  # seconds from a stop to the next report, after which the thread is interrupted
 
 
@@ -120,6 +122,8 @@ def complaint(sentence: str) -> gr.Error:
 
 def without_folders(text: str) -> str:
     """The text with every absolute path reduced to its last part: folders of this server are private."""
+    for folder in (tempfile.gettempdir(), Path.cwd(), Path.home(), Path(__file__).resolve().parents[2]):
+        text = text.replace(f"{folder}/", "")  # folders whose names hold spaces too
     return _ABSOLUTE_PATH.sub(r"\1", text)
 
 

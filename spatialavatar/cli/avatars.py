@@ -10,6 +10,7 @@ from spatialavatar.cli.commands import Commands
 from spatialavatar.cli.options import Limits, add_model, add_number, load_model
 from spatialavatar.cli.output import Outcome
 from spatialavatar.errors import InputError
+from spatialavatar.files import check_not_an_input
 from spatialavatar.progress import Progress, part
 
 if TYPE_CHECKING:
@@ -100,6 +101,7 @@ def _generate(options: argparse.Namespace, progress: Progress) -> Outcome:
     from spatialavatar.media import check_writable
     from spatialavatar.pipeline import generate
 
+    check_not_an_input(options.output, *options.photos)
     check_writable(options.output)
     model = load_model(options)
     avatar = generate(options.photos, model=model, polish=options.polish, progress=progress)
@@ -124,17 +126,19 @@ def _refine(options: argparse.Namespace, progress: Progress) -> Outcome:
     from spatialavatar.refinement.report import write_preview
 
     config = RefineConfig(iterations=options.iterations, size=options.size, holdout=options.holdout)
-    check_writable(options.output)
     checkpoint = options.output.with_name(f"{options.output.stem}.checkpoint.safetensors")
     heads = aligned_heads_path(checkpoint)
-    if not options.resume:
-        checkpoint.unlink(missing_ok=True)
-        heads.unlink(missing_ok=True)
-    elif not checkpoint.exists():
+    for written in (options.output, checkpoint, heads):
+        check_not_an_input(written, options.avatar, options.video)
+    check_writable(options.output)
+    if options.resume and not checkpoint.exists():
         raise InputError(f"There is no interrupted run at {checkpoint}; leave --resume out to start one.")
     avatar = Avatar.from_pretrained(options.avatar)
     curve, notes = [], []
     track = _pictures(options.video, part(progress, 0.0, 0.2 if options.photometric else 0.3))
+    if not options.resume:  # only now: inputs that cannot be read must not cost an interrupted run
+        checkpoint.unlink(missing_ok=True)
+        heads.unlink(missing_ok=True)
     if options.photometric:
         track, notes = aligned_heads(
             avatar,

@@ -10,6 +10,7 @@ from spatialavatar.cli.commands import Commands
 from spatialavatar.cli.options import Limits, add_number
 from spatialavatar.cli.output import Outcome
 from spatialavatar.errors import InputError
+from spatialavatar.files import check_not_an_input
 from spatialavatar.progress import Progress
 
 _SPLATS = ("ply", "splat", "spz")
@@ -66,6 +67,7 @@ def _export(options: argparse.Namespace, progress: Progress) -> Outcome:
     from spatialavatar.media import check_writable
 
     output = options.output or Path(f"{options.avatar.stem}.{options.format.removeprefix('lam-')}")
+    check_not_an_input(output, options.avatar)
     check_writable(output)
     avatar = Avatar.from_pretrained(options.avatar)
     if options.format == "html":

@@ -10,6 +10,7 @@ from spatialavatar.cli.commands import Commands
 from spatialavatar.cli.options import Limits, add_number
 from spatialavatar.cli.output import Outcome
 from spatialavatar.errors import InputError
+from spatialavatar.files import check_not_an_input
 from spatialavatar.progress import Progress, part
 
 if TYPE_CHECKING:
@@ -146,6 +147,8 @@ def _drive(options: argparse.Namespace, progress: Progress) -> Outcome:
         mark=options.mark,
         head_pose="as filmed" if options.head_pose == "as-filmed" else "centred",
     )
+    if options.output is not None:
+        check_not_an_input(options.output, options.avatar, options.motion, options.audio)
     avatar = Avatar.from_pretrained(options.avatar, head=_head(options))
     if camera is not None:
         return _drive_live(avatar, camera, options, config, progress)
@@ -216,6 +219,7 @@ def _track(options: argparse.Namespace, progress: Progress) -> Outcome:
             f"{options.output.name} names no format; use .safetensors for a track, .json, .csv, .npz or .npy for a "
             "motion."
         )
+    check_not_an_input(options.output, options.input)
     check_writable(options.output)
     head = _head(options)
     if suffix in (".npz", ".npy"):
