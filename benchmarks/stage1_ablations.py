@@ -44,7 +44,7 @@ from spatialavatar.provenance import save_png
 from spatialavatar.tracking.identity import IdentityEmbedder
 from spatialavatar.training import LossWeights, Phase, launcher
 from spatialavatar.training.config import TrainingConfig
-from spatialavatar.training.examples import Example, Examples, Target
+from spatialavatar.training.examples import Example, ExampleConfig, Examples, Target
 from spatialavatar.training.shards import People, Person, View
 from spatialavatar.training.step import corrected, encoded, encoded_view, rendered
 
@@ -239,17 +239,19 @@ class Judge:
     def _prepared(self, folder: Path) -> tuple[list[Person], Examples]:
         people = People([folder], self.head.id)
         config = self._setting.config(VARIANTS[0])
-        held_out = launcher._split(people.people, self._setting.held_out)[1]
+        held_out = launcher.split_people(people.people, self._setting.held_out)[1]
         examples = Examples(
             people,
             held_out,
             config.phase,
             self.head,
             self.layout,
-            size=self._setting.judged,
-            image_size=config.network.image_size,
-            base=config.base,
-            cache=Path(config.cache),
+            ExampleConfig(
+                size=self._setting.judged,
+                image_size=config.network.image_size,
+                base=config.base,
+                cache=Path(config.cache),
+            ),
         )
         return sorted(held_out, key=lambda person: person.name), examples
 

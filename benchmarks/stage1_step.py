@@ -30,7 +30,7 @@ from spatialavatar.metrics import Lpips
 from spatialavatar.records import Camera, Gaussians
 from spatialavatar.render import render
 from spatialavatar.threads import one_torch_thread
-from spatialavatar.training import LossWeights, training_terms, weighted_sum
+from spatialavatar.training import LossInputs, LossWeights, training_terms, weighted_sum
 from spatialavatar.training.losses import neighbour_pairs
 
 SIZE = 512
@@ -96,7 +96,7 @@ def main() -> None:
         image, _ = render(to_world(local, head, layout, vertices), camera)
         boxes, rendered = torch.tensor([[150.0, 150.0, 350.0, 350.0]]), image[None, ..., :3]
         means, scales = local.means[None], local.scales[None]
-        terms = training_terms(rendered, target, boxes, means, scales, output, view, pairs, weights, lpips)
+        terms = training_terms(LossInputs(rendered, target, boxes, means, scales, output, view, pairs), weights, lpips)
         network.zero_grad()
         weighted_sum(terms, weights).backward()
 

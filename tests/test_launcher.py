@@ -20,7 +20,7 @@ from spatialavatar.head import build_layout
 from spatialavatar.training import LossWeights, Phase
 from spatialavatar.training import launcher as launcher_module
 from spatialavatar.training.config import read_training_config
-from spatialavatar.training.examples import Examples, draw, least_like
+from spatialavatar.training.examples import ExampleConfig, Examples, draw, least_similar_view
 from spatialavatar.training.launcher import CHECKPOINT, HELD_OUT, LEFT_OUT, LOG, MODEL, REDRAWN, train
 from spatialavatar.training.shards import People, View
 from spatialavatar.training.step import TrainingStep, encoded, rendered
@@ -217,11 +217,13 @@ def drawn(shards: Path, seed: int = 0, chosen: tuple[str, ...] = ("ann", "bob"),
         Phase(10, 2, "adam", 1e-3, "linear"),
         head,
         build_layout(head, 64),
-        size=64,
-        image_size=64,
-        base=BaseConfig(silhouette=SilhouetteConfig(rounds=0), sharpening=SharpeningConfig(rounds=0)),
-        seed=seed,
-        **more,
+        ExampleConfig(
+            size=64,
+            image_size=64,
+            base=BaseConfig(silhouette=SilhouetteConfig(rounds=0), sharpening=SharpeningConfig(rounds=0)),
+            seed=seed,
+            **more,
+        ),
     )
 
 
@@ -292,7 +294,7 @@ def test_sources_and_targets_differ_and_the_judges_source_is_the_least_alike(tmp
     for seed in range(5):
         sources, targets = draw(ann, Phase.monocular(), 0, 4, 3, torch.Generator().manual_seed(seed))
         assert len({*sources, *targets}) == len(sources) + len(targets) == 4
-    assert least_like(ann, 0) == View(0, 3)
+    assert least_similar_view(ann, 0) == View(0, 3)
 
 
 def test_half_precision_is_for_the_features_only(shards):

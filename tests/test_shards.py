@@ -1,4 +1,4 @@
-"""Shards: what is kept of people, and that whatever is wrong with one is skipped and said."""
+"""Shards: their contents; people with faults are skipped and reported."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from spatialavatar.evaluation.datasets import Calibration, Clip, Recording
 from spatialavatar.media import VideoReader, VideoWriter
 from spatialavatar.records import Camera, FrameQuality
 from spatialavatar.training import preparation
-from spatialavatar.training.preparation import SKIPPED, ShardConfig, make_shards
+from spatialavatar.training.preparation import SKIPPED, Selection, ShardConfig, make_shards
 from spatialavatar.training.shards import People, Shard, View, write_person
 
 from .support.shards import HEAD, ball_track, write_shard
@@ -184,9 +184,9 @@ def test_an_interrupted_run_goes_on_where_it_was(clips, tracked, tmp_path, monke
 
 def test_machines_share_the_work_and_the_last_one_sums_up(clips, tracked, tmp_path):
     config = ShardConfig(per_shard=2)
-    first = make_shards(clips, tmp_path / "out", HEAD, config, shard=(1, 2))
+    first = make_shards(clips, tmp_path / "out", HEAD, config, Selection(part=(1, 2)))
     assert (first.people, first.missing, tracked) == (2, 1, ["a.mp4", "e.mp4"])
-    second = make_shards(clips, tmp_path / "out", HEAD, config, shard=(2, 2))
+    second = make_shards(clips, tmp_path / "out", HEAD, config, Selection(part=(2, 2)))
     assert (second.people, second.missing, tracked[2:]) == (2, 0, ["c.mp4", "d.mp4"])
     assert list(second.skipped) == ["b", "c", "d"]
 
@@ -196,15 +196,15 @@ def test_a_folder_of_shards_is_not_gone_on_with_in_another_way(clips, tracked, t
     with pytest.raises(InputError, match="choose another folder"):
         make_shards(clips, tmp_path / "out", HEAD, ShardConfig(frames=5))
     with pytest.raises(InputError, match="no part 3 of 2"):
-        make_shards(clips, tmp_path / "out", HEAD, shard=(3, 2))
+        make_shards(clips, tmp_path / "out", HEAD, selection=Selection(part=(3, 2)))
 
 
 def test_the_command_says_how_many_were_skipped(clips, tracked, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("spatialavatar.avatar.default_head", lambda: HEAD)
     assert cli.main(["shards", str(clips), "--out", str(tmp_path / "out"), "--json"]) == 0
-    said = capsys.readouterr()
-    assert "2 people in 1 shards, 3 skipped." in said.err
-    assert json.loads(said.out)["people"] == 2
+    output = capsys.readouterr()
+    assert "2 people in 1 shards, 3 skipped." in output.err
+    assert json.loads(output.out)["people"] == 2
 
 
 def test_photos_of_a_person_share_a_shape_and_single_ones_are_people_too(tmp_path, examples, monkeypatch):

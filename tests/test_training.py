@@ -13,6 +13,7 @@ from spatialavatar.records import Camera, Gaussians
 from spatialavatar.render import render
 from spatialavatar.training import (
     Anchor,
+    LossInputs,
     LossWeights,
     Phase,
     SourceSampler,
@@ -131,7 +132,7 @@ def test_all_eight_terms_of_a_render_reach_every_parameter_and_add_up():
     world = to_world(local.replace(colors=local.colors[:, :3]), head, layout, head.vertices(params)[0])
     image, _ = render(world, Camera.frontal(64))
     weights = LossWeights(residual=1e-2)
-    terms = training_terms(
+    loss_inputs = LossInputs(
         rendered=image[None],
         target=torch.rand(1, 64, 64, 3, generator=seeded()),
         boxes=torch.tensor([[20.0, 20.0, 40.0, 40.0]]),
@@ -140,10 +141,8 @@ def test_all_eight_terms_of_a_render_reach_every_parameter_and_add_up():
         output=output,
         view=gamma,
         pairs=neighbour_pairs(layout),
-        weights=weights,
-        network=Lpips(),
-        generator=seeded(),
     )
+    terms = training_terms(loss_inputs, weights, Lpips(), seeded())
     assert list(terms) == ["l1", "ms_ssim", "lpips", "box", "position_tv", "scale_tv", "jacobian", "residual"]
     total = weighted_sum(terms, weights)
     by_hand = 100 * sum(float(terms[n]) for n in ("l1", "ms_ssim", "lpips", "box"))

@@ -50,17 +50,15 @@ def declare(commands: Commands) -> None:
 def _shards(options: argparse.Namespace, progress: Progress) -> Outcome:
     from spatialavatar.avatar import default_head
     from spatialavatar.head import load_head
-    from spatialavatar.training.preparation import SKIPPED, ShardConfig, make_shards
+    from spatialavatar.training.preparation import SKIPPED, Selection, ShardConfig, make_shards
 
     made = make_shards(
         options.folder,
         options.out,
         load_head(options.head) if options.head else default_head(),
         ShardConfig(options.photos, options.frames, options.max_frames, options.per_shard),
-        layout=options.layout,
-        only=options.only,
-        shard=shard(options.shard),
-        progress=progress,
+        Selection(options.layout, options.only, shard(options.shard)),
+        progress,
     )
     notes = [f"{made.people} people in {len(made.paths)} shards, {len(made.skipped)} skipped."]
     if made.skipped:

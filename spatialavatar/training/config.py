@@ -23,7 +23,7 @@ _PRESETS: Final[dict[str, dict[str, Callable[[], Any]]]] = {
 }
 _MAX_BYTES: Final = 1 << 20
 _MAX_NUMBER: Final = 1 << 40
-_MOST: Final = {
+_MAX_VALUES: Final = {
     "size": 2048,
     "resolution": 2048,
     "targets": 1024,
@@ -32,43 +32,43 @@ _MOST: Final = {
     "judged": 100_000,
     "seed": (1 << 63) - 1,
 }
-_HARMLESS: Final = ("out", "micro_batch", "workers", "cache", "log_every", "save_every", "judge_every", "judged")
-"""What may differ when a run goes on: it changes no step."""
+_STEP_INVARIANT: Final = ("out", "micro_batch", "workers", "cache", "log_every", "save_every", "judge_every", "judged")
+"""Keys that may differ when a run continues, because they change no step."""
 
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """One phase of training. Paths are relative to where the run is started.
+    """One phase of training. Paths are relative to the working directory.
 
     Attributes:
-        out: folder of the run: checkpoint, logs, sheets, and in the end the network.
+        out: folder of the run: checkpoint, logs, sheets and the trained network.
         shards: folders of shards.
         phase: optimiser, schedule, losses.
         network: sizes.
-        base: constants of the base that the network corrects.
-        start: the ``model/network.safetensors`` of another run, where this one starts and to which L2-SP holds it; ""
-            for none.
-        head: folder of another head model than the one that ships; "" for that.
-        held_out: patterns of names of people who are never trained on and by whom the run is judged.
-        alone: whether people of a single picture are learned from, as sources and targets in one.
-        seed: of everything random.
+        base: constants of the base avatar, which the network corrects.
+        start: the ``model/network.safetensors`` of another run: the initial weights, and the reference of L2-SP; "" for
+            none.
+        head: folder of another head model; "" for the shipped one.
+        held_out: name patterns of the people excluded from training and used for evaluation.
+        alone: whether people with a single picture are used, as source and target at once.
+        seed: of all random draws.
         size: pixels a side of renders and targets.
-        zoom: targets show a window of the picture, at random up to this many times larger than the whole would be at
-            ``size``: so small renders teach what large ones show. 1 is the whole picture, as in the paper.
-        tint: share of its brightness that each colour channel of an example loses at most, by chance, in sources and
-            targets alike: photos of one studio are then lit in many ways. 0 is none, as in the paper.
-        turned: share of targets that are renders of the base itself, turned aside by chance: where no photo shows a
-            head from the side, nothing else tells the network what not to do there. 0 is none, as in the paper.
+        zoom: largest random enlargement of targets. A target is a window of the picture, so that small renders contain
+            the detail of large ones. 1 is the whole picture, as in the paper.
+        tint: largest random reduction of each colour channel of an example, as a share, equal in sources and targets.
+            It varies the light of photos of one studio. 0 is none, as in the paper.
+        turned: share of targets that are renders of the base avatar from a random side. They constrain the network
+            where no photo shows the head from the side. 0 is none, as in the paper.
         resolution: texels a side of the UV layout.
-        targets: per example; more share one base, which costs most of an example's time.
-        micro_batch: examples that go through the network at once; memory grows with it.
-        workers: processes that prepare examples, for each training process.
-        cache: folder in which bases are kept, for photo sets, where few different ones are drawn; "" for none.
-        ema: decay of the averaged weights, which are the ones that are judged and kept.
-        log_every: steps.
-        save_every: steps.
-        judge_every: steps; 0 is never.
-        judged: views of each held-out person, at most.
+        targets: per example. They share one base, which takes most of the time of an example.
+        micro_batch: examples per forward pass of the network; memory grows with it.
+        workers: processes that prepare examples, per training process.
+        cache: folder for computed bases, useful for photo sets with few views per person; "" for none.
+        ema: decay of the averaged weights, which are evaluated and saved.
+        log_every: steps between log lines.
+        save_every: steps between checkpoints.
+        judge_every: steps between evaluations; 0 is never.
+        judged: largest number of evaluated views per held-out person.
     """
 
     out: str
@@ -124,17 +124,17 @@ class TrainingConfig:
                 raise InputError(f"The phase's {name} is {getattr(self.phase, name)!r}; give {' or '.join(values)}.")
 
     def facts(self) -> str:
-        """What decides every step, as JSON: two runs of equal facts on equal shards are the same run."""
-        values = {name: value for name, value in dataclasses.asdict(self).items() if name not in _HARMLESS}
+        """Return the values that determine every step, as JSON; runs with equal values and shards are the same run."""
+        values = {name: value for name, value in dataclasses.asdict(self).items() if name not in _STEP_INVARIANT}
         return json.dumps(values, indent=1, sort_keys=True)
 
 
 def read_training_config(path: str | Path) -> TrainingConfig:
-    """Read a configuration; ``preset`` in [phase] and [network] names what the other keys there change.
+    """Read a configuration. ``preset`` in [phase] and [network] selects the defaults that the other keys override.
 
     Raises:
-        InputError: there is no such file, or a value makes no sense.
-        FormatError: it is not TOML, or has an unknown key or a value of the wrong type.
+        InputError: the file does not exist, or a value is out of range.
+        FormatError: the file is not TOML, or has an unknown key or a value of the wrong type.
         MissingAssetError: Python is older than 3.11 and the package tomli is not installed.
     """
     path = Path(path)
@@ -177,7 +177,7 @@ def read_training_config(path: str | Path) -> TrainingConfig:
 
 
 def _changed(record: _Record, values: dict[str, Any], where: str) -> _Record:
-    """A dataclass with some fields changed; tables change the dataclasses in it."""
+    """Return a copy of a dataclass with some fields changed; tables change nested dataclasses."""
     known = {one.name for one in dataclasses.fields(record)}  # type: ignore[arg-type]
     unknown = sorted(set(values) - known)
     if unknown:
@@ -189,8 +189,8 @@ def _changed(record: _Record, values: dict[str, Any], where: str) -> _Record:
             changes[name] = _changed(current, value, f"{name} in {where}")
             continue
         value = tuple(value) if isinstance(value, list) else value
-        wanted = (int, float) if isinstance(current, float) else type(current)
-        fits = isinstance(value, wanted) and isinstance(value, bool) == isinstance(current, bool)
+        accepted = (int, float) if isinstance(current, float) else type(current)
+        fits = isinstance(value, accepted) and isinstance(value, bool) == isinstance(current, bool)
         if isinstance(current, tuple) and isinstance(value, tuple) and current:
             fits = all(type(part) is type(current[0]) for part in value)
         if current is not None and not fits:
@@ -200,23 +200,23 @@ def _changed(record: _Record, values: dict[str, Any], where: str) -> _Record:
 
 
 def _check_numbers(config: TrainingConfig) -> None:
-    """Refuse numbers that are not finite, negative counts, and sizes that no machine has room for.
+    """Refuse numbers that are not finite, negative counts, and sizes beyond the memory of any machine.
 
     Raises:
-        InputError: there is such a number.
+        InputError: a number is out of range.
     """
     for where, values in _tables("", dataclasses.asdict(config)):
         for name, value in values.items():
             for number in value if isinstance(value, (list, tuple)) else [value]:
                 if isinstance(number, bool) or not isinstance(number, (int, float)):
                     continue
-                most = _MOST.get(name, _MAX_NUMBER) if not where else _MAX_NUMBER
+                most = _MAX_VALUES.get(name, _MAX_NUMBER) if not where else _MAX_NUMBER
                 if not -most <= number <= most or (not where and number < 0):
                     raise InputError(f"{where}{name} is {_short(number)}; give a number from 0 to {most}.")
 
 
 def _tables(where: str, values: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The tables of a configuration, each with the beginning of its keys' names."""
+    """Iterate over the tables of a configuration, each with the prefix of its keys."""
     yield where, values
     for name, value in values.items():
         if isinstance(value, dict):
@@ -224,7 +224,7 @@ def _tables(where: str, values: dict[str, Any]) -> Iterator[tuple[str, dict[str,
 
 
 def _short(value: object) -> str:
-    """A value as text, cut where it is long; an integer of any length."""
+    """Return a value as text of at most 60 characters."""
     if isinstance(value, int) and not isinstance(value, bool) and abs(value) >= _MAX_NUMBER**3:
         return "a very large number"
     text = repr(value)

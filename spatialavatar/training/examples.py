@@ -1,14 +1,14 @@
-"""What one step learns from: people's photos with their base, and the pictures that the result is held to.
+"""Training examples: the network's inputs and the base of a person, and the target pictures of the losses.
 
-What a step draws hangs on the seed, the step and the example's number in the whole batch, and on nothing else: neither
-on how many processes share the batch, nor on what was drawn before.
+The draws of an example depend on the seed, the step and the example's number in the whole batch alone: neither on the
+number of processes that share the batch nor on earlier draws.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -32,24 +32,24 @@ from spatialavatar.training.sampling import SourceSampler, draw_count, draw_view
 from spatialavatar.training.shards import People, Person, View
 
 ATTEMPTS: Final = 20
-"""Draws for one example, of which all but the last showed bad data."""
+"""Largest number of draws for one example; a draw with bad data is replaced by the next."""
 
 TURN: Final = 90.0
-"""Degrees to either side by which targets of the base itself are turned, evenly."""
+"""Largest rotation of targets that show the base, degrees to either side, uniform."""
 
 _BEYOND: Final = 255  # in the classes: no picture
-_OVERVIEW: Final = 128  # pixels a side of the render in which the place of a window is looked for
+_OVERVIEW: Final = 128  # pixels a side of the render that locates a window
 
 
 @dataclass(frozen=True)
 class Target(Record):
-    """A picture that renders are held to.
+    """A target picture of the losses.
 
     Attributes:
         params: one frame.
         camera: of the picture.
-        image: (S, S, 3) the person over ``background``, and ``background`` where nothing counts.
-        region: (S, S) share of each pixel that counts.
+        image: (S, S, 3) the person over ``background``, and ``background`` outside ``region``.
+        region: (S, S) weight of each pixel.
         background: (3,) colour.
         box: (4,) the face: x0, y0, x1, y1, pixels.
     """
@@ -62,23 +62,23 @@ class Target(Record):
     box: Tensor
 
     def shown(self, image: Tensor, alpha: Tensor) -> Tensor:
-        """A render (S, S, 3), premultiplied by its alpha (S, S), over the background where it counts."""
+        """Composite a render (S, S, 3), premultiplied by its alpha (S, S), over the background within the region."""
         share = self.region[..., None]
         return (image + (1.0 - alpha[..., None]) * self.background) * share + self.background * (1.0 - share)
 
 
 @dataclass(frozen=True)
 class Example(Record):
-    """One person.
+    """One example: the sources and the targets of one person.
 
     Attributes:
         name: of the person.
         inputs: of the network (B = 1).
-        base: N local Gaussians of the sources.
-        offsets: (V, 3) metres in head space, the base's hair.
+        base: N local Gaussians, built from the sources.
+        offsets: (V, 3) vertex offsets of the base, for hair, metres in head space.
         targets: of the same person.
-        seed: of what is random in its losses.
-        redrawn: why earlier draws could not be used.
+        seed: of the random numbers in the losses.
+        redrawn: reasons why earlier draws were replaced.
     """
 
     name: str
@@ -90,11 +90,11 @@ class Example(Record):
     redrawn: tuple[str, ...] = ()
 
     def to(self, device: torch.device | str) -> Example:
-        """A copy on ``device``."""
+        """Return a copy on ``device``."""
         return replace(super().to(device), targets=tuple(target.to(device) for target in self.targets))
 
     def tinted(self, gain: Tensor) -> Example:
-        """The same under another light: every colour times ``gain`` (3,), of at most 1.
+        """Return the example under another light: every colour times ``gain`` (3,), at most 1.
 
         The base of tinted photos is the tinted base, because its colours are weighted means of theirs.
         """
@@ -113,6 +113,33 @@ class Example(Record):
         )
 
 
+@dataclass(frozen=True)
+class ExampleConfig:
+    """Sizes and augmentation of examples; see also :class:`spatialavatar.training.config.TrainingConfig`.
+
+    Attributes:
+        size: pixels a side of the targets.
+        image_size: pixels a side of the network's input pictures.
+        zoom: largest random enlargement of a target; 1 is the whole picture.
+        tint: largest random reduction of a colour channel, as a share; 0 is none.
+        turned: share of targets that are renders of the base from a random side.
+        base: constants of the base.
+        targets: largest number per example; they share one base.
+        seed: of the run.
+        cache: folder for computed bases, useful for people with few views; or None.
+    """
+
+    size: int
+    image_size: int
+    zoom: float = 1.0
+    tint: float = 0.0
+    turned: float = 0.0
+    base: BaseConfig = field(default_factory=BaseConfig)
+    targets: int = 1
+    seed: int = 0
+    cache: Path | None = None
+
+
 class Examples(torch.utils.data.Dataset):
     """The examples of a whole run, by number: example ``n`` is number ``n % batch`` of step ``n // batch``."""
 
@@ -123,63 +150,42 @@ class Examples(torch.utils.data.Dataset):
         phase: Phase,
         head: HeadModel,
         layout: UVLayout,
-        *,
-        size: int,
-        image_size: int,
-        zoom: float = 1.0,
-        tint: float = 0.0,
-        turned: float = 0.0,
-        base: BaseConfig | None = None,
-        targets: int = 1,
-        seed: int = 0,
-        cache: Path | None = None,
+        config: ExampleConfig,
     ) -> None:
-        """Draw from some people.
+        """Store the people and the constants.
 
         Args:
-            people: reads their pictures.
-            chosen: of them, who is drawn; all equally often.
-            phase: its length, its batch and its share of cross-camera draws.
+            people: reads the pictures.
+            chosen: the people to draw, all with equal probability.
+            phase: length, batch and share of cross-camera draws.
             head: the head model.
-            layout: where Gaussians lie.
-            size: pixels a side of the targets.
-            image_size: pixels a side of the pictures that the network sees.
-            zoom: targets show a window at most this many times enlarged; 1 is the whole picture.
-            tint: share of its brightness that a colour channel loses at most; 0 is none.
-            turned: share of targets that are the base itself, turned.
-            base: constants of the base.
-            targets: of each example, where its person has as many views; more of them share one base.
-            seed: of the run.
-            cache: folder in which bases are kept, for people of few views; or None.
+            layout: of the Gaussians.
+            config: sizes and augmentation.
         """
         self._people, self._chosen, self._phase = people, list(chosen), phase
-        self._head, self._layout = head, layout
-        self._size, self._image_size, self._targets = size, image_size, targets
-        self._zoom, self._tint, self._turned = zoom, tint, turned
-        self._base_config = base or BaseConfig()
-        self._seed, self._cache = seed, cache
+        self._head, self._layout, self._config = head, layout, config
 
     def __len__(self) -> int:
         return self._phase.iterations * self._phase.batch
 
     def __getitem__(self, number: int) -> Example:
-        """Draw, read and prepare an example; bad data is drawn again.
+        """Draw, read and prepare an example; a draw with bad data is replaced.
 
         Raises:
-            InputError: nothing but bad data was drawn.
+            InputError: every draw had bad data.
         """
         step, place = divmod(number, self._phase.batch)
-        count = draw_count(_generator(self._seed, step))  # one for the step, so that examples go through in one batch
+        count = draw_count(_generator(self._config.seed, step))  # one count per step: one batch
         redrawn: list[str] = []
         for attempt in range(ATTEMPTS):
-            generator = _generator(self._seed, step, place, attempt)
+            generator = _generator(self._config.seed, step, place, attempt)
             person = self._chosen[int(torch.randint(len(self._chosen), (), generator=generator))]
             try:
-                sources, targets = draw(person, self._phase, step, count, self._targets, generator)
+                sources, targets = draw(person, self._phase, step, count, self._config.targets, generator)
                 example = self.example(person, sources, targets, generator)
             except (OSError, MemoryError):
-                raise  # the machine, not the person
-            except Exception as error:  # whatever is wrong with one person, the others are learned from
+                raise  # a fault of the machine, not of the data
+            except Exception as error:  # bad data of one person must not end the run
                 redrawn.append(f"{person.name}: {error}")
             else:
                 return replace(example, redrawn=tuple(redrawn))
@@ -188,40 +194,41 @@ class Examples(torch.utils.data.Dataset):
     def example(
         self, person: Person, sources: Sequence[View], targets: Sequence[View], generator: torch.Generator | None
     ) -> Example:
-        """Prepare an example of these views.
+        """Prepare an example of the given views.
 
         Args:
-            person: who.
-            sources: views that the base is made of.
-            targets: views to compare with.
-            generator: of the backgrounds and of the example's seed; None: white and 0, for judging.
+            person: the person.
+            sources: views from which the base is built.
+            targets: views of the target pictures.
+            generator: of the backgrounds and of the example's seed; None for white and 0, for evaluation.
 
         Raises:
-            InputError: a base cannot be made of the sources.
+            InputError: no base can be built from the sources.
             FormatError: a picture is damaged.
         """
         inputs, base, offsets = self._base(person, sources)
         shown = []
         for track in (self._people.view(person, view) for view in targets):
-            if generator and self._turned and float(torch.rand((), generator=generator)) < self._turned:
+            if generator and self._config.turned and float(torch.rand((), generator=generator)) < self._config.turned:
                 shown.append(self._turned_base(base, offsets, track.params, track.camera, generator))
             else:
                 shown.append(self._target(track, generator))
         seed = 0 if generator is None else int(torch.randint(2**31, (), generator=generator))
         example = Example(person.name, inputs, base, offsets, tuple(shown), seed)
-        if generator is None or not self._tint:
+        if generator is None or not self._config.tint:
             return example
-        return example.tinted(1.0 - self._tint * torch.rand(3, generator=generator))
+        return example.tinted(1.0 - self._config.tint * torch.rand(3, generator=generator))
 
     def _base(self, person: Person, sources: Sequence[View]) -> tuple[NetworkInputs, Gaussians, Tensor]:
         views = sorted((view.track, view.frame) for view in sources)
-        what = f"{person.shard.resolve()} {person.key} {views} {self._layout.id} {self._image_size} {self._base_config}"
-        path = self._cache and self._cache / f"{hashlib.sha256(what.encode()).hexdigest()[:24]}.safetensors"
+        config, shard = self._config, person.shard.resolve()
+        key = f"{shard} {person.key} {views} {self._layout.id} {config.image_size} {config.base}"
+        path = config.cache and config.cache / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}.safetensors"
         if path and path.is_file():
             return _unpacked(read_tensors(path, f"The base that is kept in {path} is damaged; delete the file.")[0])
         tracks = [self._people.view(person, View(*view)) for view in views]
-        made = build_base(self._head, self._layout, tracks, self._base_config)
-        result = (network_inputs(made, self._image_size), made.gaussians, made.vertex_offsets)
+        made = build_base(self._head, self._layout, tracks, config.base)
+        result = (network_inputs(made, config.image_size), made.gaussians, made.vertex_offsets)
         if path:
             write_tensors(path, _packed(*result), {})
         return result
@@ -237,8 +244,10 @@ class Examples(torch.utils.data.Dataset):
             region = torch.from_numpy((head_region(classes, points.numpy()) & (classes != _BEYOND)).astype(np.float32))
         share = (as_float_image(pictures.mattes[0]) * region)[..., None]
         image = as_float_image(pictures.images[0]) * share + background * (1.0 - share)
-        x, y, side = (0, 0, track.camera.width) if generator is None else window(share[..., 0], self._zoom, generator)
-        size, corner = self._size, points.new_tensor([x, y])
+        x, y, side = (
+            (0, 0, track.camera.width) if generator is None else window(share[..., 0], self._config.zoom, generator)
+        )
+        size, corner = self._config.size, points.new_tensor([x, y])
         image, region = image[y : y + side, x : x + side], region[y : y + side, x : x + side]
         return Target(
             params=track.params,
@@ -253,13 +262,13 @@ class Examples(torch.utils.data.Dataset):
     def _turned_base(
         self, base: Gaussians, offsets: Tensor, params: HeadParams, camera: Camera, generator: torch.Generator
     ) -> Target:
-        """The base itself under a target's expression, turned aside by chance."""
+        """Render the base with a target's expression from a random side."""
         params = turned_by(params, TURN * (2.0 * float(torch.rand((), generator=generator)) - 1.0))
         vertices = self._head.vertices(params, offsets)
         world = to_world(base, self._head, self._layout, vertices[0])
         overview = camera.resized(_OVERVIEW, _OVERVIEW)
-        x, y, side = window(render(world, overview)[1], self._zoom, generator)
-        close = overview.window(x, y, x + side, y + side).resized(self._size, self._size)
+        x, y, side = window(render(world, overview)[1], self._config.zoom, generator)
+        close = overview.window(x, y, x + side, y + side).resized(self._config.size, self._config.size)
         image, alpha = render(world, close)
         background = torch.rand(3, generator=generator)
         points = close.project(self._head.landmarks(vertices, max(self._head.landmark_embeddings)))[0]
@@ -274,18 +283,18 @@ class Examples(torch.utils.data.Dataset):
 
 
 def turned_by(params: HeadParams, degrees: float) -> HeadParams:
-    """The head turned about the vertical axis of the world, where it stands."""
+    """Rotate the head in place about the vertical axis of the world."""
     turn = axis_angle_to_matrix(torch.tensor([[0.0, np.deg2rad(degrees), 0.0]]).to(params.rotation))
     return params.replace(rotation=matrix_to_axis_angle(turn @ axis_angle_to_matrix(params.rotation)))
 
 
 def window(share: Tensor, zoom: float, generator: torch.Generator) -> tuple[int, int, int]:
-    """A random square window of a square picture about a place of the person.
+    """Draw a random square window of a square picture around a pixel of the person.
 
     Args:
-        share: (S, S) of each pixel that the person takes.
-        zoom: the window's sides are the picture's divided by 1 to this, evenly in the divisor.
-        generator: of the chance.
+        share: (S, S) coverage of each pixel by the person.
+        zoom: the window's side is the picture's divided by a uniform number from 1 to this.
+        generator: of random numbers.
 
     Returns:
         x and y of the corner, and the side, pixels.
@@ -305,9 +314,9 @@ def window(share: Tensor, zoom: float, generator: torch.Generator) -> tuple[int,
 def draw(
     person: Person, phase: Phase, step: int, count: int, targets: int, generator: torch.Generator
 ) -> tuple[list[View], list[View]]:
-    """Up to ``count`` sources and up to ``targets`` targets of a person (method section 2, "Phase 1" and "Phase 2").
+    """Draw up to ``count`` sources and up to ``targets`` targets of a person (method section 2).
 
-    A person of a single view is source and target in one.
+    The only view of a person is source and target at once.
     """
     views = person.views
     if person.kind == "cameras" and phase.cross_camera is not None:
@@ -330,8 +339,8 @@ def draw(
     return sources, [target, *[rest[index] for index in more]]
 
 
-def least_like(person: Person, target: int) -> View:
-    """The view that is least like one of a person's views; itself where there is no other."""
+def least_similar_view(person: Person, target: int) -> View:
+    """Return the view of a person that is least similar to view ``target``, or the only view."""
     unlike = SourceSampler(person.directions, person.expressions).dissimilarity(target)
     if len(unlike) > 1:
         unlike[target] = -torch.inf
@@ -339,13 +348,13 @@ def least_like(person: Person, target: int) -> View:
 
 
 def _generator(*numbers: int) -> torch.Generator:
-    """A generator that hangs on all of the numbers and on their count."""
+    """Return a generator seeded by all of the numbers and by their count."""
     state = np.random.SeedSequence([len(numbers), *numbers]).generate_state(1, np.uint64)
     return torch.Generator().manual_seed(int(state[0] >> np.uint64(1)))
 
 
 def resized(picture: Tensor, size: int) -> Tensor:
-    """A picture (C, H, W) at ``size`` pixels a side."""
+    """Resize a picture (C, H, W) to ``size`` pixels a side."""
     if picture.shape[-2:] == (size, size):
         return picture
     scaled = functional.interpolate(picture[None], (size, size), mode="bilinear", antialias=True)
@@ -354,7 +363,7 @@ def resized(picture: Tensor, size: int) -> Tensor:
 
 def _packed(inputs: NetworkInputs, base: Gaussians, offsets: Tensor) -> dict[str, Tensor]:
     values: dict[str, Any] = {f"inputs.{name}": value for name, value in vars(inputs).items()}
-    values |= {f"base.{field.name}": getattr(base, field.name) for field in fields(base) if field.name != "space"}
+    values |= {f"base.{one.name}": getattr(base, one.name) for one in fields(base) if one.name != "space"}
     return {**values, "offsets": offsets}
 
 

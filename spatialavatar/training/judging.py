@@ -1,4 +1,4 @@
-"""How a network does on people it has never seen: the base and the corrected base against their pictures."""
+"""Evaluation on held-out people: the base and the corrected base compared with the pictures."""
 
 from __future__ import annotations
 
@@ -19,30 +19,30 @@ from spatialavatar.head import HeadModel, UVLayout
 from spatialavatar.metrics import Lpips, psnr
 from spatialavatar.provenance import save_png
 from spatialavatar.records import HeadParams
-from spatialavatar.training.examples import Example, Examples, Target, least_like, resized, turned_by
+from spatialavatar.training.examples import Example, Examples, Target, least_similar_view, resized, turned_by
 from spatialavatar.training.shards import Person
 from spatialavatar.training.step import corrected, encoded, rendered
 
 TURNS = (-40.0, 40.0)
-"""Degrees by which the sheets turn a person away from the target's pose."""
+"""Rotations of a person from the target's pose in the sheets, degrees."""
 
 SHEET_ROWS = 8
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a network makes of held-out people; means over a person's views first, then over people.
+    """Scores on held-out people; means over the views of a person first, then over people.
 
     Attributes:
-        people: of each by name: ``lpips``, ``psnr`` of the corrected base, ``base_lpips``, ``base_psnr``.
-        failed: why somebody could not be judged, by name.
+        people: scores by name: ``lpips`` and ``psnr`` of the corrected base, ``base_lpips`` and ``base_psnr``.
+        failed: reasons why people could not be evaluated, by name.
     """
 
     people: dict[str, dict[str, float]]
     failed: dict[str, str]
 
     def summary(self) -> dict[str, Any]:
-        """Means, and the share of people whose LPIPS is better than the base's."""
+        """Return the means, and the number of people whose LPIPS is better than the base's."""
         rows = list(self.people.values())
         names = ("lpips", "base_lpips", "psnr", "base_psnr")
         means = {name: round(fmean(row[name] for row in rows), 4) for name in names} if rows else {}
@@ -51,19 +51,19 @@ class Verdict:
 
 
 class HeldOut:
-    """Held-out people and the network's judge; examples are prepared once."""
+    """Evaluates networks on held-out people; each example is prepared once."""
 
     def __init__(
         self, examples: Examples, people: Sequence[Person], head: HeadModel, layout: UVLayout, views: int
     ) -> None:
-        """Choose views, evenly; the source of each is the person's view that is least like it.
+        """Store the people; the source of each evaluated view is the person's least similar view.
 
         Args:
-            examples: prepares them.
-            people: held out; those of a single view are left aside.
+            examples: prepares the examples.
+            people: held out; people with a single view are ignored.
             head: the head model, on the device of the network.
-            layout: on the same.
-            views: of each person, at most.
+            layout: on the same device.
+            views: largest number of evaluated views per person, evenly spaced.
         """
         self._examples = examples
         self._people = sorted((p for p in people if len(p.views) > 1), key=lambda person: person.name)
@@ -72,11 +72,11 @@ class HeldOut:
         self._prepared: dict[tuple[str, int], Example] = {}
 
     def judge(self, network: CorrectionNetwork, sheet: Path | None = None) -> Verdict:
-        """Compare on white, and draw a sheet of the first people.
+        """Compare on a white background, and draw a sheet of the first people.
 
         Args:
             network: on the device of the head.
-            sheet: PNG to write: source, target, base, corrected base, and both turned to either side.
+            sheet: PNG to write: source, target, base, corrected base, and both rotated to either side.
         """
         people: dict[str, dict[str, float]] = {}
         failed: dict[str, str] = {}
@@ -88,7 +88,7 @@ class HeldOut:
                     example = self._example(person, number)
                 except (OSError, MemoryError):
                     raise
-                except Exception as error:  # whatever is wrong with one person, the others are judged
+                except Exception as error:  # bad data of one person must not end the evaluation
                     failed[person.name] = str(error)
                     continue
                 score, pictures = self._compare(
@@ -110,7 +110,7 @@ class HeldOut:
     def _example(self, person: Person, number: int) -> Example:
         key = (person.name, number)
         if key not in self._prepared:
-            source = least_like(person, number)
+            source = least_similar_view(person, number)
             self._prepared[key] = self._examples.example(person, [source], [person.views[number]], None)
         return self._prepared[key]
 
@@ -144,7 +144,7 @@ class HeldOut:
     def _of_network(
         self, network: CorrectionNetwork, feature: UVFeature, example: Example, target: Target, params: HeadParams
     ) -> Tensor:
-        # As an avatar has it: its Gaussians are asked for once, for a head that faces the camera.
+        # As in an avatar, whose Gaussians are decoded once, for a head that faces the camera.
         view = harmonic_encoding(feature.values.new_tensor([FRONTAL]))
         output = network.decode(feature, view, expression_code(params))
         _, image, alpha = corrected(example, output, self._head, self._layout, params, target.camera)

@@ -1,7 +1,7 @@
 """The training run: one process on a CPU or a GPU, or many under ``accelerate launch``.
 
-A step is decided by the configuration, the shards and its number, so that a run that was interrupted goes on as if it
-had not been, and so that as many processes as divide the batch make the same run, up to rounding.
+A step depends on the configuration, the shards and its number alone. An interrupted run therefore continues as if it
+had not stopped, and any number of processes that divides the batch computes the same run, up to rounding.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from spatialavatar.generator.network import CorrectionNetwork, load_network
 from spatialavatar.head import HeadModel, UVLayout, build_layout, load_head
 from spatialavatar.progress import Progress, no_progress
 from spatialavatar.training.config import TrainingConfig
-from spatialavatar.training.examples import Example, Examples
+from spatialavatar.training.examples import Example, ExampleConfig, Examples
 from spatialavatar.training.judging import HeldOut
 from spatialavatar.training.optimisation import Anchor, parameter_groups
 from spatialavatar.training.shards import People, Person
@@ -46,15 +46,15 @@ _OPTIMISERS: Final = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
 
 @dataclass(frozen=True)
 class Trained:
-    """What a run has come to.
+    """The result of a run.
 
     Attributes:
         model: folder of the model with the averaged network.
-        steps: done.
-        people: trained on.
-        left_out: why others were not, by shard and name.
-        redrawn: how many draws could not be used; :data:`REDRAWN` says why.
-        verdict: the last one on held-out people (``judging.Verdict.summary``), or None.
+        steps: completed steps.
+        people: number of people trained on.
+        left_out: reasons why other people were not used, by shard and name.
+        redrawn: number of draws that were replaced; :data:`REDRAWN` lists the reasons.
+        verdict: the last scores on held-out people (``judging.Verdict.summary``), or None.
     """
 
     model: Path
@@ -66,22 +66,22 @@ class Trained:
 
 
 def train(config: TrainingConfig, progress: Progress | None = None) -> Trained:
-    """Train, or go on with the run that lies in ``config.out``.
+    """Train, or continue the run in ``config.out``.
 
     Args:
         config: of the run.
         progress: called with (fraction, message), in the first process only.
 
     Raises:
-        InputError: there is nobody to train on, or another run lies in ``config.out``.
-        MissingAssetError: ``accelerate`` is not installed, or the network to start from is not there.
-        FormatError: the checkpoint or the network to start from is damaged or of other sizes.
+        InputError: no person can be trained on, or ``config.out`` contains another run.
+        MissingAssetError: ``accelerate`` is not installed, or the start network does not exist.
+        FormatError: the checkpoint or the start network is damaged or has other sizes.
     """
-    return _Run(config, progress or no_progress).go()
+    return _Run(config, progress or no_progress).run()
 
 
 class _Run:
-    """The parts of a run in one process."""
+    """The state of a run in one process."""
 
     def __init__(self, config: TrainingConfig, progress: Progress) -> None:
         self.config, self.phase, self.out = config, config.phase, Path(config.out)
@@ -91,10 +91,10 @@ class _Run:
         self.local = self._local_batch()
         self.head, self.layout = self._head_and_layout()
         self.people = People(config.shards, self.head.id, least=1 if config.alone else 2)
-        self.learned, self.judged = _split(self.people.people, config.held_out)
+        self.trained_people, self.held_out_people = split_people(self.people.people, config.held_out)
         shown = [(person.name, person.kind, person.frames) for person in self.people.people]
         self.facts = f"{config.facts()}\n{hashlib.sha256(repr(shown).encode()).hexdigest()}"
-        torch.manual_seed(config.seed)  # of the network's first weights
+        torch.manual_seed(config.seed)  # of the network's initial weights
         if config.start:
             network = load_network(config.start, config.network, self.head, self.layout)
         else:
@@ -112,14 +112,14 @@ class _Run:
         self.done = 0
         self.skipped_steps = 0
 
-    def go(self) -> Trained:
-        """All steps that are not done yet."""
+    def run(self) -> Trained:
+        """Compute all remaining steps."""
         if self.main:
             make_folder(self.out)
             write_text(self.out / LEFT_OUT, json.dumps(self.people.skipped, indent=1, ensure_ascii=False))
         self._resume()
         journal = _Journal(self.out, self.done) if self.main else None
-        held_out = self._held_out() if self.main and self.judged and self.config.judge_every else None
+        held_out = self._held_out() if self.main and self.held_out_people and self.config.judge_every else None
         verdict = None
         self.step.train()
         started, window = time.perf_counter(), _Window()
@@ -154,12 +154,12 @@ class _Run:
         self.accelerator.wait_for_everyone()
         self.accelerator.end_training()
         redrawn = len(_lines(self.out / REDRAWN))
-        return Trained(self.out / MODEL, self.done, len(self.learned), self.people.skipped, redrawn, verdict)
+        return Trained(self.out / MODEL, self.done, len(self.trained_people), self.people.skipped, redrawn, verdict)
 
     # -- one step -----------------------------------------------------------------------------------------------------
 
     def _learn(self, examples: Sequence[Example], window: _Window) -> float:
-        """Forward, backward, one move of the optimiser; the gradient's norm before it was clipped."""
+        """Run one step: forward, backward, optimiser. Return the norm of the gradient before clipping."""
         factor = self.phase.rate_factor(self.done)
         for group, rate in zip(self.optimiser.param_groups, self.rates):
             group["lr"] = rate * factor
@@ -178,7 +178,7 @@ class _Run:
             for parameter, gradient in zip(self.parameters, pull):
                 parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
         norm = float(self.accelerator.clip_grad_norm_(self.parameters, self.phase.clip))
-        if norm < float("inf"):  # else a NaN or an overflow: the same in all processes, which share the gradient
+        if norm < float("inf"):  # else NaN or overflow, in all processes alike, because they share the gradient
             self.optimiser.step()
             self.average.update_parameters(self.network)
         else:
@@ -187,7 +187,7 @@ class _Run:
         return norm
 
     def _batches(self) -> Iterator[list[Example]]:
-        """This process's examples of each step that is left."""
+        """Iterate over this process's examples of each remaining step."""
         rank, count, batch = self.accelerator.process_index, self.accelerator.num_processes, self.phase.batch
         numbers = (
             step * batch + place
@@ -199,7 +199,7 @@ class _Run:
             sampler=numbers,
             batch_size=None,
             num_workers=self.config.workers,
-            # A forked worker would inherit threads that do not survive it.
+            # A forked worker would inherit locks of threads that it does not have.
             multiprocessing_context="spawn" if self.config.workers else None,
         )
         mine: list[Example] = []
@@ -210,7 +210,7 @@ class _Run:
                 mine = []
 
     def _note_redrawn(self, examples: Sequence[Example]) -> None:
-        """Append what could not be used; every process to the same file."""
+        """Append the reasons of replaced draws to one file, shared by all processes."""
         lines = [
             json.dumps({"step": self.done + 1, "reason": reason}, ensure_ascii=False) + "\n"
             for example in examples
@@ -236,25 +236,28 @@ class _Run:
         return self.head.to(self.accelerator.device), self.layout.to(self.accelerator.device)
 
     def _examples(self) -> Examples:
+        config = self.config
         return Examples(
             self.people,
-            self.learned,
+            self.trained_people,
             self.phase,
             self.head,
             self.layout,
-            size=self.config.size,
-            zoom=self.config.zoom,
-            tint=self.config.tint,
-            turned=self.config.turned,
-            image_size=self.config.network.image_size,
-            base=self.config.base,
-            targets=self.config.targets,
-            seed=self.config.seed,
-            cache=Path(self.config.cache) if self.config.cache else None,
+            ExampleConfig(
+                size=config.size,
+                image_size=config.network.image_size,
+                zoom=config.zoom,
+                tint=config.tint,
+                turned=config.turned,
+                base=config.base,
+                targets=config.targets,
+                seed=config.seed,
+                cache=Path(config.cache) if config.cache else None,
+            ),
         )
 
     def _held_out(self) -> HeldOut:
-        return HeldOut(self._examples(), self.judged, *self._on_device(), self.config.judged)
+        return HeldOut(self._examples(), self.held_out_people, *self._on_device(), self.config.judged)
 
     # -- checkpoints --------------------------------------------------------------------------------------------------
 
@@ -271,7 +274,7 @@ class _Run:
             torch.save(state, temporary)
 
     def _save_model(self) -> None:
-        """The averaged network as a model that ``generate`` takes."""
+        """Save the averaged network as a model for ``generate``."""
         config = GeneratorConfig(resolution=self.config.resolution, base=self.config.base, network=self.config.network)
         SpatialAvatar(config, self.head, network=self.average.module).save_pretrained(self.out / MODEL)
 
@@ -281,7 +284,7 @@ class _Run:
             return
         try:
             state = torch.load(path, map_location=self.accelerator.device, weights_only=True)
-        except Exception as error:  # torch, pickle and zip each have their own
+        except Exception as error:  # torch, pickle and zip raise different types
             raise FormatError(f"The checkpoint {path} is damaged ({error}); remove it to start again.") from error
         if state["facts"] != self.facts:
             raise InputError(
@@ -294,7 +297,7 @@ class _Run:
 
 
 class _Window:
-    """Sums of the loss and its terms since they were last written down."""
+    """Sums of the loss and its terms since the last log line."""
 
     def __init__(self) -> None:
         self.steps = 0
@@ -305,18 +308,18 @@ class _Window:
             self._sums[name] = self._sums.get(name, torch.zeros_like(value)) + value
 
     def means(self, accelerator: Any) -> dict[str, float]:
-        """Over steps and processes."""
+        """Return the means over steps and processes."""
         names = sorted(self._sums)
         values = accelerator.reduce(torch.stack([self._sums[name] for name in names]), "mean") / self.steps
         return dict(zip(names, values.tolist()))
 
 
 class _Journal:
-    """Figures by step, as lines of JSON and for TensorBoard where that is installed."""
+    """Writes values by step as lines of JSON, and to TensorBoard if it is installed."""
 
     def __init__(self, out: Path, done: int) -> None:
         self._out = out
-        for name in (LOG, HELD_OUT, REDRAWN):  # what came after the checkpoint is done again
+        for name in (LOG, HELD_OUT, REDRAWN):  # steps after the checkpoint are repeated
             lines = _lines(out / name)
             if lines:
                 kept = [line for line in lines if json.loads(line)["step"] <= done]
@@ -339,24 +342,28 @@ class _Journal:
 
 
 def _lines(path: Path) -> list[str]:
-    """Of a text file; none where there is none."""
+    """Return the lines of a text file, or none if it does not exist."""
     return path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
 
 
-def _split(people: Sequence[Person], patterns: Sequence[str]) -> tuple[list[Person], list[Person]]:
-    """Who is learned from, and who is held out.
+def split_people(people: Sequence[Person], patterns: Sequence[str]) -> tuple[list[Person], list[Person]]:
+    """Split people into those to train on and those held out.
+
+    Args:
+        people: all people of the shards.
+        patterns: name patterns of held-out people.
 
     Raises:
-        InputError: nobody is left to learn from, or a pattern holds nobody out.
+        InputError: no person is left to train on, or a pattern matches no one.
     """
     useless = [pattern for pattern in patterns if not fnmatch.filter([person.name for person in people], pattern)]
     if useless:
         raise InputError(f"Nobody in the shards is called {', '.join(useless)}; correct held_out.")
     held_out = [p for p in people if any(fnmatch.fnmatch(p.name, pattern) for pattern in patterns)]
-    learned = [person for person in people if person not in held_out]
-    if not learned:
+    trained = [person for person in people if person not in held_out]
+    if not trained:
         raise InputError("Everybody in the shards is held out; nobody is left to train on.")
-    return learned, held_out
+    return trained, held_out
 
 
 def _accelerator(config: TrainingConfig) -> Any:
@@ -364,12 +371,12 @@ def _accelerator(config: TrainingConfig) -> Any:
         from accelerate import Accelerator, DistributedDataParallelKwargs, InitProcessGroupKwargs
     except ImportError as error:
         raise MissingAssetError("Training needs more packages; run pip install 'spatialavatar[train]'.") from error
-    # A transformer that is trained has parameters (of masks) that no loss reaches.
+    # A trained transformer has parameters (of masks) without a gradient.
     stray = config.network.encoder.kind == "transformers" and not config.network.encoder.frozen
     return Accelerator(
-        mixed_precision="no",  # the step knows what bears less precision: the network, not the losses
+        mixed_precision="no",  # TrainingStep lowers the precision of the network, not of the losses
         kwargs_handlers=[
             DistributedDataParallelKwargs(find_unused_parameters=stray),
-            InitProcessGroupKwargs(timeout=timedelta(hours=2)),  # the others wait while the first one judges
+            InitProcessGroupKwargs(timeout=timedelta(hours=2)),  # the others wait during an evaluation
         ],
     )

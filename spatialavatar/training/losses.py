@@ -18,20 +18,20 @@ from spatialavatar.head import UVLayout
 from spatialavatar.metrics import Lpips
 
 SIGMAS = (0.5, 1.0, 2.0, 4.0, 8.0)
-"""Of MS-SSIM's windows, pixels (paper)."""
+"""Standard deviations of the MS-SSIM windows, pixels (paper)."""
 
 BOX_GROWTH = 1.65
-"""How much larger than the detected face box its loss reaches (paper)."""
+"""Enlargement of the detected face box in the box loss (paper)."""
 
 REGULARISERS = ("position_tv", "scale_tv", "jacobian")
-"""Terms that look at no picture."""
+"""Terms that depend on no picture."""
 
 _C1, _C2 = 0.01**2, 0.03**2
 
 
 @dataclass(frozen=True)
 class LossWeights:
-    """The paper's weights, one per term; it says "about" of those of 100 and of 0.01.
+    """The weight of each term, by default the paper's; the paper gives 100 and 0.01 as approximate values.
 
     Attributes:
         l1: lambda_1.
@@ -53,27 +53,16 @@ class LossWeights:
     jacobian: float = 1e-1
     residual: float = 0.0
 
-    def of_pictures(self) -> LossWeights:
-        """Without :data:`REGULARISERS`."""
+    def without_regularisers(self) -> LossWeights:
+        """Return a copy in which the weights of :data:`REGULARISERS` are 0."""
         return replace(self, **dict.fromkeys(REGULARISERS, 0.0))
 
 
-def training_terms(
-    rendered: Tensor,
-    target: Tensor,
-    boxes: Tensor,
-    local_means: Tensor,
-    local_scales: Tensor,
-    output: NetworkOutput,
-    view: Tensor,
-    pairs: Tensor,
-    weights: LossWeights,
-    network: Lpips,
-    generator: torch.Generator | None = None,
-) -> dict[str, Tensor]:
-    """The unweighted terms whose weight is not 0, by the names of :class:`LossWeights`.
+@dataclass(frozen=True, eq=False)
+class LossInputs:
+    """The values that the terms compare.
 
-    Args:
+    Attributes:
         rendered: (B, H, W, 3), with gradient.
         target: (B, H, W, 3).
         boxes: (B, 4) faces: x0, y0, x1, y1, pixels.
@@ -82,19 +71,38 @@ def training_terms(
         output: of the network, decoded with ``view``.
         view: (B, 27) encoded directions that require a gradient.
         pairs: (2, P) of :func:`neighbour_pairs`.
-        weights: decides which terms are computed.
+    """
+
+    rendered: Tensor
+    target: Tensor
+    boxes: Tensor
+    local_means: Tensor
+    local_scales: Tensor
+    output: NetworkOutput
+    view: Tensor
+    pairs: Tensor
+
+
+def training_terms(
+    inputs: LossInputs, weights: LossWeights, network: Lpips, generator: torch.Generator | None = None
+) -> dict[str, Tensor]:
+    """Compute the unweighted terms whose weight is not 0, by the names of :class:`LossWeights`.
+
+    Args:
+        inputs: renders, targets and the network's output.
+        weights: terms of weight 0 are not computed.
         network: LPIPS, on the pictures' device.
         generator: of the random signs, on the pictures' device.
     """
     terms = {
-        "l1": lambda: l1_loss(rendered, target),
-        "ms_ssim": lambda: ms_ssim_loss(rendered, target),
-        "lpips": lambda: network.distances(rendered, target).mean(),
-        "box": lambda: box_loss(rendered, target, boxes),
-        "position_tv": lambda: total_variation(local_means, pairs),
-        "scale_tv": lambda: total_variation(local_scales.log(), pairs),
-        "jacobian": lambda: view_invariance_loss(output, view, generator),
-        "residual": lambda: residual_loss(output.residual),
+        "l1": lambda: l1_loss(inputs.rendered, inputs.target),
+        "ms_ssim": lambda: ms_ssim_loss(inputs.rendered, inputs.target),
+        "lpips": lambda: network.distances(inputs.rendered, inputs.target).mean(),
+        "box": lambda: box_loss(inputs.rendered, inputs.target, inputs.boxes),
+        "position_tv": lambda: total_variation(inputs.local_means, inputs.pairs),
+        "scale_tv": lambda: total_variation(inputs.local_scales.log(), inputs.pairs),
+        "jacobian": lambda: view_invariance_loss(inputs.output, inputs.view, generator),
+        "residual": lambda: residual_loss(inputs.output.residual),
     }
     return {name: term() for name, term in terms.items() if getattr(weights, name) != 0.0}
 
@@ -115,14 +123,14 @@ def ms_ssim_loss(rendered: Tensor, target: Tensor) -> Tensor:
 
     Multi-scale SSIM (Wang et al. 2003) without a pyramid, as Zhao et al. ("Loss functions for image restoration with
     neural networks", 2017) compute it: contrast and structure cs at every sigma, luminance l at the widest only.
-    Pictures go on as at their border.
+    Pictures are padded with their border values.
     """
     first, second = rendered.movedim(-1, 1), target.movedim(-1, 1)
     moments = torch.cat([first, second, first * first, second * second, first * second], 1)
     product = torch.ones_like(first)
     for sigma in SIGMAS:
         mean_a, mean_b, square_a, square_b, cross = _gaussian(moments, sigma).chunk(5, dim=1)
-        # Rounding can push a variance of nothing below zero.
+        # Rounding can make a zero variance negative.
         variance = (square_a - mean_a * mean_a).clamp_min(0.0) + (square_b - mean_b * mean_b).clamp_min(0.0)
         product = product * (2.0 * (cross - mean_a * mean_b) + _C2) / (variance + _C2)
         if sigma == max(SIGMAS):
@@ -133,7 +141,7 @@ def ms_ssim_loss(rendered: Tensor, target: Tensor) -> Tensor:
 def box_loss(rendered: Tensor, target: Tensor, boxes: Tensor) -> Tensor:
     """L_box: mean |I - I*| over the pixels whose centres lie in the face box, grown by 1.65 about its centre.
 
-    A box that lies outside its picture counts for nothing.
+    A box outside its picture contributes 0.
     """
     height, width = rendered.shape[1:3]
     centre, reach = 0.5 * (boxes[:, :2] + boxes[:, 2:]), 0.5 * BOX_GROWTH * (boxes[:, 2:] - boxes[:, :2])
@@ -147,7 +155,7 @@ def box_loss(rendered: Tensor, target: Tensor, boxes: Tensor) -> Tensor:
 
 
 def neighbour_pairs(layout: UVLayout) -> Tensor:
-    """(2, P) Gaussians whose texels lie side by side or one above the other on the UV grid."""
+    """Return (2, P) the pairs of Gaussians whose texels are horizontal or vertical neighbours on the UV grid."""
     resolution = layout.resolution
     index = layout.texels.new_full((resolution**2,), -1)
     index[layout.texels] = torch.arange(len(layout), device=layout.texels.device)
@@ -161,7 +169,7 @@ def neighbour_pairs(layout: UVLayout) -> Tensor:
 def total_variation(values: Tensor, pairs: Tensor) -> Tensor:
     """TV over Omega: |difference to the right| + |difference below|, mean over texels and channels.
 
-    Of x_local it is the paper's position smoothness, of log scale its scale smoothness.
+    For x_local it is the paper's position smoothness, for log scale its scale smoothness.
 
     Args:
         values: (B, N, C).
@@ -173,8 +181,8 @@ def total_variation(values: Tensor, pairs: Tensor) -> Tensor:
 def view_invariance_loss(output: NetworkOutput, view: Tensor, generator: torch.Generator | None = None) -> Tensor:
     """L_jac = log(1 + |grad g_x|^2 + |grad g_s|^2), mean over the batch ("View-invariance penalty").
 
-    On what the five heads say of position and scale: the residual does not see the view. Ours: scale by its logarithm,
-    so that small Gaussians count as large ones do.
+    It covers position and scale of the five heads, since the residual does not depend on the view. Unlike the paper we
+    take the logarithm of the scale, so that small and large Gaussians have equal weight.
 
     Raises:
         InputError: the encoded view does not require a gradient, or the output was decoded without it.
@@ -193,7 +201,7 @@ def jacobian_energy(values: Tensor, view: Tensor, generator: torch.Generator | N
         generator: of the signs, on the same device.
 
     Raises:
-        InputError: the gradient cannot be taken.
+        InputError: the values have no gradient with respect to the view.
     """
     if not (view.requires_grad and values.requires_grad):
         raise InputError("The view must require a gradient before it is decoded; call view.requires_grad_() first.")

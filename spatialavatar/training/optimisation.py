@@ -1,4 +1,4 @@
-"""The two phases of stage 1's training as configurations, their schedules, and what holds phase 2 near phase 1."""
+"""The two phases of training as configurations, their schedules, and the L2-SP penalty of phase 2."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ class Phase:
         warm_up: steps.
         precision: "fp32" or "bf16".
         clip: largest norm of the gradient.
-        encoder_decay: of the learning rate per encoder layer, from the last one down; 1 is none.
+        encoder_decay: factor of the learning rate per encoder layer, from the last layer to the first; 1 is none.
         anchor: lambda_sp of L2-SP; 0 is none.
         cross_camera: share of batches with all cameras at one instant; None for single-camera clips.
-        regularised: share of examples, drawn at random, that the terms which look at no picture (the two smoothness
-            terms and the view-invariance penalty) are computed of; they weigh as much more. Those terms take a fifth
-            of a step on a CPU; 1 is the paper's.
+        regularised: random share of examples for which the terms without a picture (the two smoothness terms and the
+            view-invariance penalty) are computed; their weight is divided by it. These terms take a fifth of a step
+            on a CPU. The paper uses 1.
         weights: of the losses.
     """
 
@@ -58,7 +58,7 @@ class Phase:
 
     @classmethod
     def multi_view(cls) -> Phase:
-        """Phase 2: synchronised cameras; iterations and warm-up are ours, since the paper names neither."""
+        """Phase 2: synchronised cameras. The paper gives neither iterations nor warm-up; both values are ours."""
         return cls(
             iterations=20_000,
             batch=12,
@@ -74,7 +74,7 @@ class Phase:
         )
 
     def rate_factor(self, step: int) -> float:
-        """What the learning rate is multiplied by at ``step``, from 0."""
+        """Return the factor of the learning rate at ``step``, counted from 0."""
         if self.schedule == "linear":
             return 1.0 - (1.0 - self.floor) * min(step / (0.8 * self.iterations), 1.0)
         if step < self.warm_up:
@@ -84,9 +84,10 @@ class Phase:
 
 
 def parameter_groups(network: CorrectionNetwork, rate: float, encoder_decay: float = 1.0) -> list[dict[str, Any]]:
-    """Groups for an optimiser: the decoders at ``rate``, the encoder's layers at less, the nearer to the picture.
+    """Return parameter groups of an optimiser: the decoders at ``rate``, the encoder's layers at lower rates.
 
-    Of L layers, layer i from 0 takes ``rate * encoder_decay ** (L - i)``. Frozen parameters are in no group.
+    Of L layers, layer i, counted from 0, has the rate ``rate * encoder_decay ** (L - i)``. Frozen parameters are in no
+    group.
     """
     layers = network.encoder.layers()
     groups = [
@@ -100,12 +101,12 @@ def parameter_groups(network: CorrectionNetwork, rate: float, encoder_decay: flo
 
 
 class Anchor:
-    """L2-SP (Li et al., "Explicit inductive bias for transfer learning", 2018): stay near the start."""
+    """L2-SP (Li et al., "Explicit inductive bias for transfer learning", 2018): a penalty on the change of weights."""
 
     def __init__(self, network: nn.Module) -> None:
-        """Remember the weights as they are now; those that are frozen need none."""
+        """Store the current weights that are not frozen."""
         self._start = [(p, p.detach().clone()) for p in network.parameters() if p.requires_grad]
 
     def penalty(self) -> Tensor:
-        """1/2 |w - w0|^2; multiply by lambda_sp."""
+        """Return 1/2 |w - w0|^2, to be multiplied by lambda_sp."""
         return 0.5 * torch.stack([(p - start).square().sum() for p, start in self._start]).sum()

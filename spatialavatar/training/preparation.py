@@ -1,7 +1,8 @@
 """From folders of raw clips, photos or rigs to shards: resumable, in parts for several machines.
 
-People are dealt out to shards by their place in the sorted list. Each is tracked once: what is done of an unfinished
-shard lies in a folder beside it. Who cannot be used is skipped, and ``skipped.json`` says why.
+People are assigned to shards by their position in the sorted list. Each person is tracked once: the finished parts of
+an incomplete shard are in a folder beside it. People who cannot be used are skipped; ``skipped.json`` lists the
+reasons.
 """
 
 from __future__ import annotations
@@ -45,13 +46,13 @@ SKIPPED: Final = "skipped.json"
 
 @dataclass(frozen=True)
 class ShardConfig:
-    """How people become shards; two machines that work on one folder need the same.
+    """Sizes of shards; machines that share one output folder must use the same.
 
     Attributes:
         photos: the pictures of a person are photos, not the frames of a video.
-        frames: kept of each video, evenly over those with a usable face.
-        max_frames: looked at in each video.
-        per_shard: people.
+        frames: number kept of each video, evenly spaced over those with a usable face.
+        max_frames: number read of each video.
+        per_shard: people per shard.
     """
 
     photos: bool = False
@@ -66,13 +67,13 @@ class ShardConfig:
 
 @dataclass(frozen=True)
 class Shards:
-    """What a folder of shards holds.
+    """The contents of a folder of shards.
 
     Attributes:
         paths: the tar files.
-        people: in them.
-        skipped: why somebody is not, by name.
-        missing: shards that other machines have not finished.
+        people: number of people in them.
+        skipped: reasons why other people were skipped, by name.
+        missing: number of shards that other machines have not finished.
     """
 
     paths: list[Path]
@@ -81,50 +82,59 @@ class Shards:
     missing: int
 
 
+@dataclass(frozen=True)
+class Selection:
+    """The part of a data set that one call turns into shards.
+
+    Attributes:
+        layout: of the folder; by default the first that fits.
+        only: pattern of people's names.
+        part: (i, n): every n-th shard from the i-th on, both counted from 1.
+    """
+
+    layout: str | None = None
+    only: str = "*"
+    part: tuple[int, int] = (1, 1)
+
+
 def make_shards(
     folder: str | Path,
     out: str | Path,
     head: HeadModel,
     config: ShardConfig | None = None,
-    *,
-    layout: str | None = None,
-    only: str = "*",
-    shard: tuple[int, int] = (1, 1),
-    networks: Networks | None = None,
+    selection: Selection | None = None,
     progress: Progress | None = None,
 ) -> Shards:
-    """Track everybody in a folder, with pictures.
+    """Track every selected person of a folder, with pictures.
 
     Args:
         folder: a data set in a layout of :mod:`spatialavatar.evaluation.datasets`; with ``config.photos`` also single
             photos of people.
-        out: where shards go, and where those of an interrupted run lie.
+        out: folder of the shards; an interrupted run in it continues.
         head: the head model.
         config: sizes; the same in every run on ``out``.
-        layout: of the folder; by default the first that fits.
-        only: a pattern that names must match.
-        shard: (i, n): only every n-th shard, from the i-th on, both from 1.
-        networks: opened networks to use again.
+        selection: part of the folder; by default all of it.
         progress: called with (fraction, message).
 
     Raises:
-        InputError: the folder cannot be used, nobody matches, or ``out`` was made in another way.
+        InputError: the folder cannot be used, no name matches, or ``out`` holds shards of other people or sizes.
         OutputError: ``out`` cannot be written.
     """
-    config, report = config or ShardConfig(), progress or no_progress
-    number, count = shard
+    config, selection, report = config or ShardConfig(), selection or Selection(), progress or no_progress
+    number, count = selection.part
     if not 1 <= number <= count:
         raise InputError(f"There is no part {number} of {count}; give i/n with i from 1 to n.")
     folder, out = Path(folder), make_folder(out)
-    everybody = read_photos(folder) if config.photos and layout is None else read_clips(folder, layout)
-    clips = [clip for clip in everybody if fnmatch.fnmatch(clip.name, only)]
+    photos = config.photos and selection.layout is None
+    everybody = read_photos(folder) if photos else read_clips(folder, selection.layout)
+    clips = [clip for clip in everybody if fnmatch.fnmatch(clip.name, selection.only)]
     if not clips:
-        raise InputError(f"Nobody in {folder} matches {only!r}; leave the pattern out.")
+        raise InputError(f"Nobody in {folder} matches {selection.only!r}; leave the pattern out.")
     keys = Counter(person_key(clip.name) for clip in clips)
     if alike := [clip.name for clip in clips if keys[person_key(clip.name)] > 1]:
         raise InputError(f"{', '.join(alike)} would be files of one name in a shard; rename all but one.")
     _check_same_run(out, [clip.name for clip in clips], config, head)
-    networks = networks or Networks()
+    networks = Networks()
     groups = list(
         enumerate(clips[first : first + config.per_shard] for first in range(0, len(clips), config.per_shard))
     )
@@ -136,10 +146,10 @@ def make_shards(
 
 
 def read_photos(folder: Path) -> list[Clip]:
-    """People of a folder of photos: one folder each, or files ``PERSON_WHAT.jpg``, or one file each.
+    """List the people of a folder of photos: one folder each, or files ``PERSON_WHAT.jpg``, or one file each.
 
     Raises:
-        InputError: there is no such folder, or no picture in it.
+        InputError: the folder does not exist or contains no picture.
     """
     clips: list[Clip] = []
     try:
@@ -156,7 +166,7 @@ def read_photos(folder: Path) -> list[Clip]:
 
 
 def _check_same_run(out: Path, names: Sequence[str], config: ShardConfig, head: HeadModel) -> None:
-    """Write down how ``out`` is made; refuse to go on in another way."""
+    """Write the head, sizes and people of ``out``; refuse to continue with others."""
     facts = json.dumps({"head": head.id, **vars(config), "people": list(names)}, indent=1, ensure_ascii=False)
     path = out / "shards.json"
     if path.is_file() and path.read_text(encoding="utf-8") != facts:
@@ -167,7 +177,7 @@ def _check_same_run(out: Path, names: Sequence[str], config: ShardConfig, head: 
 def _make_shard(
     path: Path, clips: Sequence[Clip], head: HeadModel, config: ShardConfig, networks: Networks, progress: Progress
 ) -> None:
-    """One shard and, beside it, who is in it and who is not."""
+    """Write one shard and, beside it, the record of the people in it and of those skipped."""
     record = path.with_suffix(".json")
     if record.is_file():
         return
@@ -190,21 +200,21 @@ def _make_shard(
 
 
 def _prepare(clip: Clip, file: Path, reason: Path, head: HeadModel, config: ShardConfig, networks: Networks) -> None:
-    """Write one person's tar file, or why there is none."""
+    """Write one person's tar file, or the reason why there is none."""
     try:
         kind, tracks = tracks_of(clip, head, config, networks)
         with atomic_output(file) as temporary:
             write_person(temporary, clip.name, kind, tracks)
     except (OSError, MemoryError):
-        raise  # the machine, not the clip
+        raise  # a fault of the machine, not of the clip
     except SpatialAvatarError as error:
         write_text(reason, str(error))
-    except Exception as error:  # whatever one clip does, the others are tracked
+    except Exception as error:  # one bad clip must not end the run
         write_text(reason, f"Something went wrong that should not have ({type(error).__name__}: {error}).")
 
 
 def _sum_up(out: Path, shards: int) -> Shards:
-    """What all machines have made so far."""
+    """Collect the finished shards of all machines."""
     records = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(out.glob("shard-*.json"))]
     skipped = {name: reason for record in records for name, reason in record["skipped"].items()}
     write_text(out / SKIPPED, json.dumps(skipped, indent=1, ensure_ascii=False))
@@ -216,11 +226,11 @@ def _sum_up(out: Path, shards: int) -> Shards:
 
 
 def tracks_of(clip: Clip, head: HeadModel, config: ShardConfig, networks: Networks) -> tuple[Kind, list[Track]]:
-    """The tracks of one person, with pictures.
+    """Track one person, with pictures.
 
     Raises:
-        InputError: the clip cannot be read, or too little of it shows a face.
-        NoFaceError: nothing shows a face.
+        InputError: the clip cannot be read, or too few frames show a face.
+        NoFaceError: no picture shows a face.
     """
     if not clip.recordings:
         raise InputError(" ".join(clip.notes) or f"{clip.name} holds nothing that can be read.")
@@ -233,7 +243,7 @@ def tracks_of(clip: Clip, head: HeadModel, config: ShardConfig, networks: Networ
 
 
 def _photo_tracks(clip: Clip, head: HeadModel, networks: Networks) -> list[Track]:
-    """One track per usable photo; they share one shape."""
+    """Return one track per usable photo; the tracks share one shape."""
     images, reasons = {}, []
     for path in clip.pictures:
         try:
@@ -242,7 +252,7 @@ def _photo_tracks(clip: Clip, head: HeadModel, networks: Networks) -> list[Track
             reasons.append(str(error))
     try:
         tracks = track_photos(list(images.values()), head, names=list(images), networks=networks)
-    except InputError:  # of one or more: find out which
+    except InputError:  # at least one photo is unusable: find which
         for name, image in list(images.items()):
             try:
                 track_photo(image, head, name=name, networks=networks)
@@ -263,14 +273,14 @@ def _without_beyond(track: Track, image: np.ndarray, warnings: tuple[str, ...]) 
 
 
 def _video_track(clip: Clip, head: HeadModel, config: ShardConfig, networks: Networks) -> Track:
-    """Some frames of a video."""
+    """Track a video and keep some frames."""
     recording = clip.recordings[0]
     track = track_video(recording.open(), head, max_frames=config.max_frames, networks=networks)
     return with_pictures(track, _usable(clip, track, config), recording, networks)
 
 
 def _usable(clip: Clip, track: Track, config: ShardConfig) -> list[int]:
-    """Frames that were tracked, evenly spaced."""
+    """Select evenly spaced frames among those that were tracked."""
     good = track.confidence > 0
     if track.quality is not None:
         good &= track.quality.tracked
@@ -284,7 +294,7 @@ def _usable(clip: Clip, track: Track, config: ShardConfig) -> list[int]:
 def _rig_tracks(
     clip: Clip, rig: Sequence[Recording], head: HeadModel, config: ShardConfig, networks: Networks
 ) -> list[Track]:
-    """One track per camera: the head as the first camera tracks it, seen from the places of the others."""
+    """Return one track per camera: the head as tracked by the first camera, with the calibration of each camera."""
     main = rig[0]
     track, params = posed_by_calibration(main, None, head, networks, no_progress, config.max_frames)
     frames = _usable(clip, track, config)
@@ -306,7 +316,7 @@ def _rig_tracks(
             camera=cropped_camera(calibration, world, crop),
             crop=torch.tensor([crop.box]).expand(len(track), 4),
         )
-        if recording is not main:  # landmarks were not detected there
+        if recording is not main:  # no landmarks were detected in it
             seen = seen.replace(evidence=None)
         shown = with_pictures(seen, frames, recording, networks)
         if len(shown) == len(frames):
@@ -319,5 +329,5 @@ def _rig_tracks(
 
 
 def _common_crop(recording: Recording, world: Tensor, head: HeadModel, params: HeadParams) -> Crop:
-    """One crop for all frames around the head as it must appear in a calibrated camera."""
+    """Return one crop for all frames around the projected head of a calibrated camera."""
     return crop_around_all(landmarks_in(recording.require_calibration(), world, head, params))[0]

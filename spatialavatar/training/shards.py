@@ -1,13 +1,13 @@
-"""Shards: tar files of tracked people, in WebDataset's naming, read by offset.
+"""Shards: tar files of tracked people with WebDataset's names, read by offset.
 
-Of a person whose key is ``ID10_001`` a shard holds, in this order:
+For a person with the key ``ID10_001`` a shard contains, in this order:
 
 * ``ID10_001.json``: format, version, kind ("video": frames in time, "photos", "cameras": synchronised), name.
 * ``ID10_001.0.track.safetensors``: a track without pictures, one per camera, or one per photo.
 * ``ID10_001.0.0003.image.jpg``, ``.matte.png``, ``.classes.png``: pictures of the third frame of track 0.
 
-Members are not compressed by tar, so that one view is one seek. They are read through the standard library: what a
-training step draws hangs on its number alone, which a stream of samples could not offer.
+Members are not compressed by tar, so that one view is one seek. They are read with the standard library, because the
+draws of a training step depend on its number alone, which a stream of samples does not allow.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class View:
 
 @dataclass(frozen=True, eq=False)
 class Person:
-    """What is kept in memory of one person in a shard.
+    """The part of one person of a shard that stays in memory.
 
     Attributes:
         name: as in the data set.
@@ -58,7 +58,7 @@ class Person:
         shard: the tar file.
         key: of the person in it.
         frames: of each track.
-        directions: (V, 3) from which each view is seen, tracks one after another.
+        directions: (V, 3) view direction of each view, in the order of the tracks.
         expressions: (V, E) of each view.
     """
 
@@ -72,23 +72,23 @@ class Person:
 
     @property
     def views(self) -> list[View]:
-        """All of them, tracks one after another."""
+        """All views, in the order of the tracks."""
         return [View(track, frame) for track, count in enumerate(self.frames) for frame in range(count)]
 
 
 def person_key(name: str) -> str:
-    """A person's name as the key of a sample: WebDataset ends a key at its first dot."""
+    """Convert a person's name to the key of a sample: a WebDataset key ends at the first dot."""
     return re.sub(r"[^\w+-]", "_", name)
 
 
 def write_person(path: Path, name: str, kind: Kind, tracks: Sequence[Track]) -> None:
-    """Write a tar file of one person; a shard is such files, one after another.
+    """Write a tar file of one person; a shard is a concatenation of such files.
 
     Args:
         path: the file.
         name: of the person.
-        kind: what the tracks are.
-        tracks: with images and mattes, and classes where there are any.
+        kind: of the tracks.
+        tracks: with images and mattes, and with classes if present.
 
     Raises:
         InputError: a track has no pictures.
@@ -111,7 +111,7 @@ def write_person(path: Path, name: str, kind: Kind, tracks: Sequence[Track]) -> 
 
 
 def join(parts: Sequence[Path], path: Path) -> None:
-    """Write the members of tar files into one."""
+    """Join the members of several tar files into one."""
     with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as joined:
         for part in parts:
             with tarfile.open(part) as archive:
@@ -126,7 +126,7 @@ class Shard:
         """Read the list of members.
 
         Raises:
-            FormatError: it is no tar file, or cut off.
+            FormatError: the file is not a tar file, or is truncated.
         """
         self.path = path
         try:
@@ -136,14 +136,14 @@ class Shard:
             raise FormatError(f"The shard {path.name} is damaged ({error}); make it again.") from error
 
     def keys(self) -> list[str]:
-        """Of the people in it."""
+        """Return the keys of the people."""
         return [name.removesuffix(".json") for name in self._members if name.count(".") == 1]
 
     def tracks(self, key: str) -> tuple[dict[str, Any], list[Track]]:
-        """A person's facts and tracks, without pictures.
+        """Read a person's facts and tracks, without pictures.
 
         Raises:
-            FormatError: something is missing or damaged.
+            FormatError: a member is missing or damaged.
         """
         try:
             facts = dict(json.loads(self._read(f"{key}.json")))
@@ -151,16 +151,16 @@ class Shard:
         except (ValueError, KeyError, TypeError) as error:
             if isinstance(error, FormatError):
                 raise
-            raise FormatError(f"What {self.path.name} says of {key} is damaged; make it again.") from error
+            raise FormatError(f"The entry of {key} in {self.path.name} is damaged; make the shard again.") from error
         if facts.get("format") != SHARD_FORMAT or version != SHARD_VERSION or kind not in get_args(Kind):
             raise FormatError(f"{key} in {self.path.name} was written by another release; make the shard again.")
         return facts, [self._track(key, number) for number in range(count)]
 
     def view(self, key: str, view: View) -> Track:
-        """One frame of a person, with its pictures.
+        """Read one frame of a person, with its pictures.
 
         Raises:
-            FormatError: something is missing or damaged.
+            FormatError: a member is missing or damaged.
         """
         track = self._track(key, view.track)
         pictures = {}
@@ -196,23 +196,23 @@ class Shard:
 
 
 class People:
-    """Everybody in some folders of shards that can be trained on.
+    """The people in folders of shards who can be trained on.
 
     Attributes:
-        people: in an order that hangs on the files alone.
-        skipped: why somebody is left out, by file or by name.
+        people: in an order that depends on the files alone.
+        skipped: reasons why others are left out, by file or by name.
     """
 
     def __init__(self, folders: Sequence[str | Path], head_id: str, least: int = 2) -> None:
-        """Read all tracks once; pictures are read when they are drawn.
+        """Read all tracks once; pictures are read on demand.
 
         Args:
             folders: of ``*.tar`` files.
-            head_id: of the head model that is trained on.
-            least: views that a person must have.
+            head_id: of the head model.
+            least: smallest number of views per person.
 
         Raises:
-            InputError: a folder holds no shard, or nobody is left.
+            InputError: a folder contains no shard, or no person can be used.
         """
         self.people: list[Person] = []
         self.skipped: dict[str, str] = {}
@@ -230,7 +230,7 @@ class People:
             )
 
     def view(self, person: Person, view: View) -> Track:
-        """One frame, with pictures; see :meth:`Shard.view`."""
+        """Read one frame, with pictures; see :meth:`Shard.view`."""
         return self._shards[person.shard].view(person.key, view)
 
     def _open(self, path: Path, head_id: str, least: int) -> None:

@@ -1,4 +1,4 @@
-"""One training step's forward pass: base and network to renders, renders and targets to the loss."""
+"""The forward pass of a training step: correct the base, render it, and compute the loss."""
 
 from __future__ import annotations
 
@@ -20,11 +20,18 @@ from spatialavatar.metrics import Lpips
 from spatialavatar.records import Camera, Gaussians, HeadParams
 from spatialavatar.render import render
 from spatialavatar.training.examples import Example
-from spatialavatar.training.losses import REGULARISERS, LossWeights, neighbour_pairs, training_terms, weighted_sum
+from spatialavatar.training.losses import (
+    REGULARISERS,
+    LossInputs,
+    LossWeights,
+    neighbour_pairs,
+    training_terms,
+    weighted_sum,
+)
 
 
 class TrainingStep(nn.Module):
-    """The network with its loss, as one module: what ``accelerate`` wraps."""
+    """The network and its loss as one module, which ``accelerate`` wraps."""
 
     def __init__(
         self,
@@ -35,10 +42,10 @@ class TrainingStep(nn.Module):
         precision: str = "fp32",
         regularised: float = 1.0,
     ) -> None:
-        """Everything lies on the device of ``head`` and ``layout``.
+        """Store the network and the constants of the loss, all on one device.
 
         Args:
-            network: what is trained.
+            network: the trained network.
             head: the head model.
             layout: of the Gaussians.
             weights: of the losses.
@@ -53,17 +60,17 @@ class TrainingStep(nn.Module):
         self._pairs, self._lpips = neighbour_pairs(layout), Lpips().to(head.device)
 
     def forward(self, examples: Sequence[Example]) -> tuple[Tensor, dict[str, Tensor]]:
-        """The loss and its unweighted terms, each the sum over the examples of the mean over an example's targets."""
+        """Return the loss and its unweighted terms: sums over the examples of the mean over an example's targets."""
         sums: dict[str, Tensor] = {}
         for example, feature in encoded(self.network, examples, self._half):
             for number, target in enumerate(example.targets):
                 view = encoded_view(target.camera, target.params).requires_grad_()
-                # Chance of the target's own, so that no other example has a say in it.
+                # A generator per target, so that the signs do not depend on other examples.
                 signs = torch.Generator(self._head.device).manual_seed(example.seed + number)
                 chosen = self._regularised == 1.0 or float(_uniform(example.seed + number)) < self._regularised
                 output = self.network.decode(feature, view, expression_code(target.params))
                 local, image, alpha = corrected(example, output, self._head, self._layout, target.params, target.camera)
-                terms = training_terms(
+                loss_inputs = LossInputs(
                     rendered=target.shown(image, alpha)[None],
                     target=target.image[None],
                     boxes=target.box[None],
@@ -72,10 +79,9 @@ class TrainingStep(nn.Module):
                     output=output,
                     view=view,
                     pairs=self._pairs,
-                    weights=self._weights if chosen else self._weights.of_pictures(),
-                    network=self._lpips,
-                    generator=signs,
                 )
+                weights = self._weights if chosen else self._weights.without_regularisers()
+                terms = training_terms(loss_inputs, weights, self._lpips, signs)
                 for name in REGULARISERS:
                     if getattr(self._weights, name) != 0.0:
                         terms[name] = terms[name] / self._regularised if chosen else image.new_zeros(())
@@ -87,9 +93,10 @@ class TrainingStep(nn.Module):
 def encoded(
     network: CorrectionNetwork, examples: Sequence[Example], half: bool = False
 ) -> Iterable[tuple[Example, UVFeature]]:
-    """Each example with its UV feature (B = 1), float32; examples of equally many sources go through together.
+    """Encode examples: each with its UV feature (B = 1), float32. Examples with equally many sources form one batch.
 
-    ``half`` lets encoder and U-Net run in bf16. Heads, renders and losses do not: 8 bits are too few for them.
+    With ``half``, the encoder and the U-Net run in bf16. Heads, renders and losses stay in float32, because 8 bits of
+    mantissa are too few for them.
     """
     groups: dict[int, list[Example]] = {}
     for example in examples:
@@ -102,19 +109,19 @@ def encoded(
 
 
 def _uniform(seed: int) -> Tensor:
-    """A number in [0, 1) that hangs on the seed alone, on the CPU: the same on every device."""
+    """Return a number in [0, 1) from a seed, drawn on the CPU and thus equal on every device."""
     return torch.rand((), generator=torch.Generator().manual_seed(seed))
 
 
 def encoded_view(camera: Camera, params: HeadParams) -> Tensor:
-    """(1, 27) from where one frame is seen."""
+    """Return (1, 27) the encoded view direction of one frame."""
     return harmonic_encoding(view_direction(camera, params))
 
 
 def corrected(
     example: Example, output: NetworkOutput, head: HeadModel, layout: UVLayout, params: HeadParams, camera: Camera
 ) -> tuple[Gaussians, Tensor, Tensor]:
-    """The corrected local Gaussians, and their render (S, S, 3) and alpha (S, S) of one frame, without a background."""
+    """Return the corrected local Gaussians and, for one frame, their render (S, S, 3) and alpha (S, S)."""
     local = apply_corrections(example.base, output.corrections[0])
     return local, *rendered(example, local, head, layout, params, camera)
 
@@ -122,7 +129,7 @@ def corrected(
 def rendered(
     example: Example, local: Gaussians, head: HeadModel, layout: UVLayout, params: HeadParams, camera: Camera
 ) -> tuple[Tensor, Tensor]:
-    """Local Gaussians of an example's person in one frame: the first three channels (S, S, 3), and alpha (S, S)."""
+    """Render an example's local Gaussians in one frame: the first three channels (S, S, 3), and alpha (S, S)."""
     vertices = head.vertices(params, example.offsets)[0]
-    # Nothing reads what lies beyond the third channel yet.
+    # Channels beyond the third are not used yet.
     return render(to_world(local.replace(colors=local.colors[:, :3]), head, layout, vertices), camera)
