@@ -38,7 +38,7 @@ def run_demo(
     """Write ``demo.safetensors`` (the avatar), ``demo.mp4`` and ``demo.png`` (a contact sheet) into ``folder``.
 
     Args:
-        folder: made where it is missing.
+        folder: created if it does not exist.
         photos: one to four photos of one person; by default the example portrait.
         size: width and height of the video, pixels.
         progress: called with (fraction, message).
@@ -47,7 +47,7 @@ def run_demo(
         The paths of the video, the sheet and the avatar.
 
     Raises:
-        MissingAssetError: the installation does not carry the examples.
+        MissingAssetError: the installation does not contain the examples.
         OutputError: the folder cannot be written.
     """
     report = progress or no_progress
@@ -72,11 +72,11 @@ def run_demo(
 
 
 def contact_sheet(photo: np.ndarray, avatar: Avatar, video: str | Path) -> np.ndarray:
-    """The photo, the avatar in the photo's view, then frames of ``video`` at even steps: (height, width, 3) uint8."""
+    """Draw photo, avatar in its view, and evenly spaced frames of ``video``: (height, width, 3) uint8."""
     reader = VideoReader(video, max_side=_CELL)
-    wanted = _COLUMNS * _ROWS - 2
+    frames = _COLUMNS * _ROWS - 2
     total = reader.frame_count_estimate
-    picks = {round((index + 0.5) * total / wanted) for index in range(wanted)}
+    picks = {round((index + 0.5) * total / frames) for index in range(frames)}
     with torch.inference_mode():
         view, _ = avatar.render(background=torch.ones(3, device=avatar.shape.device))
     cells = [_cell(photo), _cell(as_uint8_image(view))]
@@ -87,6 +87,6 @@ def contact_sheet(photo: np.ndarray, avatar: Avatar, video: str | Path) -> np.nd
 
 
 def _cell(image: np.ndarray) -> np.ndarray:
-    """The picture fitted into a white square."""
+    """Fit the picture into a white square."""
     fitted = ImageOps.contain(Image.fromarray(image), (_CELL, _CELL), Image.Resampling.LANCZOS)
     return np.asarray(ImageOps.pad(fitted, (_CELL, _CELL), color=(255, 255, 255)))

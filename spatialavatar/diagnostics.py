@@ -17,9 +17,9 @@ from spatialavatar.render import why_unusable
 
 
 def installation_facts() -> dict[str, Any]:
-    """Versions, device, renderers, and where the weights lie; JSON-ready.
+    """Return versions, device, renderers and the folder of the weights, JSON-ready.
 
-    A missing part is described in a sentence instead of raising, because this runs on broken installations.
+    A missing part is described in a sentence and raises no error, because this also runs on broken installations.
     """
     facts: dict[str, Any] = {
         "version": __version__,
@@ -50,11 +50,11 @@ def installation_facts() -> dict[str, Any]:
 
 
 def avatar_facts(path: str | Path) -> dict[str, Any]:
-    """Facts of an avatar file, JSON-ready.
+    """Return facts of an avatar file, JSON-ready.
 
     Raises:
-        MissingAssetError: there is no such file.
-        FormatError: it is no avatar, or belongs to another head model.
+        MissingAssetError: the file does not exist.
+        FormatError: the file is no avatar, or belongs to another head model.
     """
     path = Path(path)
     avatar = Avatar.load(path)
@@ -70,5 +70,5 @@ def avatar_facts(path: str | Path) -> dict[str, Any]:
 
 
 def with_info(facts: dict[str, Any], avatar: Avatar) -> dict[str, Any]:
-    """Facts of an avatar, and behind them those of its ``info``; its maker wrote these, so they replace none."""
+    """Append the entries of an avatar's ``info`` to facts; they are untrusted, so they replace none."""
     return facts | {key: value for key, value in avatar.info.items() if value is not None and key not in facts}

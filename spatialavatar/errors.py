@@ -38,4 +38,4 @@ class MissingAssetError(SpatialAvatarError, FileNotFoundError):
 
 
 class OutputError(SpatialAvatarError, OSError):
-    """The result cannot be written where it was asked for."""
+    """The result cannot be written to the given path."""

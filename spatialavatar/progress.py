@@ -1,11 +1,11 @@
-"""Progress of long work: a plain callback, so that a terminal, a page or a test can receive it without a dependency."""
+"""Progress of long work: a plain callback, for a terminal, a page or a test, without a dependency."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 Progress = Callable[[float, str], None]
-"""Called with the fraction done, in [0, 1], and a message for people."""
+"""Called with the fraction done, in [0, 1], and a message for users."""
 
 
 def no_progress(fraction: float, message: str) -> None:
@@ -13,5 +13,5 @@ def no_progress(fraction: float, message: str) -> None:
 
 
 def part(report: Progress, start: float, end: float) -> Progress:
-    """A callback that maps [0, 1] to the interval from ``start`` to ``end`` of ``report``."""
+    """Return a callback that maps [0, 1] to the interval from ``start`` to ``end`` of ``report``."""
     return lambda fraction, message: report(start + (end - start) * fraction, message)

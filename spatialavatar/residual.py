@@ -24,26 +24,26 @@ from spatialavatar.records import Gaussians, HeadParams, Record
 ATTRIBUTES = ("positions", "rotations", "scales", "colors")
 
 OF_TEXELS = ("features", "freedom")
-"""Tensors of a residual that are one person's own, an entry for each Gaussian."""
+"""Tensors of a residual that belong to one person, with an entry per Gaussian."""
 
 
 def expression_code(params: HeadParams) -> Tensor:
     """c_t (T, E + 12): expression, global rotation, jaw and eyes; 112 numbers for FLAME's 100 expressions.
 
-    The rotation is the skull's, so that it does not matter how torso and neck share a turn.
+    The rotation is that of the skull, so that its division between torso and neck has no effect.
     """
     skull = axis_angle_to_matrix(params.rotation) @ axis_angle_to_matrix(params.neck)
     return torch.cat([params.expression, matrix_to_axis_angle(skull), params.jaw, params.eyes], -1)
 
 
 def folded(modulation: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
-    """FiLM and the linear layers behind it as one linear layer.
+    """Combine FiLM and the following linear layers into one linear layer.
 
     W (f (1 + s) + t) + b = (W (1 + s)) f + (W t + b).
 
     Args:
         modulation: (..., 4, 2, C) s and t of each attribute.
-        weight: (R, C) of the layers, one below the other: three rows each, and what is left is the colour's.
+        weight: (R, C) of the layers, stacked: three rows each, and the rest for colour.
         bias: (R,) likewise.
 
     Returns:
@@ -55,23 +55,23 @@ def folded(modulation: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, Te
 
 
 def by_attribute(values: Tensor) -> dict[str, Tensor]:
-    """Rows (..., R) of the folded layer by attribute (..., 3), the colour's (..., R - 9)."""
+    """Split the rows (..., R) of the folded layer by attribute: (..., 3) each, (..., R - 9) for colour."""
     return dict(zip(ATTRIBUTES, values.split([3, 3, 3, values.shape[-1] - 9], -1)))
 
 
 def changed(local: Gaussians, changes: Mapping[str, Tensor]) -> Gaussians:
-    """Local Gaussians with changes added to them; differentiable in both.
+    """Add changes to local Gaussians; differentiable in both.
 
-    Every formula is one that gives its input back exactly where the change is zero.
+    Every formula returns its input exactly where the change is zero.
 
     Args:
         local: N Gaussians.
         changes: "positions" (N, 3) triangle units; "rotations" (N, 3) vector parts of quaternions of real part 1, in
-            the Gaussians' own axes; "scales" (N, 3) of the logarithms; "colors" (N, C), where the channels beyond the
-            Gaussians' own are new.
+            the Gaussians' axes; "scales" (N, 3) of the logarithms; "colors" (N, C), where channels beyond the
+            Gaussians' channels are new.
 
     Raises:
-        InputError: the Gaussians are not local, or not as many as the changes.
+        InputError: the Gaussians are not local, or their number differs from the changes'.
     """
     if local.space != "local":
         raise InputError("Corrections are added to local Gaussians; convert them with to_local first.")
@@ -87,7 +87,7 @@ def changed(local: Gaussians, changes: Mapping[str, Tensor]) -> Gaussians:
     return local.replace(
         means=local.means + changes["positions"],
         quats=quat_multiply(local.quats, turn),
-        # The exponential of columns that lie apart takes torch's slow path: a frame would cost 3 ms more.
+        # exp of a strided tensor takes a slow path in torch: 3 ms per frame.
         scales=local.scales * changes["scales"].contiguous().exp(),
         colors=shown if colors.shape[-1] == 3 else torch.cat([shown, colors[..., 3:]], -1),
     )
@@ -99,7 +99,7 @@ class ExpressionResidual(Record):
 
     Attributes:
         features: (N, C) UV feature of each Gaussian's texel.
-        freedom: (N,) in [0, 1], what the changes of each Gaussian are multiplied by.
+        freedom: (N,) in [0, 1], the correction weight: factor of the changes of each Gaussian.
         hidden_weight: (H, E + 12) of the MLP that reads :func:`expression_code`.
         hidden_bias: (H,) of it.
         film_weight: (8 C, H) of its second layer, to the modulation's (4, 2, C).
@@ -118,11 +118,11 @@ class ExpressionResidual(Record):
     output_bias: Tensor
 
     def at(self, local: Gaussians, code: Tensor) -> Gaussians:
-        """The N local Gaussians as they are under one :func:`expression_code` (1, E + 12); differentiable in all."""
+        """Return the N local Gaussians under one :func:`expression_code` (1, E + 12); differentiable in all."""
         return changed(local, by_attribute(self.changes(code)))
 
     def changes(self, code: Tensor) -> Tensor:
-        """(N, 12) what one code (1, E + 12) adds: position, rotation, scale and colour, as ``changed`` reads them."""
+        """Return (N, 12) the changes under one code (1, E + 12): position, rotation, scale and colour."""
         hidden = functional.silu(functional.linear(code[0], self.hidden_weight, self.hidden_bias))
         modulation = functional.linear(hidden, self.film_weight, self.film_bias).unflatten(-1, (len(ATTRIBUTES), 2, -1))
         weight, bias = folded(modulation, self.output_weight, self.output_bias)

@@ -1,4 +1,4 @@
-"""The number of threads that torch uses during a stretch of work."""
+"""Limits the number of threads of torch during a block of work."""
 
 from __future__ import annotations
 
@@ -17,19 +17,18 @@ _this_thread = threading.local()
 
 @contextmanager
 def one_torch_thread() -> Iterator[None]:
-    """Let torch's CPU operators run on the calling thread alone inside the block.
+    """Run torch's CPU operators on the calling thread alone inside the block.
 
-    A frame takes some hundred operators on small tensors: distributing each over OpenMP's threads gains little, and
-    where other work runs on the machine at the same time it costs several times as much. The rasteriser has its own
-    pool.
+    A frame takes about a hundred operators on small tensors. Distributing each over OpenMP's threads gains little, and
+    takes several times as long if other work runs on the machine. The rasteriser has its own pool.
 
-    Blocks can be nested, and blocks of several threads can overlap. The setting is each thread's own, but a thread that
-    uses torch for the first time inherits the last value that any thread set: it is therefore not the value found at
-    the beginning of a block that is restored at its end, but the one from before the first of the overlapping blocks.
+    Blocks can be nested, and blocks of several threads can overlap. The setting belongs to a thread, but a thread that
+    uses torch for the first time inherits the last value set by any thread. The end of a block therefore restores the
+    value from before the first of the overlapping blocks, not the value at its own beginning.
     """
     global _open_blocks, _outside
     depth = getattr(_this_thread, "depth", 0)
-    found = torch.get_num_threads()  # also settles a new thread's value, which the first use would otherwise overwrite
+    found = torch.get_num_threads()  # also initialises a new thread's value, which its first use would overwrite
     with _lock:
         if _open_blocks == 0:
             _outside = found

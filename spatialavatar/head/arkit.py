@@ -1,7 +1,7 @@
-"""The 52 blendshape names of ARKit, in the order every (..., 52) array of this project keeps.
+"""The 52 blendshape names of ARKit, in the order of every (..., 52) array of this project.
 
 The order is the alphabetical one in which the landmark network emits its scores (its leading ``_neutral`` dropped),
-with ``tongueOut``, which that network lacks, at the end. "Left" and "Right" are the subject's own.
+with ``tongueOut``, which that network lacks, at the end. "Left" and "Right" are the subject's.
 """
 
 from __future__ import annotations

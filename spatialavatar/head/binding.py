@@ -1,9 +1,9 @@
 """Rigid binding of Gaussians to triangles (method section 1).
 
 A triangle's frame is (c, R, s). The paper anchors a Gaussian at the triangle's centroid c; here the anchor is the
-texel's own point on the triangle, which is the same rigid map with the constant offset of the texel folded into c. On a
-triangle that only moves rigidly and scales, the two are identical; on one that shears or stretches (lips, lids), the
-texel's point stays on the surface where the centroid form would tear it.
+texel's point on the triangle, which is the same rigid map with the constant offset of the texel included in c. For
+rigid motion and scaling the two are identical. On triangles that shear or stretch (lips, lids), the texel's point stays
+on the surface, while the centroid form tears it.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ class TriangleFrames:
 
 
 def triangle_frames(corners: Tensor) -> TriangleFrames:
-    """Frames of triangles with corners (F, 3, 3); finite, with finite gradients, for degenerate ones too.
+    """Frames of triangles with corners (F, 3, 3); finite, with finite gradients, also for degenerate triangles.
 
-    Where two or all corners coincide, or lie on a line, the missing axes are chosen arbitrarily but orthonormal; s
+    If corners coincide or lie on a line, the undefined axes are arbitrary but orthonormal; s
     tends to half the first edge, as in the paper.
     """
     v0, v1, v2 = corners.unbind(-2)
@@ -67,20 +67,22 @@ def _safe_norm(vectors: Tensor) -> Tensor:
 
 
 def _direction(vectors: Tensor, fallback: Tensor) -> Tensor:
-    """Unit vectors of (..., 3), or ``fallback`` where the length is next to nothing."""
+    """Unit vectors of (..., 3), or ``fallback`` where the length is almost zero."""
     length = _safe_norm(vectors)[..., None]
     tiny = length < 1e-9
     return torch.where(tiny, fallback.expand_as(vectors), vectors / torch.where(tiny, torch.ones_like(length), length))
 
 
 def _orthogonal(units: Tensor) -> Tensor:
-    """A unit vector (..., 3) at right angles to each unit vector: along its smallest component's axis."""
+    """Return a unit vector (..., 3) orthogonal to each unit vector, from the axis of its smallest component."""
     axis = torch.nn.functional.one_hot(units.abs().argmin(-1), 3).to(units.dtype)
     return torch.nn.functional.normalize(axis - units * (units * axis).sum(-1, keepdim=True), dim=-1)
 
 
 def to_world(local: Gaussians, head: HeadModel, layout: UVLayout, vertices: Tensor) -> Gaussians:
-    """Carry local Gaussians to the posed mesh (method section 1: x = s R x_local + c, q = q_tri q_local, s * scale).
+    """Transform local Gaussians to the posed mesh.
+
+    Method section 1: x = s R x_local + c, q = q_tri q_local, and scales are multiplied by s.
 
     Args:
         local: N Gaussians in triangle units.

@@ -1,8 +1,8 @@
 """A user's own FLAME file (2020, 2023 or 2023 Open) as a :class:`HeadModel`.
 
-FLAME (Li et al. 2017, "Learning a model of facial shape and expression from 4D scans") has the form that
-:class:`HeadModel` computes, so loading is a matter of names and axes; the result poses like ``smplx.FLAME`` up to
-rounding. Neither smplx nor chumpy is needed, and no code in a pickle runs (:mod:`.restricted_pickle`).
+FLAME (Li et al. 2017, "Learning a model of facial shape and expression from 4D scans") has the form of
+:class:`HeadModel`, so loading converts names and axes only. The result poses like ``smplx.FLAME`` up to rounding.
+Neither smplx nor chumpy is needed, and no code in a pickle runs (:mod:`.restricted_pickle`).
 
 Data that a FLAME file lacks come from other sources: UVs from its template mesh, parts and the ARKit-52 map from a
 *reference* head such as the open one, landmarks by ``scripts/convert_flame.py``.
@@ -51,10 +51,10 @@ _LOOK_UP, _LOOK_DOWN, _LOOK_SIDE = np.deg2rad(25.0), np.deg2rad(30.0), np.deg2ra
 _SKIN = ("face", "scalp", "ears", "neck", "lips", "mouth")
 _ALIGNMENT_ROUNDS = 20
 _ALIGNMENT_SHARE = 0.7  # of the vertices, the nearest: shoulders and skulls are cut differently
-_NORMAL_METRES = 0.02  # two opposite normals count like points this far apart
+_NORMAL_METRES = 0.02  # distance of points that equals the distance of opposite normals
 _MAX_VALUE = 1e3  # of any array of a head: metres, metres per unit, or weights
 _MAX_MESH_BYTES = 1 << 28  # FLAME's template mesh has 1 MB
-_UNIT_NOISE = 0.5e-3  # metres; how exactly a unit of the reference is met, against coefficients of size 1
+_UNIT_NOISE = 0.5e-3  # metres; error of a reference unit relative to coefficients of size 1
 
 
 def load_flame(
@@ -68,21 +68,21 @@ def load_flame(
     """Read a FLAME file.
 
     Args:
-        path: ``.pkl`` or ``.npz`` as downloaded, or the folder that smplx wants (with ``FLAME_NEUTRAL.pkl`` in it).
-        uv: ``head_template.obj`` or ``FLAME_texture.npz``, whose UVs are taken; without one the model can be tracked
-            and posed, but no Gaussians can be placed on it.
-        reference: a head whose parts and ARKit-52 map are carried over to the nearest points of the FLAME head; without
-            it, everything but the eyes is "face", and ARKit-52 drives only the jaw and the eyes.
-        expressions: ``.npz`` with ``arkit_to_expression`` (52, E) and, if wanted, ``arkit_to_pose`` (52, 9); it goes
-            before the reference's.
-        shape_count: how many of the shape directions are identity; the rest are expression (300, as in FLAME).
+        path: ``.pkl`` or ``.npz`` as downloaded, or smplx's folder (with ``FLAME_NEUTRAL.pkl`` in it).
+        uv: ``head_template.obj`` or ``FLAME_texture.npz``, the source of the UVs; without it the model can be tracked
+            and posed, but carries no Gaussians.
+        reference: a head whose parts and ARKit-52 map are transferred to the nearest points of the FLAME head; without
+            it, all faces except the eyes are "face", and ARKit-52 drives only the jaw and the eyes.
+        expressions: ``.npz`` with ``arkit_to_expression`` (52, E) and optionally ``arkit_to_pose`` (52, 9); it
+            overrides the reference's map.
+        shape_count: number of shape directions that are identity; the rest are expression (300, as in FLAME).
 
     Returns:
         The head, without landmarks; see ``scripts/convert_flame.py``, which adds them.
 
     Raises:
-        InputError: a file is not there or cannot be opened.
-        FormatError: a file is damaged, is no FLAME model, or the files do not fit each other.
+        InputError: a file does not exist or cannot be opened.
+        FormatError: a file is damaged or no FLAME model, or the files do not match.
     """
     source = _find(Path(path))
     arrays = _checked(read_arrays(source, _KEYS), source)
@@ -138,7 +138,7 @@ def load_flame(
 
 
 def read_arrays(path: Path, names: Sequence[str]) -> dict[str, NDArray[Any]]:
-    """The named arrays of a FLAME ``.pkl`` or ``.npz``; no code in it runs, and names that it lacks are left out.
+    """Read the named arrays of a FLAME ``.pkl`` or ``.npz``; no code in it runs, and missing names are left out.
 
     Raises:
         InputError: the file cannot be opened.
@@ -152,12 +152,12 @@ def read_arrays(path: Path, names: Sequence[str]) -> dict[str, NDArray[Any]]:
             return {name: _member(archive, member) for name, member in members.items()}
     except OSError as error:
         raise InputError(f"The file {path} cannot be read ({error}); check the path.") from error
-    except Exception as error:  # zip and array errors of a damaged archive are many
+    except Exception as error:  # zipfile and NumPy raise many types for a damaged archive
         raise FormatError(f"{path} is no archive of plain arrays ({error}); use the .pkl or download again.") from error
 
 
 def _member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> NDArray[Any]:
-    """One array of an archive, whose size is checked before it is unpacked."""
+    """Read one array of an archive, after a check of its unpacked size."""
     if member.file_size > 8 * MAX_ELEMENTS:
         raise ValueError(f"{member.filename} has {member.file_size >> 20} MB")
     with archive.open(member) as file:
@@ -249,7 +249,7 @@ def _find(path: Path) -> Path:
 
 
 def _checked(values: Mapping[str, Any], source: Path) -> dict[str, NDArray[Any]]:
-    """The model's arrays in their types, with shapes that fit each other."""
+    """Check the model's arrays and convert their types."""
     missing = [key for key in _KEYS if key not in values]
     if missing:
         raise FormatError(f"{source} lacks {', '.join(missing)}, so it is no FLAME model; give the model file itself.")
@@ -290,7 +290,7 @@ def _checked(values: Mapping[str, Any], source: Path) -> dict[str, NDArray[Any]]
 
 
 def _eye_parts(faces: Ints, weights: Floats) -> tuple[tuple[str, ...], Ints]:
-    """Part names and the part of each face (F,), by what the eye joints move."""
+    """Part names and the part of each face (F,), by the skinning weights of the eye joints."""
     bound = weights[faces].mean(1)
     return ("face", "eye_left", "eye_right"), np.select([bound[:, _EYE_LEFT] > 0.5, bound[:, _EYE_RIGHT] > 0.5], [1, 2])
 
@@ -309,7 +309,7 @@ def _default_pose_map() -> Floats:
 
 
 def _read_expression_map(path: Path, to_expression: Floats, to_pose: Floats) -> tuple[Floats, Floats]:
-    """The user's own ARKit-52 map; a matrix that the file lacks stays as it is."""
+    """Read the user's ARKit-52 map; a matrix that the file lacks does not change."""
     arrays = read_arrays(path, ("arkit_to_expression", "arkit_to_pose"))
     result = []
     for name, present in (("arkit_to_expression", to_expression), ("arkit_to_pose", to_pose)):
@@ -323,7 +323,7 @@ def _read_expression_map(path: Path, to_expression: Floats, to_pose: Floats) -> 
 
 
 class _Reference:
-    """A head laid over the FLAME template, so that what is known of the one can be read at the other's vertices."""
+    """A head aligned with the FLAME template, whose attributes are transferred by nearest points."""
 
     def __init__(self, head: HeadModel, template: Floats, faces: Ints, regressor: Floats) -> None:
         self._head = head
@@ -333,10 +333,10 @@ class _Reference:
         for _ in range(_ALIGNMENT_ROUNDS):  # nearest points, scale and shift only: both heads face the same way
             distance, nearest = cKDTree(points * scale + offset).query(template)
             kept = distance <= np.quantile(distance, _ALIGNMENT_SHARE)
-            own, wanted = points[nearest[kept]], template[kept]
-            own_mean, wanted_mean = own.mean(0), wanted.mean(0)
-            scale = float(((own - own_mean) * (wanted - wanted_mean)).sum() / ((own - own_mean) ** 2).sum())
-            offset = wanted_mean - scale * own_mean
+            own, goal = points[nearest[kept]], template[kept]
+            own_mean, goal_mean = own.mean(0), goal.mean(0)
+            scale = float(((own - own_mean) * (goal - goal_mean)).sum() / ((own - own_mean) ** 2).sum())
+            offset = goal_mean - scale * own_mean
         self._scale = scale
         self._points = points * scale + offset
         self._template = template
@@ -358,7 +358,7 @@ class _Reference:
         return np.select([eye == 1, eye == 2], [names.index("eye_left"), names.index("eye_right")], parts)
 
     def expression_map(self, basis: Floats, weights: Floats) -> Floats:
-        """(52, E): each unit of the reference as the likeliest FLAME expression, by least squares on the skin."""
+        """(52, E): each unit of the reference as a FLAME expression, by regularised least squares on the skin."""
         head = self._head
         used = np.unique(self._corners)
         tree = cKDTree(np.concatenate([self._points[used], _NORMAL_METRES / 2 * self._own_normals[used]], axis=1))
@@ -366,10 +366,10 @@ class _Reference:
         query = np.concatenate([self._template, _NORMAL_METRES / 2 * self._normals], axis=1)[skin]
         nearest = used[tree.query(query)[1]]
         units = torch.tensordot(head.arkit_to_expression, head.expression_basis[:, torch.from_numpy(nearest)], 1)
-        wanted = _array(units).reshape(52, -1) * self._scale
+        goal = _array(units).reshape(52, -1) * self._scale
         design = basis[:, skin].reshape(len(basis), -1)
         normal = design @ design.T + _UNIT_NOISE**2 * np.eye(len(basis))
-        return np.linalg.solve(normal, design @ wanted.T).T
+        return np.linalg.solve(normal, design @ goal.T).T
 
 
 def _unit(vectors: Floats) -> Floats:

@@ -17,10 +17,10 @@ from spatialavatar.render.mesh import rasterize_uv
 
 @dataclass(frozen=True)
 class UVLayout(Record):
-    """Which triangle, and where on it, each of the N Gaussians is bound to.
+    """The binding of N Gaussians: a triangle and a point on it for each.
 
     Attributes:
-        id: hash of everything below; an avatar is only valid with the layout of the same id.
+        id: hash of everything below; an avatar is valid only with the layout of the same id.
         resolution: U, texels per side of the UV picture.
         texels: (N,) int64 index row * U + column, increasing.
         faces: (N,) int64 triangle of each Gaussian.
@@ -74,7 +74,7 @@ def build_layout(head: HeadModel, resolution: int = 256) -> UVLayout:
     digest = hashlib.sha256(f"{head.id}:{resolution}:".encode())
     digest.update(texels.numpy().tobytes())
     digest.update(faces.numpy().tobytes())
-    # Rounded, so that the last bit of a platform's arithmetic does not rename the layout.
+    # Rounded, so that the last bit of a platform's arithmetic does not change the id.
     digest.update((weights * 1e3).round().to(torch.int16).numpy().tobytes())
     return UVLayout(
         id=digest.hexdigest()[:16],

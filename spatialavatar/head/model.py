@@ -1,6 +1,6 @@
 """The head model: a linear shape and expression space, pose correctives and linear blend skinning (FLAME's form).
 
-One class serves the open head that ships with the package and a user's own FLAME file; sizes are read from the file.
+One class covers the open head of the package and users' FLAME files; sizes are read from the file.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _REQUIRED = (
     "arkit_to_pose",
 )
 BEHIND_LIPS = ("mouth", "tongue", "teeth_upper", "teeth_lower")
-"""Parts that are seen through an open mouth only; a head may lack some."""
+"""Parts that are visible through an open mouth only; a head may lack some."""
 
 _MAX_DESCRIPTION_BYTES = 1 << 20
 _MAX_NAMES = 4096  # of parts, or of expressions
@@ -81,7 +81,7 @@ _INTEGERS = ("faces", "face_parts", "parents", "mirror_vertices", "lmk478_faces"
 
 @dataclass(frozen=True)
 class Identity:
-    """A person's rest head: what stays the same over all frames.
+    """A person's rest head, which is constant over all frames.
 
     Attributes:
         vertices: (V, 3) rest vertices with shape (and avatar offsets) applied, metres, head space.
@@ -96,11 +96,11 @@ class HeadModel:
     """A FLAME-style head: ``vertices = LBS(template + shape + expression + pose correctives)``.
 
     Attributes:
-        id: names the file's content; tracks and avatars record it.
+        id: of the file's content; stored in tracks and avatars.
         template: (V, 3) mean rest vertices, metres, head space.
         faces: (F, 3) int64, counter-clockwise from outside.
         face_parts: (F,) int64 index into ``parts``.
-        uv: (F, 3, 2) per face corner, origin top left; -1 where a face has none.
+        uv: (F, 3, 2) per face corner, origin top left; -1 for faces without UVs.
         shape_basis: (S, V, 3), metres per unit of a N(0, 1) coefficient.
         expression_basis: (E, V, 3), metres at weight 1.
         expressions: E names.
@@ -185,8 +185,8 @@ class HeadModel:
         """Read ``head.safetensors`` and ``head.json`` from ``folder``.
 
         Raises:
-            MissingAssetError: the folder does not hold the two files.
-            FormatError: they cannot be read or do not fit each other.
+            MissingAssetError: one of the two files does not exist.
+            FormatError: they cannot be read or do not match.
         """
         folder = Path(folder)
         weights, description = folder / "head.safetensors", folder / "head.json"
@@ -255,11 +255,11 @@ class HeadModel:
 
     @property
     def device(self) -> torch.device:
-        """Where the model's tensors are."""
+        """The device of the tensors."""
         return self.template.device
 
     def to(self, device: torch.device | str) -> HeadModel:
-        """The model on ``device``: itself where it is there already, else a copy."""
+        """Return the model on ``device``: itself if it is there already, else a copy."""
         if torch.device(device) == self.device:
             return self
         moved = {name: getattr(self, name).to(device) for name in _REQUIRED if name != "parents"}
@@ -273,7 +273,7 @@ class HeadModel:
         return HeadParams.neutral(self.shape_count, self.expression_count, frames).to(self.device)
 
     def available_parts(self, *parts: str) -> tuple[str, ...]:
-        """Those of the named parts that this head has."""
+        """Return those of the named parts that this head has."""
         return tuple(part for part in parts if part in self.parts)
 
     def part_faces(self, *parts: str) -> Tensor:
@@ -281,8 +281,8 @@ class HeadModel:
         unknown = set(parts) - set(self.parts)
         if unknown:
             raise InputError(f"The head {self.id} has no part called {', '.join(sorted(unknown))}.")
-        wanted = torch.tensor([self.parts.index(p) for p in parts], device=self.device)
-        return torch.isin(self.face_parts, wanted)
+        indices = torch.tensor([self.parts.index(p) for p in parts], device=self.device)
+        return torch.isin(self.face_parts, indices)
 
     def part_vertices(self, *parts: str) -> Tensor:
         """(V,) bool: the vertices that any face of the named parts uses."""
@@ -303,7 +303,7 @@ class HeadModel:
 
     @cached_property
     def _expression_joints(self) -> Tensor:
-        """(E, J, 3): how the joints follow the expression."""
+        """(E, J, 3): offsets of the joints per unit of expression."""
         return torch.einsum("jv,evk->ejk", self.joint_regressor, self.expression_basis)
 
     @cached_property
@@ -315,7 +315,7 @@ class HeadModel:
     def pose(self, identity: Identity, params: HeadParams) -> Tensor:
         """Posed vertices (T, V, 3), metres, world.
 
-        Joint rotations are relative to the parent; the global rotation turns about the root joint, as in FLAME.
+        Joint rotations are relative to the parent; the global rotation is about the root joint, as in FLAME.
         """
         count = len(params)
         rest = identity.vertices + torch.tensordot(params.expression, self.expression_basis, 1)
@@ -368,7 +368,7 @@ def _read_description(path: Path, damaged: str) -> dict[str, Any]:
     """The content of ``head.json``.
 
     Raises:
-        FormatError: it is no description of a head model, or of another version.
+        FormatError: the file does not describe a head model, or is of another version.
     """
     try:
         if path.stat().st_size > _MAX_DESCRIPTION_BYTES:

@@ -29,7 +29,7 @@ def skew_matrix(vectors: Tensor) -> Tensor:
 def matrix_to_quat(matrices: Tensor) -> Tensor:
     """Rotation matrices (..., 3, 3) to unit quaternions (..., 4), wxyz, w >= 0.
 
-    Of the four ways to divide, each entry takes the one with the largest divisor, so no rotation is ill-conditioned.
+    Each entry is computed with the largest of four possible divisors, so no rotation is ill-conditioned.
     """
     m = matrices
     m00, m11, m22 = m[..., 0, 0], m[..., 1, 1], m[..., 2, 2]
