@@ -1,8 +1,8 @@
 """An avatar as one web page that poses and draws it without a server (docs/guide/web-avatar.md).
 
-The page carries a binary: a header (magic, version, length, CRC-32, length of the description; little-endian), a JSON
+The page contains a binary: a header (magic, version, length, CRC-32, length of the description; little-endian), a JSON
 description, and arrays at multiples of eight bytes. Bases are sparse rows of int16 with a scale each; a Gaussian's
-numbers are float16, int16 and uint16, so that its picture differs from ours by less than the canvas rounds. The
+numbers are float16, int16 and uint16, so that the error of the picture is below the rounding of the canvas. The
 features of a residual are a byte each.
 """
 
@@ -37,14 +37,14 @@ from spatialavatar.tracking.live import FILTERS, RADIANS, SETTLING, SETTLING_TIM
 
 WEB_MAGIC = b"SAVW"
 WEB_VERSION = 2
-LIBRARY = "https://cdn.jsdelivr.net/npm/@mediapipe/tasks-vision@0.10.21"  # later ones report their use to their maker
+LIBRARY = "https://cdn.jsdelivr.net/npm/@mediapipe/tasks-vision@0.10.21"  # later versions send usage reports
 MODEL = "https://storage.googleapis.com/mediapipe-models/face_landmarker/face_landmarker/float16/1/face_landmarker.task"
 
 _HEADER = struct.Struct("<4sIIII")
 _ALIGNMENT = 8
 _MOTION = ("expression", "rotation", "translation", "neck", "jaw", "eyes")
 _ADDRESS = re.compile(r"[\w.~:/@%+-]+")  # what can stand in a Content-Security-Policy and in an attribute
-_TRACKED_ORIGIN = (0.0, 0.026, 0.024)  # metres from the origin of the face that the landmarker poses to the eyeballs
+_TRACKED_ORIGIN = (0.0, 0.026, 0.024)  # metres from the origin of the landmarker's face to the eyeballs
 _UNSEEN = 1e-7  # metres; smaller offsets of a basis are left out
 
 Stored = tuple[NDArray[Any], float]
@@ -56,8 +56,8 @@ def save_html(avatar: Avatar, path: str | Path, motion: Track | None = None, med
     Args:
         avatar: the avatar.
         path: the file.
-        motion: that the page plays from the start, retargeted as in ``drive``.
-        mediapipe: address of a folder with the face tracker that follows the visitor's camera: ``vision_bundle.mjs``
+        motion: played by the page from the start, retargeted as in ``drive``.
+        mediapipe: address of a folder with the face tracker for the visitor's camera: ``vision_bundle.mjs``
             and ``wasm/`` of the npm package @mediapipe/tasks-vision, and ``face_landmarker.task``. By default they
             are loaded from their publishers' servers, when the visitor first starts the camera.
 
@@ -97,9 +97,9 @@ def _own_tracker(folder: str) -> tuple[str, str]:
 
 
 def _policy(library: str, model: str) -> str:
-    """The page's Content-Security-Policy: it can reach the face tracker's two addresses and nothing else.
+    """The page's Content-Security-Policy: it allows the face tracker's two addresses and nothing else.
 
-    So nothing that the camera sees could be sent to anyone else, whatever the scripts did.
+    No script can therefore send camera pictures elsewhere.
     """
     library, model = (address if urlsplit(address).scheme else "'self'" for address in (f"{library}/", model))
     return (
@@ -127,7 +127,7 @@ def web_binary(avatar: Avatar, motion: Track | None = None) -> bytes:
 
 
 def _description(avatar: Avatar) -> dict[str, Any]:
-    """The JSON description: sizes, names, and the camera and pose that ``drive`` starts with."""
+    """The JSON description: sizes, names, and the camera and pose at the start of ``drive``."""
     head = avatar.head
     camera, translation = portrait_view(avatar)
     low, high = skull_box(avatar)
@@ -183,7 +183,7 @@ def _root_before_camera(avatar: Avatar) -> list[float]:
 
 
 def _head_arrays(avatar: Avatar) -> dict[str, Stored]:
-    """The head model with the person's shape in it."""
+    """The head model with the person's shape applied."""
     head, identity = avatar.head, avatar.identity()
     floats = {
         "rest": identity.vertices,
@@ -214,7 +214,7 @@ def _gaussian_arrays(avatar: Avatar) -> dict[str, Stored]:
 
 
 def _residual_arrays(residual: ExpressionResidual) -> dict[str, Stored]:
-    """The residual; each of the C features has its own range, which 256 steps divide."""
+    """The residual; each of the C features has its own range, divided into 256 steps."""
     low, high = residual.features.aminmax(dim=0)
     step = ((high - low) / 255).clamp_min(1e-30)
     features = ((residual.features - low) / step).round().numpy().astype("<u1")

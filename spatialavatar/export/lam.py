@@ -121,7 +121,7 @@ def _skin(points: np.ndarray, morphs: np.ndarray, layout: UVLayout, neck: np.nda
 
 
 def _animation(neck: np.ndarray) -> bytes:
-    """``animation.glb``: in every clip the head stays as it is, so that nothing moves but what a page asks for."""
+    """``animation.glb``: no clip moves the head, so that only the page's weights move it."""
     glb = Glb()
     times = glb.accessor(np.array([0.0, _CLIP_SECONDS], "<f4"), box=True)
     still = glb.accessor(np.array([[0.0, 0.0, 0.0, 1.0]] * 2, "<f4"))

@@ -1,5 +1,5 @@
-// The avatar without a screen: reads the binary, poses the head, projects and sorts the Gaussians. Runs in a worker, and
-// on the page where workers are forbidden. Mirrors spatialavatar/head (pose, binding) and spatialavatar/render.
+// The engine: reads the binary, poses the head, projects and sorts the Gaussians. It runs in a worker, or on the page if
+// workers are forbidden. It computes the same as spatialavatar/head (pose, binding) and spatialavatar/render.
 "use strict";
 
 const SpatialAvatarEngine = (() => {
@@ -9,9 +9,9 @@ const SpatialAvatarEngine = (() => {
   const EPS2D = 0.3; // pixels squared
   const ALPHA_MIN = 1 / 255;
   const NEAR = 0.01; // metres
-  const COVERED = 1 / 512; // what shines through a pixel that is finished
+  const COVERED = 1 / 512; // transmittance at which a pixel is finished
   const FLOATS = 12; // a splat: mean xy, half size xy, conic abc, opacity, rgb, unused
-  const ROW = 512; // splats in a row of the texture that carries them
+  const ROW = 512; // splats in a row of their texture
   const ARRAYS = { float32: Float32Array, uint32: Uint32Array, uint16: Uint16Array, int16: Int16Array, uint8: Uint8Array };
 
   function crc32(bytes) {
@@ -33,7 +33,7 @@ const SpatialAvatarEngine = (() => {
     return bits & 0x8000 ? -size : size;
   }
 
-  /** The description and the named arrays of an avatar's binary (ArrayBuffer); throws a sentence for the visitor. */
+  /** Returns the description and the named arrays of an avatar's binary (ArrayBuffer); errors have a message for users. */
   function read(buffer) {
     const view = new DataView(buffer);
     const magic = buffer.byteLength >= 4 ? String.fromCharCode(...new Uint8Array(buffer, 0, 4)) : "";
@@ -86,14 +86,14 @@ const SpatialAvatarEngine = (() => {
 
   const transposed = (m) => [m[0], m[3], m[6], m[1], m[4], m[7], m[2], m[5], m[8]];
 
-  /** The inverse of rotation(), for turns below half a circle. */
+  /** The inverse of rotation(), for angles below half a circle. */
   function axisAngle(m) {
     const x = m[7] - m[5], y = m[2] - m[6], z = m[3] - m[1], sine = Math.hypot(x, y, z) / 2;
     const factor = sine < 1e-9 ? 0.5 : Math.atan2(sine, (m[0] + m[4] + m[8] - 1) / 2) / (2 * sine);
     return [factor * x, factor * y, factor * z];
   }
 
-  /** The row-major matrix of a quaternion of any length but 0, into `out` at `at`. */
+  /** The row-major matrix of a quaternion of any nonzero length, into `out` at `at`. */
   function setRotation(out, at, w, x, y, z) {
     const length = Math.sqrt(w * w + x * x + y * y + z * z) || 1;
     w /= length; x /= length; y /= length; z /= length;
@@ -113,7 +113,7 @@ const SpatialAvatarEngine = (() => {
 
   const clamped = (value) => Math.min(1, Math.max(0, value));
 
-  /** Adds weight times one row of a sparse basis (offsets of the vertices it moves) to the vertices. */
+  /** Adds one row of a sparse basis (vertex offsets), times weight, to the vertices. */
   function addRow(vertices, arrays, basis, row, weight) {
     if (weight === 0) return;
     const starts = arrays[`${basis}_starts`], indices = arrays[`${basis}_indices`], values = arrays[`${basis}_values`];
@@ -141,7 +141,7 @@ const SpatialAvatarEngine = (() => {
       this.local = this.resting();
     }
 
-    /** The local Gaussians without a residual, their rotations as matrices; arrays that a residual may overwrite. */
+    /** The local Gaussians without a residual, rotations as matrices; a residual overwrites these arrays. */
     resting() {
       const { quats, means, scales, colors } = this.arrays, rotations = new Float32Array(9 * this.count);
       for (let n = 0, q = 0; n < this.count; n++, q += 4) {
@@ -151,12 +151,12 @@ const SpatialAvatarEngine = (() => {
       return { means: means.slice(), rotations, scales: scales.slice(), colors: colors.slice() };
     }
 
-    /** What the expression adds to the local Gaussians where a network made them: residual.ExpressionResidual.at. */
+    /** Adds the residual of the expression to the local Gaussians: residual.ExpressionResidual.at. */
     express({ expression, rotation: turn, neck, jaw, eyes }) {
       if (!this.arrays.residual_features) return;
       const skull = axisAngle(multiply(rotation(...turn), rotation(...neck)));
       const code = [...expression, ...skull, ...jaw, ...eyes];
-      if (this.code && code.every((value, k) => value === this.code[k])) return; // only the camera has moved
+      if (this.code && code.every((value, k) => value === this.code[k])) return; // only the camera has changed
       this.code = code;
       const { residual_features: features, residual_freedom: freedom } = this.arrays;
       const { quats, means: places, scales: sizes, colors: paints } = this.arrays;
@@ -189,8 +189,8 @@ const SpatialAvatarEngine = (() => {
     }
 
     /**
-     * The residual's network for one code as a linear layer of the stored bytes of the features: residual.folded, and a
-     * feature is low + step * byte. weight (C, 12), bias (12).
+     * The residual's network for one code as a linear layer of the stored bytes of the features: residual.folded, where
+     * a feature is low + step * byte. weight (C, 12), bias (12).
      */
     folded(code) {
       const of = (name) => this.arrays[`residual_${name}`], outputs = of("output_weight"), low = of("low"), step = of("step");
@@ -238,7 +238,7 @@ const SpatialAvatarEngine = (() => {
         positions.push(positions[parent].map((value, k) => value + step[k]));
       });
       const count = parents.length;
-      const blend = new Float64Array(12 * count); // a joint's linear part and, then, offset
+      const blend = new Float64Array(12 * count); // of each joint: linear part, then offset
       for (let j = 0; j < count; j++) {
         const turned = apply(linear[j], joints[3 * j], joints[3 * j + 1], joints[3 * j + 2]);
         for (let k = 0; k < 9; k++) blend[12 * j + k] = linear[j][k];
@@ -352,7 +352,7 @@ const SpatialAvatarEngine = (() => {
         starts[keys[i] + 1]++;
       }
       for (let key = 0; key < 65536; key++) starts[key + 1] += starts[key];
-      for (let i = seen - 1; i >= 0; i--) order[starts[keys[i]]++] = i; // of equals, the first is nearest, as in ours
+      for (let i = seen - 1; i >= 0; i--) order[starts[keys[i]]++] = i; // ties by index, as in the Python rasteriser
       const out = new Float32Array(FLOATS * ROW * Math.max(1, Math.ceil(seen / ROW)));
       for (let i = 0; i < seen; i++) {
         const from = FLOATS * order[i], to = FLOATS * i;
@@ -362,8 +362,8 @@ const SpatialAvatarEngine = (() => {
     }
 
     /**
-     * The picture of sorted splats as RGBA bytes, for where there is no GPU: front to back, so that a pixel which is
-     * covered costs no more, and only the pixels inside each ellipse. `ground`: premultiplied RGBA behind the avatar.
+     * Rasterises sorted splats to RGBA bytes without a GPU: front to back, so that finished pixels are skipped, and only
+     * the pixels inside each ellipse. `ground`: premultiplied RGBA of the background.
      */
     paint(splats, count, width, height, ground) {
       const size = width * height, light = new Float32Array(3 * size), through = new Float32Array(size).fill(1);
@@ -378,7 +378,7 @@ const SpatialAvatarEngine = (() => {
           if (root < 0) continue;
           const reach = Math.sqrt(root), from = Math.ceil(px - (skew + reach) / (2 * a)), to = px - (skew - reach) / (2 * a);
           const last = Math.min(width - 1, Math.floor(to)), row = y * width;
-          // From pixel to pixel a Gaussian changes by a factor, which itself changes by a constant factor.
+          // Between neighbouring pixels a Gaussian changes by a factor, and that factor by a constant factor.
           const first = Math.max(0, from), dx = first - px;
           let alpha = opacity * Math.exp(-(a * dx * dx + skew * dx + rest)), step = Math.exp(-(a * (2 * dx + 1) + skew));
           for (let x = first; x <= last; x++, alpha *= step, step *= bend) {
@@ -399,7 +399,7 @@ const SpatialAvatarEngine = (() => {
       return pixels;
     }
 
-    /** One frame: { splats, count, times in milliseconds }, or { pixels, ... } where `ground` asks for a picture. */
+    /** One frame: { splats, count, times in milliseconds }, or { pixels, ... } if `ground` is given. */
     frame({ params, camera, width, height, ground = null }) {
       const start = performance.now();
       this.pose(params);

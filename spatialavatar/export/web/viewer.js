@@ -1,4 +1,4 @@
-// The page: draws sorted splats with WebGL2, and turns sliders, the mouse and a motion into poses.
+// The page: draws sorted splats with WebGL 2, and converts sliders, the mouse and a motion to poses.
 const { Engine, FLOATS, ROW, read, rotation, multiply, apply, axisAngle } = SpatialAvatarEngine;
 
 const SLIDERS = [ // label, ARKit units
@@ -23,9 +23,9 @@ const SLIDERS = [ // label, ARKit units
 ];
 const TURNS = [["Head yaw", "yaw", 40], ["Head pitch", "pitch", 25], ["Head roll", "roll", 25]]; // label, angle, degrees
 const RADIANS = Math.PI / 180;
-const SIDE = 512; // of the canvas on the page, and in pixels where there is no GPU
+const SIDE = 512; // of the canvas on the page; also its pixels if there is no GPU
 const SHARPEST = 1024; // pixels
-const SLOW = 50; // milliseconds of drawing, from which fewer pixels are drawn
+const SLOW = 50; // milliseconds of drawing above which the resolution is reduced
 
 const VERTEX = `#version 300 es
 uniform highp sampler2D splats;
@@ -34,7 +34,7 @@ out vec2 offset;
 flat out vec4 conic;
 flat out vec3 color;
 void main() {
-  // Two triangles a splat, not instances: software renderers start anew for every instance.
+  // Two triangles per splat, not instances, which are slow in software renderers.
   int splat = gl_VertexID / 6, vertex = gl_VertexID % 6;
   int index = vertex < 3 ? vertex : 6 - vertex;
   vec2 corner = vec2(index & 1, index >> 1) * 2.0 - 1.0;
@@ -61,17 +61,17 @@ void main() {
   result = vec4(color * alpha, alpha);
 }`;
 
-// Another page may show this one as a part of its own: without sliders, and with its own colours behind the avatar.
+// Another page can embed this one: without sliders, and with its own background.
 const inside = document.body.classList.contains("inside");
 const element = (id) => document.getElementById(id);
 
-/** What is behind the avatar, premultiplied RGBA in [0, 1]: the stage's own colour, so that no edge of the canvas is seen. */
+/** The background, premultiplied RGBA in [0, 1]: the colour of the stage, so that the canvas has no visible edge. */
 function ground() {
   const [red, green, blue, alpha = 1] = getComputedStyle(element("stage")).backgroundColor.match(/[\d.]+/g).map(Number);
   return [red, green, blue].map((value) => value / 255 * alpha).concat(alpha);
 }
 
-/** A sentence in place of the picture. */
+/** Shows a sentence in place of the picture. */
 function fail(sentence) {
   element("message").textContent = sentence;
   element("message").className = "";
@@ -84,7 +84,7 @@ function ready() {
   for (const id of ["controls", "canvas"]) element(id).hidden = false;
 }
 
-/** Whether there is a GPU behind WebGL 2; a processor that plays one draws slower than our worker. */
+/** Whether WebGL 2 runs on a GPU; software rendering is slower than the worker. */
 function hasGPU() {
   const gl = document.createElement("canvas").getContext("webgl2");
   const about = gl?.getExtension("WEBGL_debug_renderer_info");
@@ -120,8 +120,8 @@ class Painter {
     gl.blendFunc(gl.ONE, gl.ONE_MINUS_SRC_ALPHA);
   }
 
-  /** What the request for a frame says besides pose and camera. */
-  wants() {
+  /** The entries of a frame request that depend on the painter. */
+  requestOptions() {
     return {};
   }
 
@@ -141,7 +141,7 @@ class Painter {
   }
 }
 
-/** Shows the pictures that the worker paints. */
+/** Shows the pictures that the worker renders. */
 class Easel {
   constructor(canvas) {
     this.canvas = canvas;
@@ -149,7 +149,7 @@ class Easel {
     if (!this.context) throw new Error("This browser can neither use WebGL 2 nor draw pictures; try another browser.");
   }
 
-  wants() {
+  requestOptions() {
     return { ground: ground() };
   }
 
@@ -161,9 +161,9 @@ class Easel {
   }
 }
 
-/** A function from a request to the promise of a frame: in a worker, or here where a page may have none. */
+/** Returns a function from a request to the promise of a frame, computed in a worker, or on the page if it may have none. */
 function frames(buffer) {
-  const waiting = new Map(); // requests that the worker has, and how their promises are kept
+  const waiting = new Map(); // requests in the worker, and the functions that resolve their promises
   let next = 0, worker = null, engine = null;
   try {
     worker = new Worker(URL.createObjectURL(new Blob([element("engine").textContent], { type: "text/javascript" })));
@@ -179,7 +179,7 @@ function frames(buffer) {
   };
   worker.onerror = () => {
     if (answered) return fail("The avatar's computation stopped; load the page again.");
-    engine ??= new Engine(buffer); // the policy of the page around this one forbids workers, which is told late
+    engine ??= new Engine(buffer); // the embedding page's policy forbids workers, which raises this event late
     for (const { request, resolve } of waiting.values()) resolve(engine.frame(request));
     waiting.clear();
   };
@@ -202,13 +202,13 @@ class Viewer {
     this.resize(gpu && able ? Math.min(SHARPEST, Math.max(SIDE, Math.round(SIDE * devicePixelRatio))) : SIDE);
     this.times = {};
     this.fps = this.drawn = 0;
-    this.frame = null; // of the motion, where it plays
-    this.driven = null; // parameters by the camera, while it is on
+    this.frame = null; // of the motion while it plays
+    this.driven = null; // parameters from the webcam while it is on
     this.dirty = true;
     this.reset();
   }
 
-  /** Draw pictures of this width from now on. */
+  /** Sets the width of the pictures. */
   resize(width) {
     this.width = width;
     this.height = Math.round(width * this.info.camera.height / this.info.camera.width);
@@ -224,7 +224,7 @@ class Viewer {
     this.dirty = true;
   }
 
-  /** ARKit weights by name; names that are left out keep theirs. */
+  /** Sets ARKit weights by name; other weights do not change. */
   setExpression(weights) {
     for (const [name, weight] of Object.entries(weights)) {
       const index = this.info.units.indexOf(name);
@@ -243,14 +243,14 @@ class Viewer {
     this.dirty = true;
   }
 
-  /** Turns the head, in the sense of Motion.held, radians; torso and neck share it as in driving. */
+  /** Sets the head angles of Motion.held, radians; torso and neck share them as in driving. */
   turn({ yaw = 0, pitch = 0, roll = 0 }) {
     const angles = axisAngle(multiply(multiply(rotation(0, yaw, 0), rotation(pitch, 0, 0)), rotation(0, 0, roll)));
     const share = this.info.driving.neckShare;
     this.setPose({ rotation: angles.map((a) => (1 - share) * a), neck: angles.map((a) => share * a) });
   }
 
-  /** Head parameters of what is shown: the camera's, the motion's frame, or the weights and the pose. */
+  /** The current head parameters: from the webcam, from the motion's frame, or from the weights and the pose. */
   params() {
     const { info, arrays, base, weights } = this;
     const rows = (array, width, row) => Array.from(array.subarray(row * width, (row + 1) * width));
@@ -282,7 +282,7 @@ class Viewer {
     };
   }
 
-  /** The photo's camera, moved around the head. */
+  /** The photo's camera, rotated around the head. */
   camera() {
     const { camera, pivot } = this.info, { yaw, pitch, zoom } = this.orbit;
     const [fx, fy, cx, cy] = camera.intrinsics, sx = this.width / camera.width, sy = this.height / camera.height;
@@ -295,12 +295,12 @@ class Viewer {
     return { intrinsics: [fx * sx * zoom, fy * sy * zoom, cx * sx, cy * sy], view: [...view, 0, 0, 0, 1] };
   }
 
-  /** Draws what is set now, by default at the canvas's size; the promise holds until it is drawn. */
+  /** Draws the current state, by default at the canvas's size; the promise resolves when it is drawn. */
   async render({ width = this.width, height = this.height } = {}) {
     this.width = width;
     this.height = height;
     this.dirty = false;
-    const request = { params: this.params(), camera: this.camera(), width, height, ...this.painter.wants() };
+    const request = { params: this.params(), camera: this.camera(), width, height, ...this.painter.requestOptions() };
     const frame = await this.ask(request);
     this.painter.draw(frame, width, height);
     this.times = frame.times;
@@ -312,7 +312,7 @@ class Viewer {
     return { fps: this.fps, frames: this.drawn, splats: this.splats, ...this.times };
   }
 
-  /** Head parameters that stand above sliders and motion until null is given. */
+  /** Sets head parameters that override sliders and motion; null ends that. */
   drive(params) {
     this.driven = params;
     this.dirty = true;
@@ -373,7 +373,7 @@ function connect(viewer) {
     viewer.dirty = true;
   });
   canvas.addEventListener("webglcontextlost", (event) => {
-    event.preventDefault(); // so that the browser gives them back: phones take them from pages in the background
+    event.preventDefault(); // lets the browser restore the context, which phones release for pages in the background
     fail("The browser took the graphics away; wait for them, or load the page again.");
   });
   canvas.addEventListener("webglcontextrestored", () => {
@@ -382,7 +382,7 @@ function connect(viewer) {
     ready();
   });
   element("reset").addEventListener("click", () => {
-    if (inside) return viewer.setPose({ orbit: { yaw: 0, pitch: 0, zoom: 1 } }); // the face is the outer page's
+    if (inside) return viewer.setPose({ orbit: { yaw: 0, pitch: 0, zoom: 1 } }); // the embedding page controls the face
     for (const [, angle] of TURNS) angles[angle] = 0;
     for (const input of element("sliders").querySelectorAll("input")) input.value = 0;
     viewer.reset();
@@ -396,9 +396,9 @@ function connect(viewer) {
   connectWebcam(viewer);
 }
 
-/** A drag turns around the head; the wheel, or two fingers, come closer. */
+/** A drag rotates the view; the wheel, or two fingers, zoom. */
 function connectOrbit(viewer, canvas) {
-  const held = new Map(); // places of the pointers that are down; iOS does not say how far one has moved
+  const held = new Map(); // positions of pressed pointers; iOS events have no movement
   const within = (value, limit) => Math.max(-limit, Math.min(limit, value));
   const closer = (factor) => {
     viewer.orbit.zoom = Math.max(0.5, Math.min(4, viewer.orbit.zoom * factor));

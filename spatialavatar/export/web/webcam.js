@@ -1,12 +1,12 @@
-// The visitor's camera drives the avatar. MediaPipe's Face Landmarker runs in this page; its scores and head pose become
-// the parameters that spatialavatar.motion (Motion.from_track, to_track) and spatialavatar.driving (retarget) make of
-// them, smoothed as tracking/live.py smooths. No picture leaves the page.
+// Drives the avatar with the visitor's webcam. MediaPipe's Face Landmarker runs in this page. Its scores and head pose are
+// converted to parameters as in spatialavatar.motion (Motion.from_track, to_track) and spatialavatar.driving (retarget),
+// and smoothed as in tracking/live.py. No picture leaves the page.
 const SpatialAvatarWebcam = (() => {
   const { rotation, multiply, apply, transposed, axisAngle } = SpatialAvatarEngine;
   const CALIBRATION = 1; // seconds with a face
-  const LONGEST_STEP = 0.25; // seconds; after a longer gap the filters start anew
-  const CALM = 0.1; // share of the calibration's frames that say what the resting face is
-  const JAW = 6; // a radian of jaw is as much effort as six full units
+  const LONGEST_STEP = 0.25; // seconds; a longer gap resets the filters
+  const CALM = 0.1; // share of the calibration frames, the calmest, that define the resting face
+  const JAW = 6; // weight of a radian of the jaw relative to a full unit
   const CENTIMETRE = 0.01;
 
   const median = (values) => {
@@ -15,7 +15,7 @@ const SpatialAvatarWebcam = (() => {
   };
   const medians = (rows) => rows[0].map((_, k) => median(rows.map((row) => row[k])));
 
-  /** The causal one-euro filter of tracking/smoothing.py; every channel on its own. */
+  /** The causal one-euro filter of tracking/smoothing.py, per channel. */
   class OneEuro {
     constructor([minCutoff, beta, derivativeCutoff]) {
       Object.assign(this, { minCutoff, beta, derivativeCutoff });
@@ -34,21 +34,21 @@ const SpatialAvatarWebcam = (() => {
     }
   }
 
-  /** What the Face Landmarker sees, frame by frame, as head parameters of the avatar. */
+  /** Converts results of the Face Landmarker, frame by frame, to head parameters of the avatar. */
   class Follower {
     constructor(info, arrays) {
       Object.assign(this, { info, arrays, filters: {}, params: null });
       this.calibrate();
     }
 
-    /** Learn the resting face and the direction ahead anew, in the next second. */
+    /** Restarts the calibration of the resting face and of the forward direction, which takes a second. */
     calibrate() {
       this.samples = [];
       this.seen = this.settled = 0;
       this.neutral = null;
     }
 
-    /** Take in a result of the landmarker; says "calibrating", "following" or "lost". `aspect`: width over height. */
+    /** Processes a result of the landmarker; returns "calibrating", "following" or "lost". `aspect`: width over height. */
     update(result, seconds, aspect) {
       const step = seconds - this.last;
       this.last = seconds;
@@ -70,7 +70,7 @@ const SpatialAvatarWebcam = (() => {
       return "following";
     }
 
-    /** Expression, jaw and eyes of the scores, their resting part taken off; eyes that are shut are shut, and see nothing. */
+    /** Expression, jaw and eyes from the scores minus the resting scores; shut eyes are fully shut and have no gaze. */
     face(result, aspect) {
       const { driving, units, expressions } = this.info, { unit_expression: toExpression, unit_pose: toPose } = this.arrays;
       const scores = new Map(result.faceBlendshapes[0].categories.map(({ categoryName, score }) => [categoryName, score]));
@@ -91,7 +91,7 @@ const SpatialAvatarWebcam = (() => {
       };
     }
 
-    /** How far an eye is shut, 0 to 1, by the gap of its lids (tracking/cues.py). */
+    /** Closure of an eye, 0 to 1, from the gap of its lids (tracking/cues.py). */
     shut(points, { corners, pairs }, aspect) {
       const apart = ([a, b]) => Math.hypot((points[a].x - points[b].x) * aspect, points[a].y - points[b].y);
       const { shut, open } = this.info.driving;
@@ -100,7 +100,7 @@ const SpatialAvatarWebcam = (() => {
       return 1 - openness * openness * (3 - 2 * openness);
     }
 
-    /** Rotation (row-major) and place of the root joint in metres, of the landmarker's matrix (column-major, cm). */
+    /** Rotation (row-major) and position of the root joint in metres, from the landmarker's matrix (column-major, cm). */
     pose(m) {
       const scale = Math.hypot(m[0], m[1], m[2]);
       const turn = [m[0], m[4], m[8], m[1], m[5], m[9], m[2], m[6], m[10]].map((value) => value / scale);
@@ -109,7 +109,7 @@ const SpatialAvatarWebcam = (() => {
     }
 
     smooth({ turn, ...values }, step) {
-      values.rotation = quaternion(turn).map((value) => 2 * value); // doubled, so that speeds are in radians
+      values.rotation = quaternion(turn).map((value) => 2 * value); // doubled, so that differences are in radians
       const before = this.filters.rotation?.last;
       if (before && before.reduce((sum, value, k) => sum + value * values.rotation[k], 0) < 0) {
         values.rotation = values.rotation.map((value) => -value);
@@ -122,7 +122,7 @@ const SpatialAvatarWebcam = (() => {
       return smooth;
     }
 
-    /** The person's own neutral (tracking/neutral.py): of the calmest frames, but no unit above its usual value. */
+    /** The person's neutral (tracking/neutral.py): the mean of the calmest frames, each unit at most its usual value. */
     resting() {
       const sum = (values) => values.reduce((total, value) => total + Math.abs(value), 0);
       const efforts = this.samples.map(({ expression, jaw }) => sum(expression) + JAW * Math.hypot(...jaw));
@@ -135,8 +135,8 @@ const SpatialAvatarWebcam = (() => {
     }
 
     /**
-     * The neutral a small step nearer to what is seen (tracking/live.py), for a face that was not calm at first. Named
-     * units and the jaw rest at their lowest, so theirs only sinks; the gaze goes both ways.
+     * Moves the neutral a small step towards the current frame (tracking/live.py), for faces that were not calm during
+     * calibration. Named units and the jaw rest at their minimum, so their neutral only decreases.
      */
     settle(frame, step) {
       const { rates, time, radians } = this.info.driving.settling, sinking = Boolean(this.info.driving.limits);
@@ -150,7 +150,7 @@ const SpatialAvatarWebcam = (() => {
       }
     }
 
-    /** driving.retarget: the difference to the neutral put on the avatar, the turn shared between torso and neck. */
+    /** driving.retarget: the difference from the neutral, with the rotation shared between torso and neck. */
     relative(frame) {
       const { neutral } = this, { limits, neckShare, maxShift } = this.info.driving, { reference } = this.info;
       const away = (name) => frame[name].map((value, k) => value - neutral[name][k]);
@@ -173,14 +173,14 @@ const SpatialAvatarWebcam = (() => {
     return [Math.cos(angle / 2), s * x, s * y, s * z];
   }
 
-  /** The row-major rotation matrix of a quaternion of any length but 0. */
+  /** The row-major rotation matrix of a quaternion of any nonzero length. */
   function matrix(quat) {
     const length = Math.hypot(...quat), [w, x, y, z] = quat.map((value) => value / length);
     const sine = Math.hypot(x, y, z), factor = sine < 1e-12 ? 2 : 2 * Math.atan2(sine, w) / sine;
     return rotation(factor * x, factor * y, factor * z);
   }
 
-  class Trouble extends Error {} // its message is for the visitor
+  class Trouble extends Error {} // its message is shown to the visitor
 
   async function cameraStream() {
     if (!navigator.mediaDevices) {
@@ -214,8 +214,8 @@ const SpatialAvatarWebcam = (() => {
   }
 
   /**
-   * Follow the camera until stopped: { calibrate, stop }. `urls`: { library, model }; `changed(state, params)` is called
-   * with every frame, and with "ended" where the camera or the landmarker gives up.
+   * Follows the webcam until stopped; returns { calibrate, stop }. `urls`: { library, model }. `changed(state, params)` is
+   * called with every frame, and with "ended" if the webcam or the landmarker stops.
    */
   async function start(info, arrays, video, urls, changed) {
     const stream = await cameraStream(), follower = new Follower(info, arrays);
