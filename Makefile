@@ -1,4 +1,4 @@
-# Each target sets up what it needs: a virtual environment in .venv, torch, the packages. A second call reuses them.
+# Each target installs its dependencies: a virtual environment in .venv, torch, the packages. Later calls reuse them.
 #
 #   make demo     an avatar from an example photo, driven: outputs/demo.mp4 and outputs/demo.png
 #   make test     the test suite
@@ -31,8 +31,7 @@ demo: $(VENV)/stamp-base
 test: $(VENV)/stamp-dev ci-browser
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
-# The page is tested in a browser where there is one. Only a CI machine that is Debian's and runs as root gets one
-# installed; no other machine is touched.
+# The page is tested in a browser if one is installed. A browser is installed only on Debian CI machines that run as root.
 ci-browser:
 	@if [ "$$CI" = true ] && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && ! command -v chromium >/dev/null; then \
 	  { apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core; } >/dev/null 2>&1 \
@@ -51,8 +50,7 @@ format: $(VENV)/stamp-dev
 docs: $(VENV)/stamp-docs
 	$(BIN)/python -m mkdocs build --strict --quiet --site-dir build/site
 
-# A wheel is only known to work where the checkout is not at hand: it is installed into an environment of its own and run
-# from an empty folder.
+# The wheel must work without the checkout: it is installed into a new environment and run from an empty folder.
 wheel: $(VENV)/stamp-dev
 	rm -rf build/dist build/wheel-env build/wheel-run
 	$(BIN)/python -m build --outdir build/dist . >/dev/null
@@ -75,8 +73,8 @@ $(VENV)/stamp-python:
 	$(PYTHON) -m venv $(VENV)
 	@touch $@
 
-# Without an NVIDIA GPU the CPU build of torch is wanted, which is ten times smaller. Where pip's configured indexes do
-# not hold it, uv knows where it lies; where that fails too, the plain build runs on a CPU as well.
+# Without an NVIDIA GPU install the CPU build of torch, which is ten times smaller. If pip's configured indexes lack it,
+# uv finds its index; if that fails, install the default build, which also runs on a CPU.
 $(VENV)/stamp-torch: $(VENV)/stamp-python
 	@echo "Installing $(TORCH) ..."
 	@if [ "$$(uname -s)" != Linux ] || command -v nvidia-smi >/dev/null 2>&1; then $(PIP) "$(TORCH)"; \

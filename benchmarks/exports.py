@@ -1,6 +1,6 @@
 """Exported files read back and rendered, against our own preview: size and likeness of each form at three poses.
 
-PSNR is over the head's pixels alone.
+PSNR covers the pixels of the head alone.
 
 PYTHONPATH=. python benchmarks/exports.py me.safetensors OUT_DIR     # also writes the files and the pictures
 """
@@ -66,14 +66,14 @@ def main() -> None:
 
 
 def ours(avatar: Avatar, params: HeadParams) -> torch.Tensor:
-    """Our own picture on white of what the files hold."""
+    """Render the content of the files on white."""
     low, high = skull_box(avatar)
     place = torch.tensor([0.0, 0.0, -DISTANCE]) - 0.5 * (low + high)
     return avatar.render(params.replace(translation=place[None]), Camera.frontal(SIZE), torch.ones(3))[0].clamp(0, 1)
 
 
 def morph_error(avatar: Avatar, units: dict[str, float]) -> float:
-    """How far the sum of the morphs is from the head with those units, metres: a jaw turns, a morph goes straight."""
+    """Return the distance of the sum of the morphs from the posed head, metres: a jaw rotates, a morph is linear."""
     head, identity = avatar.head, avatar.identity()
 
     def posed(weights: torch.Tensor) -> torch.Tensor:

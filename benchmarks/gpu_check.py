@@ -225,9 +225,9 @@ def measure_start_up() -> list[dict[str, Any]]:
 
 
 def profile(renderer: Renderer, channels: int) -> list[dict[str, Any]]:
-    """Where a forward and backward pass of the paper's layout at 512² spends the device's time, microseconds.
+    """Profile a forward and backward pass of the paper's layout at 512², microseconds on the device.
 
-    The profiler needs rights that a container may lack: then there is nothing.
+    The profiler needs permissions that a container may lack; the result is then empty.
     """
     _, both = passes(head_case(PAPER_COUNT, 512, channels), renderer)
     both()
@@ -250,7 +250,7 @@ def profile(renderer: Renderer, channels: int) -> list[dict[str, Any]]:
 
 @contextlib.contextmanager
 def launched(tile: int, how: _triton.Launch) -> Iterator[None]:
-    """Have the Triton backend run with another tile and launch."""
+    """Set another tile and launch of the Triton backend."""
     kept = _triton.TILE, _triton.launch
     _triton.TILE, _triton.launch = tile, lambda channels: how
     try:
@@ -260,7 +260,7 @@ def launched(tile: int, how: _triton.Launch) -> Iterator[None]:
 
 
 def tune() -> list[dict[str, Any]]:
-    """Other ways to run the blending kernels, fastest backward first."""
+    """Time other launches of the blending kernels, fastest backward first."""
     rows = []
     for channels, blocks, chunks, warps in ((3, (4,), (4, 8, 16), (1, 2, 4)), (32, (16, 32), (16, 32), (2, 4, 8))):
         case = head_case(PAPER_COUNT, 512, channels)
@@ -282,7 +282,7 @@ GOLDEN_CASES: dict[str, tuple[Callable[[], Case], int, int]] = {
 
 
 def golden_record(name: str, backend: Renderer) -> Result:
-    """What the golden file holds of a case, as ``backend`` renders it."""
+    """Return the golden record of a case, rendered by ``backend``."""
     make, pixel_step, gaussian_step = GOLDEN_CASES[name]
     result = result_of(make(), backend)
     kept = {key: result[key][:, ::pixel_step, ::pixel_step] for key in ("colors", "alphas")}
@@ -293,7 +293,7 @@ def golden_record(name: str, backend: Renderer) -> Result:
 
 
 def write_golden(path: Path, backend: Renderer = "gsplat") -> None:
-    """Keep what ``backend`` renders of every golden case."""
+    """Write the golden records of all cases, rendered by ``backend``."""
     records = {
         f"{name}/{key}": tensor.numpy() for name in GOLDEN_CASES for key, tensor in golden_record(name, backend).items()
     }
@@ -302,13 +302,13 @@ def write_golden(path: Path, backend: Renderer = "gsplat") -> None:
 
 
 def read_golden(path: Path, name: str) -> Result:
-    """The record of a case that :func:`write_golden` kept."""
+    """Read the golden record of a case, written by :func:`write_golden`."""
     with np.load(path) as records:
         return {key.split("/")[1]: torch.from_numpy(records[key]) for key in records if key.split("/")[0] == name}
 
 
 def milliseconds(row: dict[str, Any], name: str) -> str:
-    """A time, or a dash where there was an error."""
+    """Format a time, or a dash after an error."""
     return f"{row[name]:.2f}" if name in row else "-"
 
 
@@ -355,7 +355,7 @@ def parity_table(rows: list[dict[str, Any]]) -> str:
 
 
 def verdict(speed: list[dict[str, Any]]) -> list[str]:
-    """Sentences on the aims, as far as they could be measured."""
+    """Return sentences about the measured aims."""
     sentences = []
     paper = {
         row["renderer"]: row for row in speed if (row["count"], row["size"], row["channels"]) == (PAPER_COUNT, 512, 3)
@@ -371,7 +371,7 @@ def verdict(speed: list[dict[str, Any]]) -> list[str]:
 
 
 def markdown(report: dict[str, Any]) -> str:
-    """The report for people."""
+    """Return the report in Markdown."""
     parts = [
         "## Rasteriser on a GPU",
         f"`python benchmarks/gpu_check.py`, on {report['gpu']} ({report['machine']}); {report['versions']}. "

@@ -29,7 +29,7 @@ FACES = {
     "smile": {"mouthSmileLeft": 0.9, "mouthSmileRight": 0.9, "eyeBlinkLeft": 1.0},
     "jaw": {"jawOpen": 0.5, "browInnerUp": 0.7},
 }
-STILL = dict.fromkeys(ARKIT_52, 0.0)  # the renderer keeps the last weight of a unit that it is not given
+STILL = dict.fromkeys(ARKIT_52, 0.0)  # the renderer keeps the last weight of a missing unit
 SCALED = {"jawOpen": 1.2}  # the renderer's own exaggeration of the units above
 PAGE = f"""<!doctype html><body style="margin:0"><div id="here" style="width:{SIZE}px;height:{SIZE}px"></div>
 <script type="module">

@@ -33,7 +33,7 @@ SKIN = ((62, 40, 32), (94, 60, 44), (141, 85, 56), (172, 118, 86), (198, 144, 11
 OTHERS = ((20, 20, 20), (60, 60, 60), (128, 128, 128), (190, 190, 190), (150, 60, 60), (60, 120, 70), (60, 80, 160))
 WHITE = (250, 250, 250)
 PATCHES = (*SKIN, *OTHERS, WHITE)
-# "container codec depth": what people have.
+# "container codec depth", common combinations.
 KINDS = (
     ("mp4", "h264", 8),
     ("mp4", "hevc", 10),
@@ -87,7 +87,7 @@ class Clip:
 
 @dataclass(frozen=True)
 class Result:
-    """What became of a clip.
+    """The measured errors of a clip.
 
     Attributes:
         skin: mean and largest error of the skin tones, levels of 255.

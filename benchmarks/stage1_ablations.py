@@ -187,11 +187,11 @@ class Setting:
     base: BaseConfig = field(default_factory=BaseConfig)
 
     def folder(self, variant: Variant) -> Path:
-        """Of a variant's run."""
+        """The path of a variant's run."""
         return self.out / variant.name.replace(",", "").replace(" ", "-")
 
     def config(self, variant: Variant) -> TrainingConfig:
-        """Of a variant's run."""
+        """The path of a variant's run."""
         first, second = replace(PHASE_1, iterations=self.steps), replace(PHASE_2, iterations=self.second_steps)
         config = TrainingConfig(
             out=str(self.folder(variant)),
@@ -257,7 +257,7 @@ class Judge:
 
     @torch.no_grad()
     def __call__(self, network: CorrectionNetwork | None, sheet: Path | None = None) -> dict[str, dict[str, float]]:
-        """Figures of each person by name.
+        """Scores of each person by name.
 
         Args:
             network: None for the base.
@@ -372,7 +372,7 @@ def view_changes(network: CorrectionNetwork, example: Example, suffix: str = "")
 
 
 def order_of_sources(network: CorrectionNetwork, judge: Judge, setting: Setting) -> str:
-    """What another order of the photos changes in the UV feature of a held-out person, K = 3."""
+    """Return the change of a held-out person's UV feature under another order of the photos, K = 3."""
     people, examples = judge._of[setting.rigs]
     views = [View(camera, people[0].frames[FRONT] + SOURCE_INSTANT) for camera in SOURCES[3]]
     inputs = examples.example(people[0], views, [View(FRONT, 0)], None).inputs
@@ -413,7 +413,7 @@ DIGITS = {"psnr": 2, "lpips": 4, "csim": 4}
 
 
 def table(judged: dict[str, dict[str, dict[str, float]]]) -> str:
-    """Means over people, the differences to what a variant is held against, and how much heads change with the view.
+    """Means over people, differences to the reference variant, and the change of the heads with the view.
 
     A difference has its standard error over the people beside it.
     """
@@ -448,7 +448,7 @@ def _difference(values: Sequence[float], key: str) -> str:
 
 
 def run(setting: Setting, variants: Sequence[Variant]) -> str:
-    """Train and judge what is not yet; the table of all that is judged by now."""
+    """Train and evaluate the missing variants; return the table of all results."""
     judge = Judge(setting)
     for variant in (None, *variants):
         folder = setting.out / "base" if variant is None else setting.folder(variant)
@@ -471,7 +471,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("rigs", type=Path, help="shards of rigs with five cameras or more")
     parser.add_argument("photos", type=Path, help="shards of photos, two or more a person")
     parser.add_argument("--held-out", nargs="+", required=True, help="patterns of names, of rigs and photos alike")
-    parser.add_argument("--out", type=Path, required=True, help="a second run goes on there")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the run; an existing run continues")
     parser.add_argument("--steps", type=int, default=Setting.steps, help="of phase 1, default: %(default)s")
     parser.add_argument("--second-steps", type=int, default=Setting.second_steps, help="of phase 2: %(default)s")
     parser.add_argument("--only", nargs="+", choices=[v.name for v in VARIANTS], help="variants; all by default")

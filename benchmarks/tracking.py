@@ -213,15 +213,15 @@ def measure_memory() -> list[list[str]]:
             looped = Path(folder) / f"{minutes}.mp4"
             loop = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-stream_loop", "1000", "-i", str(base)]
             subprocess.run([*loop, "-c", "copy", "-t", str(60 * minutes), str(looped)], check=True)
-            told = subprocess.run(
+            measured = subprocess.run(
                 [sys.executable, __file__, "--memory-of", str(looped)], check=True, capture_output=True, text=True
             )
-            rows.append([f"{minutes} min", *told.stdout.split()])
+            rows.append([f"{minutes} min", *measured.stdout.split()])
             print(rows[-1], file=sys.stderr)
     return rows
 
 
-def tell_memory(path: Path, head: HeadModel) -> None:
+def print_memory(path: Path, head: HeadModel) -> None:
     """Print frames, MiB before tracking and at the peak, frames per second by the clock and of CPU time."""
     before = _peak()
     clock, cpu = time.perf_counter(), time.process_time()
@@ -251,7 +251,7 @@ def main() -> None:
     options = parser.parse_args()
     head = load_head(hub.weights_dir() / "head")
     if options.memory_of:
-        tell_memory(options.memory_of, head)
+        print_memory(options.memory_of, head)
         return
     command = f"`python benchmarks/tracking.py{' --memory' if options.memory else ''}`, on {machine()}."
     if options.memory:

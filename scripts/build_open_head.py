@@ -34,7 +34,7 @@ from spatialavatar.tracking.landmarker import FaceLandmarker  # noqa: E402
 
 
 def quantised(basis: NDArray[np.float64]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
-    """int8 modes and their scales: the error is at most half a scale, 1/254 of a mode's largest offset."""
+    """Quantise modes to int8 and return their scales; errors are at most 1/254 of a mode's largest offset."""
     scale = np.abs(basis).max((1, 2)) / 127
     return np.round(basis / scale[:, None, None]).astype(np.int8), scale.astype(np.float32)
 
@@ -69,7 +69,7 @@ def main() -> None:
 
 
 def write(folder: Path, tensors: dict[str, NDArray]) -> None:
-    """Write the two files; the id names the geometry, so that tracks of another head are told apart."""
+    """Write the two files; the id is a hash of the geometry, so that tracks of other heads are detected."""
     folder.mkdir(parents=True, exist_ok=True)
     digest = hashlib.sha256()
     for name in sorted(tensors):

@@ -2,8 +2,8 @@
 
     python scripts/convert_flame.py generic_model.pkl --uv head_template.obj -o flame_head
 
-Parts and the ARKit-52 map are carried over from the open head; the landmarks are found by showing the landmark network
-renderings of the head. The result stays under FLAME's licence.
+Parts and the ARKit-52 map are transferred from the open head. The landmarks are detected in renderings of the head. The
+result stays under FLAME's licence.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from spatialavatar.tracking.landmarker import FaceLandmarker  # noqa: E402
 
 
 def convert(arguments: argparse.Namespace) -> HeadModel:
-    """The FLAME head with parts, ARKit-52 map and landmarks, written to the output folder."""
+    """Convert the FLAME head with parts, ARKit-52 map and landmarks, and write it to the output folder."""
     head = load_flame(
         arguments.flame,
         uv=arguments.uv,
@@ -41,7 +41,7 @@ def convert(arguments: argparse.Namespace) -> HeadModel:
 
 
 def main() -> int:
-    """Run the conversion; 1 and one sentence where it fails."""
+    """Run the conversion; on failure print one sentence and return 1."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("flame", type=Path, help="FLAME 2020, 2023 or 2023 Open: .pkl, .npz, or smplx's folder")
     parser.add_argument("--uv", type=Path, required=True, help="head_template.obj or FLAME_texture.npz")

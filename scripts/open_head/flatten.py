@@ -17,10 +17,13 @@ from scipy.sparse.linalg import splu
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
+TOLERANCE = 3e-5
+"""Relative decrease of the energy in a step at which :func:`relax` stops."""
+
 
 @dataclass
 class Pins:
-    """Which vertices are held: ``fixed`` ones entirely, ``sliding`` ones to a line along a unit direction."""
+    """Constrained vertices: ``fixed`` ones do not move, ``sliding`` ones move along a unit direction."""
 
     fixed: dict[int, tuple[float, float]] = field(default_factory=dict)
     sliding: dict[int, tuple[float, float]] = field(default_factory=dict)
@@ -129,20 +132,19 @@ def embed(points: Floats, faces: Ints, rim: dict[int, tuple[float, float]]) -> F
 
 
 def relax(
-    uv: Floats, faces: Ints, rest: Floats, importance: Floats, pins: Pins, *, rounds: int = 60, tolerance: float = 3e-5
+    uv: Floats, faces: Ints, rest: Floats, importance: Floats, pins: Pins, rounds: int = 60
 ) -> tuple[Floats, float]:
-    """Move ``uv`` towards the shapes ``rest`` without ever flipping a triangle.
+    """Move ``uv`` towards the shapes ``rest`` without a flipped triangle.
 
     Minimises sum_f importance_f * area_f * (|J|^2 + |J^-1|^2), J the map from the rest triangle to the flat one.
 
     Args:
         uv: (V, 2) start without flipped triangles.
         faces: (F, 3).
-        rest: (F, 3, 2) wanted triangle shapes, in the unit of ``uv``.
+        rest: (F, 3, 2) target triangle shapes, in the unit of ``uv``.
         importance: (F,) extra weight of each triangle.
-        pins: vertices that are held or slide.
-        rounds: upper bound of the steps.
-        tolerance: stop when a step lowers the energy by a smaller share.
+        pins: constrained vertices.
+        rounds: largest number of steps; see :data:`TOLERANCE`.
 
     Returns:
         (V, 2) the relaxed positions, and the energy divided by the summed importance * area (4 is an isometry).
@@ -208,7 +210,7 @@ def relax(
             break
         gain = (energy - trial_energy) / energy
         uv, jacobian, energy = trial, trial_jacobian, trial_energy
-        if gain < tolerance:
+        if gain < TOLERANCE:
             break
     return uv, energy / float(area.sum())
 

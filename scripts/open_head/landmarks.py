@@ -1,4 +1,4 @@
-"""Where the landmark network's 478 points lie on a head: found by showing it renderings of the mean head.
+"""Positions of the landmark network's 478 points on a head, detected in renderings of the mean head.
 
 The head is rendered with painted irises, brows and lips from several sides, the network marks its points, and the
 depth buffer tells which point of which triangle each mark hit. Views are averaged by how squarely they see a point.
@@ -65,7 +65,7 @@ _UPPER_LIP, _LOWER_LIP = (*_UPPER_EDGE, *_UPPER_RED), (*_LOWER_EDGE, *_LOWER_RED
 
 
 class Landmarker(Protocol):
-    """What is asked of the landmark network (``spatialavatar.tracking.landmarker.FaceLandmarker``)."""
+    """Interface of the landmark network (``spatialavatar.tracking.landmarker.FaceLandmarker``)."""
 
     def landmarks(self, image: NDArray[np.uint8], roi: Any, passes: int = 1) -> Any:
         """An object whose ``points`` are (478, 3) landmarks in pixels of ``image`` (H, W, 3)."""
@@ -73,7 +73,7 @@ class Landmarker(Protocol):
 
 @dataclass(frozen=True)
 class View:
-    """One rendering of the head and what its pixels see.
+    """One rendering of the head, with the surface point of each pixel.
 
     Attributes:
         image: (H, W, 3) uint8.
@@ -130,7 +130,7 @@ def embed_landmarks(head: HeadModel, landmarker: Landmarker) -> dict[str, Tensor
 
 
 def render_view(head: HeadModel, landmarker: Landmarker, yaw: float, pitch: float, opening: float = 0.0) -> View:
-    """Render the mean head and let the network mark it.
+    """Render the mean head and detect its landmarks.
 
     Args:
         head: the head.
@@ -278,7 +278,7 @@ def _pooled(head: HeadModel, views: Sequence[View], indices: Sequence[int], allo
         column, row = np.clip(view.points[chosen, :2].T, 0, _SIZE - 1).astype(int)
         hit = nearest[:, row, column]
         facing = np.clip(view.facing[hit[0], hit[1]], 0.02, 1.0)
-        # A mark that had to move far says little, for instance one that fell beside the head.
+        # Marks far from the head, for instance beside it, are down-weighted.
         weight = facing**2 / (1.0 + (distance[row, column] / 6.0) ** 2)
         place = view.rest[hit[0], hit[1]]
         frontal = place if frontal is None else frontal
@@ -311,7 +311,7 @@ def _twins(places: Floats) -> Ints:
     """(478,) the left-right twin of each landmark: the assignment under which mirrored places match best."""
     mirrored = places * [-1.0, 1.0, 1.0]
     cost = ((places[:, None] - mirrored[None]) ** 2).sum(-1)
-    # Lips that touch at rest, and the eyes' own points, only match their like.
+    # Lips that touch at rest, and points of the eyes, match only points of the same part.
     groups = (sets.IRIS_RIGHT + sets.IRIS_LEFT, _UPPER_LIP, _LOWER_LIP, _LIDS)
     label = np.zeros(478)
     for number, group in enumerate(groups, 1):
@@ -364,7 +364,7 @@ def _allowed_faces(head: HeadModel) -> list[tuple[Sequence[int], NDArray[np.bool
 
 
 def _jaw_motion(head: HeadModel) -> Floats:
-    """(F,) how far each face goes with the jaw, as a part of the farthest."""
+    """(F,) motion of each face with the jaw, relative to the largest."""
     weights = torch.zeros(1, 52)
     weights[0, ARKIT_INDEX["jawOpen"]] = 1.0
     expression, jaw, eyes = head.from_arkit(weights)
