@@ -98,10 +98,10 @@ BAD_VALUES: dict[str, tuple[str, dict[str, Any], str]] = {
 def test_a_wrong_value_is_refused_before_it_queues(app: RunningApp, case: str) -> None:
     name, values, sentence = BAD_VALUES[case]
     text = json.dumps(values).replace("{cache}", str(app.cache))
-    files, asked = app.files(), len(app.fake.requests)
+    files, before = app.files(), len(app.fake.requests)
     status, answer = call(app, name, **json.loads(text))
     assert (status, sentence in answer) == (422, True), answer
-    assert len(app.fake.requests) == asked
+    assert len(app.fake.requests) == before
     assert app.files() == files
     assert still_answers(app)
 
@@ -121,10 +121,10 @@ BAD_NUMBERS: dict[str, tuple[dict[str, Any], str]] = {
 def test_a_wrong_setting_is_refused_before_it_queues(app: RunningApp, case: str, avatar_bytes: bytes) -> None:
     values, sentence = BAD_NUMBERS[case]
     avatar = upload(app, "a.safetensors", avatar_bytes)
-    asked = len(app.fake.requests)
+    before = len(app.fake.requests)
     status, answer = call(app, "drive", avatar=avatar, **values)
     assert (status, sentence in answer) == (422, True), answer
-    assert len(app.fake.requests) == asked
+    assert len(app.fake.requests) == before
 
 
 @pytest.mark.parametrize("iterations", [-300, 0, 1.5, 10**9, True])
@@ -246,10 +246,10 @@ def test_an_unknown_endpoint_or_parameter_is_named(
 
 
 def test_the_queue_and_its_checks_cannot_be_bypassed(app: RunningApp) -> None:
-    asked = len(app.fake.requests)
+    before = len(app.fake.requests)
     answer = httpx.post(app.url + "gradio_api/run/generate", json={"data": [["/etc/passwd"]]}, timeout=60)
     assert answer.status_code in (404, 500)
-    assert len(app.fake.requests) == asked
+    assert len(app.fake.requests) == before
 
 
 def test_files_of_others_and_of_the_server_cannot_be_read(app: RunningApp) -> None:

@@ -459,7 +459,7 @@ def test_export_takes_a_pose_and_an_expression(avatar_file: Path, tmp_path: Path
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         (["--format", "glb", "--yaw", "10"], "leave --yaw out"),
         (["--format", "spz", "--sh-degree", "3"], "leave --sh-degree out"),
@@ -470,11 +470,11 @@ def test_export_takes_a_pose_and_an_expression(avatar_file: Path, tmp_path: Path
     ],
 )
 def test_export_says_which_option_does_not_fit(
-    avatar_file: Path, tmp_path: Path, options: list[str], said: str, capsys: pytest.CaptureFixture[str]
+    avatar_file: Path, tmp_path: Path, options: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     output = tmp_path / "out"
     assert cli.main(["export", str(avatar_file), "-o", str(output), *options]) == 1
-    assert said in capsys.readouterr().err
+    assert message in capsys.readouterr().err
     assert not output.exists()
 
 

@@ -106,10 +106,10 @@ def test_avatars_are_polished_as_many_steps_as_asked(monkeypatch: pytest.MonkeyP
     from spatialavatar import pipeline, tracking
     from spatialavatar.refinement import polish
 
-    asked: list[int] = []
+    iterations: list[int] = []
     monkeypatch.setattr(tracking, "track_photos", lambda *_, **__: ["track"])
-    monkeypatch.setattr(polish, "polish", lambda avatar, tracks, config, **_: asked.append(config.iterations))
+    monkeypatch.setattr(polish, "polish", lambda avatar, tracks, config, **_: iterations.append(config.iterations))
     model = SimpleNamespace(head=None, generate=lambda *_, **__: "avatar")
     for steps in (None, 7):
         pipeline.generate(np.zeros((8, 8, 3), np.uint8), model=model, polish=steps)  # type: ignore[arg-type]
-    assert asked == [polish.PolishConfig().iterations, 7]
+    assert iterations == [polish.PolishConfig().iterations, 7]

@@ -124,9 +124,9 @@ def test_stopping_a_job_frees_the_worker(app: RunningApp, client: Client, photo:
     app.fake.endless = True
     job = client.submit(photos=[photo], consent=True, api_name="/generate")
     assert wait_for(job.outputs)
-    asked = time.monotonic()
+    requested = time.monotonic()
     job.cancel()
-    assert wait_for(lambda: app.fake.stopped and app.fake.stopped[-1] > asked)
+    assert wait_for(lambda: app.fake.stopped and app.fake.stopped[-1] > requested)
     app.fake.endless = False
     assert client.predict(photos=[photo], consent=True, api_name="/generate")[2]["warnings"]
 

@@ -438,16 +438,16 @@ def test_where_mattes_are_published_the_matting_network_is_not_asked(tmp_path):
             probabilities[:, : wide.shape[1] // 2, 0] = probabilities[:, wide.shape[1] // 2 :, 3] = 1.0
             return probabilities
 
-    asked = SimpleNamespace(segmenter=Segmenter(), matting=lambda *_: pytest.fail("the matte was at hand"))
+    networks = SimpleNamespace(segmenter=Segmenter(), matting=lambda *_: pytest.fail("the matte was at hand"))
     picture = np.full((64, 64, 3), 90, np.uint8)
     recording = write_pictures(tmp_path / "clip", [picture] * 2).recordings[0]
     mattes = write_pictures(tmp_path / "mattes", [np.full((64, 64), 200, np.uint8)] * 2).pictures
     crop = Crop(0, 0, 64)
     for _, _, matte, classes in cutting.cut_frames(
-        replace(recording, mattes=mattes), [0, 1], lambda _: crop, asked, no_progress
+        replace(recording, mattes=mattes), [0, 1], lambda _: crop, networks, no_progress
     ):
         assert (matte == 200).all()
         assert (classes[:, : CROP_SIZE // 2] == 0).all()
         assert (classes[:, CROP_SIZE // 2 :] == 3).all()
     both = SimpleNamespace(segmenter=Segmenter(), matting=lambda wide, _: np.ones(wide.shape[:2], np.float32))
-    assert (framing.separate(picture, crop, both)[1] == framing.classes_of(picture, crop, asked)).all()
+    assert (framing.separate(picture, crop, both)[1] == framing.classes_of(picture, crop, networks)).all()

@@ -1,4 +1,4 @@
-"""Avatars, tracks, heads, networks: what is wrong with a file is found in its list, and said in one sentence."""
+"""Avatars, tracks, heads, networks: faults of a file are found in its header and reported in one sentence."""
 
 from __future__ import annotations
 
@@ -243,7 +243,7 @@ def test_a_head_outside_of_the_models_folder_is_not_read(tmp_path: Path) -> None
 
 
 def test_a_network_larger_than_its_file_is_not_built(tmp_path: Path) -> None:
-    """The configuration asks for some 40 GB of weights; the file next to it has 100 KB."""
+    """The configuration describes some 40 GB of weights; the file next to it has 100 KB."""
     small_model().save_pretrained(tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())
     config["network"]["unet_channels"] = [8192, 8192]

@@ -145,11 +145,11 @@ def test_what_was_fetched_once_loads_without_the_hub(
 ) -> None:
     fake.add(MODEL, model_files)
     SpatialAvatar.from_pretrained(MODEL)
-    asked = len(fake.requests)
+    before = len(fake.requests)
     assert SpatialAvatar.from_pretrained(MODEL, local_files_only=True).config == CONFIG
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     assert SpatialAvatar.from_pretrained(MODEL).config == CONFIG
-    assert len(fake.requests) == asked
+    assert len(fake.requests) == before
 
 
 def test_what_was_never_fetched_does_not_load_offline(fake: FakeHub, model_files: dict[str, bytes]) -> None:
@@ -281,9 +281,9 @@ def test_with_the_hub_out_of_reach_the_shipped_weights_do(fake: FakeHub, monkeyp
     monkeypatch.setenv("MODEL_ID", "owner/nothing")
     with pytest.warns(UserWarning, match=r"owner/nothing.* are used instead"):
         assert (hub.weights_dir() / "head" / "head.json").is_file()
-    asked = len(fake.requests)
+    before = len(fake.requests)
     assert hub.weights_dir().name == "weights"
-    assert len(fake.requests) == asked  # once a process is often enough
+    assert len(fake.requests) == before  # once a process is often enough
 
 
 def test_without_weights_on_disk_the_revision_of_this_release_is_fetched(

@@ -223,7 +223,7 @@ def test_sure_classes_correct_the_matte_and_leave_its_edges():
     assert (fused[50, 50], fused[7, 7], fused[60, 28]) == (1.0, 0.0, 0.5)
 
 
-def test_the_aligned_face_has_its_pupils_where_the_identity_network_wants_them(networks, lake, lake_face):
+def test_the_aligned_face_has_its_pupils_at_the_identity_network_s_positions(networks, lake, lake_face):
     crop = align(lake, lake_face.points)
     assert crop.shape == (112, 112, 3)
     face = networks.landmarker.locate(cv2.resize(crop, (448, 448)))

@@ -43,7 +43,7 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningApp]:
 
 @contextmanager
 def visit(browser: Browser, url: str, size: tuple[int, int] = WIDE, **options: Any) -> Iterator[Page]:
-    """A new visitor on the page, who wants to see no error in the console."""
+    """A page for a new visitor; fails if the console shows an error."""
     context = browser.new_context(viewport={"width": size[0], "height": size[1]}, accept_downloads=True, **options)
     context.set_default_timeout(PATIENCE)
     page = context.new_page()
@@ -97,12 +97,12 @@ def test_later_steps_wait_for_an_avatar(page: Page) -> None:
 
 
 def test_without_consent_nothing_is_made_and_a_sentence_says_so(page: Page, app: RunningApp, examples: Path) -> None:
-    asked = len(app.fake.requests)
+    before = len(app.fake.requests)
     page.locator("#photos input[type=file]").set_input_files(str(examples / "portraits" / "street.jpg"))
     page.locator("#photos img").first.wait_for()
     page.get_by_role("button", name="Make the avatar").click()
     sync_api.expect(page.get_by_role("alert")).to_contain_text("tick the box")
-    assert len(app.fake.requests) == asked
+    assert len(app.fake.requests) == before
 
 
 def test_an_upload_clears_the_consent_to_an_example(page: Page, examples: Path) -> None:
@@ -188,8 +188,8 @@ def test_a_slider_moves_the_avatar_without_a_request(page: Page) -> None:
     assert 0.05 < rest[..., 3].mean() < 0.95  # an avatar, and the stage behind it
     page.locator("button").filter(has_text="Head").click()
     page.wait_for_timeout(1000)  # the network is never idle: gradio's heartbeat is one long answer
-    asked: list[str] = []
-    page.on("request", lambda request: asked.append(request.url))
+    requested: list[str] = []
+    page.on("request", lambda request: requested.append(request.url))
     slider = page.get_by_role("slider", name="Turn the head")
     for _ in range(6):
         slider.press("PageUp")
@@ -198,7 +198,7 @@ def test_a_slider_moves_the_avatar_without_a_request(page: Page) -> None:
     assert np.abs(canvas(page) - rest).max() > 0.2
     neck = viewer(page).evaluate("spatialAvatar.params().neck[1] / spatialAvatar.info.driving.neckShare")
     assert neck == pytest.approx(np.deg2rad(degrees))
-    assert asked == []
+    assert requested == []
 
 
 def test_a_mood_sets_sliders_and_the_avatar(page: Page) -> None:

@@ -87,7 +87,7 @@ def test_signing_in_is_offered_only_with_oauth(monkeypatch: pytest.MonkeyPatch) 
     from .support.fake_backend import FakeBackend
 
     offers: list[str] = []
-    # gradio's own asks the Hub for an account as soon as it is made.
+    # gradio's login button requests an account from the Hub when it is created.
     monkeypatch.setattr(gr, "LoginButton", lambda: offers.append("sign in"))
     monkeypatch.delenv("OAUTH_CLIENT_ID", raising=False)
     build_demo(FakeBackend().backend())

@@ -60,7 +60,7 @@ def avatar() -> Avatar:
 
 
 def filmed(avatar: Avatar, frames: int = 1) -> Track:
-    """The avatar in its reference pose, over white, as a track that knows the truth."""
+    """The avatar in its reference pose, over white, as a track with the true parameters."""
     image, alpha = render(avatar.pose(avatar.reference), avatar.camera, (1.0, 1.0, 1.0))
     params = HeadParams.cat([avatar.reference] * frames)
     pictures = Pictures(
@@ -197,14 +197,14 @@ def test_a_continued_run_reads_its_aligned_heads(avatar, tmp_path, monkeypatch):
     from spatialavatar.refinement.photometric import run as photometric
 
     track, kept = off(filmed(avatar)), tmp_path / "run.heads"
-    first, said = aligned_heads(avatar, track, kept, warm_up=WarmUp(steps=0))
+    first, warnings = aligned_heads(avatar, track, kept, warm_up=WarmUp(steps=0))
     assert not torch.equal(first.params.translation, track.params.translation)
-    assert "1 of 1 frames were aligned" in said[0]
+    assert "1 of 1 frames were aligned" in warnings[0]
     monkeypatch.setattr(photometric, "photometric_pass", None)
-    again, said = aligned_heads(avatar, track, kept, warm_up=WarmUp(steps=0))
+    again, warnings = aligned_heads(avatar, track, kept, warm_up=WarmUp(steps=0))
     assert torch.equal(again.params.translation, first.params.translation)
     assert torch.equal(again.pictures.images, track.pictures.images)
-    assert said == []
+    assert warnings == []
     with pytest.raises(FormatError, match="belongs to another clip"):
         aligned_heads(avatar, off(filmed(avatar, frames=2)), kept, warm_up=WarmUp(steps=0))
 

@@ -1,4 +1,4 @@
-"""What we write says that it is synthetic, in a place where common tools look; what is not synthetic does not."""
+"""Synthetic outputs are marked as synthetic where common tools look; other files are not."""
 
 from __future__ import annotations
 

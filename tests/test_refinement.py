@@ -374,7 +374,7 @@ def test_scales_are_frozen_during_the_warm_up(grey, track):
 
 
 def test_alpha_is_fitted_to_the_matte_only_with_random_backgrounds(grey, track):
-    """A ball as grey as the fixed background cannot be told from nothing; over random colours it can."""
+    """A ball as grey as the fixed background equals the background; over random colours it does not."""
     images = torch.full_like(track.pictures.images, 128)
     faint = dataclasses.replace(
         grey, gaussians=grey.gaussians.replace(opacities=torch.full_like(grey.gaussians.opacities, 0.3))

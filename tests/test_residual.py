@@ -22,7 +22,7 @@ from spatialavatar.residual import changed, expression_code
 
 from .support.avatars import make_ball_avatar
 from .support.filmed_ball import filmed, turning
-from .support.moving_avatar import FEATURES, freedom, head_and_features, moving_avatar
+from .support.moving_avatar import FEATURES, correction_weight, head_and_features, moving_avatar
 
 
 def looking(avatar: Avatar, **changes: float) -> HeadParams:
@@ -31,15 +31,17 @@ def looking(avatar: Avatar, **changes: float) -> HeadParams:
     return reference.replace(**{name: torch.full_like(getattr(reference, name), v) for name, v in changes.items()})
 
 
-def test_an_avatar_gets_what_the_network_says():
+def test_an_avatar_applies_the_network_s_corrections():
     head, features = head_and_features(colors=6)
     avatar = make_ball_avatar()
     params = looking(avatar, expression=0.7, jaw=0.2, rotation=0.1)
     with torch.no_grad():
-        said = {name: scaled(v[0], freedom()) for name, v in head(features[None], expression_code(params)).items()}
-    said["colors"] = said["colors"][:, :3]
-    expected = changed(avatar.gaussians, said)
-    found = dataclasses.replace(avatar, residual=head.of_person(features, freedom())).local(params)
+        corrections = {
+            name: scaled(v[0], correction_weight()) for name, v in head(features[None], expression_code(params)).items()
+        }
+    corrections["colors"] = corrections["colors"][:, :3]
+    expected = changed(avatar.gaussians, corrections)
+    found = dataclasses.replace(avatar, residual=head.of_person(features, correction_weight())).local(params)
     for name in ("means", "quats", "scales", "opacities", "colors"):
         torch.testing.assert_close(getattr(found, name), getattr(expected, name), atol=1e-5, rtol=1e-5)
     assert (found.means - avatar.gaussians.means).abs().mean() > 0.01
@@ -58,7 +60,7 @@ def test_a_frame_depends_on_the_expression():
 def test_a_residual_of_zero_leaves_every_bit():
     avatar = make_ball_avatar()
     head = ResidualHead(FEATURES, avatar.head.expression_count + 12, 7, 3)
-    untrained = dataclasses.replace(avatar, residual=head.of_person(head_and_features()[1], freedom()))
+    untrained = dataclasses.replace(avatar, residual=head.of_person(head_and_features()[1], correction_weight()))
     params = looking(avatar, expression=0.8, jaw=0.3)
     assert torch.equal(untrained.render(params)[0], avatar.render(params)[0])
 

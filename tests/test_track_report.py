@@ -1,4 +1,4 @@
-"""The report page: it stands alone, says the verdict first, and shows what is wrong where it is wrong."""
+"""The report page: it is self-contained, starts with the verdict, and marks faults at their frames."""
 
 from __future__ import annotations
 

@@ -185,7 +185,7 @@ def test_of_two_faces_the_largest_is_taken_and_it_says_so(lake, lake_track, head
 
 
 def test_a_face_turned_far_away_is_refused(lake, head, monkeypatch):
-    """No example shows a profile, so the head is told to have been found in one."""
+    """No example shows a profile, so the test sets the pose of a profile."""
     import spatialavatar.tracking.photos as photos
 
     monkeypatch.setattr(photos, "face_yaw", lambda rotation: torch.tensor([80.0]))

@@ -226,10 +226,10 @@ def _python(*arguments: str, **environment: str) -> subprocess.CompletedProcess[
 def test_the_interpreted_kernels_are_right():
     triton = pytest.importorskip("triton")
     if _version(triton.__version__) < (3, 7) and _version(np.__version__) >= (2, 4):
-        pytest.skip("Triton's interpreter before 3.7 does not know numpy 2.4")
+        pytest.skip("Triton's interpreter before 3.7 does not support numpy 2.4")
     # numpy warns of every NaN that the kernels' masks discard.
     options = ["-q", "-x", "-p", "no:cacheprovider", "-W", "ignore::RuntimeWarning"]
-    elsewhere = "not choose and not keeps and not told and not import"
+    elsewhere = "not choose and not keeps and not why_unusable and not import"
     result = _python("-m", "pytest", *options, "-k", elsewhere, __file__, TRITON_INTERPRET="1")
     assert result.returncode == 0, result.stdout[-4000:] + result.stderr[-2000:]
     assert int(result.stdout.rsplit(" passed", 1)[0].split()[-1]) >= len(SCENES)
@@ -329,7 +329,7 @@ def test_what_keeps_triton_from_running_is_named(
     assert found is None if reason is None else reason in found
 
 
-def test_why_unusable_names_a_missing_triton_or_gpu(monkeypatch: pytest.MonkeyPatch):
+def test_why_unusable_names_a_missing_package_or_gpu(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert why_unusable("triton") == "no CUDA device is there"
     monkeypatch.setitem(sys.modules, "triton", None)

@@ -94,7 +94,7 @@ def test_ordinary_text_stays_as_it_is(text: str) -> None:
 
 @pytest.fixture(scope="module")
 def private_photo(examples: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small face, of which the tracker warns by name, in a folder that says something about its owner."""
+    """A small face, of which the tracker warns by name, in a folder whose name contains private data."""
     path = tmp_path_factory.mktemp("home") / "ann-private" / "astronaut.png"
     path.parent.mkdir()
     path.write_bytes((examples / "portraits" / "astronaut.png").read_bytes())
@@ -133,7 +133,7 @@ def test_a_model_polishes_as_much_as_the_package_by_default(monkeypatch: pytest.
 
     from .support.painted_head import model, painted_track
 
-    asked = []
-    monkeypatch.setattr(polish, "polish", lambda avatar, tracks, config, **_: asked.append(config.iterations))
+    iterations = []
+    monkeypatch.setattr(polish, "polish", lambda avatar, tracks, config, **_: iterations.append(config.iterations))
     model().generate(painted_track())
-    assert asked == [polish.PolishConfig().iterations]
+    assert iterations == [polish.PolishConfig().iterations]

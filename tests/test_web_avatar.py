@@ -71,8 +71,8 @@ def drawn(browser: Browser, exported: Path, request: pytest.FixtureRequest) -> I
 @pytest.mark.parametrize("face", FACES)
 @pytest.mark.parametrize("pose", POSES)
 def test_the_page_shows_what_our_rasteriser_shows(drawn: Page, avatar: Avatar, pose: str, face: str) -> None:
-    asked: tuple[Any, ...] = POSES[pose], FACES[face]
-    assert psnr(theirs(drawn, *asked), ours(avatar, *asked)) >= 36
+    view: tuple[Any, ...] = POSES[pose], FACES[face]
+    assert psnr(theirs(drawn, *view), ours(avatar, *view)) >= 36
 
 
 @pytest.fixture(scope="module")
@@ -92,10 +92,10 @@ def expressing(browser: Browser, expressive: Avatar, tmp_path_factory: pytest.Te
 def test_the_page_shows_what_a_network_adds_to_an_expression(
     expressing: Page, expressive: Avatar, avatar: Avatar, face: str
 ) -> None:
-    asked: tuple[Any, ...] = POSES["aside"], FACES[face]
-    expected = ours(expressive, *asked)
-    assert psnr(expected, ours(avatar, *asked)) < 25
-    assert psnr(theirs(expressing, *asked), expected) >= 36
+    view: tuple[Any, ...] = POSES["aside"], FACES[face]
+    expected = ours(expressive, *view)
+    assert psnr(expected, ours(avatar, *view)) < 25
+    assert psnr(theirs(expressing, *view), expected) >= 36
 
 
 def test_numbers_of_a_texel_in_a_residual_are_a_byte_each(expressive: Avatar, avatar: Avatar) -> None:
@@ -122,9 +122,9 @@ def replaced_data(exported: Path, data: bytes, path: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize(("fault", "said"), [("cut", "cut short"), ("bit", "damaged"), ("version", "of version 7")])
+@pytest.mark.parametrize(("fault", "message"), [("cut", "cut short"), ("bit", "damaged"), ("version", "of version 7")])
 def test_bad_data_is_named_on_the_page(
-    browser: Browser, avatar: Avatar, exported: Path, tmp_path: Path, fault: str, said: str
+    browser: Browser, avatar: Avatar, exported: Path, tmp_path: Path, fault: str, message: str
 ) -> None:
     data = bytearray(web_binary(avatar))
     if fault == "cut":
@@ -134,7 +134,7 @@ def test_bad_data_is_named_on_the_page(
     else:
         data[4:8] = struct.pack("<I", 7)
     page = opened(browser, replaced_data(exported, bytes(data), tmp_path / "bad.html"))
-    sync_api.expect(page.get_by_role("alert")).to_contain_text(said)
+    sync_api.expect(page.get_by_role("alert")).to_contain_text(message)
     page.close()
 
 
@@ -183,7 +183,7 @@ NAMED_GPU = """const ask = WebGL2RenderingContext.prototype.getParameter;
 def test_a_gpu_draws_the_screens_pixels_unless_it_is_slow(
     browser: Browser, exported: Path, draw: int, side: int
 ) -> None:
-    slow = f"performance.now = ((at) => () => (at += {draw}))(0);"  # the clock is asked before and after drawing
+    slow = f"performance.now = ((at) => () => (at += {draw}))(0);"  # the clock is read before and after drawing
     page = opened(browser, exported, NAMED_GPU + slow, device_scale_factor=2)
     page.locator("#controls").wait_for()
     until(page, "(spatialAvatar.dirty = true) && spatialAvatar.drawn > 6")

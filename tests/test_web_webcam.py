@@ -1,6 +1,6 @@
 """The page's avatar follows the visitor's camera: the mapping against our own driving, and the page in a real browser.
 
-Most tests put a library of MediaPipe's interface, which sees what the test says, where the page expects MediaPipe; the
+Most tests put a library of MediaPipe's interface, whose results the test sets, where the page expects MediaPipe; the
 last one runs MediaPipe itself on a clip, if npm or SPATIALAVATAR_MEDIAPIPE gives it.
 """
 
@@ -264,7 +264,7 @@ REFUSING = "navigator.mediaDevices.getUserMedia = async () => { throw new DOMExc
 
 
 @pytest.mark.parametrize(
-    ("script", "said"),
+    ("script", "message"),
     [
         (REFUSING % "NotAllowedError", "may not use the camera"),
         (REFUSING % "NotFoundError", "no camera"),
@@ -273,11 +273,11 @@ REFUSING = "navigator.mediaDevices.getUserMedia = async () => { throw new DOMExc
     ],
 )
 def test_without_a_camera_the_page_says_why_and_the_sliders_work(
-    browser: Browser, exported: Path, script: str, said: str
+    browser: Browser, exported: Path, script: str, message: str
 ) -> None:
     page = opened(browser, exported, script)
     use_camera(page)
-    sync_api.expect(page.locator("#webcam-state")).to_contain_text(said)
+    sync_api.expect(page.locator("#webcam-state")).to_contain_text(message)
     page.get_by_label("Open mouth").fill("0.8")
     assert page.evaluate("spatialAvatar.params().jaw[0]") > 0.2
     page.close()

@@ -1,4 +1,4 @@
-"""The app as on ZeroGPU: forked workers, pickled requests, asked-for seconds, errors and stops across the fork."""
+"""The app as on ZeroGPU: forked workers, pickled requests, requested seconds, errors and stops across the fork."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_work_on_a_gpu_runs_in_a_worker_and_its_file_reaches_the_client(happened
 
 
 def test_progress_of_a_worker_reaches_the_client(happened: dict[str, Any]) -> None:
-    assert any(text.startswith("Rendering") for text in happened["said"]), happened["said"]
+    assert any(text.startswith("Rendering") for text in happened["messages"]), happened["messages"]
 
 
 def test_requested_gpu_seconds_depend_on_the_frames(happened: dict[str, Any]) -> None:

@@ -33,14 +33,14 @@ from .avatars import make_ball_avatar
 
 
 class FakeBackend:
-    """Writes toy files, and notes what it was asked for.
+    """Writes toy files, and records the requests.
 
     Attributes:
-        requests: what was asked for, in order.
-        stills: what pictures were asked for, in order.
-        stopped: when work was closed before its end, seconds of the monotonic clock.
+        requests: in order.
+        stills: requests for pictures, in order.
+        stopped: times at which work was cancelled, seconds of the monotonic clock.
         endless: work does not end while this is true.
-        error: what work raises after its first step.
+        error: raised by work after its first step.
     """
 
     def __init__(self) -> None:
@@ -89,7 +89,7 @@ class FakeBackend:
     def generate(self, request: GenerateRequest) -> Steps:
         """A ball."""
         yield from self._steps(request, "Finding the face")
-        # The avatar says which photos it was made of, so that a test can tell whose it is.
+        # The avatar contains the names of its photos, so that a test can identify it.
         names = [Path(path).name for path in request.photos]
         seen = {f"seen_{i}": self._picture(request.folder, f"seen_{i}.jpg") for i in range(len(names))}
         yield Step(0.5, "Found the face", seen, {"photos": [[f"{name} is small."] for name in names]})

@@ -47,7 +47,7 @@ class Repo:
 
 
 class FakeHub:
-    """The state of the Hub, and what was asked of it."""
+    """The state of the Hub, and the requests to it."""
 
     def __init__(self) -> None:
         self.repos: dict[str, Repo] = {}
@@ -133,7 +133,7 @@ class _Handler(BaseHTTPRequestHandler):
         return (self.headers.get("Authorization") or "").removeprefix("Bearer ") or None
 
     def _readable(self, repo_id: str, content: bool = True) -> Repo | None:
-        """The repository, or None after an answer that says why not."""
+        """The repository, or None after an error response."""
         repo = self.hub.repos.get(repo_id)
         if repo is None or (repo.private and self._token != OWNER_TOKEN):
             self._answer(

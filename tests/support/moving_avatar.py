@@ -27,7 +27,7 @@ def head_and_features(colors: int = 3) -> tuple[ResidualHead, torch.Tensor]:
     return head, torch.randn(len(avatar.layout), FEATURES, generator=generator).half().float()
 
 
-def freedom() -> torch.Tensor:
+def correction_weight() -> torch.Tensor:
     """From nothing at the first Gaussian of the ball to all at the last; half precision holds it exactly."""
     return torch.linspace(0, 1, len(make_ball_avatar().layout)).half().float()
 
@@ -36,4 +36,4 @@ def freedom() -> torch.Tensor:
 def moving_avatar() -> Avatar:
     """The ball, with a residual that is to be seen."""
     head, features = head_and_features()
-    return dataclasses.replace(make_ball_avatar(), residual=head.of_person(features, freedom()))
+    return dataclasses.replace(make_ball_avatar(), residual=head.of_person(features, correction_weight()))

@@ -47,7 +47,7 @@ def painted_avatar(resolution: int = 128) -> Avatar:
 
 
 def ours(avatar: Avatar, neck: list[float], weights: dict[str, float], size: int = SIZE) -> np.ndarray:
-    """Our picture (size, size, 3) in [0, 1] of what the page is asked to show."""
+    """The rasteriser's picture (size, size, 3) in [0, 1] of a head turn and ARKit weights."""
     camera, translation = portrait_view(avatar, size)
     coefficients = torch.zeros(1, 52)
     for name, weight in weights.items():
@@ -92,5 +92,5 @@ def with_residual(avatar: Avatar, strength: float, hidden: int = 64) -> Avatar:
         for parameter in head.parameters():
             parameter.copy_(strength * torch.randn(parameter.shape, generator=random))
     count = len(avatar.layout)
-    features, freedom = (torch.randn(count, FEATURES, generator=random), torch.rand(count, generator=random))
-    return replace(avatar, residual=head.of_person(features, freedom))
+    features, weight = (torch.randn(count, FEATURES, generator=random), torch.rand(count, generator=random))
+    return replace(avatar, residual=head.of_person(features, weight))

@@ -1,8 +1,8 @@
-"""Runs the app as on ZeroGPU, against a scheduler that is played here; prints what happened as JSON.
+"""Runs the app as on ZeroGPU, with a simulated scheduler; prints the results as JSON.
 
-The module ``spaces`` is the real one: it forks, pickles, schedules and releases. Played are the scheduler's four
-addresses and, since there is no CUDA here, what it asks of torch when a worker starts. Run by test_zero_gpu.py in a
-process of its own, since all of that is decided when ``spaces`` is imported.
+The module ``spaces`` is the real one: it forks, pickles, schedules and releases. Simulated are the scheduler's four
+addresses and, since there is no CUDA here, its calls of torch at the start of a worker. test_zero_gpu.py runs it in a
+separate process, because ``spaces`` reads the environment at import.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ LOG: list[tuple[str, dict[str, str], float]] = []
 
 
 class Scheduler(BaseHTTPRequestHandler):
-    """Always has a GPU to lend."""
+    """Grants every request for a GPU."""
 
     def do_POST(self) -> None:
-        """Note the request and grant it."""
+        """Record the request and grant it."""
         address = urlparse(self.path)
         LOG.append((address.path, {k: v[0] for k, v in parse_qs(address.query).items()}, time.monotonic()))
         grant = {"idle": False, "nvidiaIndex": 0, "nvidiaUUID": "GPU-0", "allowToken": f"token-{len(LOG)}"}
@@ -36,11 +36,11 @@ class Scheduler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, *_: object) -> None:
-        """Say nothing."""
+        """Write no log."""
 
 
 def pretend_zero_gpu(folder: Path) -> None:
-    """Start the scheduler and make ``spaces`` and torch believe in it."""
+    """Start the scheduler and patch ``spaces`` and torch to use it."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), Scheduler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     (folder / "cgroup").write_text("0::/x\n")
@@ -65,12 +65,12 @@ def pretend_zero_gpu(folder: Path) -> None:
 
 
 def in_bad_fork() -> bool:
-    """What torch answers before CUDA has run; asked in another process, which has to find it by name."""
+    """Torch's answer before CUDA has run; a module function, because another process imports it by name."""
     return False
 
 
-def seconds_asked() -> float:
-    """What the last work asked the scheduler for."""
+def seconds_requested() -> float:
+    """Seconds that the last work requested from the scheduler."""
     return float([values["durationSeconds"] for path, values, _ in LOG if path == "/schedule"][-1])
 
 
@@ -102,16 +102,16 @@ def main(folder: Path, avatar: str, short: str, long: str) -> dict[str, Any]:
     job = client.submit(
         avatar=handle_file(avatar), consent=True, motion=handle_file(short), size=256, api_name="/drive"
     )
-    said = set()
+    messages = set()
     while not job.done():
-        said |= {unit.desc for unit in job.status().progress_data or []}
+        messages |= {unit.desc for unit in job.status().progress_data or []}
         time.sleep(0.01)
     video, facts = job.result()
     result: dict[str, Any] = {
-        "said": sorted(str(text) for text in said),
+        "messages": sorted(str(text) for text in messages),
         "frames": facts["frames"],
         "bytes": Path(video).stat().st_size,
-        "seconds_short": seconds_asked(),
+        "seconds_short": seconds_requested(),
         "main": os.getpid(),
         "workers": [int(values["pid"]) for path, values, _ in LOG if path == "/allow"],
         "where": client.predict(api_name="/info")["where"],
@@ -129,10 +129,10 @@ def main(folder: Path, avatar: str, short: str, long: str) -> dict[str, Any]:
     for step in steps:
         if step.message.startswith("Rendering frame"):
             break
-    result |= {"seconds_long": seconds_asked(), "stopped_at": step.message}
-    asked = time.monotonic()
+    result |= {"seconds_long": seconds_requested(), "stopped_at": step.message}
+    stopped = time.monotonic()
     steps.close()
-    result |= {"freed_after": wait_for_release(asked), "left": sorted(p.name for p in folder.glob("*driven*"))}
+    result |= {"freed_after": wait_for_release(stopped), "left": sorted(p.name for p in folder.glob("*driven*"))}
     client.close()
     demo.close()
     return result
