@@ -293,9 +293,9 @@ class Avatar(Pretrained):
 
     def _write_folder(self, folder: Path) -> None:
         # Warnings name the photos' files, which say more about a person than a repository should.
-        told = replace(self, info={key: value for key, value in self.info.items() if key != "warnings"})
-        told.save(folder / AVATAR_FILE)
-        write_text(folder / CONFIG_FILE, json.dumps(told._header(), indent=2, ensure_ascii=False) + "\n")
+        stored = replace(self, info={key: value for key, value in self.info.items() if key != "warnings"})
+        stored.save(folder / AVATAR_FILE)
+        write_text(folder / CONFIG_FILE, json.dumps(stored._header(), indent=2, ensure_ascii=False) + "\n")
         save_png(folder / PREVIEW_FILE, self.preview())
 
     @classmethod

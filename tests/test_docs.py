@@ -111,7 +111,7 @@ def python_of(text: str) -> Iterator[str]:
 
 
 def resolved(node: ast.expr, known: dict[str, Any]) -> Any:
-    """What a name or a chain of attributes is; None where it cannot be told without running the code."""
+    """What a name or a chain of attributes is; None if it is unknown without running the code."""
     if isinstance(node, ast.Name):
         return known.get(node.id)
     if isinstance(node, ast.Attribute):

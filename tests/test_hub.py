@@ -250,7 +250,7 @@ def test_the_shipped_weights_load_in_a_process_that_has_no_sockets() -> None:
     code = """
 import sys
 def refuse(event, _):
-    if event.startswith("socket."):  # making, connecting, resolving: Python asks here first
+    if event.startswith("socket."):  # making, connecting, resolving: Python raises an audit event first
         raise OSError("no sockets here")
 sys.addaudithook(refuse)
 from spatialavatar import SpatialAvatar

@@ -91,7 +91,7 @@ def load_models() -> None:
         warnings.simplefilter("always")
         weights_dir()
     if caught:
-        wanted = os.environ.get("MODEL_ID", "that was asked for")
+        wanted = os.environ.get("MODEL_ID", "that was requested")
         add_notice(f"The model {wanted} could not be fetched, so the app uses the one that ships with it.")
     default_model()
     warmup()

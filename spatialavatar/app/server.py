@@ -15,7 +15,7 @@ _RUN = "run-"
 
 
 class _Stopped(BaseException):
-    """A signal asked this process to end; no handler of errors may swallow it."""
+    """A signal ends this process; no handler of errors may swallow it."""
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
@@ -99,7 +99,7 @@ def _make_run_folder(parent: Path) -> Path:
 
 
 def _is_alive(process: str) -> bool:
-    """Whether a process of that number runs; True where that cannot be told."""
+    """Whether a process of that number runs; True if that is unknown."""
     if not process.isdigit() or not hasattr(os, "getuid"):
         return True
     try:

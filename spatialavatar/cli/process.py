@@ -36,7 +36,7 @@ class Termination:
 
 @contextmanager
 def catch_termination() -> Iterator[Termination]:
-    """Raise :class:`Terminated` in the main thread when the process is asked to end.
+    """Raise :class:`Terminated` in the main thread on a request to end the process.
 
     A second signal has no effect, so that it cannot interrupt the clean-up. A signal that the parent process ignores
     (``nohup``) stays ignored.

@@ -75,16 +75,16 @@ def _commit() -> str | None:
     """The checkout's commit, with a plus sign if files differ from it; None for an installed package."""
     root = Path(__file__).resolve().parents[2]
     try:
-        asked = [
+        answers = [
             subprocess.run(["git", "-C", str(root), *words], capture_output=True, text=True, check=True).stdout.strip()
             for words in (["rev-parse", "--show-toplevel", "HEAD"], ["status", "--porcelain", "--", "spatialavatar"])
         ]
     except (OSError, subprocess.CalledProcessError):
         return None
-    top, commit = asked[0].split("\n")
+    top, commit = answers[0].split("\n")
     if Path(top).resolve() != root:
         return None  # a repository around an installed package
-    return commit + ("+" if asked[1] else "")
+    return commit + ("+" if answers[1] else "")
 
 
 def _versions() -> dict[str, str]:

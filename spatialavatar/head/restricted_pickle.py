@@ -55,7 +55,7 @@ def read_pickle(path: Path, names: Sequence[str]) -> dict[str, NDArray[Any]]:
         content = interpret(data)
     except Refused as error:
         raise FormatError(
-            f"The pickle {path} asks for {error}, which a head model never needs; nothing of it was run, and a file "
+            f"The pickle {path} refers to {error}, which a head model never needs; nothing of it was run, and a file "
             "from another source should be used."
         ) from error
     except Damaged as error:

@@ -105,7 +105,7 @@ class Pretrained(ABC):
             The address of the commit.
 
         Raises:
-            OutputError: it cannot be pushed; the sentence says why.
+            OutputError: it cannot be pushed; the message contains the reason.
         """
         with tempfile.TemporaryDirectory() as folder:
             self.save_pretrained(folder, repo_id=repo_id)

@@ -64,7 +64,7 @@ def fetch(
         files: patterns of the files to fetch; all by default.
 
     Raises:
-        MissingAssetError: it is neither a folder nor fetchable: the sentence says why and what to do.
+        MissingAssetError: it is neither a folder nor can it be fetched; the message contains the reason and what to do.
         FormatError: a file is not the one that the repository's manifest lists.
     """
     folder = Path(repo_or_folder)
@@ -109,7 +109,7 @@ def push(
         The address of the commit.
 
     Raises:
-        OutputError: it cannot be pushed: the sentence says why and what to do.
+        OutputError: it cannot be pushed; the message contains the reason and what to do.
     """
     try:
         api = hub_api(token)

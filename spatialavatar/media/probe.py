@@ -181,7 +181,7 @@ def count_packets(path: Path, streams: tuple[int, ...]) -> dict[int, StreamLengt
         Watchdog(process, PROBE_SECONDS) as watchdog,
         watchdog.limit(),
     ):
-        assert process.stdout is not None  # a pipe was asked for
+        assert process.stdout is not None  # stdout is a pipe
         for line in process.stdout:
             _add_packet(counts, units, line)
     if watchdog.expired:

@@ -85,7 +85,7 @@ class VideoReader:
             ffmpeg_output(self._command(), self.path, log) as process,
             Watchdog(process, FRAME_SECONDS) as watchdog,
         ):
-            assert process.stdout is not None  # a pipe was asked for
+            assert process.stdout is not None  # stdout is a pipe
             while True:
                 with watchdog.limit():
                     frame = _read_frame(process.stdout)

@@ -37,7 +37,7 @@ _MAX_TITLE: Final = 200  # characters
 
 
 def read_json(text: str, name: str, stem: str, fps: float | None = None) -> Motion:
-    """A motion from JSON text of any of the three formats, which are told apart by their fields.
+    """A motion from JSON text of any of the three formats, which are distinguished by their fields.
 
     Args:
         text: the file's content.

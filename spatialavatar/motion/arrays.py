@@ -226,7 +226,7 @@ def _reference(storage: Any, offset: Any, size: Any, stride: Any, *_: Any) -> _T
 
 
 def _tensor_reference(data: bytes) -> _TensorReference:
-    """What the pickle of one tensor says about it."""
+    """The description of one tensor in its pickle."""
     if len(data) > _MAX_PICKLE:
         raise pickle.UnpicklingError("longer than the pickle of a tensor")
     for opcode, _, _ in pickletools.genops(data):

@@ -100,7 +100,7 @@ def _own(network: CorrectionNetwork) -> dict[str, Tensor]:
 
 
 def _check_header(name: str, header: dict[str, Any], head: HeadModel, layout: UVLayout) -> None:
-    """Hold what the file says of itself against the head model and layout in use.
+    """Compare the file's metadata with the head model and layout in use.
 
     Raises:
         FormatError: it is no network's, of another version, or was trained for others.
