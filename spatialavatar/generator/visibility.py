@@ -88,7 +88,7 @@ def _whole_pixels(pixels: Floats) -> Ints:
     return np.floor(np.nan_to_num(pixels, nan=-9.0, posinf=-9.0, neginf=-9.0)).astype(np.int64)
 
 
-def _at(picture: Pixels, pixels: Ints) -> Floats:
+def _at(picture: Pixels, pixels: Ints) -> Pixels:
     """Values (N,) of a picture (H, W) at pixels (N, 2), those outside at its border."""
     height, width = picture.shape
     return picture[np.clip(pixels[:, 1], 0, height - 1), np.clip(pixels[:, 0], 0, width - 1)]

@@ -26,7 +26,7 @@ def side_coupling(gaps: Sequence[Gaps], config: SilhouetteConfig) -> float:
     """Weight of the difference between mirror twins, from the gaps of the bare mesh."""
     total = sum(float(found.weights.sum()) for found in gaps)
     hairy = sum(float(found.weights @ found.hair) for found in gaps)
-    return config.symmetry * float(smoothstep(np.float64(hairy / total), *_HAIRY)) if total > 0.0 else 0.0
+    return config.symmetry * float(smoothstep(np.array(hairy / total), *_HAIRY)) if total > 0.0 else 0.0
 
 
 def solve_heights(
