@@ -310,7 +310,7 @@ def _schema(file: TensorFile, head: HeadModel, count: int) -> tuple[Schema, dict
         "quats": TensorSpec(("N", 4), low=-1e3, high=1e3, finite=False),
         "scales": TensorSpec(("N", 3), low=0.0, high=_MAX_TRIANGLES, finite=False),
         "opacities": TensorSpec(("N",), low=-1e-3, high=1.001, finite=False),
-        "colors": TensorSpec(("N", "C"), low=-_MAX_FEATURE, high=_MAX_FEATURE, finite=False),
+        "colors": TensorSpec(("N", 3), low=-_MAX_FEATURE, high=_MAX_FEATURE, finite=False),
         "shape": bounded(MAX_COEFFICIENT, "S"),
         "vertex_offsets": bounded(_MAX_OFFSET, "V", 3, optional=True),
         **params_schema("reference.", 1),

@@ -6,6 +6,7 @@ import json
 import pickle
 import struct
 import time
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -317,3 +318,30 @@ def test_a_sweep_deletes_old_results(tmp_path: Path, monkeypatch: pytest.MonkeyP
     new = Path(sessions.keep(None, source))
     sessions.sweep()
     assert (old.exists(), new.exists()) == (False, True)
+
+
+def test_a_number_of_400_digits_is_refused_in_one_sentence(app: RunningApp, avatar_bytes: bytes) -> None:
+    avatar = upload(app, "a.safetensors", avatar_bytes)
+    status, sentence = call(app, "drive", avatar=avatar, smoothing=10**400)
+    assert status == 422
+    assert "The smoothing must be a number from" in sentence
+
+
+@pytest.mark.parametrize("value", [10**400, -(10**400), float("nan"), float("inf"), True, "1", None])
+@pytest.mark.parametrize("whole", [False, True])
+def test_a_value_that_is_no_number_within_bounds_is_refused(value: Any, whole: bool) -> None:
+    assert checks.number(value, "strength", 0, 2, whole) == (
+        f"The strength must be {'a whole number' if whole else 'a number'} from 0 to 2."
+    )
+
+
+@pytest.mark.parametrize("check", [checks.avatar, checks.motion])
+def test_a_file_with_a_long_header_is_refused_before_the_header_is_parsed(tmp_path: Path, check: Any) -> None:
+    header = json.dumps({"__metadata__": {"spatialavatar": "[" + "{}," * 2_500_000 + "{}]"}}).encode()
+    (tmp_path / "a.safetensors").write_bytes(struct.pack("<Q", len(header)) + header)
+    tracemalloc.start()
+    try:
+        assert "The file a.safetensors is not a" in check(str(tmp_path / "a.safetensors"))
+        assert tracemalloc.get_traced_memory()[1] < 5e6
+    finally:
+        tracemalloc.stop()

@@ -151,3 +151,11 @@ def test_a_repository_that_cannot_be_fetched_is_named(monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(MissingAssetError, match="nobody/nothing is neither a folder nor whole in the cache"):
         Avatar.from_pretrained("nobody/nothing")
+
+
+@pytest.mark.parametrize("channels", [1, 5])
+def test_colours_of_other_than_three_channels_are_refused(avatar, tmp_path, channels):
+    gaussians = avatar.gaussians.replace(colors=torch.rand(len(avatar.gaussians), channels))
+    path = replace(avatar, gaussians=gaussians).save(tmp_path / "a.safetensors")
+    with pytest.raises(FormatError, match=r"has colors of shape \(\d+, \d\) instead of \(\d+, 3\); [^\n]+\.$"):
+        Avatar.load(path, avatar.head)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import spatialavatar
 from spatialavatar import avatar as avatar_module
 from spatialavatar import cli, driving, pipeline
 from spatialavatar.avatar import Avatar
+from spatialavatar.cli.options import Limits
 from spatialavatar.cli.output import Outcome, ProgressBar
 from spatialavatar.errors import NoFaceError
 from spatialavatar.motion import Motion, load_motion, write_motion
@@ -237,6 +239,7 @@ def test_drive_writes_a_video_of_the_motions_length(avatar_file: Path, nod: Path
         (["--background", "chartrooze"], "no colour"),
         (["--strength", "9"], "strength"),
         (["--size", "63"], "size"),
+        (["--size", "9" * 400], "size"),
     ],
 )
 def test_a_wrong_option_says_which(
@@ -244,6 +247,12 @@ def test_a_wrong_option_says_which(
 ) -> None:
     assert cli.main(["drive", str(avatar_file), "--motion", str(nod), *line]) == 1
     assert words in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_an_option_with_underscores_between_its_digits_is_no_number(whole: bool) -> None:
+    with pytest.raises(argparse.ArgumentTypeError, match="'1_00' is not a"):
+        Limits(0, 1000, whole).reader("--size")("1_00")
 
 
 def test_track_writes_a_motion_where_the_name_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -465,6 +474,7 @@ def test_export_takes_a_pose_and_an_expression(avatar_file: Path, tmp_path: Path
         (["--format", "spz", "--sh-degree", "3"], "leave --sh-degree out"),
         (["--format", "ply", "--expression", "jawOpen"], "as jawOpen=0.6"),
         (["--format", "ply", "--expression", "smirk=1"], "no ARKit unit"),
+        (["--format", "ply", "--expression", "jawOpen=0_1"], "as jawOpen=0.6"),
         (["--format", "ply", "--motion", "talk.json"], "does not move"),
         (["--format", "glb", "--mediapipe", "https://example.org/mediapipe"], "follows no camera"),
     ],

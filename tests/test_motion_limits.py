@@ -276,6 +276,7 @@ def test_wrong_json_is_refused_in_one_sentence(tmp_path: Path, text: str) -> Non
         "JawOpen\ninf\n",
         "JawOpen\n" + "9" * 5000,
         "JawOpen\n" + '"' * 200_000,
+        "JawOpen\n0_1\n",
         "JawOpen\n\x00",
         "JawOpen,jawOpen\n0,0\n",
         "Timecode,JawOpen\n99:99:99:99,0\n00:00:00:00,0\n",

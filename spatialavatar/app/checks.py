@@ -6,13 +6,9 @@ a file shows a face is found by the work itself.
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
-
-from safetensors import SafetensorError, safe_open
 
 from spatialavatar.app.steps import plain
 from spatialavatar.avatar import AVATAR_FORMAT, default_head
@@ -21,6 +17,7 @@ from spatialavatar.media import inspect_media
 from spatialavatar.media.inspection import MediaKind
 from spatialavatar.motion import check_motion_format, is_motion_file
 from spatialavatar.pipeline import MAX_PHOTOS
+from spatialavatar.tensor_files import TensorFile
 from spatialavatar.tracking.io import TRACK_FORMAT
 
 MEGABYTE: Final = 1_000_000
@@ -104,7 +101,8 @@ def picture_or_video(path: Any) -> str | None:
 def number(value: Any, name: str, low: float, high: float, whole: bool = False) -> str | None:
     """A number within bounds."""
     kind = "a whole number" if whole else "a number"
-    good = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    good = isinstance(value, (int, float)) and not isinstance(value, bool)
+    # The comparison refuses NaN, infinity, and integers too large for a float, on which math.isfinite fails.
     if not good or not low <= value <= high or (whole and value != int(value)):
         return f"The {name} must be {kind} from {low:g} to {high:g}."
     return None
@@ -163,10 +161,8 @@ def _media(path: str, *kinds: MediaKind) -> str | None:
 def _safetensors_format(path: str) -> str | None:
     """The format that the header of one of our files names; None for other files. Only the header is read."""
     try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-        header = json.loads(metadata.get("spatialavatar", "{}"))
-    except (SafetensorError, OSError, ValueError, RecursionError):
+        file = TensorFile(path, "")
+    except SpatialAvatarError:
         return None
-    found = metadata.get("format") or (header.get("format") if isinstance(header, dict) else None)
+    found = file.metadata.get("format") or file.header.get("format")
     return found if isinstance(found, str) else None

@@ -11,6 +11,7 @@ from spatialavatar.cli.options import Limits, add_number
 from spatialavatar.cli.output import Outcome
 from spatialavatar.errors import InputError
 from spatialavatar.files import check_not_an_input
+from spatialavatar.number_text import parse_float
 from spatialavatar.progress import Progress
 
 _SPLATS = ("ply", "splat", "spz")
@@ -109,7 +110,7 @@ def _units(text: str | None) -> dict[str, float]:
     for part in filter(None, (text or "").split(",")):
         name, _, weight = part.partition("=")
         try:
-            units[name.strip()] = value = float(weight)
+            units[name.strip()] = value = parse_float(weight)
             if not math.isfinite(value):
                 raise ValueError
         except ValueError:

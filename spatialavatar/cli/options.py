@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from spatialavatar.errors import InputError, SpatialAvatarError
+from spatialavatar.number_text import parse_float, parse_integer
 
 if TYPE_CHECKING:
     from spatialavatar.generator import SpatialAvatar
@@ -43,10 +43,10 @@ class Limits:
 
         def read(text: str) -> int | float:
             try:
-                value = int(text) if self.whole else float(text)
+                value = parse_integer(text) if self.whole else parse_float(text)
             except ValueError:
                 raise argparse.ArgumentTypeError(f"{_short(text)} is not {kind}") from None
-            if not (math.isfinite(value) and self.low <= value <= self.high):
+            if not self.low <= value <= self.high:  # also NaN and integers too large for a float
                 raise OptionError(f"{name} is {_short(text)}; give {kind} from {self.low:g} to {self.high:.10g}.")
             return value
 

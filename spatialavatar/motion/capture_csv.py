@@ -20,6 +20,7 @@ from spatialavatar.motion.record import Motion, axis_angle_to_yaw_pitch_roll, ya
 from spatialavatar.motion.schema import HEAD_ANGLES, MAX_FRAMES, WEIGHTS, check_rate, check_size
 from spatialavatar.motion.time_codes import Timeline, evenly_timed, read_timeline, time_code
 from spatialavatar.motion.units import unit_index
+from spatialavatar.number_text import parse_float
 
 _ANGLES: Final = ("HeadYaw", "HeadPitch", "HeadRoll")
 _EYES: Final = tuple(f"{side}Eye{axis}" for side in ("Left", "Right") for axis in ("Yaw", "Pitch", "Roll"))
@@ -186,7 +187,7 @@ def _number(cells: list[str], column: int, columns: _Columns, line: int, name: s
     """The number in a cell, with a decimal point or a decimal comma."""
     text = cells[column].strip()
     try:
-        return float(text.replace(",", "."))
+        return parse_float(text.replace(",", "."))
     except ValueError:
         found = f"holds {text[:20]!r}, which is no number," if text else "is empty"
         raise FormatError(
