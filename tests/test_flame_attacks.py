@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import resource
+import struct
 import subprocess
 import sys
+import tracemalloc
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -160,3 +163,15 @@ def test_the_memory_of_shared_values_is_bounded(tmp_path: Path) -> None:
     with pytest.raises(FormatError):
         load_flame(tmp_path / "flame.pkl")
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000  # kilobytes
+
+
+def test_the_header_of_an_array_in_an_npz_is_refused_by_its_length(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "flame.npz", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("f.npy", b"\x93NUMPY\x02\x00" + struct.pack("<I", 40 << 20) + b" " * (40 << 20))
+    tracemalloc.start()
+    try:
+        with pytest.raises(FormatError, match="a header that is too long"):
+            load_flame(tmp_path / "flame.npz")
+        assert tracemalloc.get_traced_memory()[1] < 5e6
+    finally:
+        tracemalloc.stop()

@@ -6,6 +6,7 @@ import io
 import json
 import pickle
 import resource
+import struct
 import subprocess
 import sys
 import time
@@ -72,7 +73,38 @@ def long_csv(path: Path) -> None:
         file.write("JawOpen\n" + "0.5\n" * 200_000)
 
 
-BOMBS = {"a.pt": expanded_tensor, "a.npz": npz_bomb, "a.npy": npy_that_claims, "a.json": deep_json, "a.csv": long_csv}
+def npz_header_bomb(path: Path) -> None:
+    size = 300 << 20
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive, archive.open("expr.npy", "w") as member:
+        member.write(b"\x93NUMPY\x02\x00" + struct.pack("<I", size))
+        for _ in range(size >> 20):
+            member.write(b" " * (1 << 20))
+
+
+def byte_order_bomb(path: Path) -> None:
+    torch.save(torch.zeros(3, 106), path)
+    with zipfile.ZipFile(path) as old:
+        members = {name: old.read(name) for name in old.namelist()}
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as new:
+        for name, content in members.items():
+            new.writestr(name, b"l" * (300 << 20) if name.endswith("byteorder") else content)
+
+
+def memo_bomb(path: Path) -> None:
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("a/data.pkl", b"\x80\x02Nr" + struct.pack("<I", 20_000_000) + b".")
+
+
+BOMBS = {
+    "header.npz": npz_header_bomb,
+    "order.pt": byte_order_bomb,
+    "memo.pt": memo_bomb,
+    "a.pt": expanded_tensor,
+    "a.npz": npz_bomb,
+    "a.npy": npy_that_claims,
+    "a.json": deep_json,
+    "a.csv": long_csv,
+}
 MEASURE = """
 import resource, sys
 from pathlib import Path

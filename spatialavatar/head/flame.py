@@ -11,7 +11,7 @@ Data that a FLAME file lacks come from other sources: UVs from its template mesh
 from __future__ import annotations
 
 import hashlib
-import io
+import math
 import re
 import zipfile
 from collections.abc import Mapping, Sequence
@@ -27,6 +27,7 @@ from spatialavatar.errors import FormatError, InputError
 from spatialavatar.head.arkit import ARKIT_INDEX
 from spatialavatar.head.model import HEAD_FORMAT, HEAD_VERSION, JOINTS, HeadModel
 from spatialavatar.head.restricted_pickle import MAX_ELEMENTS, read_pickle
+from spatialavatar.npy_header import read_npy_header
 from spatialavatar.render.mesh import vertex_normals
 
 Floats = NDArray[np.float64]
@@ -161,10 +162,16 @@ def _member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> NDArray[Any]:
     if member.file_size > 8 * MAX_ELEMENTS:
         raise ValueError(f"{member.filename} has {member.file_size >> 20} MB")
     with archive.open(member) as file:
-        array = np.lib.format.read_array(io.BytesIO(file.read(8 * MAX_ELEMENTS)), allow_pickle=False)
-    if array.dtype.kind not in "biuf":
-        raise ValueError(f"{member.filename} has the type {array.dtype}")
-    return array
+        shape, fortran, dtype = read_npy_header(file)
+        if dtype.kind not in "biuf":
+            raise ValueError(f"{member.filename} has the type {dtype}")
+        if min(shape, default=0) < 0 or math.prod(shape) > MAX_ELEMENTS:
+            raise ValueError(f"{member.filename} has more than {MAX_ELEMENTS:,} numbers")
+        size = math.prod(shape) * dtype.itemsize
+        data = bytearray(file.read(size))
+    if len(data) < size:
+        raise ValueError(f"{member.filename} ends within its numbers")
+    return np.frombuffer(data, dtype).reshape(shape, order="F" if fortran else "C")
 
 
 def read_uv(path: Path, faces: Ints) -> Floats:

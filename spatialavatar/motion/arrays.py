@@ -11,7 +11,6 @@ import io
 import math
 import pickle
 import pickletools
-import warnings
 import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -20,10 +19,10 @@ from typing import IO, Any, Final
 
 import numpy as np
 import torch
-from numpy.lib import format as npy_format
 
 from spatialavatar.errors import FormatError, InputError, SpatialAvatarError
 from spatialavatar.motion.schema import MAX_FRAMES, MAX_VALUES
+from spatialavatar.npy_header import read_npy_header
 
 _MAX_PICKLE: Final = 64 * 1024  # bytes; the pickle of one tensor has about 200
 _MAX_RANK: Final = 8
@@ -34,6 +33,7 @@ _OPCODES: Final = frozenset({
     "SHORT_BINUNICODE", "PUT", "BINPUT", "LONG_BINPUT", "GET", "BINGET", "LONG_BINGET", "MEMOIZE",
 })
 # fmt: on
+_MEMO_OPCODES: Final = ("PUT", "BINPUT", "LONG_BINPUT", "GET", "BINGET", "LONG_BINGET")
 _STORAGES: Final = {
     "FloatStorage": torch.float32,
     "DoubleStorage": torch.float64,
@@ -125,7 +125,7 @@ def read_tensor(path: Path, budget: Budget) -> np.ndarray:
             root = entry.filename.removesuffix("data.pkl")
             with archive.open(entry) as stream:
                 reference = _tensor_reference(stream.read(_MAX_PICKLE + 1))
-            order = archive.read(f"{root}byteorder") if f"{root}byteorder" in archive.NameToInfo else b"little"
+            order = _byte_order(archive, f"{root}byteorder")
             budget.take([max(math.prod(reference.size), reference.end)])
             size = reference.end * reference.dtype.itemsize
             with archive.open(f"{root}data/{reference.key}") as stream:
@@ -139,6 +139,14 @@ def read_tensor(path: Path, budget: Budget) -> np.ndarray:
         return tensor.double().numpy()
 
     return _guarded(path, read)
+
+
+def _byte_order(archive: zipfile.ZipFile, name: str) -> bytes:
+    """The byte order that a member states, which old files lack."""
+    if name not in archive.NameToInfo:
+        return b"little"
+    with archive.open(name) as stream:
+        return stream.read(len(b"little") + 1)
 
 
 def _guarded(path: Path, read: Callable[[], Any]) -> Any:
@@ -158,15 +166,7 @@ def _guarded(path: Path, read: Callable[[], Any]) -> Any:
 
 def _read_array(stream: IO[bytes], name: str, owner: str, budget: Budget) -> np.ndarray:
     """One array in NumPy's format, after its header has been checked."""
-    version = npy_format.read_magic(stream)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of headers that Python 2 wrote
-        if version == (1, 0):
-            shape, fortran, dtype = npy_format.read_array_header_1_0(stream)
-        elif version == (2, 0):
-            shape, fortran, dtype = npy_format.read_array_header_2_0(stream)
-        else:
-            raise ValueError(f"version {version} of NumPy's format, which only structured arrays need")
+    shape, fortran, dtype = read_npy_header(stream)
     if dtype.hasobject:
         raise ValueError("an array of Python objects")
     if dtype.kind not in "fiu":
@@ -229,9 +229,11 @@ def _tensor_reference(data: bytes) -> _TensorReference:
     """The description of one tensor in its pickle."""
     if len(data) > _MAX_PICKLE:
         raise pickle.UnpicklingError("longer than the pickle of a tensor")
-    for opcode, _, _ in pickletools.genops(data):
+    for opcode, argument, _ in pickletools.genops(data):
         if opcode.name not in _OPCODES:
             raise pickle.UnpicklingError(f"the opcode {opcode.name}, which no tensor needs")
+        if opcode.name in _MEMO_OPCODES and not 0 <= argument < _MAX_PICKLE:
+            raise pickle.UnpicklingError("a memo index that no tensor needs: the memo is allocated up to it")
     found = _TensorUnpickler(io.BytesIO(data)).load()
     if not isinstance(found, _TensorReference):
         raise pickle.UnpicklingError("something else than one tensor")
