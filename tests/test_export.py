@@ -109,6 +109,14 @@ def test_spz_of_another_version_is_refused(tmp_path: Path) -> None:
         save_spz(make_ball_avatar(16), tmp_path / "a.spz", version=4)
 
 
+def test_spz_of_a_gaussian_beyond_the_format_is_refused(tmp_path: Path) -> None:
+    avatar = make_ball_avatar(16)
+    far = avatar.gaussians.replace(means=torch.full_like(avatar.gaussians.means, 1e4))
+    with pytest.raises(InputError, match=r"^A Gaussian lies more than 128 metres from the head[^\n]+\.$"):
+        save_spz(dataclasses.replace(avatar, gaussians=far), tmp_path / "a.spz")
+    assert not (tmp_path / "a.spz").exists()
+
+
 def test_a_ply_of_degree_two_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="degree 0 or 3, not 2"):
         save_ply(make_ball_avatar(16), tmp_path / "a.ply", sh_degree=2)

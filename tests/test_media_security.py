@@ -113,8 +113,8 @@ def test_a_large_jpeg_decodes_at_a_fraction_whatever_its_mode(tmp_path, monkeypa
 
 def test_a_long_strip_that_cannot_decode_at_a_fraction_of_its_width_is_drafted_by_its_length(tmp_path, monkeypatch):
     monkeypatch.setattr("spatialavatar.media.photos.MAX_PIXELS", 1_000_000)
-    Image.new("L", (20_000, 200), 90).save(tmp_path / "a.jpg", quality=20)
-    assert read_image(tmp_path / "a.jpg").shape == (41, 4096, 3)
+    Image.new("L", (20_000, 400), 90).save(tmp_path / "a.jpg", quality=20)
+    assert read_image(tmp_path / "a.jpg").shape == (82, 4096, 3)
 
 
 def test_inspection_decodes_no_frame(tmp_path, monkeypatch):

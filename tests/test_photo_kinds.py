@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import random
 import struct
+import subprocess
+import sys
 import warnings
 import zlib
 
@@ -140,3 +142,43 @@ def test_a_photo_is_no_video(tmp_path, gradient):
     with pytest.raises(InputError, match="is a photo, not a video") as error:
         inspect_media(tmp_path / "a.mp4", ["video"])
     assert one_sentence(error)
+
+
+PEAK = """
+import resource, sys
+from spatialavatar.media import read_image
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+assert max(read_image(sys.argv[1]).shape) == 4096
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
+"""
+
+
+def test_a_small_file_of_many_pixels_is_read_with_one_copy_of_them(tmp_path):
+    Image.new("RGBA", (6500, 6400), (9, 9, 9, 100)).save(tmp_path / "a.png")  # 166 MB decoded
+    done = subprocess.run(
+        [sys.executable, "-c", PEAK, str(tmp_path / "a.png")], capture_output=True, text=True, check=True
+    )
+    assert int(done.stdout) < 350
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "P", "F"])
+def test_a_picture_read_in_bands_equals_one_read_whole(tmp_path, monkeypatch, orientation, mode):
+    values = np.random.default_rng(1).integers(0, 256, (150, 210, 4), dtype=np.uint8)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    picture = Image.fromarray(values if mode == "RGBA" else values[..., :3]).convert(mode)
+    path = tmp_path / ("a.tif" if mode == "F" else "a.png")
+    picture.save(path, exif=exif)
+    whole = read_image(path, max_side=100)
+    monkeypatch.setattr("spatialavatar.media.photos._WHOLE_PIXELS", 0)
+    monkeypatch.setattr("spatialavatar.media.photos._BAND_PIXELS", 4000)
+    banded = read_image(path, max_side=100)
+    assert banded.shape == whole.shape
+    assert np.abs(banded.astype(int) - whole).max() <= 1
+
+
+def test_a_strip_that_is_too_narrow_once_scaled_is_refused(tmp_path):
+    Image.new("L", (64, 8300)).save(tmp_path / "a.png")
+    with pytest.raises(InputError, match=r"64 x 8300 pixels, too narrow[^\n]+crop it to the face\.$"):
+        read_image(tmp_path / "a.png")

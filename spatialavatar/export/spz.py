@@ -41,13 +41,20 @@ def save_spz(avatar: Avatar, path: str | Path, params: HeadParams | None = None,
         version: of the format: 3, or 2 for readers older than version 3 (July 2025), with rotations of 8 bits.
 
     Raises:
-        InputError: the Gaussians have other channels than three colours, or the version is neither 2 nor 3.
+        InputError: the Gaussians have other channels than three colours, one lies beyond the 128 metres of the format,
+            or the version is neither 2 nor 3.
         OutputError: the file cannot be written.
     """
     if version not in SPZ_VERSIONS:
         raise InputError(f"An SPZ file is written in version 2 or 3, not {version}.")
     g = exported_gaussians(avatar, params, Y_UP)
-    positions = np.rint(g.means.numpy() * float(1 << _FRACTIONAL_BITS)).clip(-_MAX_FIXED, _MAX_FIXED).astype("<i4")
+    fixed = np.rint(g.means.numpy() * float(1 << _FRACTIONAL_BITS))
+    if np.abs(fixed).max(initial=0.0) > _MAX_FIXED:
+        raise InputError(
+            f"A Gaussian lies more than {(_MAX_FIXED + 1) >> _FRACTIONAL_BITS} metres from the head, which SPZ cannot "
+            "store; choose PLY, or make the avatar again."
+        )
+    positions = fixed.astype("<i4")
     parts = [
         positions.view(np.uint8).reshape(len(g), 3, 4)[..., :3],
         to_bytes(255.0 * g.opacities.numpy()),

@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import io
+import math
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
 import numpy as np
-from PIL import Image, ImageCms, ImageFile, ImageOps, JpegImagePlugin, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageCms, ImageFile, ImageOps, JpegImagePlugin, UnidentifiedImageError
 
 from spatialavatar.errors import InputError
 from spatialavatar.media.limits import MAX_JPEG_PIXELS, MAX_PIXELS, MAX_SIDE, MIN_SIDE
@@ -23,6 +24,17 @@ _ANIMATED_FORMATS: Final = ("GIF", "WEBP", "PNG")  # the further pictures of a T
 _HEIF_BRANDS: Final = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 _SRGB_GAMMA: Final = 1.0 / 2.2  # as PNG files declare it
 _ROWS: Final = 256  # of a grey picture, converted at a time
+_WHOLE_PIXELS: Final = MAX_SIDE * MAX_SIDE  # a larger picture is converted and scaled band by band
+_BAND_PIXELS: Final = 1 << 22
+_BANDS: Final = {  # the transposition of each EXIF orientation, and whether it takes columns, and whether from the end
+    2: (Image.Transpose.FLIP_LEFT_RIGHT, False, False),
+    3: (Image.Transpose.ROTATE_180, False, True),
+    4: (Image.Transpose.FLIP_TOP_BOTTOM, False, True),
+    5: (Image.Transpose.TRANSPOSE, True, False),
+    6: (Image.Transpose.ROTATE_270, True, False),
+    7: (Image.Transpose.TRANSVERSE, True, True),
+    8: (Image.Transpose.ROTATE_90, True, True),
+}
 
 
 def read_image(path: PathLike, max_side: int = MAX_SIDE) -> np.ndarray:
@@ -48,8 +60,11 @@ def read_image(path: PathLike, max_side: int = MAX_SIDE) -> np.ndarray:
             _check_size(photo, path)
             _draft(photo, path, max_side)
             photo.load()
-            picture = _to_srgb(ImageOps.exif_transpose(photo))
-        picture.thumbnail((max_side, max_side), Image.Resampling.LANCZOS, reducing_gap=3.0)
+            if photo.width * photo.height <= _WHOLE_PIXELS:
+                picture = _to_srgb(ImageOps.exif_transpose(photo))
+                picture.thumbnail((max_side, max_side), Image.Resampling.LANCZOS, reducing_gap=3.0)
+            else:
+                picture = _scaled_in_bands(photo, max_side)
         return np.array(picture)
 
 
@@ -153,6 +168,12 @@ def _check_size(photo: Image.Image, path: Path) -> None:
         raise InputError(
             f"The photo {path.name} is only {width} x {height} pixels; give one of at least {MIN_SIDE} x {MIN_SIDE}."
         )
+    longer = max(width, height)
+    if longer > MAX_SIDE and min(width, height) * MAX_SIDE < MIN_SIDE * longer:
+        raise InputError(
+            f"The photo {path.name} is {width} x {height} pixels, too narrow: scaled to {MAX_SIDE} pixels a side, its "
+            f"shorter side has less than {MIN_SIDE}; crop it to the face."
+        )
     # A progressive JPEG keeps every coefficient in memory, whatever the size it is decoded at.
     scalable = photo.format == "JPEG" and not photo.info.get("progressive")
     if width * height > (MAX_JPEG_PIXELS if scalable else MAX_PIXELS):
@@ -180,13 +201,40 @@ def _too_large(path: Path, size: tuple[int, int]) -> InputError:
     )
 
 
-def _to_srgb(photo: Image.Image) -> Image.Image:
-    """Any mode to RGB, colours in sRGB, transparency over white."""
+def _scaled_in_bands(photo: Image.Image, max_side: int) -> Image.Image:
+    """The upright picture in sRGB, scaled to fit ``max_side``, with no second copy of the photo at its full size."""
+    transpose, columns, reverse = _BANDS.get(photo.getexif().get(ExifTags.Base.Orientation, 1), (None, False, False))
+    width, height = reversed(photo.size) if columns else photo.size
+    scale = max(1.0, max(width, height) / max_side)
+    size = max(1, round(width / scale)), max(1, round(height / scale))
+    step = height / size[1]
+    margin = math.ceil(3.0 * step) + 1  # Lanczos' support on either side
+    full = _grey_range(photo) if photo.mode == "F" else 65535.0
+    out = Image.new("RGB", size)
+    rows = max(1, int(_BAND_PIXELS / (width * step)))
+    for top in range(0, size[1], rows):
+        bottom = min(top + rows, size[1])
+        first, last = max(0, int(top * step) - margin), min(height, math.ceil(bottom * step) + margin)
+        low, high = (height - last, height - first) if reverse else (first, last)
+        band = photo.crop((low, 0, high, photo.height) if columns else (0, low, photo.width, high))
+        band = _to_srgb(band.transpose(transpose) if transpose is not None else band, full)
+        box = (0.0, top * step - first, width, min(bottom * step, height) - first)
+        out.paste(band.resize((size[0], bottom - top), Image.Resampling.LANCZOS, box, reducing_gap=3.0), (0, top))
+    return out
+
+
+def _to_srgb(photo: Image.Image, full: float | None = None) -> Image.Image:
+    """Any mode to RGB, colours in sRGB, transparency over white.
+
+    Args:
+        photo: the picture, or a band of it.
+        full: white of a grey picture of more than 8 bits; by default that of its range.
+    """
     profile, gamma = photo.info.get("icc_profile"), photo.info.get("gamma")
     if "srgb" in photo.info:  # a PNG that declares itself sRGB repeats that as a gamma for old readers
         gamma = None
     if photo.mode.startswith("I") or photo.mode == "F":  # 16-bit grey has no 8-bit conversion that scales
-        photo = Image.fromarray(_grey_to_8_bit(np.asarray(photo)))
+        photo = Image.fromarray(_grey_to_8_bit(np.asarray(photo), full))
     alpha = None
     if photo.mode in ("LA", "La") and "transparency" not in photo.info:
         alpha = photo.convert("LA").getchannel("A")
@@ -205,17 +253,29 @@ def _to_srgb(photo: Image.Image) -> Image.Image:
     return rgb
 
 
-def _grey_to_8_bit(values: np.ndarray) -> np.ndarray:
+def _white(largest: float) -> float:
+    """What counts as white in float grey: 1, 255 or 65535, the narrowest that contains ``largest``."""
+    return 1.0 if largest <= 1.0 else 255.0 if largest <= 255.0 else 65535.0
+
+
+def _grey_range(photo: Image.Image) -> float:
+    """White of a picture of float grey, which is read in parts."""
+    parts = range(0, photo.height, max(1, _BAND_PIXELS // photo.width))
+    bands = (photo.crop((0, top, photo.width, min(top + parts.step, photo.height))) for top in parts)
+    return _white(max(float(np.asarray(band).max(initial=0)) for band in bands))
+
+
+def _grey_to_8_bit(values: np.ndarray, full: float | None = None) -> np.ndarray:
     """16-bit, 32-bit or float grey to uint8.
 
-    Integers count as 16-bit. Floats count as [0, 1], [0, 255] or [0, 65535], the narrowest that contains them.
+    Integers count as 16-bit. Floats count as [0, 1], [0, 255] or [0, 65535], the narrowest that contains them, unless
+    ``full`` states their white.
     """
     largest = float(values.max(initial=0))
     if not np.isfinite(largest) or not np.isfinite(float(values.min(initial=0))):
         raise ValueError("not finite")
-    full = 65535.0
-    if values.dtype.kind == "f":
-        full = 1.0 if largest <= 1.0 else 255.0 if largest <= 255.0 else 65535.0
+    if full is None:
+        full = _white(largest) if values.dtype.kind == "f" else 65535.0
     out = np.empty(values.shape, np.uint8)
     for top in range(0, len(values), _ROWS):  # in parts: float64 of a large picture is gigabytes
         levels = values[top : top + _ROWS].astype(np.float64)
