@@ -441,8 +441,9 @@ def test_the_code_of_the_models_card_runs(
 
     repo = fake.add(hub.DEFAULT_MODEL_ID, model_files)
     repo.refs[hub.DEFAULT_REVISION] = repo.refs["main"]
-    monkeypatch.setattr(pipeline, "generate", generate)
+    # In this order: the package's name is looked up lazily, and the patch of it keeps what it finds for its undoing.
     monkeypatch.setattr("spatialavatar.generate", generate)
+    monkeypatch.setattr(pipeline, "generate", generate)
     monkeypatch.chdir(tmp_path)
     variables: dict = {}
     exec(code_of(card_of(model_files)[1]), variables)
