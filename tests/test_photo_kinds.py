@@ -182,3 +182,12 @@ def test_a_strip_that_is_too_narrow_once_scaled_is_refused(tmp_path):
     Image.new("L", (64, 8300)).save(tmp_path / "a.png")
     with pytest.raises(InputError, match=r"64 x 8300 pixels, too narrow[^\n]+crop it to the face\.$"):
         read_image(tmp_path / "a.png")
+
+
+def test_a_format_whose_decoder_copies_has_a_smaller_limit_of_pixels(tmp_path, monkeypatch):
+    monkeypatch.setattr("spatialavatar.media.photos.MAX_COPIED_PIXELS", 6000)
+    for name in ("a.webp", "a.png"):
+        Image.new("RGB", (80, 80)).save(tmp_path / name)
+    assert read_image(tmp_path / "a.png").shape == (80, 80, 3)
+    with pytest.raises(InputError, match="80 x 80 pixels, too large to be read; scale it down"):
+        read_image(tmp_path / "a.webp")

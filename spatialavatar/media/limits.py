@@ -13,6 +13,8 @@ MAX_SIDE: Final = 4096
 """Photos with a longer side than this are scaled down when read."""
 MAX_PIXELS: Final = 100_000_000
 """Pixels of a photo as it is decoded: at its full size, or a JPEG at the fraction of it that is needed."""
+MAX_COPIED_PIXELS: Final = 40_000_000
+"""Pixels of a WebP, AVIF or JPEG 2000 picture, whose decoders take several copies of it."""
 MAX_JPEG_PIXELS: Final = 1_600_000_000
 """Pixels of a baseline JPEG at its full size, which is decoded at an eighth of it."""
 MAX_VIDEO_PIXELS: Final = 7680 * 4320

@@ -15,12 +15,13 @@ import numpy as np
 from PIL import ExifTags, Image, ImageCms, ImageFile, ImageOps, JpegImagePlugin, UnidentifiedImageError
 
 from spatialavatar.errors import InputError
-from spatialavatar.media.limits import MAX_JPEG_PIXELS, MAX_PIXELS, MAX_SIDE, MIN_SIDE
+from spatialavatar.media.limits import MAX_COPIED_PIXELS, MAX_JPEG_PIXELS, MAX_PIXELS, MAX_SIDE, MIN_SIDE
 from spatialavatar.media.paths import PathLike, existing_file
 
 # Formats that decode in this process; not, for instance, EPS, which would start another program on the file.
 _FORMATS: Final = ("JPEG", "MPO", "PNG", "WEBP", "TIFF", "BMP", "GIF", "JPEG2000", "AVIF", "PPM", "HEIF")
 _ANIMATED_FORMATS: Final = ("GIF", "WEBP", "PNG")  # the further pictures of a TIFF or an MPO are not a film
+_COPIED_FORMATS: Final = ("WEBP", "AVIF", "JPEG2000")
 _HEIF_BRANDS: Final = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 _SRGB_GAMMA: Final = 1.0 / 2.2  # as PNG files declare it
 _ROWS: Final = 256  # of a grey picture, converted at a time
@@ -176,7 +177,8 @@ def _check_size(photo: Image.Image, path: Path) -> None:
         )
     # A progressive JPEG keeps every coefficient in memory, whatever the size it is decoded at.
     scalable = photo.format == "JPEG" and not photo.info.get("progressive")
-    if width * height > (MAX_JPEG_PIXELS if scalable else MAX_PIXELS):
+    most = MAX_JPEG_PIXELS if scalable else MAX_COPIED_PIXELS if photo.format in _COPIED_FORMATS else MAX_PIXELS
+    if width * height > most:
         raise _too_large(path, photo.size)
 
 
