@@ -232,7 +232,7 @@ def _tensor_reference(data: bytes) -> _TensorReference:
     for opcode, argument, _ in pickletools.genops(data):
         if opcode.name not in _OPCODES:
             raise pickle.UnpicklingError(f"the opcode {opcode.name}, which no tensor needs")
-        if opcode.name in _MEMO_OPCODES and not 0 <= argument < _MAX_PICKLE:
+        if opcode.name in _MEMO_OPCODES and not 0 <= int(argument or 0) < _MAX_PICKLE:
             raise pickle.UnpicklingError("a memo index that no tensor needs: the memo is allocated up to it")
     found = _TensorUnpickler(io.BytesIO(data)).load()
     if not isinstance(found, _TensorReference):
