@@ -45,10 +45,10 @@ def generate(
         NoFaceError: a photo shows no usable face.
     """
     from spatialavatar.refinement.polish import PolishConfig
-    from spatialavatar.refinement.polish import polish as polished
     from spatialavatar.tracking import track_photos
 
-    settings = PolishConfig() if polish is None else PolishConfig(iterations=polish)
+    if polish is not None:
+        PolishConfig(iterations=polish)  # refuses a wrong number before any work
     if isinstance(photos, (str, Path, np.ndarray)):
         photos = [photos]
     if not 1 <= len(photos) <= MAX_PHOTOS:
@@ -67,8 +67,7 @@ def generate(
         )
         if tracked is not None:
             tracked(tracks)
-        avatar = model.generate(tracks, polish=0, progress=part(report, 0.5, 0.75))
-        return polished(avatar, tracks, settings, progress=part(report, 0.75, 1.0))
+        return model.generate(tracks, part(report, 0.5, 1.0), polish=polish)
 
 
 @lru_cache(maxsize=1)

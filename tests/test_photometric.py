@@ -25,18 +25,11 @@ from spatialavatar.render import render
 
 from .support.puppet_head import make_puppet_head
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 SIZE = 96
 FREE = PhotometricConfig(sizes=(48, 96, 96, 96), landmark_evidence=0.0)
 """The landmark fit is wrong on purpose here, by more than real landmarks are, so it must not hold the head."""
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread():
-    """Tensors this small are done before a second thread has started."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

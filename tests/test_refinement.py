@@ -48,16 +48,9 @@ from spatialavatar.tracking import save_track
 from .support.ball_head import make_ball_head
 from .support.filmed_ball import FRAMES, SIZE, filmed, in_grey, patterned_ball, turning, with_images
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 QUICK = RefineConfig(iterations=60, size=SIZE, rates=RateConfig(color=2e-2))
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread():
-    """Tensors this small are done before a second thread has started."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

@@ -21,16 +21,9 @@ from spatialavatar.residual import ExpressionResidual
 
 from .support.filmed_ball import SIZE, filmed, in_grey, patterned_ball, turning
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 CONFIG = RefineConfig(iterations=3, size=SIZE, rates=RateConfig(color=2e-2))
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread():
-    """Tensors this small are done before a second thread has started."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
