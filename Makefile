@@ -29,7 +29,7 @@ demo: $(VENV)/stamp-base
 	$(BIN)/spatialavatar demo --output outputs
 
 test: $(VENV)/stamp-dev ci-browser
-	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile $(PYTEST_ARGS)
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 # The page is tested in a browser if one is installed. A browser is installed only on Debian CI machines that run as root.
 ci-browser:

@@ -248,25 +248,28 @@ def worker_is_free(app: App, avatar: dict[str, Any]) -> float:
 def test_a_cancel_is_honoured_however_early_it_comes(
     app: App, avatar: dict[str, Any], clip: bytes, after: float
 ) -> None:
+    idle = worker_is_free(app, avatar)
     source = app.upload("clip.mp4", clip)
     event = app.post("track", source=source, consent=True).json()["event_id"]
     time.sleep(after)
     body = {"session_hash": event, "fn_index": app.function("track"), "event_id": event}
     assert app.http.post(f"{app.url}/cancel", json=body).status_code == 200
-    assert worker_is_free(app, avatar) < 6.0  # two seconds, on a machine that has nothing else to do
+    # Two seconds on a machine that has nothing else to do; elsewhere in proportion to what a short call takes.
+    assert worker_is_free(app, avatar) < 6.0 + 4.0 * idle
 
 
 @pytest.mark.parametrize("after", [0.0, 0.3])
 def test_a_cancel_by_gradios_client_is_honoured_while_the_call_is_on_its_way(
     app: App, avatar: dict[str, Any], examples: Path, after: float
 ) -> None:
+    idle = worker_is_free(app, avatar)
     client = Client(app.url.removesuffix("gradio_api"), verbose=False)
     clip = handle_file(str(examples / "clips" / "moods.mp4"))
     job = client.submit(source=clip, consent=True, api_name="/track")
     time.sleep(after)
     job.cancel()
     time.sleep(1.0)  # in which a lost cancel would let the call reach the worker
-    assert worker_is_free(app, avatar) < 4.0
+    assert worker_is_free(app, avatar) < 4.0 + 4.0 * idle
     client.close()
 
 
