@@ -99,3 +99,8 @@ def test_names_of_files_cannot_bring_markup_into_a_message() -> None:
 )
 def test_messages_name_no_folder_of_the_server(text: str, shown: str) -> None:
     assert without_folders(text) == shown
+
+
+def test_an_address_stays_whole_where_the_app_runs_in_the_root(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir("/")
+    assert without_folders("See https://example.org/a/b for more.") == "See https://example.org/a/b for more."

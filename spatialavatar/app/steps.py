@@ -122,8 +122,9 @@ def complaint(sentence: str) -> gr.Error:
 
 def without_folders(text: str) -> str:
     """The text with every absolute path reduced to its last part: folders of this server are private."""
-    for folder in (tempfile.gettempdir(), Path.cwd(), Path.home(), Path(__file__).resolve().parents[2]):
-        text = text.replace(f"{folder}/", "")  # folders whose names hold spaces too
+    for folder in (Path(tempfile.gettempdir()), Path.cwd(), Path.home(), Path(__file__).resolve().parents[2]):
+        if folder.name:  # not the root, whose name stands in every address
+            text = text.replace(f"{folder}/", "")  # folders whose names hold spaces too
     return _ABSOLUTE_PATH.sub(r"\1", text)
 
 
