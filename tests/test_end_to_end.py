@@ -101,15 +101,16 @@ def test_what_was_seen_on_the_photos_is_shown_before_the_avatar_is_made(monkeypa
 
 
 def test_avatars_are_polished_as_many_steps_as_asked(monkeypatch: pytest.MonkeyPatch) -> None:
-    from types import SimpleNamespace
-
     from spatialavatar import pipeline, tracking
+    from spatialavatar.generator.model import SpatialAvatar
     from spatialavatar.refinement import polish
 
     iterations: list[int] = []
     monkeypatch.setattr(tracking, "track_photos", lambda *_, **__: ["track"])
     monkeypatch.setattr(polish, "polish", lambda avatar, tracks, config, **_: iterations.append(config.iterations))
-    model = SimpleNamespace(head=None, generate=lambda *_, **__: "avatar")
-    for steps in (None, 7):
-        pipeline.generate(np.zeros((8, 8, 3), np.uint8), model=model, polish=steps)  # type: ignore[arg-type]
+    monkeypatch.setattr(SpatialAvatar, "_stage_one", lambda *_: "avatar")
+    model = object.__new__(SpatialAvatar)
+    model.head = None  # type: ignore[assignment]
+    for steps in (None, 0, 7):
+        pipeline.generate(np.zeros((8, 8, 3), np.uint8), model=model, polish=steps)
     assert iterations == [polish.PolishConfig().iterations, 7]
