@@ -12,7 +12,7 @@ There are two ways to transfer a performance:
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal, get_args
 
@@ -27,6 +27,7 @@ from spatialavatar.head import HeadModel
 from spatialavatar.head.rotations import axis_angle_to_matrix, matrix_to_axis_angle, mean_rotation
 from spatialavatar.media import VideoWriter, check_writable, has_sound
 from spatialavatar.motion import is_motion_file, read_motion
+from spatialavatar.part_strengths import PartStrengths
 from spatialavatar.progress import Progress, no_progress, part
 from spatialavatar.provenance import marked
 from spatialavatar.records import Camera, HeadParams, Track, as_uint8_image
@@ -51,6 +52,7 @@ class DriveConfig:
 
     Attributes:
         strength: scale of the expression relative to neutral, 0 (a still face) to 3; 1 is as performed.
+        parts: further scales of pose, mouth, brows, lids and gaze.
         relative: transfer changes from the driver's neutral; False uses its parameters unchanged.
         smoothing: 0 is none, 1 the default one-euro filter, larger values smooth more; at most 10.
         size: width and height of the video, pixels, even.
@@ -73,6 +75,7 @@ class DriveConfig:
     max_shift: float = 0.08
     mark: bool = False
     head_pose: HeadPose = "centred"
+    parts: PartStrengths = field(default_factory=PartStrengths)
 
     def __post_init__(self) -> None:
         if self.head_pose not in HEAD_POSES:
@@ -142,11 +145,11 @@ def retarget(track: Track, avatar: Avatar, config: DriveConfig) -> tuple[HeadPar
     track = track.without_pictures().to(avatar.shape.device)
     params = _smoothed(track.params, track.fps, config.smoothing)
     if not config.relative:
-        scaled = params.replace(expression=params.expression * config.strength, shape=avatar.shape)
-        return scaled, track.camera.resized(config.size, config.size)
-    expression, jaw, eyes = _relative_expression(track, params, config.strength)
+        return _absolute(params, avatar, config), track.camera.resized(config.size, config.size)
+    expression, jaw, eyes = _relative_expression(track, params, config)
     camera, home = portrait_view(avatar, config.size, config.framing)
     names = avatar.head.unit_names
+    expression = config.parts.of_units(names, expression)
     if names is not None and _is_tracked(track):
         expression = amplified_units(expression, names, UNIT_LIMITS)
         jaw, eyes = amplified_jaw(jaw), amplified_gaze(eyes)
@@ -286,15 +289,31 @@ def _is_saved_track(path: str | Path) -> bool:
     return Path(path).suffix.lower() == ".safetensors"
 
 
-def _relative_expression(track: Track, params: HeadParams, strength: float) -> tuple[Tensor, Tensor, Tensor]:
-    """Expression, jaw and eyes relative to the driver's neutral; the strength does not scale the gaze."""
+def _absolute(params: HeadParams, avatar: Avatar, config: DriveConfig) -> HeadParams:
+    """The parameters of absolute driving, scaled by the strengths about rest and about the median position."""
+    parts = config.parts
+    place = params.translation.median(0).values
+    return params.replace(
+        expression=parts.of_units(avatar.head.unit_names, params.expression * config.strength),
+        jaw=parts.mouth * params.jaw,
+        eyes=parts.gaze * params.eyes,
+        rotation=parts.pose * params.rotation,
+        neck=parts.pose * params.neck,
+        translation=params.translation if parts.pose == 1.0 else place + parts.pose * (params.translation - place),
+        shape=avatar.shape,
+    )
+
+
+def _relative_expression(track: Track, params: HeadParams, config: DriveConfig) -> tuple[Tensor, Tensor, Tensor]:
+    """Expression (units not yet scaled by part), jaw and eyes relative to the driver's neutral."""
+    strength = config.strength
     count = params.expression.shape[1]
     neutral = track.neutral.expression
     if neutral is None:
         neutral = params.expression.new_zeros(count + 9)
     expression = strength * (params.expression - neutral[:count])
-    jaw = strength * (params.jaw - neutral[count : count + 3])
-    return expression, jaw, params.eyes - neutral[count + 3 :]
+    jaw = config.parts.mouth * (strength * (params.jaw - neutral[count : count + 3]))
+    return expression, jaw, config.parts.gaze * (params.eyes - neutral[count + 3 :])
 
 
 def _relative_pose(track: Track, params: HeadParams, config: DriveConfig) -> tuple[Tensor, Tensor, Tensor]:
@@ -306,6 +325,8 @@ def _relative_pose(track: Track, params: HeadParams, config: DriveConfig) -> tup
     rest = track.neutral.rotation
     home = mean_rotation(matrices[seen]) if rest is None else axis_angle_to_matrix(rest)
     turned = matrices @ home.T
+    if config.parts.pose != 1.0:
+        turned = axis_angle_to_matrix(config.parts.pose * matrix_to_axis_angle(turned))
     if config.head_pose == "as filmed":
         turned = turned @ axis_angle_to_matrix(_FILMED_SHARE * matrix_to_axis_angle(home))
     turn = matrix_to_axis_angle(turned)
@@ -313,6 +334,7 @@ def _relative_pose(track: Track, params: HeadParams, config: DriveConfig) -> tup
     neck = matrix_to_axis_angle(torso.transpose(-1, -2) @ axis_angle_to_matrix(turn))
     place = track.neutral.translation
     shift = params.translation - (params.translation[seen].median(0).values if place is None else place)
+    shift = config.parts.pose * shift
     return matrix_to_axis_angle(torso), neck, shift.clamp(-config.max_shift, config.max_shift)
 
 

@@ -240,6 +240,7 @@ def render_steps(request: DriveRequest, tracked: str, sound: str | None, frames:
             smoothing=request.smoothing,
             size=request.size,
             head_pose=request.head_pose,
+            parts=request.parts,
         )
         out = Path(request.folder) / "driven.mp4"
         motion = load_track(tracked)

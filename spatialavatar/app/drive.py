@@ -22,6 +22,14 @@ Play an example, follow a video of a face, or move the avatar by hand. Use video
 """
 _IN_THE_BROWSER: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private", "queue": False}
 _SIZES = {"Small": 256, "Medium": 512, "Large": 768}
+_STRENGTHS = {
+    "strength": "Whole face",
+    "mouth": "Mouth",
+    "brows": "Brows",
+    "lids": "Eyelids",
+    "gaze": "Gaze",
+    "pose": "Head",
+}
 _HEAD_POSES = {"Into the camera": "centred", "Where the filmed head looks": "as filmed"}
 
 
@@ -40,7 +48,11 @@ def build(page: Page) -> None:
             sliders = _by_hand(page)
     with gr.Column(elem_id="filming"):  # page.css hides it under the tab By hand, without a request
         with gr.Accordion("Settings", open=False):
-            strength = gr.Slider(0.0, 2.0, 1.0, step=0.05, label="Strength of the expressions", buttons=[])
+            with gr.Row(elem_classes="sa-strengths"):
+                strengths = [
+                    gr.Slider(0.0, 2.0, 1.0, step=0.05, label=label, min_width=110, buttons=[])
+                    for label in _STRENGTHS.values()
+                ]
             smoothing = gr.Slider(0.0, 5.0, 1.0, step=0.1, label="Smoothing of the video's motion", buttons=[])
             size = gr.Radio(list(_SIZES), value="Medium", label="Size of the video")
             head_pose = gr.Radio(list(_HEAD_POSES), value=next(iter(_HEAD_POSES)), label="Where should the head look?")
@@ -58,14 +70,14 @@ def build(page: Page) -> None:
         source = None if way == "example" else clip or file
         if way != "example" and not source:
             raise gr.Error("Give a video of a face first, or choose an example.", print_exception=False)
-        strength, smoothing, size, head_pose = options
+        smoothing, size, head_pose, *strengths = options
         steps = page.service.steps(
             "drive",
             avatar=page.there(avatar),
             consent=True,
             motion=source,
             example=motion,
-            strength=strength,
+            **dict(zip(_STRENGTHS, strengths)),
             smoothing=smoothing,
             size=_SIZES[size],
             head_pose=_HEAD_POSES[head_pose],
@@ -84,7 +96,7 @@ def build(page: Page) -> None:
     moving.on(
         [moving.start.click],
         move,
-        [page.avatar, way, motion, clip, file, strength, smoothing, size, head_pose],
+        [page.avatar, way, motion, clip, file, smoothing, size, head_pose, *strengths],
         page.video_outputs,
     )
     for tab in (example, video):

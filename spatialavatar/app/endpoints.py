@@ -24,6 +24,7 @@ from spatialavatar.app.schemas import FACTS, FILE, FILES, FLAG, NUMBER, WHOLE, o
 from spatialavatar.driving import HEAD_POSES
 from spatialavatar.examples import MOTIONS, example_motion
 from spatialavatar.motion import is_motion_file
+from spatialavatar.part_strengths import MAX_STRENGTH, PARTS, PartStrengths
 
 Check = Callable[[Any], "str | None"]
 """Returns a sentence about what is wrong with a value, or None."""
@@ -160,6 +161,15 @@ def _number(name: str, label: str, help_text: str, limits: tuple[float, float], 
     )
 
 
+_PARTS: Final = {
+    "pose": "Factor of the head's turns and shifts, 0 to 3; 0 keeps the head still.",
+    "mouth": "Factor of mouth, jaw, cheeks and nose beside strength, 0 to 3.",
+    "brows": "Factor of the brows beside strength, 0 to 3.",
+    "lids": "Factor of blinks, squints and wide eyes beside strength, 0 to 3.",
+    "gaze": "Factor of the turns of the eyeballs, 0 to 3.",
+}
+
+
 # -- their requests ---------------------------------------------------------------------------------------------------
 
 
@@ -183,7 +193,15 @@ def _drive_request(values: Mapping[str, Any], folder: str) -> DriveRequest:
     smoothing = 0.0 if is_motion_file(motion) else float(values["smoothing"])
     strength, size = float(values["strength"]), int(values["size"])
     return DriveRequest(
-        values["avatar"], motion, folder, strength, values["relative"], smoothing, size, values["head_pose"]
+        values["avatar"],
+        motion,
+        folder,
+        strength,
+        values["relative"],
+        smoothing,
+        size,
+        values["head_pose"],
+        PartStrengths(**{name: float(values[name]) for name in PARTS}),
     )
 
 
@@ -297,6 +315,10 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
                 "does).",
                 HEAD_POSES,
                 "centred",
+            ),
+            *(
+                _number(name, f"strength of the {name}", text, (0.0, MAX_STRENGTH), 1.0)
+                for name, text in _PARTS.items()
             ),
         ),
         (Value("", FILE, "video"), _FACTS),

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from spatialavatar.app.checks import MAX_REFINE_FRAMES
 from spatialavatar.driving import HeadPose
+from spatialavatar.part_strengths import PartStrengths
 
 EXPORTS = {
     "avatar": "avatar.safetensors",
@@ -68,7 +69,7 @@ class DriveRequest:
         avatar: an avatar file.
         motion: a video, a motion file or a saved track.
         folder: where to write ``driven.mp4``.
-        strength, relative, smoothing, size, head_pose: as in ``DriveConfig``.
+        strength, relative, smoothing, size, head_pose, parts: as in ``DriveConfig``.
     """
 
     avatar: str
@@ -79,6 +80,7 @@ class DriveRequest:
     smoothing: float = 1.0
     size: int = 512
     head_pose: HeadPose = "centred"
+    parts: PartStrengths = field(default_factory=PartStrengths)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from spatialavatar.cli.commands import Commands
-from spatialavatar.cli.options import Limits, add_number
+from spatialavatar.cli.options import Limits, OptionError, add_number
 from spatialavatar.cli.output import Outcome
 from spatialavatar.errors import InputError
 from spatialavatar.files import check_not_an_input
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from spatialavatar.avatar import Avatar
     from spatialavatar.driving import DriveConfig
     from spatialavatar.head import HeadModel
+    from spatialavatar.part_strengths import StrengthPreset
     from spatialavatar.records import Track
 
 _GROUP = "Make it move"
@@ -48,13 +49,18 @@ def declare(commands: Commands) -> None:
         Limits(0.1, 86_400, whole=False),
         "how long to follow the webcam, default: until Ctrl-C or Esc",
     )
-    add_number(
-        command,
+    command.add_argument(
         "--strength",
-        Limits(0.0, 3.0, whole=False),
-        "scale of the expression, 0 for a still face, default: %(default)s",
-        1.0,
+        type=_strength_text,
+        metavar="X,PART=X",
+        help="scale of the expression from 0 (a still face) to 3, and of its parts: 1.2, or mouth=1.2,pose=.5; parts: "
+        "pose, mouth, brows, lids, gaze; default: 1",
     )
+    command.add_argument(
+        "--only", choices=("face", "pose"), help="move only the face and not the head, or only the head"
+    )
+    command.add_argument("--preset", type=Path, metavar="FILE", help="take the strengths from a file")
+    command.add_argument("--save-preset", type=Path, metavar="FILE", help="write the strengths of this call to a file")
     command.add_argument(
         "--absolute", action="store_true", help="use pose and expression unchanged, not relative to neutral"
     )
@@ -130,6 +136,7 @@ def _drive(options: argparse.Namespace, progress: Progress) -> Outcome:
     from spatialavatar.avatar import Avatar
     from spatialavatar.driving import DriveConfig, drive
     from spatialavatar.motion import is_motion_file, read_motion
+    from spatialavatar.part_strengths import save_preset
     from spatialavatar.webcam import camera_number
 
     camera = camera_number(str(options.motion))
@@ -138,8 +145,10 @@ def _drive(options: argparse.Namespace, progress: Progress) -> Outcome:
     smoothing = options.smoothing
     if smoothing is None:
         smoothing = 0.0 if is_file else 1.0
+    preset = _strengths(options)
     config = DriveConfig(
-        strength=options.strength,
+        strength=preset.strength,
+        parts=preset.parts,
         relative=not options.absolute,
         smoothing=smoothing,
         size=options.size,
@@ -148,7 +157,10 @@ def _drive(options: argparse.Namespace, progress: Progress) -> Outcome:
         head_pose="as filmed" if options.head_pose == "as-filmed" else "centred",
     )
     if options.output is not None:
-        check_not_an_input(options.output, options.avatar, options.motion, options.audio)
+        check_not_an_input(options.output, options.avatar, options.motion, options.audio, options.preset)
+    if options.save_preset is not None:
+        check_not_an_input(options.save_preset, options.avatar, options.motion, options.audio)
+        save_preset(preset, options.save_preset)
     avatar = Avatar.from_pretrained(options.avatar, head=_head(options))
     if camera is not None:
         return _drive_live(avatar, camera, options, config, progress)
@@ -165,6 +177,42 @@ def _drive(options: argparse.Namespace, progress: Progress) -> Outcome:
     }
     sentence = f"{report.frames} frames, {report.held} held, {report.fps:g} frames per second."
     return Outcome([report.path], facts, notes=[*report.warnings, sentence])
+
+
+def _strength_text(text: str) -> str:
+    """The value of ``--strength``, checked.
+
+    Raises:
+        OptionError: it is of another form, or a strength is out of range.
+    """
+    from spatialavatar.part_strengths import StrengthPreset
+
+    try:
+        StrengthPreset().updated(text)
+    except InputError as error:
+        raise OptionError(f"--strength: {error}") from None
+    return text
+
+
+def _strengths(options: argparse.Namespace) -> StrengthPreset:
+    """The strengths of ``--preset``, then of ``--strength``, then of ``--only``.
+
+    Raises:
+        InputError: a strength is of another form or out of range, or ``--only`` stills a part that is given.
+        MissingAssetError, FormatError: as :func:`load_preset`.
+    """
+    from spatialavatar.part_strengths import StrengthPreset, load_preset, read_strengths
+
+    preset = StrengthPreset() if options.preset is None else load_preset(options.preset)
+    if options.strength is not None:
+        preset = preset.updated(options.strength)
+    if options.only is None:
+        return preset
+    parts = preset.parts.only(options.only)
+    for name in read_strengths(options.strength) if options.strength is not None else ():
+        if name and getattr(parts, name) != getattr(preset.parts, name):
+            raise InputError(f"--only {options.only} stills the {name}, to which --strength gives a value; give one.")
+    return StrengthPreset(preset.strength, parts)
 
 
 def _check_drive_options(options: argparse.Namespace, is_file: bool, is_camera: bool) -> None:
