@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import io
 import json
@@ -19,10 +20,11 @@ import torch
 from spatialavatar.avatar import Avatar, default_head
 from spatialavatar.errors import InputError, OutputError
 from spatialavatar.export import held_pose, save_glb, save_lam_zip, save_ply, save_splat, save_spz
-from spatialavatar.export.glb import lifted_texture
+from spatialavatar.export.glb import MESHES, MORPHS, lifted_texture, mesh_parts
 from spatialavatar.export.splat import splat_rows
-from spatialavatar.head import build_layout
+from spatialavatar.head import HeadModel, build_layout
 from spatialavatar.head.arkit import ARKIT_52
+from spatialavatar.head.visemes import viseme_weights
 from spatialavatar.metrics import psnr
 from spatialavatar.records import Camera, Gaussians, HeadParams
 
@@ -195,32 +197,84 @@ def person() -> Avatar:
     )
 
 
-def test_the_glbs_morphs_are_the_heads_arkit_units_within_a_tenth_of_a_millimetre(
-    person: Avatar, tmp_path: Path
-) -> None:
-    described, array = read_glb(save_glb(person, tmp_path / "a.glb").read_bytes())
-    mesh = described["meshes"][0]
-    primitive = mesh["primitives"][0]
-    assert mesh["extras"]["targetNames"] == list(ARKIT_52)
-    assert len(primitive["targets"]) == 52
-    faces, points = array(primitive["indices"]).reshape(-1, 3), array(primitive["attributes"]["POSITION"])
+@pytest.fixture(scope="module")
+def glb(person: Avatar, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], Callable[[int], np.ndarray]]:
+    """The description in the person's GLB and a reader of its accessors."""
+    return read_glb(save_glb(person, tmp_path_factory.mktemp("glb") / "a.glb").read_bytes())
+
+
+def glb_centre(person: Avatar) -> np.ndarray:
+    """The middle of the resting skull, head space."""
     head = person.head
-    placed = (head.uv >= 0).all(-1).all(-1)
-    corners = head.faces[placed].numpy()
-    assert faces.shape == corners.shape
     rest = head.pose(person.identity(), head.neutral())[0].numpy()
     skull = rest[head.part_vertices("face", "scalp", "ears").numpy()]
-    centre = (skull.min(0) + skull.max(0)) / 2
-    moved = 0.0
-    for name, target in zip(ARKIT_52, primitive["targets"]):
-        expression, jaw, eyes = head.from_arkit(torch.eye(52)[[ARKIT_52.index(name)]])
-        params = head.neutral().replace(expression=expression, jaw=jaw, eyes=eyes)
-        wanted = head.pose(person.identity(), params)[0].numpy()
-        shown = points + array(target["POSITION"])
-        assert np.abs(shown[faces] - (wanted - centre)[corners]).max() < 1e-4, name
-        moved = max(moved, float(np.abs(wanted - rest).max()))
-    assert moved > 5e-3
-    assert np.abs(array(primitive["attributes"]["TEXCOORD_0"])[faces] - head.uv[placed].numpy()).max() < 1e-6
+    return (skull.min(0) + skull.max(0)) / 2
+
+
+def placed_faces(head: HeadModel, mesh: str) -> torch.Tensor:
+    """(F,) bool: the faces of a mesh of the GLB."""
+    return head.part_faces(*mesh_parts(head)[mesh]) & (head.uv >= 0).all(-1).all(-1)
+
+
+def test_the_glbs_morphs_are_the_heads_units_and_visemes_within_a_tenth_of_a_millimetre(
+    person: Avatar, glb: tuple[dict[str, Any], Callable[[int], np.ndarray]]
+) -> None:
+    described, array = glb
+    head, centre = person.head, glb_centre(person)
+    units = torch.cat([torch.eye(52), viseme_weights()])
+    expression, jaw, eyes = head.from_arkit(units)
+    params = head.neutral(len(units)).replace(expression=expression, jaw=jaw, eyes=eyes)
+    wanted = head.pose(person.identity(), params).numpy()
+    rest = head.pose(person.identity(), head.neutral())[0].numpy()
+    assert [mesh["name"] for mesh in described["meshes"]] == ["head", *MESHES]
+    assert described["meshes"][0]["extras"]["targetNames"] == list(MORPHS)
+    for mesh in described["meshes"]:
+        primitive, placed = mesh["primitives"][0], placed_faces(head, mesh["name"])
+        corners = head.faces[placed].numpy()
+        faces, points = array(primitive["indices"]).reshape(-1, 3), array(primitive["attributes"]["POSITION"])
+        assert faces.shape == corners.shape
+        assert np.abs(array(primitive["attributes"]["TEXCOORD_0"])[faces] - head.uv[placed].numpy()).max() < 1e-6
+        names = mesh.get("extras", {}).get("targetNames", [])
+        shown = {name: points + array(target["POSITION"]) for name, target in zip(names, primitive.get("targets", []))}
+        for name, vertices in zip(MORPHS, wanted):
+            # A morph that moves nothing of a mesh is left out of it.
+            assert np.abs(shown.get(name, points)[faces] - (vertices - centre)[corners]).max() < 1e-4, (mesh, name)
+    assert np.abs(wanted - rest).max() > 5e-3
+
+
+def test_a_bone_of_the_glb_turns_what_the_heads_joint_turns(
+    person: Avatar, glb: tuple[dict[str, Any], Callable[[int], np.ndarray]]
+) -> None:
+    described, array = glb
+    head, centre = person.head, glb_centre(person)
+    skin, nodes = described["skins"][0], described["nodes"]
+    names = [nodes[i]["name"] for i in skin["joints"]]
+    assert names == ["root", "neck", "jaw", "eye_left", "eye_right"]
+    angle = 0.25
+    turn = np.array([[1, 0, 0], [0, np.cos(angle), -np.sin(angle)], [0, np.sin(angle), np.cos(angle)]])
+    # The bones' world matrices with the jaw turned about x, then the format's linear blend skinning.
+    worlds: dict[int, np.ndarray] = {}
+    for i, name in enumerate(names):
+        local = np.eye(4)
+        local[:3, 3] = nodes[i]["translation"]
+        local[:3, :3] = turn if name == "jaw" else np.eye(3)
+        above = [j for j in range(len(names)) if i in nodes[j].get("children", [])]
+        worlds[i] = (worlds[above[0]] if above else np.eye(4)) @ local
+    inverse = array(skin["inverseBindMatrices"]).reshape(-1, 4, 4).transpose(0, 2, 1)
+    moves = np.stack([worlds[i] @ inverse[i] for i in range(len(names))])
+    plain = copy.copy(head)  # a skin has no pose correctives
+    plain.pose_correctives = torch.zeros_like(head.pose_correctives)
+    vars(plain).pop("_sparse_correctives", None)
+    wanted = plain.pose(person.identity(), head.neutral().replace(jaw=torch.tensor([[angle, 0.0, 0.0]])))[0].numpy()
+    for mesh in described["meshes"]:
+        attributes = mesh["primitives"][0]["attributes"]
+        points, weights = array(attributes["POSITION"]), array(attributes["WEIGHTS_0"])
+        assert np.abs(weights.sum(1) - 1.0).max() < 1e-6
+        blended = np.einsum("pb,pbij->pij", weights, moves[array(attributes["JOINTS_0"])])
+        shown = np.einsum("pij,pj->pi", blended, np.c_[points, np.ones(len(points))])[:, :3]
+        faces = array(mesh["primitives"][0]["indices"]).reshape(-1, 3)
+        corners = head.faces[placed_faces(head, mesh["name"])].numpy()
+        assert np.abs(shown[faces] - (wanted - centre)[corners]).max() < 1e-4, mesh["name"]
 
 
 def test_the_texture_is_the_gaussians_colours_without_holes(person: Avatar) -> None:
@@ -241,7 +295,8 @@ def test_khronos_validator_finds_nothing_in_the_glb(person: Avatar, tmp_path: Pa
 def test_trimesh_reads_the_glb(person: Avatar, tmp_path: Path) -> None:
     trimesh = pytest.importorskip("trimesh", reason="needs the extra 'dev'")
     scene = trimesh.load(save_glb(person, tmp_path / "a.glb"))
-    (mesh,) = scene.geometry.values()
+    assert set(scene.geometry) == {"head", *MESHES}
+    mesh = scene.geometry["head"]
     low, high = mesh.bounds
     assert 0.25 < high[1] - low[1] < 0.4  # metres, y up
     assert mesh.visual.uv.shape == (len(mesh.vertices), 2)

@@ -1,15 +1,21 @@
-"""An avatar as a GLB (glTF 2.0): its resting head as a textured mesh with the 52 ARKit units as morph targets.
+"""An avatar as a GLB (glTF 2.0): the parts of its head as textured meshes with a skeleton and morph targets.
 
 The texture holds each Gaussian's colour at its texel, spread over the atlas' empty texels so that no seam shows. Faces
 without a place in the atlas carry no Gaussians and are left out. Axes are glTF's, which are those of head space (y up,
 the face looks along +z); units are metres, the middle of the skull is the origin. The material is unlit: the photos'
 light is in the colours.
+
+The skeleton is the head model's: ``root``, ``neck``, ``jaw``, ``eye_left``, ``eye_right``. Morph targets are the 52
+ARKit units and the 15 Oculus visemes, so that engines which know only morphs need no bone.
 """
 
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,9 +27,56 @@ from spatialavatar.errors import InputError
 from spatialavatar.export.frames import units_alone
 from spatialavatar.export.gltf import INDICES, VERTICES, Glb
 from spatialavatar.files import atomic_output
+from spatialavatar.head import HeadModel
 from spatialavatar.head.arkit import ARKIT_52
+from spatialavatar.head.model import JOINTS
+from spatialavatar.head.visemes import OCULUS_VISEMES, viseme_weights
+
+MESHES: Mapping[str, str] = {
+    "eyeball_left": "eye_left",
+    "eyeball_right": "eye_right",
+    "teeth_upper": "teeth_upper",
+    "teeth_lower": "teeth_lower",
+    "tongue": "tongue",
+}
+"""The meshes beside ``head`` and the part of the head model in each; no mesh has the name of a bone."""
+
+MORPHS: tuple[str, ...] = (*ARKIT_52, *(f"viseme_{name}" for name in OCULUS_VISEMES))
+"""The morph targets of the mesh ``head``; another mesh has those that move it."""
 
 _UNSEEN = 0.1  # opacity below which the colour of a Gaussian is unreliable
+_LEAST = 1e-6  # metres; a morph that moves a mesh by less is left out of it
+_BONES = 4  # that may move one vertex, by the format
+
+
+@dataclass(frozen=True)
+class _Surface:
+    """The whole resting head.
+
+    Attributes:
+        points: (V, 3) float32 vertices, metres, about the skull's middle.
+        joints: (J, 3) float32 joints, likewise.
+        morphs: (M, V, 3) float32 offsets of the vertices, in the order of ``MORPHS``.
+    """
+
+    points: np.ndarray
+    joints: np.ndarray
+    morphs: np.ndarray
+
+
+@dataclass(frozen=True)
+class _Corners:
+    """Vertices of one mesh, split where the atlas has seams.
+
+    Attributes:
+        vertices: (P,) int64 vertex of the head.
+        uv: (P, 2) float32.
+        faces: (G, 3) uint32 triangles of them.
+    """
+
+    vertices: np.ndarray
+    uv: np.ndarray
+    faces: np.ndarray
 
 
 def save_glb(avatar: Avatar, path: str | Path) -> Path:
@@ -37,9 +90,8 @@ def save_glb(avatar: Avatar, path: str | Path) -> Path:
         avatar = avatar.to("cpu")
         texture = io.BytesIO()
         Image.fromarray(lifted_texture(avatar)).save(texture, format="PNG")
-        corners, uv, faces = _corners(avatar)
-        rest, morphs = _shapes(avatar)
-    data = _packed(rest[corners], uv, faces, morphs[:, corners], texture.getvalue())
+        surface = _surface(avatar)
+    data = _packed(avatar.head, surface, texture.getvalue())
     path = Path(path)
     with atomic_output(path) as temporary:
         temporary.write_bytes(data)
@@ -58,37 +110,96 @@ def lifted_texture(avatar: Avatar) -> np.ndarray:
     return np.rint(colors[row, column].clip(0.0, 1.0) * 255.0).astype(np.uint8)
 
 
-def _corners(avatar: Avatar) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Vertices split where the atlas has seams: head vertex (P,), UV (P, 2) and triangles (G, 3) of them."""
-    head = avatar.head
-    placed = (head.uv >= 0.0).all(-1).all(-1)
-    keys = torch.cat([head.faces[placed][..., None].double(), head.uv[placed].double()], -1).reshape(-1, 3).numpy()
-    unique, inverse = np.unique(keys, axis=0, return_inverse=True)
-    return unique[:, 0].astype(np.int64), unique[:, 1:].astype("<f4"), inverse.reshape(-1, 3).astype("<u4")
-
-
-def _shapes(avatar: Avatar) -> tuple[np.ndarray, np.ndarray]:
-    """The resting vertices (V, 3) about the skull's middle, and the units' offsets at weight 1 (52, V, 3), metres."""
+def _surface(avatar: Avatar) -> _Surface:
+    """The resting head and what each morph adds to it at weight 1."""
     head, identity = avatar.head, avatar.identity()
     rest = head.pose(identity, head.neutral())[0]
-    morphs = head.pose(identity, units_alone(avatar)) - rest
+    units = head.pose(identity, units_alone(avatar)) - rest
+    expression, jaw, eyes = head.from_arkit(viseme_weights())
+    visemes = head.pose(identity, head.neutral(len(expression)).replace(expression=expression, jaw=jaw, eyes=eyes))
     low, high = skull_box(avatar)
-    return (rest - 0.5 * (low + high)).numpy().astype("<f4"), morphs.numpy().astype("<f4")
+    middle = 0.5 * (low + high)
+    return _Surface(
+        points=_floats(rest - middle),
+        joints=_floats(identity.joints - middle),
+        morphs=_floats(torch.cat([units, visemes - rest])),
+    )
 
 
-def _packed(points: np.ndarray, uv: np.ndarray, faces: np.ndarray, morphs: np.ndarray, texture: bytes) -> bytes:
-    """The file's bytes."""
-    glb = Glb()
+def mesh_parts(head: HeadModel) -> dict[str, tuple[str, ...]]:
+    """The meshes of a head's GLB and the parts of the head model in each; ``head`` is the rest."""
+    rest = tuple(part for part in head.parts if part not in MESHES.values())
+    return {"head": rest} | {mesh: (part,) for mesh, part in MESHES.items() if part in head.parts}
+
+
+def _corners(head: HeadModel, parts: tuple[str, ...]) -> _Corners:
+    """The corners of the parts' faces that have a place in the atlas."""
+    placed = head.part_faces(*parts) & (head.uv >= 0.0).all(-1).all(-1)
+    keys = torch.cat([head.faces[placed][..., None].double(), head.uv[placed].double()], -1).reshape(-1, 3).numpy()
+    unique, inverse = np.unique(keys, axis=0, return_inverse=True)
+    return _Corners(
+        vertices=unique[:, 0].astype(np.int64),
+        uv=unique[:, 1:].astype("<f4"),
+        faces=inverse.reshape(-1, 3).astype("<u4"),
+    )
+
+
+def _bone_weights(head: HeadModel, vertices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The bones (P, 4) uint8 that move each vertex most, and their weights (P, 4) float32, which add up to 1."""
+    weights = head.skinning_weights.numpy()[vertices]
+    bones = np.argsort(-weights, axis=1, kind="stable")[:, :_BONES]
+    kept = np.take_along_axis(weights, bones, 1)
+    kept = kept / kept.sum(1, keepdims=True)
+    return np.where(kept > 0.0, bones, 0).astype("u1"), kept.astype("<f4")
+
+
+def _bone_nodes(head: HeadModel, joints: np.ndarray) -> list[dict[str, Any]]:
+    """A node for each joint, placed relative to its parent; the joints are the first nodes of the file."""
+    nodes: list[dict[str, Any]] = []
+    for joint, parent in enumerate(head.parents):
+        place = joints[joint] - joints[parent] if parent >= 0 else joints[joint]
+        children = [child for child, above in enumerate(head.parents) if above == joint]
+        nodes.append(
+            {"name": JOINTS[joint], "translation": place.tolist()} | ({"children": children} if children else {})
+        )
+    return nodes
+
+
+def _mesh(glb: Glb, head: HeadModel, surface: _Surface, name: str) -> dict[str, Any] | None:
+    """One mesh, or None where the head has no face of it in the atlas."""
+    corners = _corners(head, mesh_parts(head)[name])
+    if not len(corners.faces):
+        return None
+    morphs = surface.morphs[:, corners.vertices]
+    kept = [i for i in range(len(MORPHS)) if name == "head" or np.abs(morphs[i]).max() > _LEAST]
+    bones, weights = _bone_weights(head, corners.vertices)
     primitive = {
         "attributes": {
-            "POSITION": glb.accessor(points, VERTICES, box=True),
-            "TEXCOORD_0": glb.accessor(uv, VERTICES),
+            "POSITION": glb.accessor(surface.points[corners.vertices], VERTICES, box=True),
+            "TEXCOORD_0": glb.accessor(corners.uv, VERTICES),
+            "JOINTS_0": glb.accessor(bones, VERTICES),
+            "WEIGHTS_0": glb.accessor(weights, VERTICES),
         },
-        "indices": glb.accessor(faces.reshape(-1), INDICES),
+        "indices": glb.accessor(corners.faces.reshape(-1), INDICES),
         "material": 0,
-        "targets": glb.morphs(morphs),
     }
-    weights = [0.0] * len(morphs)
+    mesh: dict[str, Any] = {"name": name, "primitives": [primitive]}
+    if kept:
+        primitive["targets"] = glb.morphs(morphs[kept])
+        mesh |= {"weights": [0.0] * len(kept), "extras": {"targetNames": [MORPHS[i] for i in kept]}}
+    return mesh
+
+
+def _packed(head: HeadModel, surface: _Surface, texture: bytes) -> bytes:
+    """The file's bytes."""
+    glb = Glb()
+    meshes = [mesh for name in mesh_parts(head) if (mesh := _mesh(glb, head, surface, name)) is not None]
+    bones = _bone_nodes(head, surface.joints)
+    inverse = np.tile(np.eye(4, dtype="<f4"), (len(bones), 1, 1))
+    inverse[:, 3, :3] = -surface.joints  # column by column: the translation is the last row
+    # A skinned mesh's own node must be a root of the scene: bones alone place it.
+    skinned = [{"name": mesh["name"], "mesh": i, "skin": 0} for i, mesh in enumerate(meshes)]
+    roots = [i for i, parent in enumerate(head.parents) if parent < 0]
     material = {
         "pbrMetallicRoughness": {"baseColorTexture": {"index": 0}, "metallicFactor": 0.0, "roughnessFactor": 1.0},
         "extensions": {"KHR_materials_unlit": {}},
@@ -97,19 +208,24 @@ def _packed(points: np.ndarray, uv: np.ndarray, faces: np.ndarray, morphs: np.nd
     return glb.packed(
         {
             "extensionsUsed": ["KHR_materials_unlit"],
-            "scenes": [{"nodes": [0]}],
-            "nodes": [{"mesh": 0, "name": "head"}],
-            "meshes": [
+            "scenes": [{"nodes": [*roots, *range(len(bones), len(bones) + len(skinned))]}],
+            "nodes": [*bones, *skinned],
+            "skins": [
                 {
-                    "name": "head",
-                    "primitives": [primitive],
-                    "weights": weights,
-                    "extras": {"targetNames": list(ARKIT_52)},
+                    "name": "skeleton",
+                    "joints": list(range(len(bones))),
+                    "skeleton": roots[0],
+                    "inverseBindMatrices": glb.accessor(inverse),
                 }
             ],
+            "meshes": meshes,
             "materials": [material],
             "textures": [{"source": 0, "sampler": 0}],
             "samplers": [{"magFilter": 9729, "minFilter": 9729, "wrapS": 33071, "wrapT": 33071}],  # linear, clamped
             "images": [{"bufferView": glb.view(texture), "mimeType": "image/png"}],
         }
     )
+
+
+def _floats(tensor: torch.Tensor) -> np.ndarray:
+    return tensor.numpy().astype("<f4")
