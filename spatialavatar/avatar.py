@@ -14,29 +14,43 @@ from torch import Tensor
 
 from spatialavatar.errors import FormatError, InputError, MissingAssetError
 from spatialavatar.files import write_text
-from spatialavatar.head import HeadModel, Identity, UVLayout, build_layout, load_head, to_world
+from spatialavatar.head import (
+    HeadModel,
+    Identity,
+    UVLayout,
+    build_layout,
+    load_head,
+    moved_with_root,
+    to_world,
+    turned_at_neck,
+)
 from spatialavatar.hub.cards import AvatarFacts, avatar_card
 from spatialavatar.hub.constants import CONFIG_FILE, PREVIEW_FILE
 from spatialavatar.hub.pretrained import Pretrained
 from spatialavatar.hub.transfer import Token
 from spatialavatar.provenance import safetensors_metadata, save_png
 from spatialavatar.record_schemas import CAMERA_SCHEMA, MAX_COEFFICIENT, camera_faults, is_size, params_schema
-from spatialavatar.records import Camera, Gaussians, HeadParams, as_uint8_image
+from spatialavatar.records import Bust, Camera, Gaussians, HeadParams, as_uint8_image
 from spatialavatar.render import Backend, render
 from spatialavatar.residual import OF_TEXELS, ExpressionResidual, expression_code
 from spatialavatar.tensor_files import Schema, TensorFile, TensorSpec, bounded, listed, write_tensors
 
 AVATAR_FORMAT = "spatialavatar.avatar"
-AVATAR_VERSION = 2
-"""Version of files with a residual; files without one are of version 1, which earlier releases read too."""
+AVATAR_VERSION = 3
+"""Version of files with a bust. Without one, files with a residual are of version 2, others of 1, as before."""
 
 AVATAR_FILE = "avatar.safetensors"
+
+NECK_SHARE = 0.7
+"""Share of a turn of the skull that the neck takes against the bust."""
 
 _MAX_RESOLUTION = 1024  # texels a side: what a file may ask this process to lay out
 _MAX_TRIANGLES = 1e4  # lengths of local Gaussians, in units of their triangles
 _MAX_FEATURE = 6e4  # colours and features; what half precision can store
 _MAX_OFFSET = 10.0  # metres
+_MAX_BUST = 1 << 18  # Gaussians
 _GAUSSIAN_TENSORS = ("means", "quats", "scales", "opacities", "colors")
+_BUST_TENSORS = (*_GAUSSIAN_TENSORS, "head_share")
 _REFERENCE_TENSORS = tuple(f.name for f in fields(HeadParams) if f.name != "shape")
 _RESIDUAL_TENSORS = tuple(f.name for f in fields(ExpressionResidual))
 
@@ -54,6 +68,7 @@ class Avatar(Pretrained):
         camera: camera of the first source view; with ``reference`` it shows the avatar as that photo did.
         vertex_offsets: (V, 3) metres in head space, geometry outside of the shape space (hair); or None.
         residual: changes of the Gaussians that depend on the expression, from a network; or None.
+        bust: the torso below the head, or None.
         info: JSON-ready facts about how the avatar was made. Those of a loaded file are whatever its maker wrote.
     """
 
@@ -68,6 +83,7 @@ class Avatar(Pretrained):
     camera: Camera
     vertex_offsets: Tensor | None = None
     residual: ExpressionResidual | None = None
+    bust: Bust | None = None
     info: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -89,6 +105,14 @@ class Avatar(Pretrained):
             faults = _misshapen(tensors, shapes)
             if faults:
                 raise InputError(f"The residual {', '.join(faults)}; use the network of this head model and layout.")
+        if self.bust is not None:
+            if (
+                self.bust.gaussians.space != "world"
+                or self.bust.gaussians.colors.shape[1] != self.gaussians.colors.shape[1]
+            ):
+                raise InputError("A bust holds Gaussians at rest in head space with the channels of the head's.")
+            if tuple(self.bust.head_share.shape) != (len(self.layout),):
+                raise InputError("The bust was made for another layout of the head; make the avatar again.")
 
     def identity(self) -> Identity:
         """The person's rest head, offsets included."""
@@ -97,14 +121,39 @@ class Avatar(Pretrained):
     def pose(self, params: HeadParams, identity: Identity | None = None) -> Gaussians:
         """World Gaussians of one frame of parameters, with the avatar's own shape instead of that of ``params``.
 
+        Those of the head come first, in the order of the layout; the bust follows. :meth:`with_torso` divides a tracked
+        rotation between the two.
+
         Args:
             params: one frame.
             identity: the result of :meth:`identity`, so that it is not computed again for every frame.
         """
         if len(params) != 1:
             raise InputError(f"An avatar is posed one frame at a time; got {len(params)} frames.")
-        vertices = self.head.pose(identity or self.identity(), params)[0]
-        return to_world(self.local(params), self.head, self.layout, vertices)
+        identity = identity or self.identity()
+        vertices = self.head.pose(identity, params)[0]
+        head = to_world(self.local(params), self.head, self.layout, vertices)
+        if self.bust is None:
+            return head
+        return self.bust.beside(head).joined(moved_with_root(self.bust.gaussians, params, identity))
+
+    def with_torso(
+        self, params: HeadParams, neck_share: float = NECK_SHARE, identity: Identity | None = None
+    ) -> HeadParams:
+        """Parameters in which the head turns against the bust; unchanged for an avatar without one.
+
+        Args:
+            params: T frames; what matters is the rotation of the skull, not how root and neck divide it.
+            neck_share: share in [0, 1] of the turn since the reference view that the neck takes.
+            identity: as for :meth:`pose`.
+        """
+        if self.bust is None:
+            return params
+        return turned_at_neck(params, self.reference, identity or self.identity(), neck_share)
+
+    def without_bust(self) -> Avatar:
+        """The head alone."""
+        return self if self.bust is None else replace(self, bust=None)
 
     def local(self, params: HeadParams) -> Gaussians:
         """The local Gaussians of one frame: the avatar's own, changed by the residual of its expression."""
@@ -135,6 +184,7 @@ class Avatar(Pretrained):
             camera=self.camera.to(device),
             vertex_offsets=None if self.vertex_offsets is None else self.vertex_offsets.to(device),
             residual=None if self.residual is None else self.residual.to(device),
+            bust=None if self.bust is None else self.bust.to(device),
             info=self.info,
         )
 
@@ -156,6 +206,9 @@ class Avatar(Pretrained):
             tensors["vertex_offsets"] = self.vertex_offsets
         if self.residual is not None:
             tensors |= {f"residual.{name}": tensor for name, tensor in self.residual.tensors().items()}
+        if self.bust is not None:
+            tensors |= {f"bust.{name}": getattr(self.bust.gaussians, name) for name in _GAUSSIAN_TENSORS}
+            tensors["bust.head_share"] = self.bust.head_share
         stored = {name: tensor.float() for name, tensor in tensors.items()}
         if self.residual is not None:
             stored |= {f"residual.{name}": stored[f"residual.{name}"].half() for name in OF_TEXELS}
@@ -166,7 +219,7 @@ class Avatar(Pretrained):
         """The JSON header of the file."""
         return {
             "format": AVATAR_FORMAT,
-            "version": AVATAR_VERSION if self.residual is not None else 1,
+            "version": AVATAR_VERSION if self.bust is not None else 2 if self.residual is not None else 1,
             "head": self.head.id,
             "layout": self.layout.id,
             "resolution": self.layout.resolution,
@@ -193,7 +246,7 @@ class Avatar(Pretrained):
         header = file.header
         if header.get("format") != AVATAR_FORMAT:
             raise FormatError(f"{path.name} is a safetensors file but not an avatar; give one that 'generate' wrote.")
-        if header.get("version") not in (1, AVATAR_VERSION):
+        if header.get("version") not in range(1, AVATAR_VERSION + 1):
             raise FormatError(
                 f"{path.name} is an avatar of version {str(header.get('version'))[:20]}, this release reads versions "
                 f"up to {AVATAR_VERSION}; update the package or make the avatar again."
@@ -225,9 +278,12 @@ class Avatar(Pretrained):
         gaussians = Gaussians(**{field_name: tensors[field_name] for field_name in _GAUSSIAN_TENSORS}, space="local")
         gaussians.check()
         reference = {field_name: tensors[f"reference.{field_name}"] for field_name in _REFERENCE_TENSORS}
-        residual = None
-        if header["version"] != 1:
+        residual = bust = None
+        if _has_residual(file):
             residual = ExpressionResidual(**{key: tensors[f"residual.{key}"] for key in _RESIDUAL_TENSORS})
+        if header["version"] == AVATAR_VERSION:
+            torso = Gaussians(**{key: tensors[f"bust.{key}"] for key in _GAUSSIAN_TENSORS}, space="world")
+            bust = Bust(torso, tensors["bust.head_share"])
         return cls(
             head=head,
             layout=layout,
@@ -237,6 +293,7 @@ class Avatar(Pretrained):
             camera=Camera(tensors["camera.intrinsics"], tensors["camera.world_to_camera"], *size),
             vertex_offsets=tensors.get("vertex_offsets"),
             residual=residual,
+            bust=bust,
             info=info,
         )
 
@@ -317,7 +374,7 @@ def _schema(file: TensorFile, head: HeadModel, count: int) -> tuple[Schema, dict
         **CAMERA_SCHEMA,
     }
     sizes = {"N": count, "S": head.shape_count, "E": head.expression_count, "V": len(head.template)}
-    if file.header["version"] != 1:
+    if _has_residual(file):
         shapes = ExpressionResidual.shapes(
             count,
             head.expression_count,
@@ -325,7 +382,24 @@ def _schema(file: TensorFile, head: HeadModel, count: int) -> tuple[Schema, dict
             hidden=file.size("residual.hidden_bias", -1),
         )
         schema |= {f"residual.{key}": bounded(_MAX_FEATURE, *shape) for key, shape in shapes.items()}
+    if file.header["version"] == AVATAR_VERSION:
+        torso = {
+            "means": bounded(_MAX_OFFSET, "M", 3),
+            "quats": bounded(1e3, "M", 4),
+            "scales": TensorSpec(("M", 3), low=0.0, high=_MAX_OFFSET),
+            "opacities": TensorSpec(("M",), low=-1e-3, high=1.001),
+            "colors": bounded(_MAX_FEATURE, "M", 3),
+            "head_share": TensorSpec(("N",), low=0.0, high=1.001),
+        }
+        schema |= {f"bust.{key}": torso[key] for key in _BUST_TENSORS}
+        sizes["M"] = min(max(file.size("bust.means", 0), 1), _MAX_BUST)
     return schema, sizes
+
+
+def _has_residual(file: TensorFile) -> bool:
+    """Whether a file of its version has a residual; it is optional beside a bust."""
+    version = file.header["version"]
+    return version == 2 or (version == AVATAR_VERSION and "residual.features" in file.entries)
 
 
 def _misshapen(tensors: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...]]) -> list[str]:

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from spatialavatar.avatar import Avatar, skull_box
+from spatialavatar.avatar import NECK_SHARE, Avatar, skull_box
 from spatialavatar.errors import FormatError, InputError
 from spatialavatar.files import check_not_an_input
 from spatialavatar.head import HeadModel
@@ -57,7 +57,8 @@ class DriveConfig:
         smoothing: 0 is none, 1 the default one-euro filter, larger values smooth more; at most 10.
         size: width and height of the video, pixels, even.
         background: sRGB colour behind the avatar, each in [0, 1].
-        neck_share: share of a relative head rotation that the neck joint takes; the torso takes the rest.
+        neck_share: share of a relative head rotation that the neck joint takes; the torso takes the rest. A bust also
+            turns in this way where ``relative`` is False.
         framing: height of the head as a share of the picture's height, 0.1 to 1.
         max_shift: limit of relative head translation, metres, 0 to 1; it keeps a walking driver in the picture.
         head_pose: of relative driving: "centred" turns the resting head to the camera; "as filmed" keeps 70 % of the
@@ -70,7 +71,7 @@ class DriveConfig:
     smoothing: float = 1.0
     size: int = 512
     background: tuple[float, float, float] = (1.0, 1.0, 1.0)
-    neck_share: float = 0.7
+    neck_share: float = NECK_SHARE
     framing: float = 0.62
     max_shift: float = 0.08
     mark: bool = False
@@ -145,7 +146,8 @@ def retarget(track: Track, avatar: Avatar, config: DriveConfig) -> tuple[HeadPar
     track = track.without_pictures().to(avatar.shape.device)
     params = _smoothed(track.params, track.fps, config.smoothing)
     if not config.relative:
-        return _absolute(params, avatar, config), track.camera.resized(config.size, config.size)
+        absolute = avatar.with_torso(_absolute(params, avatar, config), config.neck_share)
+        return absolute, track.camera.resized(config.size, config.size)
     expression, jaw, eyes = _relative_expression(track, params, config)
     camera, home = portrait_view(avatar, config.size, config.framing)
     names = avatar.head.unit_names
@@ -165,7 +167,7 @@ def retarget(track: Track, avatar: Avatar, config: DriveConfig) -> tuple[HeadPar
         jaw=jaw,
         eyes=eyes,
     )
-    return moved, camera
+    return avatar.with_torso(moved, config.neck_share), camera
 
 
 def drive_frames(avatar: Avatar, track: Track, config: DriveConfig | None = None) -> Iterator[np.ndarray]:

@@ -10,7 +10,8 @@ The archive holds one folder with four files. The renderer uses them as follows:
 * ``vertex_order.json``: the vertices from the farthest to the nearest, seen from the front.
 
 The renderer adds offsets, vertices and weighted morph targets, moves the sum with ``head``, and keeps each Gaussian's
-rotation and size as they are. Its camera stands at (0, 1.8, 1) m and looks down by 10 degrees, at (0, 1.62, 0).
+rotation and size as they are. A bust, which does not move with ``head``, is left out. Its camera stands at (0, 1.8, 1)
+m and looks down by 10 degrees, at (0, 1.62, 0).
 """
 
 from __future__ import annotations
@@ -78,7 +79,7 @@ def save_lam_zip(avatar: Avatar, path: str | Path) -> Path:
 def _parts(avatar: Avatar) -> dict[str, bytes]:
     """The four files by name."""
     with torch.inference_mode(), one_torch_thread():
-        avatar = avatar.to("cpu")
+        avatar = avatar.without_bust().to("cpu")
         identity = avatar.identity()
         low, high = skull_box(avatar)
         to_view = torch.tensor(_LOOKED_AT) - 0.5 * (low + high)

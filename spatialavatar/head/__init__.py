@@ -3,6 +3,7 @@
 from spatialavatar.head.binding import TriangleFrames, to_local, to_world, triangle_frames
 from spatialavatar.head.layout import UVLayout, build_layout
 from spatialavatar.head.model import BEHIND_LIPS, HeadModel, Identity, load_head
+from spatialavatar.head.torso import moved_with_root, root_motion, turned_at_neck
 
 __all__ = [
     "BEHIND_LIPS",
@@ -12,7 +13,10 @@ __all__ = [
     "UVLayout",
     "build_layout",
     "load_head",
+    "moved_with_root",
+    "root_motion",
     "to_local",
     "to_world",
     "triangle_frames",
+    "turned_at_neck",
 ]

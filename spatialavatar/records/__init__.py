@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from spatialavatar.records.base import FrameIndex, Record
 from spatialavatar.records.images import as_float_image, as_uint8_image
-from spatialavatar.records.parts import Camera, Gaussians, HeadParams
+from spatialavatar.records.parts import Bust, Camera, Gaussians, HeadParams
 from spatialavatar.records.track import (
     BODY_SKIN,
     CLOTHES,
@@ -35,6 +35,7 @@ __all__ = [
     "FRAME_STATES",
     "HAIR",
     "SEGMENT_CLASSES",
+    "Bust",
     "Camera",
     "Evidence",
     "FrameIndex",

@@ -1,4 +1,4 @@
-"""Head parameters, camera and Gaussians."""
+"""Head parameters, camera, Gaussians and bust."""
 
 from __future__ import annotations
 
@@ -157,3 +157,26 @@ class Gaussians(Record):
         for name in ("means", "quats", "scales", "opacities", "colors"):
             if not bool(torch.isfinite(getattr(self, name)).all()):
                 raise InputError(f"The Gaussians' {name} hold values that are not finite; the file is damaged.")
+
+    def joined(self, other: Gaussians) -> Gaussians:
+        """These Gaussians, then the ``other`` ones, which have the same channels and space."""
+        names = ("means", "quats", "scales", "opacities", "colors")
+        return self.replace(**{name: torch.cat([getattr(self, name), getattr(other, name)]) for name in names})
+
+
+@dataclass(frozen=True, eq=False)
+class Bust(Record):
+    """The torso below a head of N Gaussians: clothes, skin below the neck, and hair that falls on it.
+
+    Attributes:
+        gaussians: M Gaussians at rest in head space, metres (``space`` "world"); they move with the root joint.
+        head_share: (N,) in [0, 1], share of the opacity that each Gaussian of the head keeps beside the bust; less
+            than 1 where the bust shows the same part of the picture.
+    """
+
+    gaussians: Gaussians
+    head_share: Tensor
+
+    def beside(self, head: Gaussians) -> Gaussians:
+        """The N Gaussians of the head, without what the bust replaces."""
+        return head.replace(opacities=head.opacities * self.head_share)

@@ -141,7 +141,7 @@ def _rendered(avatar: Avatar, targets: Targets, method: str, index: int, identit
     performance = targets.performance(method)
     started = time.perf_counter()
     with torch.inference_mode():
-        posed = avatar.pose(performance.params[index], identity)
+        posed = avatar.pose(avatar.with_torso(performance.params[index], identity=identity), identity)
         image, alpha = render(posed, performance.camera, torch.ones(3))
     took = 1000.0 * (time.perf_counter() - started)
     return RenderedFrame(image, alpha, took, own_view=method in targets.performances)

@@ -1,0 +1,74 @@
+"""The torso below a head: it moves with the root joint, and the head turns against it at the neck joint.
+
+A tracker sees one rotation, that of the skull. :func:`turned_at_neck` divides it between torso and neck: the torso
+takes a share of the turn since a reference view, in which the head model is not bent.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from spatialavatar.head.model import JOINTS, Identity
+from spatialavatar.head.rotations import axis_angle_to_matrix, matrix_to_axis_angle, matrix_to_quat, quat_multiply
+from spatialavatar.records import Gaussians, HeadParams
+
+_ROOT, _NECK = JOINTS.index("root"), JOINTS.index("neck")
+
+
+def root_motion(params: HeadParams, identity: Identity) -> tuple[Tensor, Tensor]:
+    """The rigid motion of the root joint in T frames.
+
+    Args:
+        params: T frames.
+        identity: the rest head.
+
+    Returns:
+        Rotation (T, 3, 3) and offset (T, 3), metres: world = rotation @ rest + offset.
+    """
+    rotation = axis_angle_to_matrix(params.rotation)
+    root = identity.joints[_ROOT]
+    return rotation, root - rotation @ root + params.translation
+
+
+def moved_with_root(rest: Gaussians, params: HeadParams, identity: Identity) -> Gaussians:
+    """Move Gaussians at rest in head space with the root joint.
+
+    Args:
+        rest: N Gaussians in head space, metres (``space`` "world").
+        params: one frame.
+        identity: the rest head.
+
+    Returns:
+        N world Gaussians.
+    """
+    rotation, offset = (value[0] for value in root_motion(params, identity))
+    return rest.replace(
+        means=rest.means @ rotation.T + offset,
+        quats=quat_multiply(matrix_to_quat(rotation[None]).expand_as(rest.quats), rest.quats),
+    )
+
+
+def turned_at_neck(params: HeadParams, reference: HeadParams, identity: Identity, neck_share: float) -> HeadParams:
+    """Divide the turn of the skull since a reference view between torso and neck; the skull stays where it is.
+
+    Args:
+        params: T frames.
+        reference: one frame, in which the torso is where ``reference.rotation`` puts it.
+        identity: the rest head.
+        neck_share: share in [0, 1] of the turn that the neck joint takes; the torso takes the rest.
+
+    Returns:
+        The frames with other ``rotation``, ``neck`` and ``translation``. What hangs on the neck joint keeps its place
+        and rotation.
+    """
+    root, neck = axis_angle_to_matrix(params.rotation), axis_angle_to_matrix(params.neck)
+    first_root, first_neck = axis_angle_to_matrix(reference.rotation), axis_angle_to_matrix(reference.neck)
+    skull = root @ neck
+    turn = matrix_to_axis_angle(skull @ (first_root @ first_neck).transpose(-1, -2))
+    torso = axis_angle_to_matrix((1.0 - neck_share) * turn) @ first_root
+    arm = identity.joints[_NECK] - identity.joints[_ROOT]
+    return params.replace(
+        rotation=matrix_to_axis_angle(torso),
+        neck=matrix_to_axis_angle(torso.transpose(-1, -2) @ skull),
+        translation=params.translation + (root - torso) @ arm,
+    )
