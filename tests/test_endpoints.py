@@ -18,9 +18,13 @@ from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image
 
+from spatialavatar.app.assistants import ASSISTANTS
+from spatialavatar.app.endpoints import ENDPOINTS
 from spatialavatar.app.sessions import Sessions
 from spatialavatar.errors import NoFaceError
+from spatialavatar.head.arkit import ARKIT_52
 from spatialavatar.media import VideoReader
+from spatialavatar.motion import load_motion
 
 from .support.fake_backend import RunningApp, running_app
 
@@ -61,7 +65,10 @@ def wait_for(condition: Callable[[], Any], seconds: float = 20.0) -> Any:
 
 
 def test_six_endpoints_are_public_and_every_value_has_a_type_and_a_name(client: Client) -> None:
-    endpoints = client.view_api(return_format="dict", print_info=False)["named_endpoints"]
+    served = client.view_api(return_format="dict", print_info=False)["named_endpoints"]
+    texts = {f"/{function.__name__}" for function in ASSISTANTS}  # the MCP server's resources and prompts
+    endpoints = {name: endpoint for name, endpoint in served.items() if name not in texts}
+    assert set(served) - set(endpoints) == texts
     assert set(endpoints) == {"/generate", "/refine", "/drive", "/track", "/export", "/info"}
     signatures = {
         name: [(p["parameter_name"], p["python_type"]["type"], p["parameter_has_default"]) for p in e["parameters"]]
@@ -200,6 +207,35 @@ def test_the_endpoints_are_mcp_tools_with_described_parameters(app: RunningApp) 
         assert tool.description
         assert all(value.get("description") for value in tool.inputSchema["properties"].values()), tool.name
     assert tools["drive"].inputSchema["required"] == ["avatar", "consent"]
+
+
+def test_an_mcp_client_reads_the_resources_and_a_motion_that_drives(app: RunningApp, tmp_path: Path) -> None:
+    async def use(session: Any) -> Any:
+        named = [str(one.uri) for one in (await session.list_resources()).resources]
+        templates = [one.uriTemplate for one in (await session.list_resource_templates()).resourceTemplates]
+        texts = [(await session.read_resource(uri)).contents[0].text for uri in named]
+        talk = (await session.read_resource("spatialavatar://motions/talk")).contents[0].text
+        return dict(zip(named, texts)), templates, talk
+
+    resources, templates, talk = mcp(app, use)
+    assert set(resources) == {"spatialavatar://guide", "spatialavatar://units"}
+    assert templates == ["spatialavatar://motions/{name}"]
+    assert resources["spatialavatar://units"].split() == list(ARKIT_52)
+    assert all(f"`{endpoint.name}`" in resources["spatialavatar://guide"] for endpoint in ENDPOINTS)
+    (tmp_path / "talk.json").write_text(talk)
+    assert len(load_motion(tmp_path / "talk.json")) == 5
+
+
+def test_an_mcp_client_gets_the_prompts_filled_in(app: RunningApp) -> None:
+    async def use(session: Any) -> Any:
+        names = [one.name for one in (await session.list_prompts()).prompts]
+        given = {"avatar": "http://x/a.safetensors", "performance": "winks"}
+        return names, (await session.get_prompt("animate_avatar", given)).messages[0].content.text
+
+    names, text = mcp(app, use)
+    assert names == ["create_avatar", "animate_avatar"]
+    assert "http://x/a.safetensors" in text
+    assert "winks" in text
 
 
 def test_an_mcp_client_can_pass_a_result_to_the_next_tool(app: RunningApp, examples: Path) -> None:

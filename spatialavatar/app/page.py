@@ -12,6 +12,7 @@ import gradio as gr
 from spatialavatar.app import create, drive, save, sharpen
 from spatialavatar.app.admission import bound_queue
 from spatialavatar.app.api import add_endpoints, launch_arguments
+from spatialavatar.app.assistants import add_assistants
 from spatialavatar.app.backend import Backend, default_backend
 from spatialavatar.app.fragments import STATIC, static_text
 from spatialavatar.app.sessions import MAX_AGE, Sessions
@@ -57,6 +58,7 @@ def build_demo(backend: Backend | None = None, sessions: Sessions | None = None)
         )
         gr.HTML(static_text("footer.html").replace("{where}", what_runs_where()), elem_id="sa-footer")
         add_endpoints(page.service, page.sessions)
+        add_assistants()
         demo.unload(page.leave)
     bound_queue(demo)
     return demo
