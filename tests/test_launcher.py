@@ -21,7 +21,8 @@ from spatialavatar.training import LossWeights, Phase
 from spatialavatar.training import launcher as launcher_module
 from spatialavatar.training.config import read_training_config
 from spatialavatar.training.examples import ExampleConfig, Examples, draw, least_similar_view
-from spatialavatar.training.launcher import CHECKPOINT, HELD_OUT, LEFT_OUT, LOG, MODEL, REDRAWN, train
+from spatialavatar.training.journal import HELD_OUT, LOG, REDRAWN
+from spatialavatar.training.launcher import CHECKPOINT, LEFT_OUT, MODEL, train
 from spatialavatar.training.shards import People, View
 from spatialavatar.training.step import TrainingStep, encoded, rendered
 

@@ -32,7 +32,17 @@ _MAX_VALUES: Final = {
     "judged": 100_000,
     "seed": (1 << 63) - 1,
 }
-_STEP_INVARIANT: Final = ("out", "micro_batch", "workers", "cache", "log_every", "save_every", "judge_every", "judged")
+_STEP_INVARIANT: Final = (
+    "out",
+    "micro_batch",
+    "workers",
+    "cache",
+    "log_every",
+    "save_every",
+    "judge_every",
+    "judged",
+    "trackio",
+)
 """Keys that may differ when a run continues, because they change no step."""
 
 
@@ -69,6 +79,7 @@ class TrainingConfig:
         save_every: steps between checkpoints.
         judge_every: steps between evaluations; 0 is never.
         judged: largest number of evaluated views per held-out person.
+        trackio: name of a Trackio project that receives the logged values; "" for none.
     """
 
     out: str
@@ -95,6 +106,7 @@ class TrainingConfig:
     save_every: int = 500
     judge_every: int = 2000
     judged: int = 2
+    trackio: str = ""
 
     def __post_init__(self) -> None:
         if not self.shards or not self.out:

@@ -30,6 +30,7 @@ from spatialavatar.head import HeadModel, UVLayout, build_layout, load_head
 from spatialavatar.progress import Progress, no_progress
 from spatialavatar.training.config import TrainingConfig
 from spatialavatar.training.examples import Example, ExampleConfig, Examples
+from spatialavatar.training.journal import HELD_OUT, LOG, REDRAWN, Journal, read_lines
 from spatialavatar.training.judging import HeldOut
 from spatialavatar.training.optimisation import Anchor, parameter_groups
 from spatialavatar.training.shards import People, Person
@@ -38,9 +39,6 @@ from spatialavatar.training.step import TrainingStep
 CHECKPOINT: Final = "checkpoint.pt"
 MODEL: Final = "model"
 LEFT_OUT: Final = "left_out.json"
-REDRAWN: Final = "redrawn.jsonl"
-LOG: Final = "log.jsonl"
-HELD_OUT: Final = "held_out.jsonl"
 _OPTIMISERS: Final = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
 
 
@@ -118,7 +116,7 @@ class _Run:
             make_folder(self.out)
             write_text(self.out / LEFT_OUT, json.dumps(self.people.skipped, indent=1, ensure_ascii=False))
         self._resume()
-        journal = _Journal(self.out, self.done) if self.main else None
+        journal = Journal(self.out, self.done, self.config.trackio) if self.main else None
         held_out = self._held_out() if self.main and self.held_out_people and self.config.judge_every else None
         verdict = None
         self.step.train()
@@ -153,7 +151,9 @@ class _Run:
             self._save_model()
         self.accelerator.wait_for_everyone()
         self.accelerator.end_training()
-        redrawn = len(_lines(self.out / REDRAWN))
+        if journal:
+            journal.close()
+        redrawn = len(read_lines(self.out / REDRAWN))
         return Trained(self.out / MODEL, self.done, len(self.trained_people), self.people.skipped, redrawn, verdict)
 
     # -- one step -----------------------------------------------------------------------------------------------------
@@ -312,38 +312,6 @@ class _Window:
         names = sorted(self._sums)
         values = accelerator.reduce(torch.stack([self._sums[name] for name in names]), "mean") / self.steps
         return dict(zip(names, values.tolist()))
-
-
-class _Journal:
-    """Writes values by step as lines of JSON, and to TensorBoard if it is installed."""
-
-    def __init__(self, out: Path, done: int) -> None:
-        self._out = out
-        for name in (LOG, HELD_OUT, REDRAWN):  # steps after the checkpoint are repeated
-            lines = _lines(out / name)
-            if lines:
-                kept = [line for line in lines if json.loads(line)["step"] <= done]
-                write_text(out / name, "".join(f"{line}\n" for line in kept))
-        try:
-            from torch.utils.tensorboard import SummaryWriter
-        except ImportError:
-            self._board = None
-        else:
-            self._board = SummaryWriter(str(out / "tensorboard"), purge_step=done + 1)
-
-    def write(self, name: str, step: int, facts: Mapping[str, Any]) -> None:
-        with open(self._out / name, "a", encoding="utf-8") as file:
-            file.write(json.dumps({"step": step, **facts}, ensure_ascii=False) + "\n")
-        if self._board:
-            for key, value in facts.items():
-                if isinstance(value, (int, float)):
-                    self._board.add_scalar(f"{Path(name).stem}/{key}", value, step)
-            self._board.flush()
-
-
-def _lines(path: Path) -> list[str]:
-    """Return the lines of a text file, or none if it does not exist."""
-    return path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
 
 
 def split_people(people: Sequence[Person], patterns: Sequence[str]) -> tuple[list[Person], list[Person]]:
