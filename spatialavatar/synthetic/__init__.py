@@ -1,0 +1,22 @@
+"""Synthetic whole heads: skin, strand hair, clothes and light that are known all round, from a seed."""
+
+from __future__ import annotations
+
+from spatialavatar.synthetic.heads import SynthesisConfig, SyntheticHead, synthesize
+from spatialavatar.synthetic.people import Person, example_people, read_people
+from spatialavatar.synthetic.truth import SurfaceTruth, measure_truth
+from spatialavatar.synthetic.views import View, phone_camera, render_view
+
+__all__ = [
+    "Person",
+    "SurfaceTruth",
+    "SynthesisConfig",
+    "SyntheticHead",
+    "View",
+    "example_people",
+    "measure_truth",
+    "phone_camera",
+    "read_people",
+    "render_view",
+    "synthesize",
+]

@@ -1,0 +1,1 @@
+"""Strand hair: styles, roots, guides, strands and their colours."""
