@@ -35,6 +35,7 @@ else:
 
 from spatialavatar.app.endpoints import documentation  # noqa: E402
 from spatialavatar.cli import declared_commands  # noqa: E402
+from spatialavatar.cli.schemas import RESULTS  # noqa: E402
 from spatialavatar.evaluation.report import means_table  # noqa: E402
 
 COMMON = {"--help", "--json", "--quiet", "--debug"}
@@ -99,6 +100,25 @@ def _meaning(text: str) -> str:
     return re.sub(r"docs/([a-z/-]+)/([a-z-]+)\.md", r"[\2](../\1/\2.md)", text)
 
 
+def results() -> str:
+    """A table of the JSON object of each command."""
+    parts = []
+    for command, schema in RESULTS.items():
+        parts.append(f"## {command}")
+        for one in schema.get("anyOf", [schema]):
+            if not one.get("properties"):
+                parts.append(
+                    f"{one.get('description', 'no value')[:1].upper()}{one.get('description', 'no value')[1:]}."
+                )
+                continue
+            rows = ["| name | type | always | meaning |", "|---|---|---|---|"]
+            for name, value in one["properties"].items():
+                always = "yes" if name in one["required"] else ""
+                rows.append(f"| `{name}` | {value['type']} | {always} | {value.get('description', '')} |")
+            parts.append("\n".join(rows))
+    return "\n\n".join(parts)
+
+
 def quality(name: str) -> Callable[[], str]:
     """The means of one evaluation, with the command that made them."""
 
@@ -147,6 +167,7 @@ def _purpose(name: str) -> str:
 
 DOCUMENTS: dict[str, dict[str, Callable[[], str]]] = {
     "docs/reference/cli.md": {"commands": command_line},
+    "docs/reference/json.md": {"results": results},
     "docs/reference/endpoints.md": {"endpoints": documentation},
     "docs/results/quality.md": {f"results-{name}": quality(name) for name in ("self", "refined", "london", "sources")},
     "docs/architecture.md": {"layers": layers, "tracker-layers": tracker_layers},

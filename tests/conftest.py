@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
+import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import jsonschema
 import numpy as np
 import pytest
 import torch
@@ -30,6 +33,29 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(autouse=True)
+def _results_follow_their_schemas(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever a command of a test returns as JSON follows the schema that the command publishes."""
+    from spatialavatar import cli
+    from spatialavatar.cli.output import json_object
+    from spatialavatar.cli.schemas import schema_of
+
+    run = cli._run
+
+    def checked(options: argparse.Namespace) -> None:
+        work = options.run
+
+        def validated(*arguments: Any) -> Any:
+            outcome = work(*arguments)
+            jsonschema.validate(json.loads(json_object(outcome.facts)), schema_of(options.command))
+            return outcome
+
+        options.run = validated
+        run(options)
+
+    monkeypatch.setattr(cli, "_run", checked)
 
 
 @pytest.fixture(scope="session")

@@ -56,7 +56,7 @@ class Commands:
             epilog=f"example:\n  {_PROMPT}{example}",
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
-        command.set_defaults(run=run)
+        command.set_defaults(run=run, command=name)
         return command
 
 

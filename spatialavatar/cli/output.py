@@ -39,7 +39,7 @@ class Outcome:
             for sentence in self.notes:
                 print_error(sentence)
         if form == "json":
-            print(_json(_without_nulls(self.facts)))
+            print(json_object(self.facts))
         elif form == "text" and self.text:
             print(for_terminal(self.text))
         else:
@@ -47,10 +47,11 @@ class Outcome:
                 print(item)
 
 
-def _json(facts: Any) -> str:
-    """The object as text; a file name that is no UTF-8 has escapes, so that the text is still valid JSON."""
-    text = for_json(json.dumps(facts, indent=2, ensure_ascii=False))
-    return text if not _has_surrogates(text) else json.dumps(facts, indent=2)
+def json_object(facts: Mapping[str, Any]) -> str:
+    """The facts as JSON without nulls; a file name that is no UTF-8 has escapes, so that the text is still valid."""
+    given = _without_nulls(facts)
+    text = for_json(json.dumps(given, indent=2, ensure_ascii=False))
+    return text if not _has_surrogates(text) else json.dumps(given, indent=2)
 
 
 def _has_surrogates(text: str) -> bool:
