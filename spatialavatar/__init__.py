@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from spatialavatar.pipeline import generate
     from spatialavatar.records import Camera, Gaussians, HeadParams, Track
     from spatialavatar.refinement import RefineConfig, RefineStep, refine
+    from spatialavatar.speaking import speak
     from spatialavatar.tracking import track
 
 __version__ = "0.1.0"
@@ -43,6 +44,7 @@ _EXPORTS = {
     "drive": "driving",
     "generate": "pipeline",
     "refine": "refinement",
+    "speak": "speaking",
     "track": "tracking",
 }
 
@@ -63,6 +65,7 @@ __all__ = [
     "drive",
     "generate",
     "refine",
+    "speak",
     "track",
 ]
 

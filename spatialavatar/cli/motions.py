@@ -15,7 +15,7 @@ from spatialavatar.progress import Progress, part
 
 if TYPE_CHECKING:
     from spatialavatar.avatar import Avatar
-    from spatialavatar.driving import DriveConfig
+    from spatialavatar.driving import DriveConfig, DriveReport
     from spatialavatar.head import HeadModel
     from spatialavatar.part_strengths import StrengthPreset
     from spatialavatar.records import Track
@@ -30,15 +30,15 @@ def declare(commands: Commands) -> None:
         _GROUP,
         "drive",
         _drive,
-        "Make an avatar move like a video, a motion file or a track",
+        "Make an avatar move like a video, a motion file or a track, or speak",
         "drive me.safetensors --motion clip.mp4 -o out.mp4",
     )
     command.add_argument("avatar", type=Path, metavar="AVATAR", help="what 'generate' wrote, or you/name on the Hub")
     command.add_argument(
         "--motion",
         type=Path,
-        required=True,
-        help="a video, a motion file (docs/reference/motion.md), a saved track, or webcam (webcam:1: second camera)",
+        help="a video, a motion file (docs/reference/motion.md), a saved track, or webcam (webcam:1: second camera); "
+        "without it the avatar speaks the sound of --audio",
     )
     command.add_argument(
         "-o", "--output", type=Path, help="the video, default: driven.mp4; with webcam the default is a window"
@@ -79,14 +79,19 @@ def declare(commands: Commands) -> None:
     )
     add_number(command, "--size", Limits(64, 2048), "width and height in pixels, default: %(default)s", 512)
     command.add_argument("--background", default="white", help="a colour: white, #336699, ...; default: %(default)s")
-    command.add_argument("--audio", type=Path, help="a file with the sound of the video; it replaces the driver's")
+    command.add_argument(
+        "--audio",
+        type=Path,
+        help="speech for the avatar to speak (docs/guide/speech.md); with --motion only the sound of the video, which "
+        "replaces the driver's",
+    )
     command.add_argument("--mark", action="store_true", help="write 'AI-generated' into a corner of the picture")
     add_number(
         command,
         "--fps",
         Limits(1.0, 500.0, whole=False),
-        "frame rate of a motion file, every row of which is one frame; default: the rate or time codes of the file, "
-        "else 25 for FLAME parameters and 60 for CSV",
+        "frame rate of a motion file, every row of which is one frame, default: the rate or time codes of the file, "
+        "else 25 for FLAME parameters and 60 for CSV; or of a speaking avatar, up to 240, default: 25",
     )
     _add_head(command)
 
@@ -134,11 +139,13 @@ def _head(options: argparse.Namespace) -> HeadModel:
 
 def _drive(options: argparse.Namespace, progress: Progress) -> Outcome:
     from spatialavatar.avatar import Avatar
-    from spatialavatar.driving import DriveConfig, drive
+    from spatialavatar.driving import drive
     from spatialavatar.motion import is_motion_file, read_motion
     from spatialavatar.part_strengths import save_preset
     from spatialavatar.webcam import camera_number
 
+    if options.motion is None:
+        return _speak(options, progress)
     camera = camera_number(str(options.motion))
     is_file = is_motion_file(options.motion)
     _check_drive_options(options, is_file, camera is not None)
@@ -146,16 +153,7 @@ def _drive(options: argparse.Namespace, progress: Progress) -> Outcome:
     if smoothing is None:
         smoothing = 0.0 if is_file else 1.0
     preset = _strengths(options)
-    config = DriveConfig(
-        strength=preset.strength,
-        parts=preset.parts,
-        relative=not options.absolute,
-        smoothing=smoothing,
-        size=options.size,
-        background=_colour(options.background),
-        mark=options.mark,
-        head_pose="as filmed" if options.head_pose == "as-filmed" else "centred",
-    )
+    config = _drive_config(options, preset, smoothing)
     if options.output is not None:
         check_not_an_input(options.output, options.avatar, options.motion, options.audio, options.preset)
     if options.save_preset is not None:
@@ -168,6 +166,26 @@ def _drive(options: argparse.Namespace, progress: Progress) -> Outcome:
     if is_file and options.fps is not None:
         motion = read_motion(motion, avatar.head, options.fps)
     report = drive(avatar, motion, options.output or Path("driven.mp4"), config, audio=options.audio, progress=progress)
+    return _driven(report)
+
+
+def _drive_config(options: argparse.Namespace, preset: StrengthPreset, smoothing: float) -> DriveConfig:
+    from spatialavatar.driving import DriveConfig
+
+    return DriveConfig(
+        strength=preset.strength,
+        parts=preset.parts,
+        relative=not options.absolute,
+        smoothing=smoothing,
+        size=options.size,
+        background=_colour(options.background),
+        mark=options.mark,
+        head_pose="as filmed" if options.head_pose == "as-filmed" else "centred",
+    )
+
+
+def _driven(report: DriveReport) -> Outcome:
+    """The outcome of a command that wrote a driven video."""
     facts = {
         "video": report.path,
         "frames": report.frames,
@@ -213,6 +231,34 @@ def _strengths(options: argparse.Namespace) -> StrengthPreset:
         if name and getattr(parts, name) != getattr(preset.parts, name):
             raise InputError(f"--only {options.only} stills the {name}, to which --strength gives a value; give one.")
     return StrengthPreset(preset.strength, parts)
+
+
+def _speak(options: argparse.Namespace, progress: Progress) -> Outcome:
+    """Drive without a motion: the avatar speaks the sound of ``--audio``."""
+    from spatialavatar.avatar import Avatar
+    from spatialavatar.part_strengths import save_preset
+    from spatialavatar.speaking import speak
+
+    if options.audio is None:
+        raise InputError("There is nothing that moves the avatar; give --motion FILE, or --audio FILE with speech.")
+    for name, given in (
+        ("--absolute", options.absolute),
+        ("--head-pose", options.head_pose != "centred"),
+        ("--smoothing", options.smoothing is not None),
+        ("--seconds", options.seconds is not None),
+    ):
+        if given:
+            raise InputError(f"{name} has no effect on an avatar that speaks; leave it out, or give --motion.")
+    fps = 25.0 if options.fps is None else options.fps
+    preset = _strengths(options)
+    config = _drive_config(options, preset, 0.0)
+    out = options.output or Path("driven.mp4")
+    check_not_an_input(out, options.avatar, options.audio, options.preset)
+    if options.save_preset is not None:
+        check_not_an_input(options.save_preset, options.avatar, options.audio)
+        save_preset(preset, options.save_preset)
+    avatar = Avatar.from_pretrained(options.avatar, head=_head(options))
+    return _driven(speak(avatar, options.audio, out, config, fps=fps, progress=progress))
 
 
 def _check_drive_options(options: argparse.Namespace, is_file: bool, is_camera: bool) -> None:

