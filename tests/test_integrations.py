@@ -155,3 +155,13 @@ def test_the_table_of_integrations_names_every_folder() -> None:
     text = (FOLDER / "README.md").read_text(encoding="utf-8")
     named = set(re.findall(r"^\| `([\w-]+)/", text, re.M))
     assert named == {path.name for path in FOLDER.iterdir() if path.is_dir()}
+
+
+def test_the_image_gets_every_file_that_the_wheel_is_built_from() -> None:
+    settings = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))
+    lines = (REPOSITORY / ".dockerignore").read_text(encoding="utf-8").splitlines()
+    assert lines[1] == "*"  # nothing is sent but what is named
+    sent = {line.removeprefix("!") for line in lines if line.startswith("!")}
+    needed = [*settings["tool"]["hatch"]["build"]["targets"]["wheel"]["only-include"], "pyproject.toml"]
+    needed += [settings["project"]["readme"], *settings["project"]["license-files"]]
+    assert {path.split("/")[0] for path in needed} <= sent
