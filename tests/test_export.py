@@ -20,11 +20,10 @@ import torch
 from spatialavatar.avatar import Avatar, default_head
 from spatialavatar.errors import InputError, OutputError
 from spatialavatar.export import held_pose, save_glb, save_lam_zip, save_ply, save_splat, save_spz
-from spatialavatar.export.glb import MESHES, MORPHS, lifted_texture, mesh_parts
+from spatialavatar.export.glb import MESHES, MORPHS, lifted_texture, mesh_parts, viseme_weights
 from spatialavatar.export.splat import splat_rows
 from spatialavatar.head import HeadModel, build_layout
 from spatialavatar.head.arkit import ARKIT_52
-from spatialavatar.head.visemes import viseme_weights
 from spatialavatar.metrics import psnr
 from spatialavatar.records import Camera, Gaussians, HeadParams
 

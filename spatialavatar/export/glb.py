@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from PIL import Image
 from scipy.ndimage import distance_transform_edt
+from torch import Tensor
 
 from spatialavatar.avatar import Avatar, skull_box
 from spatialavatar.errors import InputError
@@ -30,7 +31,8 @@ from spatialavatar.files import atomic_output
 from spatialavatar.head import HeadModel
 from spatialavatar.head.arkit import ARKIT_52
 from spatialavatar.head.model import JOINTS
-from spatialavatar.head.visemes import OCULUS_VISEMES, viseme_weights
+from spatialavatar.speech.coarticulation import REACH, arkit_weights, articulate
+from spatialavatar.speech.visemes import VISEMES
 
 MESHES: Mapping[str, str] = {
     "eyeball_left": "eye_left",
@@ -41,7 +43,7 @@ MESHES: Mapping[str, str] = {
 }
 """The meshes beside ``head`` and the part of the head model in each; no mesh has the name of a bone."""
 
-MORPHS: tuple[str, ...] = (*ARKIT_52, *(f"viseme_{name}" for name in OCULUS_VISEMES))
+MORPHS: tuple[str, ...] = (*ARKIT_52, *(f"viseme_{name}" for name in VISEMES))
 """The morph targets of the mesh ``head``; another mesh has those that move it."""
 
 _UNSEEN = 0.1  # opacity below which the colour of a Gaussian is unreliable
@@ -108,6 +110,13 @@ def lifted_texture(avatar: Avatar) -> np.ndarray:
     known = layout.to_image((seen if bool(seen.any()) else ~seen)[:, None].float())[..., 0].cpu().numpy() > 0
     row, column = distance_transform_edt(~known, return_distances=False, return_indices=True)
     return np.rint(colors[row, column].clip(0.0, 1.0) * 255.0).astype(np.uint8)
+
+
+def viseme_weights() -> Tensor:
+    """(15, 52) float32: the ARKit weights of each of ``VISEMES`` when it is held in speech of middling loudness."""
+    held = np.repeat(np.eye(len(VISEMES), dtype=np.float32)[:, None], 2 * REACH + 1, axis=1)
+    weights = arkit_weights(articulate(held, np.full(held.shape[:2], 0.5, np.float32)))
+    return torch.from_numpy(weights[:, 0].astype(np.float32))
 
 
 def _surface(avatar: Avatar) -> _Surface:
@@ -227,5 +236,5 @@ def _packed(head: HeadModel, surface: _Surface, texture: bytes) -> bytes:
     )
 
 
-def _floats(tensor: torch.Tensor) -> np.ndarray:
+def _floats(tensor: Tensor) -> np.ndarray:
     return tensor.numpy().astype("<f4")
