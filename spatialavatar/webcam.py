@@ -1,10 +1,9 @@
-"""Drive an avatar with a camera, frame by frame, to a video file or a window."""
+"""Drive an avatar with a camera, frame by frame, to a video file, a window or a virtual camera."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -15,19 +14,19 @@ import numpy as np
 from spatialavatar.avatar import Avatar
 from spatialavatar.driving import DriveConfig, drive_frames
 from spatialavatar.errors import InputError
-from spatialavatar.media import VideoWriter, check_writable
+from spatialavatar.head import HeadModel
+from spatialavatar.live.follower import CameraMotion
+from spatialavatar.live.outputs import VirtualCamera, opened
 from spatialavatar.progress import Progress, no_progress
 from spatialavatar.provenance import marked
 from spatialavatar.render import best_device
+from spatialavatar.streams import MotionSender
 from spatialavatar.tracking.live import LiveTracker
 
 NAME: Final = "webcam"
 """The value of ``drive --motion`` that selects the camera; ``webcam:1`` selects the second one."""
 
-_RATE: Final = 25.0  # frames per second of the video; frames are repeated or dropped to keep the camera's time
 _WIDTH, _HEIGHT = 640, 480
-_ESCAPE: Final = 27
-_TITLE: Final = "SpatialAvatar"
 
 
 class Camera(Protocol):
@@ -87,7 +86,7 @@ class LiveReport:
     """The result of a live drive.
 
     Attributes:
-        path: the video; None where it was shown in a window.
+        path: the video or the device; None where it was shown in a window.
         frames: camera frames.
         lost: those without a face.
         seconds: camera time.
@@ -120,7 +119,7 @@ def camera_number(motion: str) -> int | None:
 def drive_live(
     avatar: Avatar,
     camera: Camera,
-    out: str | Path | None = None,
+    out: str | Path | VirtualCamera | None = None,
     config: DriveConfig | None = None,
     *,
     seconds: float | None = None,
@@ -134,7 +133,7 @@ def drive_live(
     Args:
         avatar: the avatar.
         camera: a :class:`Webcam`.
-        out: the mp4 to write; None shows a window, which Esc closes.
+        out: the mp4 to write, or a virtual camera; None shows a window, which Esc closes.
         config: how the performance is transferred; smoothing has no effect, since the tracker has a filter of its own.
         seconds: when to stop.
         progress: called with (fraction, message).
@@ -149,7 +148,7 @@ def drive_live(
     tracker = LiveTracker(avatar.head)
     times: dict[str, list[float]] = {"track": [], "render": []}
     lost, at = 0, 0.0
-    with _file(Path(out), config.size) if out is not None else _window() as show:
+    with opened(out, config.size) as show:
         try:
             for at, frame in camera:
                 if seconds is not None and at >= seconds:
@@ -162,15 +161,61 @@ def drive_live(
                 times["render"].append(time.perf_counter() - start)
                 if not show(picture, at):
                     break
-                report(min(1.0, at / seconds) if seconds else 0.0, f"{_word(result.state)}, second {at:.0f}")
+                report(min(1.0, at / seconds) if seconds else 0.0, f"{state_word(result.state)}, second {at:.0f}")
         except KeyboardInterrupt:
             pass  # the way to end it; the frames so far are kept
         if not times["track"]:
             raise InputError("The camera gave no picture; drive with a video: --motion clip.mp4.")
     median = {name: float(np.median(values)) for name, values in times.items()}
-    return LiveReport(
-        None if out is None else Path(out), len(times["track"]), lost, at, median["track"], median["render"]
-    )
+    path = out.path if isinstance(out, VirtualCamera) else None if out is None else Path(out)
+    return LiveReport(path, len(times["track"]), lost, at, median["track"], median["render"])
+
+
+def send_live(
+    head: HeadModel,
+    camera: Camera,
+    sender: MotionSender,
+    *,
+    seconds: float | None = None,
+    progress: Progress | None = None,
+) -> LiveReport:
+    """Track the person in front of ``camera`` and send every frame's motion, from the end of the calibration on.
+
+    It ends with the camera, after ``seconds``, or on an interrupt.
+
+    Args:
+        head: the head model that is fitted.
+        camera: a :class:`Webcam`.
+        sender: an open sender.
+        seconds: when to stop.
+        progress: called with (fraction, message).
+
+    Returns:
+        The report, whose rendering time is 0.
+
+    Raises:
+        InputError: the camera yields no frame.
+        OutputError: this machine has no way to the host.
+    """
+    report = progress or no_progress
+    motion = CameraMotion(LiveTracker(head))
+    times: list[float] = []
+    lost, at = 0, 0.0
+    try:
+        for at, picture in camera:
+            if seconds is not None and at >= seconds:
+                break
+            found, frame = motion.update(picture, at)
+            lost += found.state == "lost"
+            times.append(found.seconds)
+            if motion.tracker.calibrated:
+                sender.send(frame)
+            report(min(1.0, at / seconds) if seconds else 0.0, f"{state_word(found.state)}, second {at:.0f}")
+    except KeyboardInterrupt:
+        pass  # the way to end it
+    if not times:
+        raise InputError("The camera gave no picture; plug one in and allow its use.")
+    return LiveReport(None, len(times), lost, at, float(np.median(times)), 0.0)
 
 
 def _rendered(avatar: Avatar, tracker: LiveTracker, config: DriveConfig) -> np.ndarray:
@@ -182,41 +227,6 @@ def _rendered(avatar: Avatar, tracker: LiveTracker, config: DriveConfig) -> np.n
     return marked(picture) if config.mark else picture
 
 
-def _word(state: str) -> str:
+def state_word(state: str) -> str:
+    """What a state of the live tracker means for the person before the camera."""
     return {"calibrating": "Look into the camera with a calm face", "tracked": "Tracking", "lost": "No face"}[state]
-
-
-@contextmanager
-def _file(path: Path, size: int) -> Iterator[Any]:
-    """A function of (picture, seconds) that writes a video at a constant rate and returns True."""
-    check_writable(path)
-    with VideoWriter(path, (size, size), _RATE, synthetic=True) as writer:
-
-        def show(picture: np.ndarray, at: float) -> bool:
-            while writer.frame_count <= at * _RATE:
-                writer.write(picture)
-            return True
-
-        yield show
-
-
-@contextmanager
-def _window() -> Iterator[Any]:
-    """A function of (picture, seconds) that shows the picture and returns False once the window is closed."""
-    try:
-        cv2.namedWindow(_TITLE)
-    except cv2.error as error:
-        raise InputError(
-            "This OpenCV cannot open a window; write a video with -o out.mp4, or install opencv-python in place of "
-            "opencv-python-headless."
-        ) from error
-
-    def show(picture: np.ndarray, at: float) -> bool:
-        cv2.imshow(_TITLE, cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
-        key = cv2.waitKey(1) & 0xFF
-        return key not in (_ESCAPE, ord("q")) and cv2.getWindowProperty(_TITLE, cv2.WND_PROP_VISIBLE) >= 1
-
-    try:
-        yield show
-    finally:
-        cv2.destroyWindow(_TITLE)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from spatialavatar.cli.commands import Commands
+from spatialavatar.cli.live_drives import drive_by_camera, drive_by_stream, live_output, send_camera
 from spatialavatar.cli.options import Limits, OptionError, add_number
 from spatialavatar.cli.output import Outcome
 from spatialavatar.errors import InputError
@@ -14,13 +15,13 @@ from spatialavatar.files import check_not_an_input
 from spatialavatar.progress import Progress, part
 
 if TYPE_CHECKING:
-    from spatialavatar.avatar import Avatar
     from spatialavatar.driving import DriveConfig, DriveReport
     from spatialavatar.head import HeadModel
     from spatialavatar.part_strengths import StrengthPreset
     from spatialavatar.records import Track
 
 _GROUP = "Make it move"
+_TRACK = "track.safetensors"
 _PHOTOMETRIC_FRAMES = 1800  # the pass keeps all pictures in memory: about 1.3 MB a frame
 
 
@@ -36,18 +37,27 @@ def declare(commands: Commands) -> None:
     command.add_argument("avatar", type=Path, metavar="AVATAR", help="what 'generate' wrote, or you/name on the Hub")
     command.add_argument(
         "--motion",
-        type=Path,
-        help="a video, a motion file (docs/reference/motion.md), a saved track, or webcam (webcam:1: second camera); "
-        "without it the avatar speaks the sound of --audio",
+        help="a video, a motion file (docs/reference/motion.md), a saved track, webcam (webcam:1: second camera), or a "
+        "live stream: osc://:39539, livelink://:11111, ifacialmocap://:49983 (docs/guide/live.md); without it the "
+        "avatar speaks the sound of --audio",
     )
     command.add_argument(
-        "-o", "--output", type=Path, help="the video, default: driven.mp4; with webcam the default is a window"
+        "-o",
+        "--output",
+        type=Path,
+        help="the video, default: driven.mp4; with a webcam or a stream the default is a window",
+    )
+    command.add_argument(
+        "--to",
+        type=Path,
+        metavar="DEVICE",
+        help="webcam and streams: show the avatar in this virtual camera, such as /dev/video9 (Linux)",
     )
     add_number(
         command,
         "--seconds",
         Limits(0.1, 86_400, whole=False),
-        "how long to follow the webcam, default: until Ctrl-C or Esc",
+        "how long to follow the webcam or the stream, default: until Ctrl-C or Esc",
     )
     command.add_argument(
         "--strength",
@@ -103,15 +113,29 @@ def declare(commands: Commands) -> None:
         "track clip.mp4 -o take.json",
     )
     command.add_argument(
-        "input", type=Path, metavar="INPUT", help="a photo, a video, or a saved track to write in another format"
+        "input",
+        type=Path,
+        metavar="INPUT",
+        help="a photo, a video, a saved track to write in another format, or, with --send, webcam",
     )
     command.add_argument(
         "-o",
         "--output",
         type=Path,
-        default=Path("track.safetensors"),
         help="a track (.safetensors), or only the motion of a video: .json, .csv, bsData.json (LAM), and with a FLAME "
-        "head .npz (VHAP), .npy (ARTalk); default: %(default)s",
+        f"head .npz (VHAP), .npy (ARTalk); default: {_TRACK}",
+    )
+    command.add_argument(
+        "--send",
+        metavar="ADDRESS",
+        help="webcam: send the motion to another program, osc://HOST:PORT for VMC, livelink://HOST:PORT or "
+        "ifacialmocap://HOST:PORT (docs/guide/live.md)",
+    )
+    add_number(
+        command,
+        "--seconds",
+        Limits(0.1, 86_400, whole=False),
+        "how long to follow the webcam with --send, default: until Ctrl-C",
     )
     command.add_argument(
         "--photometric",
@@ -142,27 +166,32 @@ def _drive(options: argparse.Namespace, progress: Progress) -> Outcome:
     from spatialavatar.driving import drive
     from spatialavatar.motion import is_motion_file, read_motion
     from spatialavatar.part_strengths import save_preset
+    from spatialavatar.streams import StreamAddress, is_stream
     from spatialavatar.webcam import camera_number
 
     if options.motion is None:
         return _speak(options, progress)
-    camera = camera_number(str(options.motion))
-    is_file = is_motion_file(options.motion)
-    _check_drive_options(options, is_file, camera is not None)
+    camera = camera_number(options.motion)
+    stream = StreamAddress.parse(options.motion) if is_stream(options.motion) else None
+    is_file = stream is None and is_motion_file(options.motion)
+    _check_drive_options(options, is_file, camera is not None or stream is not None)
     smoothing = options.smoothing
     if smoothing is None:
         smoothing = 0.0 if is_file else 1.0
+    out = live_output(options.output, options.to)
     preset = _strengths(options)
     config = _drive_config(options, preset, smoothing)
     if options.output is not None:
-        check_not_an_input(options.output, options.avatar, options.motion, options.audio, options.preset)
+        check_not_an_input(options.output, options.avatar, Path(options.motion), options.audio, options.preset)
     if options.save_preset is not None:
-        check_not_an_input(options.save_preset, options.avatar, options.motion, options.audio)
+        check_not_an_input(options.save_preset, options.avatar, Path(options.motion), options.audio)
         save_preset(preset, options.save_preset)
     avatar = Avatar.from_pretrained(options.avatar, head=_head(options))
     if camera is not None:
-        return _drive_live(avatar, camera, options, config, progress)
-    motion = options.motion
+        return drive_by_camera(avatar, camera, out, config, options.seconds, progress)
+    if stream is not None:
+        return drive_by_stream(avatar, stream, out, config, options.seconds, progress)
+    motion = Path(options.motion)
     if is_file and options.fps is not None:
         motion = read_motion(motion, avatar.head, options.fps)
     report = drive(avatar, motion, options.output or Path("driven.mp4"), config, audio=options.audio, progress=progress)
@@ -246,6 +275,7 @@ def _speak(options: argparse.Namespace, progress: Progress) -> Outcome:
         ("--head-pose", options.head_pose != "centred"),
         ("--smoothing", options.smoothing is not None),
         ("--seconds", options.seconds is not None),
+        ("--to", options.to is not None),
     ):
         if given:
             raise InputError(f"{name} has no effect on an avatar that speaks; leave it out, or give --motion.")
@@ -261,7 +291,7 @@ def _speak(options: argparse.Namespace, progress: Progress) -> Outcome:
     return _driven(speak(avatar, options.audio, out, config, fps=fps, progress=progress))
 
 
-def _check_drive_options(options: argparse.Namespace, is_file: bool, is_camera: bool) -> None:
+def _check_drive_options(options: argparse.Namespace, is_file: bool, is_live: bool) -> None:
     """Refuse options that have no effect on this motion.
 
     Raises:
@@ -272,41 +302,27 @@ def _check_drive_options(options: argparse.Namespace, is_file: bool, is_camera: 
             f"--fps sets the rate of a motion file, and {options.motion} is none: a video, a saved track and a camera "
             "have their own; leave --fps out."
         )
-    if options.seconds is not None and not is_camera:
-        raise InputError("--seconds ends a drive by webcam; leave it out, or give --motion webcam.")
+    if options.seconds is not None and not is_live:
+        raise InputError("--seconds ends a drive by webcam or stream; leave it out, or give --motion webcam.")
+    if options.to is not None and not is_live:
+        raise InputError("--to shows a live drive; write a video with -o, or give --motion webcam.")
     for name in ("audio", "smoothing"):
-        if getattr(options, name) is not None and is_camera:
-            raise InputError(f"--{name} has no effect on a drive by webcam; leave it out.")
-
-
-def _drive_live(
-    avatar: Avatar, camera: int, options: argparse.Namespace, config: DriveConfig, progress: Progress
-) -> Outcome:
-    from spatialavatar.webcam import Webcam, drive_live
-
-    with Webcam(camera) as frames:
-        report = drive_live(avatar, frames, options.output, config, seconds=options.seconds, progress=progress)
-    facts = {
-        "video": report.path,
-        "frames": report.frames,
-        "held": report.lost,
-        "seconds": report.seconds,
-        "tracking_ms": 1000 * report.tracking,
-        "rendering_ms": 1000 * report.rendering,
-    }
-    sentence = (
-        f"{report.frames} frames in {report.seconds:.0f} seconds, {report.lost} without a face; tracking took "
-        f"{1000 * report.tracking:.0f} ms a frame, rendering {1000 * report.rendering:.0f} ms."
-    )
-    return Outcome([report.path] if report.path else [], facts, notes=[sentence])
+        if getattr(options, name) is not None and is_live:
+            raise InputError(f"--{name} has no effect on a drive by webcam or stream; leave it out.")
 
 
 def _track(options: argparse.Namespace, progress: Progress) -> Outcome:
+    if options.send is not None:
+        return send_camera(options, _head(options), progress)
+    if options.seconds is not None:
+        raise InputError("--seconds ends --send; leave it out, or send the motion of the webcam with --send.")
+
     from spatialavatar.media import check_writable
     from spatialavatar.motion import check_flame, write_motion
     from spatialavatar.tracking import load_track, save_track, track
     from spatialavatar.tracking.report import write_track_report
 
+    options.output = options.output or Path(_TRACK)
     suffix = options.output.suffix.lower()
     if suffix not in (".safetensors", ".json", ".csv", ".npz", ".npy"):
         raise InputError(

@@ -52,6 +52,8 @@ _FILES = _list({"type": "string"}, "paths of the files that were written")
 _SCORES = _object(
     {"psnr": _number("dB"), "ssim": _number("0 to 1"), "lpips": _number("0 is equal")}, what="means over the frames"
 )
+_TIMES: Final = ("tracking_ms", "rendering_ms")
+_COUNTS: Final = ("packets", "damaged", "ignored")
 _LINKED = _list({"type": "object"}, "repositories of the Hub, each with its id")
 
 RESULTS: Final[Mapping[str, Schema]] = {
@@ -79,23 +81,30 @@ RESULTS: Final[Mapping[str, Schema]] = {
             "frames": _whole("number of frames"),
             "held": _whole("frames without a face, which hold the pose before"),
             "fps": _number("frames per second"),
-            "seconds": _number("length of a webcam's take"),
+            "seconds": _number("length of a webcam's or a stream's take"),
             "tracking_ms": _number("milliseconds of tracking a frame, webcam only"),
-            "rendering_ms": _number("milliseconds of rendering a frame, webcam only"),
+            "rendering_ms": _number("milliseconds of rendering a frame, webcams and streams"),
+            "latency_ms": _number("milliseconds from a packet to its picture, streams only"),
+            "packets": _whole("packets that were read, streams only"),
+            "damaged": _whole("packets that were no motion, streams only"),
+            "ignored": _whole("packets of other machines or beyond the largest rate, streams only"),
             "warnings": _WARNINGS,
         },
-        ("video", "fps", "seconds", "tracking_ms", "rendering_ms", "warnings"),
+        ("video", "fps", "seconds", *_TIMES, "latency_ms", *_COUNTS, "warnings"),
     ),
     "track": _object(
         {
-            "track": _text("path of the track or motion file"),
+            "track": _text("path of the track or motion file; left out with --send"),
+            "address": _text("where the motion was sent to, with --send"),
             "frames": _whole("number of frames"),
             "held": _whole("frames without a face"),
             "fps": _number("frames per second"),
+            "seconds": _number("length of the take, with --send"),
+            "tracking_ms": _number("milliseconds of tracking a frame, with --send"),
             "warnings": _WARNINGS,
             "report": _FILES,
         },
-        ("fps", "report"),
+        ("track", "address", "fps", "seconds", "tracking_ms", "warnings", "report"),
     ),
     "export": _object(
         {"output": _text("path of the file"), "format": _text("of the file"), "bytes": _whole("its size")}

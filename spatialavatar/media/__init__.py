@@ -4,6 +4,7 @@ Pictures are (H, W, 3) uint8 sRGB arrays everywhere. Videos are decoded and enco
 imageio-ffmpeg carries, one frame at a time, so that memory does not grow with length.
 """
 
+from spatialavatar.media.device import DeviceWriter, check_video_device
 from spatialavatar.media.ffmpeg import ffmpeg_program
 from spatialavatar.media.inspection import MediaInfo, inspect_media
 from spatialavatar.media.limits import MAX_SIDE, MIN_SIDE
@@ -17,11 +18,13 @@ from spatialavatar.media.writer import VideoWriter
 __all__ = [
     "MAX_SIDE",
     "MIN_SIDE",
+    "DeviceWriter",
     "MediaInfo",
     "PictureSequence",
     "SoundReader",
     "VideoReader",
     "VideoWriter",
+    "check_video_device",
     "check_writable",
     "ffmpeg_program",
     "has_sound",
