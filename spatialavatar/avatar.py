@@ -138,7 +138,11 @@ class Avatar(Pretrained):
         return self.bust.beside(head).joined(moved_with_root(self.bust.gaussians, params, identity))
 
     def with_torso(
-        self, params: HeadParams, neck_share: float = NECK_SHARE, identity: Identity | None = None
+        self,
+        params: HeadParams,
+        neck_share: float = NECK_SHARE,
+        identity: Identity | None = None,
+        sway: Tensor | None = None,
     ) -> HeadParams:
         """Parameters in which the head turns against the bust; unchanged for an avatar without one.
 
@@ -146,10 +150,11 @@ class Avatar(Pretrained):
             params: T frames; what matters is the rotation of the skull, not how root and neck divide it.
             neck_share: share in [0, 1] of the turn since the reference view that the neck takes.
             identity: as for :meth:`pose`.
+            sway: (T, 3) further turn of the torso below the skull, axis-angle, radians.
         """
         if self.bust is None:
             return params
-        return turned_at_neck(params, self.reference, identity or self.identity(), neck_share)
+        return turned_at_neck(params, self.reference, identity or self.identity(), neck_share, sway)
 
     def without_bust(self) -> Avatar:
         """The head alone."""

@@ -11,6 +11,7 @@ There are two ways to transfer a performance:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -41,6 +42,9 @@ UNIT_LIMITS: Final = (-0.25, 1.25)
 
 HeadPose = Literal["centred", "as filmed"]
 HEAD_POSES: Final[tuple[HeadPose, ...]] = get_args(HeadPose)
+
+_BREATH: Final = ((0.012, 0.24), (0.005, 0.09))
+"""Amplitude, radians, and rate, Hz, of the torso's nod and of its tilt."""
 
 _FILMED_SHARE: Final = 0.7
 """Share of the driver's resting turn that "as filmed" keeps: an avatar of one photo is weaker from the side."""
@@ -167,7 +171,7 @@ def retarget(track: Track, avatar: Avatar, config: DriveConfig) -> tuple[HeadPar
         jaw=jaw,
         eyes=eyes,
     )
-    return avatar.with_torso(moved, config.neck_share), camera
+    return avatar.with_torso(moved, config.neck_share, sway=_breathing(len(moved), track.fps, moved.rotation)), camera
 
 
 def drive_frames(avatar: Avatar, track: Track, config: DriveConfig | None = None) -> Iterator[np.ndarray]:
@@ -338,6 +342,13 @@ def _relative_pose(track: Track, params: HeadParams, config: DriveConfig) -> tup
     shift = params.translation - (params.translation[seen].median(0).values if place is None else place)
     shift = config.parts.pose * shift
     return matrix_to_axis_angle(torso), neck, shift.clamp(-config.max_shift, config.max_shift)
+
+
+def _breathing(frames: int, fps: float, like: Tensor) -> Tensor:
+    """(T, 3) turn of the torso by breathing, axis-angle; zero in the first frame, the same in every call."""
+    times = torch.arange(frames, device=like.device, dtype=like.dtype) / fps if fps > 0 else like.new_zeros(frames)
+    waves = [amount * torch.sin(2.0 * math.pi * rate * times) for amount, rate in _BREATH]
+    return torch.stack([waves[0], torch.zeros_like(times), waves[1]], 1)
 
 
 def _limited(expression: Tensor, head: HeadModel) -> Tensor:

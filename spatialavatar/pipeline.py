@@ -27,6 +27,7 @@ def generate(
     *,
     model: SpatialAvatar | None = None,
     polish: int | None = None,
+    bust: bool = True,
     progress: Progress | None = None,
     tracked: Callable[[Sequence[Track]], None] | None = None,
 ) -> Avatar:
@@ -37,6 +38,7 @@ def generate(
         model: the generator; by default the one that ships with the package, loaded once per process.
         polish: steps of the polish, which fits the parts that the photos show to them; 0 switches it off, None takes
             the default of :class:`spatialavatar.refinement.polish.PolishConfig`.
+        bust: add the torso, if a photo shows enough of it.
         progress: called with (fraction, message).
         tracked: called with the photos' tracks, in the photos' order, once the faces are found, to display them.
 
@@ -67,7 +69,7 @@ def generate(
         )
         if tracked is not None:
             tracked(tracks)
-        return model.generate(tracks, part(report, 0.5, 1.0), polish=polish)
+        return model.generate(tracks, part(report, 0.5, 1.0), polish=polish, bust=bust)
 
 
 @lru_cache(maxsize=1)

@@ -40,6 +40,7 @@ def declare(commands: Commands) -> None:
         Limits(0, 100_000, unit="STEPS"),
         "steps of optimisation on the photos, 0 for none, default: 80",
     )
+    command.add_argument("--no-bust", action="store_true", help="leave the torso out; the avatar ends below the neck")
 
     command = commands.add(
         _GROUP,
@@ -104,7 +105,7 @@ def _generate(options: argparse.Namespace, progress: Progress) -> Outcome:
     check_not_an_input(options.output, *options.photos)
     check_writable(options.output)
     model = load_model(options)
-    avatar = generate(options.photos, model=model, polish=options.polish, progress=progress)
+    avatar = generate(options.photos, model=model, polish=options.polish, bust=not options.no_bust, progress=progress)
     avatar.save(options.output)
     facts = {"avatar": options.output, "gaussians": len(avatar.gaussians), "head": avatar.head.id}
     return Outcome([options.output], with_info(facts, avatar), notes=avatar.info.get("warnings", ()))

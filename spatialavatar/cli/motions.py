@@ -15,6 +15,7 @@ from spatialavatar.files import check_not_an_input
 from spatialavatar.progress import Progress, part
 
 if TYPE_CHECKING:
+    from spatialavatar.avatar import Avatar
     from spatialavatar.driving import DriveConfig, DriveReport
     from spatialavatar.head import HeadModel
     from spatialavatar.part_strengths import StrengthPreset
@@ -96,6 +97,7 @@ def declare(commands: Commands) -> None:
         "replaces the driver's",
     )
     command.add_argument("--mark", action="store_true", help="write 'AI-generated' into a corner of the picture")
+    command.add_argument("--no-bust", action="store_true", help="show the head without its torso")
     add_number(
         command,
         "--fps",
@@ -162,7 +164,6 @@ def _head(options: argparse.Namespace) -> HeadModel:
 
 
 def _drive(options: argparse.Namespace, progress: Progress) -> Outcome:
-    from spatialavatar.avatar import Avatar
     from spatialavatar.driving import drive
     from spatialavatar.motion import is_motion_file, read_motion
     from spatialavatar.part_strengths import save_preset
@@ -186,7 +187,7 @@ def _drive(options: argparse.Namespace, progress: Progress) -> Outcome:
     if options.save_preset is not None:
         check_not_an_input(options.save_preset, options.avatar, Path(options.motion), options.audio)
         save_preset(preset, options.save_preset)
-    avatar = Avatar.from_pretrained(options.avatar, head=_head(options))
+    avatar = _shown(options)
     if camera is not None:
         return drive_by_camera(avatar, camera, out, config, options.seconds, progress)
     if stream is not None:
@@ -264,7 +265,6 @@ def _strengths(options: argparse.Namespace) -> StrengthPreset:
 
 def _speak(options: argparse.Namespace, progress: Progress) -> Outcome:
     """Drive without a motion: the avatar speaks the sound of ``--audio``."""
-    from spatialavatar.avatar import Avatar
     from spatialavatar.part_strengths import save_preset
     from spatialavatar.speaking import speak
 
@@ -287,8 +287,16 @@ def _speak(options: argparse.Namespace, progress: Progress) -> Outcome:
     if options.save_preset is not None:
         check_not_an_input(options.save_preset, options.avatar, options.audio)
         save_preset(preset, options.save_preset)
-    avatar = Avatar.from_pretrained(options.avatar, head=_head(options))
+    avatar = _shown(options)
     return _driven(speak(avatar, options.audio, out, config, fps=fps, progress=progress))
+
+
+def _shown(options: argparse.Namespace) -> Avatar:
+    """The avatar, with its torso unless the options leave it out."""
+    from spatialavatar.avatar import Avatar
+
+    avatar = Avatar.from_pretrained(options.avatar, head=_head(options))
+    return avatar.without_bust() if options.no_bust else avatar
 
 
 def _check_drive_options(options: argparse.Namespace, is_file: bool, is_live: bool) -> None:

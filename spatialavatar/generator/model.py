@@ -15,6 +15,7 @@ from spatialavatar.avatar import Avatar
 from spatialavatar.errors import FormatError, InputError, MissingAssetError, OutputError
 from spatialavatar.files import write_text
 from spatialavatar.generator.base import build_base
+from spatialavatar.generator.bust import with_bust
 from spatialavatar.generator.config import BaseConfig, GeneratorConfig
 from spatialavatar.generator.config_files import completed_base, upgraded_network
 from spatialavatar.generator.network import CorrectionNetwork, EncoderConfig, NetworkConfig, load_network, save_network
@@ -90,6 +91,7 @@ class SpatialAvatar(Pretrained):
         progress: Progress | None = None,
         *,
         polish: int | None = None,
+        bust: bool = True,
     ) -> Avatar:
         """Make an avatar from one to four photos of one person; their order changes no bit.
 
@@ -100,6 +102,7 @@ class SpatialAvatar(Pretrained):
             progress: called with (fraction, message).
             polish: steps of the polish, which fits the parts that the photos show to them; 0 gives the output of stage
                 1 as it is, None the default of :class:`spatialavatar.refinement.polish.PolishConfig`.
+            bust: add the torso, if a photo shows enough of it.
 
         Raises:
             InputError: no photo, more than four, or tracks of different shapes or of another head.
@@ -116,8 +119,10 @@ class SpatialAvatar(Pretrained):
 
             with one_torch_thread():
                 tracks = track_photos(images, self.head, progress=part(report, 0.0, 0.4))
-                return self._polished(tracks, polish, part(report, 0.4, 1.0))
-        return self._polished(tracks, polish, report)
+                avatar = self._polished(tracks, polish, part(report, 0.4, 1.0))
+        else:
+            avatar = self._polished(tracks, polish, report)
+        return with_bust(avatar, tracks) if bust else avatar
 
     def _polished(self, tracks: Sequence[Track], steps: int | None, report: Progress) -> Avatar:
         """Stage 1 and the polish."""

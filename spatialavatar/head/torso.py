@@ -48,7 +48,9 @@ def moved_with_root(rest: Gaussians, params: HeadParams, identity: Identity) -> 
     )
 
 
-def turned_at_neck(params: HeadParams, reference: HeadParams, identity: Identity, neck_share: float) -> HeadParams:
+def turned_at_neck(
+    params: HeadParams, reference: HeadParams, identity: Identity, neck_share: float, sway: Tensor | None = None
+) -> HeadParams:
     """Divide the turn of the skull since a reference view between torso and neck; the skull stays where it is.
 
     Args:
@@ -56,6 +58,7 @@ def turned_at_neck(params: HeadParams, reference: HeadParams, identity: Identity
         reference: one frame, in which the torso is where ``reference.rotation`` puts it.
         identity: the rest head.
         neck_share: share in [0, 1] of the turn that the neck joint takes; the torso takes the rest.
+        sway: (T, 3) further turn of the torso below the skull, axis-angle, radians.
 
     Returns:
         The frames with other ``rotation``, ``neck`` and ``translation``. What hangs on the neck joint keeps its place
@@ -66,6 +69,8 @@ def turned_at_neck(params: HeadParams, reference: HeadParams, identity: Identity
     skull = root @ neck
     turn = matrix_to_axis_angle(skull @ (first_root @ first_neck).transpose(-1, -2))
     torso = axis_angle_to_matrix((1.0 - neck_share) * turn) @ first_root
+    if sway is not None:
+        torso = axis_angle_to_matrix(sway) @ torso
     arm = identity.joints[_NECK] - identity.joints[_ROOT]
     return params.replace(
         rotation=matrix_to_axis_angle(torso),

@@ -26,6 +26,7 @@ from spatialavatar.records.track import (
     HeadMotion,
     Neutral,
     Pictures,
+    Surroundings,
     Track,
 )
 
@@ -46,6 +47,7 @@ __all__ = [
     "Neutral",
     "Pictures",
     "Record",
+    "Surroundings",
     "Track",
     "as_float_image",
     "as_uint8_image",

@@ -157,6 +157,23 @@ class Pictures(Record):
 
 
 @dataclass(frozen=True, eq=False)
+class Surroundings(Record):
+    """A photo around the crop of its track, which shows more of the torso.
+
+    Attributes:
+        image: (H, W, 3) uint8 sRGB; every pixel lies inside the photo.
+        matte: (H, W) uint8, 255 = person.
+        segments: (H, W) uint8, index into ``SEGMENT_CLASSES``.
+        camera: the camera of these pixels; the same as that of the crop, but of a wider window.
+    """
+
+    image: Tensor
+    matte: Tensor
+    segments: Tensor
+    camera: Camera
+
+
+@dataclass(frozen=True, eq=False)
 class Track(Record):
     """T frames of one person: the output of the tracker and the input of everything after it.
 
@@ -170,6 +187,7 @@ class Track(Record):
             ``pictures``, because tracks without pictures need it to cut frames from their video later.
         evidence: landmarks, scores and quality; None where nothing was detected.
         pictures: pixels of the frames; None where they were not kept.
+        surroundings: the photo around the crop; None for videos, and in files.
         warnings: sentences about this input, for people.
     """
 
@@ -178,6 +196,7 @@ class Track(Record):
     crop: Tensor | None = None
     evidence: Evidence | None = None
     pictures: Pictures | None = None
+    surroundings: Surroundings | None = None
     warnings: tuple[str, ...] = ()
 
     def __len__(self) -> int:
@@ -228,7 +247,7 @@ class Track(Record):
 
     def without_pictures(self) -> Track:
         """Return a copy without pixels, for saving or driving."""
-        return self.replace(pictures=None)
+        return self.replace(pictures=None, surroundings=None)
 
     def require_pictures(self) -> Pictures:
         """The pictures.

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Final
 
 import cv2
 import numpy as np
+import torch
 
-from spatialavatar.records import Camera
+from spatialavatar.records import Camera, Surroundings
 from spatialavatar.tracking.matting import fuse
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ FOCAL: Final = 900.0
 _CROP_SCALE: Final = 2.3  # side of the crop over the longer side of the landmarks' box
 _MARGIN: Final = CROP_SIZE // 8  # pixels on each side by which the input of the matting exceeds the crop
 _INNER: Final = slice(_MARGIN, _MARGIN + CROP_SIZE)
+_AROUND: Final = CROP_SIZE // 2  # pixels of the crop by which the surroundings exceed it on each side
 _LIFT: Final = 0.06  # of the crop's side; above the face, hair needs more room than the chin below
 
 
@@ -138,7 +140,7 @@ def separate(image: np.ndarray, crop: Crop, networks: Networks) -> tuple[np.ndar
         Matte (CROP_SIZE, CROP_SIZE) uint8, 255 = person, and classes (CROP_SIZE, CROP_SIZE) uint8, see ``Pictures``;
         both are background outside the picture.
     """
-    wide, box = _wide(image, crop)
+    wide, box = _wide(image, crop, _MARGIN)
     probabilities = networks.segmenter(wide, box)
     alpha = fuse(networks.matting(wide, box), probabilities)
     matte = np.round(alpha[_INNER, _INNER] * 255.0).astype(np.uint8)
@@ -147,14 +149,41 @@ def separate(image: np.ndarray, crop: Crop, networks: Networks) -> tuple[np.ndar
 
 def classes_of(image: np.ndarray, crop: Crop, networks: Networks) -> np.ndarray:
     """The classes of :func:`separate` without the matte, at a fraction of the cost."""
-    return _classes(networks.segmenter(*_wide(image, crop)))
+    return _classes(networks.segmenter(*_wide(image, crop, _MARGIN)))
 
 
-def _wide(image: np.ndarray, crop: Crop) -> tuple[np.ndarray, tuple[int, int, int, int]]:
+def surroundings(
+    image: np.ndarray, crop: Crop, camera: Camera, separated: tuple[np.ndarray, np.ndarray], networks: Networks
+) -> Surroundings:
+    """The picture around a crop, on the crop's pixel grid; nothing in it lies outside the picture.
+
+    Args:
+        image: (H, W, 3) uint8, the source picture.
+        crop: the crop.
+        camera: of the crop.
+        separated: result of :func:`separate`, which is finer inside the crop.
+        networks: as for :func:`separate`.
+    """
+    wide, (x0, y0, x1, y1) = _wide(image, crop, _AROUND)
+    probabilities = networks.segmenter(wide, (x0, y0, x1, y1))
+    matte = np.round(fuse(networks.matting(wide, (x0, y0, x1, y1)), probabilities) * 255.0).astype(np.uint8)
+    segments = probabilities.argmax(axis=-1).astype(np.uint8)
+    inner = slice(_AROUND, _AROUND + CROP_SIZE)
+    matte[inner, inner], segments[inner, inner] = separated
+    rows, columns = slice(y0, y1), slice(x0, x1)
+    return Surroundings(
+        image=torch.from_numpy(wide[rows, columns].copy()),
+        matte=torch.from_numpy(matte[rows, columns].copy()),
+        segments=torch.from_numpy(segments[rows, columns].copy()),
+        camera=camera.window(x0 - _AROUND, y0 - _AROUND, x1 - _AROUND, y1 - _AROUND),
+    )
+
+
+def _wide(image: np.ndarray, crop: Crop, margin: int) -> tuple[np.ndarray, tuple[int, int, int, int]]:
     """The crop with a margin, and the box in it (x0, y0, x1, y1) that the picture covers."""
-    wide = cut(image, crop, _MARGIN)
+    wide = cut(image, crop, margin)
     pixel = CROP_SIZE / crop.side
-    corner = np.array([crop.x0, crop.y0]) - _MARGIN / pixel
+    corner = np.array([crop.x0, crop.y0]) - margin / pixel
     limits = np.array([[0, 0], [image.shape[1], image.shape[0]]])
     (x0, y0), (x1, y1) = np.clip(np.round((limits - corner) * pixel), 0, wide.shape[0]).astype(int)
     return wide, (int(x0), int(y0), int(x1), int(y1))

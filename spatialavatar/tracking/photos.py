@@ -17,7 +17,16 @@ from spatialavatar.head.rotations import axis_angle_to_matrix
 from spatialavatar.progress import Progress, no_progress
 from spatialavatar.records import Evidence, HeadMotion, Pictures, Track
 from spatialavatar.tracking.fit import Fit, FitConfig, Observations, PriorConfig, fit_landmarks
-from spatialavatar.tracking.framing import CROP_SIZE, FOCAL, Crop, crop_around, cut, landmark_box, separate
+from spatialavatar.tracking.framing import (
+    CROP_SIZE,
+    FOCAL,
+    Crop,
+    crop_around,
+    cut,
+    landmark_box,
+    separate,
+    surroundings,
+)
 from spatialavatar.tracking.identity import SAME_PERSON
 from spatialavatar.tracking.landmark_sets import UPPER_LID_LEFT, UPPER_LID_RIGHT
 from spatialavatar.tracking.landmarker import LANDMARK_COUNT, MIN_PRESENCE, FaceLandmarks
@@ -215,10 +224,11 @@ def _as_track(image: np.ndarray, face: _Found, head: HeadModel, fit: Fit, index:
     scale = float(fit.focal[index]) / float(camera.intrinsics[0, 0])
     intrinsics = camera.intrinsics.clone()
     intrinsics[[0, 1], [0, 1]] *= scale
+    camera = camera.replace(intrinsics=intrinsics)
     trust = torch.tensor([confidence(face.landmarks.presence, error)])
     return Track(
         motion=HeadMotion(params, fps=0.0, head_id=head.id, confidence=trust),
-        camera=camera.replace(intrinsics=intrinsics),
+        camera=camera,
         crop=torch.tensor([face.crop.box]),
         evidence=Evidence(
             landmarks=torch.from_numpy(face.points).float()[None],
@@ -229,6 +239,7 @@ def _as_track(image: np.ndarray, face: _Found, head: HeadModel, fit: Fit, index:
             mattes=torch.from_numpy(matte)[None],
             segments=torch.from_numpy(segments)[None],
         ),
+        surroundings=surroundings(image, face.crop, camera, (matte, segments), networks),
         warnings=tuple(warnings),
     )
 

@@ -1,0 +1,91 @@
+"""An avatar's bust from the photo that shows most of the torso."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from spatialavatar.avatar import Avatar
+from spatialavatar.generator.bust.config import BustConfig
+from spatialavatar.generator.bust.picture import TorsoPicture, torso_picture
+from spatialavatar.generator.bust.splats import torso_gaussians
+from spatialavatar.generator.bust.surface import torso_depth
+from spatialavatar.generator.numerics import bilinear, blur, smoothstep
+from spatialavatar.head import root_motion
+from spatialavatar.head.rotations import matrix_to_quat, quat_multiply
+from spatialavatar.records import Bust, Gaussians, Track
+from spatialavatar.render import render
+
+_GAIN = 0.8  # of a step of sharpening
+
+
+@torch.no_grad()
+def with_bust(avatar: Avatar, tracks: Sequence[Track], config: BustConfig | None = None) -> Avatar:
+    """Add the torso to an avatar.
+
+    Args:
+        avatar: output of stage 1 for the photos.
+        tracks: the photos, with pictures and segments.
+        config: constants.
+
+    Returns:
+        The avatar with a bust; unchanged where no photo shows enough of the torso.
+    """
+    config = config or BustConfig()
+    usable = [track for track in tracks if track.pictures is not None and track.pictures.segments is not None]
+    pictures = [torso_picture(avatar, track.to("cpu"), config) for track in usable]
+    best = max(pictures, key=_worth, default=None)
+    if best is None or best.area < config.least_area:
+        return avatar
+    world = torso_gaussians(best, torso_depth(avatar, best, config), config)
+    shared = replace(avatar, bust=Bust(_at_rest(avatar, world, best), _head_share(avatar, best, config)))
+    return _sharpened(shared, best, config)
+
+
+def _worth(picture: TorsoPicture) -> float:
+    """How good a photo is for the bust: the torso's area, less where the head is turned."""
+    return picture.area * float(torch.cos(picture.params.rotation.norm()).clamp_min(0.1))
+
+
+def _at_rest(avatar: Avatar, world: Gaussians, picture: TorsoPicture) -> Gaussians:
+    """World Gaussians of the photo's pose, moved to rest in head space."""
+    rotation, offset = (value[0] for value in root_motion(picture.params, avatar.identity()))
+    return world.replace(
+        means=(world.means - offset) @ rotation,
+        quats=quat_multiply(matrix_to_quat(rotation.T[None]).expand_as(world.quats), world.quats),
+    )
+
+
+def _head_share(avatar: Avatar, picture: TorsoPicture, config: BustConfig) -> Tensor:
+    """(N,) share of the opacity of the head's Gaussians beside the torso."""
+    head, layout = avatar.head, avatar.layout
+    posed = avatar.pose(picture.params)
+    pixels = picture.camera.project(posed.means).double().numpy()
+    weight = (head.skinning_weights[:, 0][head.faces[layout.faces]] * layout.bary).sum(-1).double().numpy()
+    neck = layout.mask(head, *head.available_parts("neck")).numpy()
+    torso = bilinear(blur(picture.opacity, 1.5), pixels)
+    clothes = bilinear(blur(picture.clothes.astype(np.float32), 1.5), pixels) * torso
+    held = smoothstep(weight, *config.share_fade) * torso
+    covered = smoothstep(weight, *config.clothes_fade) * clothes * neck
+    return torch.from_numpy(1.0 - np.maximum(held, covered)).float()
+
+
+def _sharpened(avatar: Avatar, picture: TorsoPicture, config: BustConfig) -> Avatar:
+    """The avatar with the bust's colours fitted to the photo."""
+    count = len(avatar.layout)
+    target = torch.from_numpy(picture.image)
+    for _ in range(config.sharpening):
+        bust = avatar.bust
+        assert bust is not None
+        world = avatar.pose(picture.params)
+        image, alpha = render(world, picture.camera)
+        wrong = (target * alpha[..., None] - image) * torch.from_numpy(picture.opacity * ~picture.hidden)[..., None]
+        pixels = picture.camera.project(world.means[count:]).double().numpy()
+        step = torch.from_numpy(bilinear(wrong.numpy(), pixels)).float()
+        colors = (bust.gaussians.colors + _GAIN * step).clamp(0.0, 1.0)
+        avatar = replace(avatar, bust=bust.replace(gaussians=bust.gaussians.replace(colors=colors)))
+    return avatar

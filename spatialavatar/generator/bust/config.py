@@ -1,0 +1,50 @@
+"""Constants of the bust."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class BustConfig:
+    """How the bust is made from a photo; lengths in metres at the distance of the head.
+
+    Attributes:
+        least_area: square metres of visible torso below which there is no bust.
+        padding: by which the torso continues beyond the photo, fading out.
+        face_below: below the chin, to which pixels of the class face skin are the face's.
+        hair_rise: above the chin, from which hair beside the head belongs to the torso.
+        skin_rise: below the chin, over which skin beside the head mesh fades in.
+        neck_fade: skinning weights of the root joint between which the torso's skin fades in on the neck.
+        side_fade: the same beside the neck of the head mesh, where the person's neck is wider.
+        share_fade: the same, between which the head's Gaussians fade out in front of the torso.
+        clothes_fade: the same for Gaussians of the neck behind clothes.
+        tuck: by which the torso continues behind the head.
+        least_part: area of a separate part of the torso, as a share of the largest.
+        roundness: how round the torso is; depth half-axis over width half-axis, squared, times two.
+        rim: metres behind the root joint of the torso's outline.
+        clothes_lift: by which clothes lie in front of the neck.
+        hair_lift: by which hair lies in front of the neck.
+        skin_drop: by which the torso's skin lies behind the head's.
+        detail: standard deviations of a colour in cells of 8 and of 4 pixels above which they are divided.
+        sharpening: steps that fit the colours to the photo.
+    """
+
+    least_area: float = 0.004
+    padding: float = 0.05
+    face_below: float = 0.012
+    hair_rise: float = 0.035
+    skin_rise: float = 0.02
+    neck_fade: tuple[float, float] = (0.3, 0.6)
+    side_fade: tuple[float, float] = (0.5, 0.95)
+    share_fade: tuple[float, float] = (0.6, 0.9)
+    clothes_fade: tuple[float, float] = (0.02, 0.2)
+    tuck: float = 0.035
+    least_part: float = 0.05
+    roundness: float = 0.6
+    rim: float = 0.015
+    clothes_lift: float = 0.004
+    hair_lift: float = 0.006
+    skin_drop: float = 0.002
+    detail: tuple[float, float] = (0.018, 0.03)
+    sharpening: int = 4

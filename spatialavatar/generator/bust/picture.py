@@ -1,0 +1,202 @@
+"""The picture of a torso: what of a photo belongs to it, and how opaque it is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from spatialavatar.avatar import Avatar
+from spatialavatar.generator.bust.config import BustConfig
+from spatialavatar.generator.numerics import Mask, Pixels, blur, smoothstep
+from spatialavatar.records import CLOTHES, HAIR, SEGMENT_CLASSES, Camera, HeadParams, Track
+from spatialavatar.render.mesh import rasterize_mesh
+from spatialavatar.tracking.picture_border import beyond_picture
+
+_CHIN = 152  # of the 478 landmarks
+_FACE_SKIN = SEGMENT_CLASSES.index("face_skin")
+
+
+@dataclass(frozen=True, eq=False)
+class TorsoPicture:
+    """A photo around a torso, padded where its border cuts the torso off.
+
+    Attributes:
+        image: (H, W, 3) float32 sRGB; beside the torso, its colours continue.
+        opacity: (H, W) float32 of the torso in front of everything; it fades out beyond the photo.
+        background: (H, W) bool, pixels that show what is behind the person.
+        clothes: (H, W) bool.
+        hair: (H, W) bool.
+        hidden: (H, W) bool, torso behind the head; its colours and its place are guesses.
+        mesh_depth: (H, W) float32, depth of the posed head, metres; infinite beside it.
+        root_weight: (H, W) float32, skinning weight of the root joint on the visible point of the neck; 0 elsewhere.
+        neck: (H, W) bool, pixels in which the neck is the visible part of the head.
+        in_photo: (H, W) bool, pixels of the photo itself.
+        camera: of these pixels.
+        params: head parameters, one frame.
+    """
+
+    image: Pixels
+    opacity: Pixels
+    background: Mask
+    clothes: Mask
+    hair: Mask
+    hidden: Mask
+    mesh_depth: Pixels
+    root_weight: Pixels
+    neck: Mask
+    in_photo: Mask
+    camera: Camera
+    params: HeadParams
+
+    @property
+    def area(self) -> float:
+        """Area of the visible torso in the photo, square metres."""
+        pixel = float(self.params.translation[0, 2].abs()) / float(self.camera.intrinsics[0, 0])
+        return float(self.opacity[~self.hidden & self.in_photo].sum()) * pixel**2
+
+
+@dataclass(frozen=True, eq=False)
+class _Padded:
+    """Photo, matte and classes with repeated borders; ``inside`` (H, W) is 1 in the photo and fades to 0 beyond it."""
+
+    image: NDArray[np.uint8]
+    matte: Pixels
+    classes: NDArray[np.uint8]
+    inside: Pixels
+    camera: Camera
+
+
+def torso_picture(avatar: Avatar, track: Track, config: BustConfig) -> TorsoPicture:
+    """The torso in a tracked photo.
+
+    Args:
+        avatar: made from the photo.
+        track: one frame with pictures and segments.
+        config: constants.
+    """
+    padded = _padded(track, config)
+    params, camera = track.params[0], padded.camera
+    height, width = padded.matte.shape
+    vertices = avatar.head.pose(avatar.identity(), params)[0]
+    fragments = rasterize_mesh(
+        camera.to_camera(vertices).numpy(), avatar.head.faces.numpy(), camera.intrinsics.numpy(), width, height
+    )
+    on_mesh = fragments.face >= 0
+    face = np.maximum(fragments.face, 0)
+    neck = on_mesh & avatar.head.part_faces(*avatar.head.available_parts("neck")).numpy()[face]
+    weights = avatar.head.skinning_weights[:, 0].numpy()[avatar.head.faces.numpy()[face]]
+    root_weight = np.where(neck, (weights * fragments.bary).sum(-1), 0.0).astype(np.float32)
+    chin = float(camera.project(avatar.head.landmarks(vertices)[_CHIN])[1])
+    pixel = float(fragments.depth[on_mesh].min()) / float(camera.intrinsics[0, 0]) if on_mesh.any() else 1e-3
+    below = (np.arange(height, dtype=np.float32)[:, None] + 0.5 - chin) * pixel  # metres below the chin
+
+    classes, person = padded.classes, padded.matte > 0.5
+    of_face = (classes == _FACE_SKIN) & (below < config.face_below)
+    head_shows = on_mesh & ~neck
+    clothes, hair = classes == CLOTHES, classes == HAIR
+    rises = np.where(hair, smoothstep(below, -config.hair_rise, 0.0), 1.0)
+    # The neck turns with the head: skin of the torso begins where the root joint holds it.
+    weight = beside(root_weight, neck)
+    held = np.where(neck, smoothstep(weight, *config.neck_fade), smoothstep(weight, *config.side_fade))
+    rises = np.where(~clothes & ~hair, held * smoothstep(below, 0.0, config.skin_rise), rises)
+    shown = person & ~of_face & ~head_shows & (rises > 0.05)
+    shown = _large_parts(shown & ((below > 0.0) | clothes), config.least_part) | (shown & hair)
+    shown = _connected(shown)
+    # Behind the head clothes continue to the sides and downwards, and hair behind hair.
+    tuck = _disc(config.tuck / pixel)
+    tuck[len(tuck) // 2 + 1 :] = 0
+    behind = cv2.dilate((shown & clothes).astype(np.uint8), tuck) > 0
+    near = (cv2.dilate((shown & hair).astype(np.uint8), tuck) > 0) & hair
+    hidden = (near | behind) & head_shows & person
+    # Soft edges: the matte, but only beside what is shown.
+    reach = cv2.dilate(shown.astype(np.uint8), _disc(4.0)) > 0
+    opacity = padded.matte * reach * ~head_shows * ~of_face * rises
+    tucked = np.where(behind, 1.0, smoothstep(below, -config.hair_rise, 0.0)) * padded.matte
+    opacity = np.where(hidden, tucked, opacity) * padded.inside
+    return TorsoPicture(
+        image=_continued(padded.image, shown & (padded.matte > 0.9) & (padded.inside > 0.999)),
+        opacity=opacity.astype(np.float32),
+        background=padded.matte < 0.5,
+        clothes=clothes & shown,
+        hair=hair & shown,
+        hidden=hidden,
+        mesh_depth=fragments.depth,
+        root_weight=root_weight,
+        neck=neck,
+        in_photo=padded.inside > 0.999,
+        camera=camera,
+        params=params,
+    )
+
+
+def _padded(track: Track, config: BustConfig) -> _Padded:
+    """The widest picture of a track, padded."""
+    around, pictures = track.surroundings, track.require_pictures()
+    if around is not None:
+        image, matte, classes, camera = around.image, around.matte, around.segments, around.camera
+    else:
+        image, matte, classes = pictures.images[0], pictures.mattes[0], pictures.require_segments()[0]
+        inside = ~beyond_picture(image[None], matte[None])
+        columns, rows = np.flatnonzero(inside.any(0)), np.flatnonzero(inside.any(1))
+        x0, y0, x1, y1 = int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
+        image, matte, classes = (value[y0:y1, x0:x1] for value in (image, matte, classes))
+        camera = track.camera.window(x0, y0, x1, y1)
+    pad = round(config.padding * float(camera.intrinsics[0, 0]) / float(track.params.translation[0, 2].abs()))
+    border = (0, pad, pad, pad)
+    repeated = [
+        cv2.copyMakeBorder(value.cpu().numpy(), *border, cv2.BORDER_REPLICATE) for value in (image, matte, classes)
+    ]
+    ones = np.pad(np.ones(matte.shape, np.uint8), ((0, pad), (pad, pad)))
+    distance = cv2.distanceTransform(1 - ones, cv2.DIST_L2, 5)
+    return _Padded(
+        image=repeated[0],
+        matte=(repeated[1] / 255.0).astype(np.float32),
+        classes=repeated[2],
+        inside=(1.0 - smoothstep(distance, 0.0, 0.95 * pad)).astype(np.float32),
+        camera=camera.window(-pad, 0, camera.width + pad, camera.height + pad),
+    )
+
+
+def beside(values: Pixels, known: Mask) -> Pixels:
+    """Values (H, W), those outside of ``known`` by the nearest known ones; 0 where nothing is known."""
+    if not known.any():
+        return np.zeros_like(values)
+    unknown = (~known).astype(np.uint8)
+    _, labels = cv2.distanceTransformWithLabels(unknown, cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL)
+    lookup = np.zeros(labels.max() + 1, np.float32)
+    lookup[labels[known]] = values[known]
+    return lookup[labels]
+
+
+def _disc(radius: float) -> NDArray[np.uint8]:
+    """A structuring element of a radius in pixels."""
+    size = 2 * max(1, round(radius)) + 1
+    return np.asarray(cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (size, size)), np.uint8)
+
+
+def _large_parts(mask: Mask, least: float) -> Mask:
+    """The connected parts of at least ``least`` of the area of the largest one."""
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
+    areas = stats[:, cv2.CC_STAT_AREA].copy()
+    areas[0] = 0
+    return (areas >= max(1.0, least * areas.max(initial=0)))[labels] & mask
+
+
+def _connected(mask: Mask) -> Mask:
+    """The largest connected part."""
+    return _large_parts(mask, 1.0)
+
+
+def _continued(image: NDArray[np.uint8], known: Mask) -> Pixels:
+    """The image (H, W, 3) as float; outside of ``known``, the weighted mean of the nearest known colours."""
+    picture = image.astype(np.float32) / 255.0
+    result, missing = picture.copy(), ~known
+    for sigma in (32.0, 12.0, 4.0, 1.5):
+        weight = blur(known.astype(np.float32), sigma)
+        mean = blur(picture * known[..., None], sigma) / np.maximum(weight, 1e-6)[..., None]
+        use = missing & (weight > 0.02)
+        result[use] = mean[use]
+    return result

@@ -1,0 +1,96 @@
+"""The bust that stage 1 makes from a photo's torso."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import torch
+
+from spatialavatar.avatar import Avatar
+from spatialavatar.generator.bust import with_bust
+from spatialavatar.records import CLOTHES, Surroundings, Track
+from spatialavatar.render import render
+
+from .support.painted_torso import SHIRT, SIZE, make_torso_photo
+
+
+@lru_cache(maxsize=1)
+def made() -> tuple[Avatar, Track]:
+    avatar, track = make_torso_photo()
+    return with_bust(avatar, [track]), track
+
+
+def test_the_shirt_has_the_outline_and_the_colour_that_it_has_in_the_photo():
+    avatar, track = made()
+    image, alpha = avatar.render()
+    clothes = track.require_pictures().require_segments()[0] == CLOTHES
+    shown = (alpha > 0.5) & (image[..., 2] - image[..., 0] > 0.2)
+    assert (shown & clothes).sum() > 0.93 * (shown | clothes).sum()  # a rim of one pixel of 256 is 5 %
+    assert (image[clothes] - torch.tensor(SHIRT) / 255.0).abs().mean() < 0.03
+
+
+def test_the_head_of_an_avatar_stays_as_it_is():
+    avatar, _ = made()
+    bare, _ = make_torso_photo()
+    assert torch.equal(avatar.gaussians.means, bare.gaussians.means)
+    assert torch.equal(avatar.gaussians.opacities, bare.gaussians.opacities)
+
+
+def test_the_neck_has_no_hole_where_the_head_turns_and_nods():
+    avatar, _ = made()
+    head, identity = avatar.head, avatar.identity()
+    weight = head.skinning_weights[:, 0]
+    ring = head.part_vertices("neck") & (weight > 0.1) & (weight < 0.95) & (head.template[:, 0].abs() < 0.03)
+    ring &= head.template[:, 2] > 0.02
+    for angles in ((0.26, 0.44, 0.0), (-0.26, -0.44, 0.0), (0.0, 0.0, 0.26)):
+        params = avatar.with_torso(avatar.reference.replace(rotation=torch.tensor([angles])))
+        _, alpha = render(avatar.pose(params, identity), avatar.camera)
+        pixels = avatar.camera.project(head.pose(identity, params)[0, ring]).floor().long()
+        inside = ((pixels >= 0) & (pixels < SIZE)).all(1)
+        assert inside.sum() > 10
+        assert alpha[pixels[inside, 1], pixels[inside, 0]].min() > 0.95
+
+
+def test_a_photo_that_ends_at_the_chin_gives_no_bust():
+    avatar, _ = make_torso_photo()
+    landmarks = avatar.head.landmarks(avatar.head.pose(avatar.identity(), avatar.reference)[0])
+    chin = float(avatar.camera.project(landmarks)[152, 1])
+    assert with_bust(*_listed(make_torso_photo(round(chin) + 2))).bust is None
+
+
+def test_a_photo_without_segments_gives_no_bust():
+    avatar, track = make_torso_photo()
+    bare = track.replace(pictures=track.require_pictures().replace(segments=None))
+    assert with_bust(avatar, [bare]).bust is None
+
+
+def test_the_photo_with_the_most_torso_makes_the_bust():
+    avatar, whole = make_torso_photo()
+    _, cut = make_torso_photo(200)
+    both = with_bust(avatar, [cut, whole]).bust
+    assert both is not None
+    assert torch.equal(both.gaussians.means, made()[0].bust.gaussians.means)
+
+
+def test_the_bust_extends_into_the_photo_around_the_crop():
+    avatar, track = make_torso_photo()
+    pictures, camera = track.require_pictures(), track.camera
+    below = torch.cat([pictures.images[0], pictures.images[0, -1:].expand(64, -1, -1)])
+    matte = torch.cat([pictures.mattes[0], pictures.mattes[0, -1:].expand(64, -1)])
+    classes = torch.cat([pictures.require_segments()[0], pictures.require_segments()[0, -1:].expand(64, -1)])
+    around = Surroundings(below, matte, classes, camera.window(0, 0, SIZE, SIZE + 64))
+    larger = with_bust(avatar, [track.replace(surroundings=around)]).bust
+    low, lower = (float(bust.gaussians.means[:, 1].min()) for bust in (made()[0].bust, larger))
+    assert lower < low - 0.1
+
+
+def test_the_far_edge_of_the_bust_fades_out():
+    avatar, _ = made()
+    bust = avatar.bust.gaussians
+    height = bust.means[:, 1]
+    last = height < height.min() + 0.01
+    assert bust.opacities[last].max() < 0.5
+
+
+def _listed(photo: tuple[Avatar, Track]) -> tuple[Avatar, list[Track]]:
+    return photo[0], [photo[1]]
