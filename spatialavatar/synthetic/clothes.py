@@ -12,40 +12,47 @@ from spatialavatar.synthetic.arrays import Array
 
 _LEVELS: Final = np.array([0.0, 0.02, 0.045, 0.07, 0.10, 0.14, 0.20, 0.27, 0.36])
 """Metres below the collar of the cross-sections."""
-_HALF_WIDTH: Final = np.array([0.060, 0.070, 0.105, 0.150, 0.185, 0.205, 0.215, 0.218, 0.218])
-_HALF_DEPTH: Final = np.array([0.060, 0.066, 0.080, 0.092, 0.102, 0.110, 0.116, 0.118, 0.118])
+_WIDER: Final = np.array([0.0, 0.012, 0.046, 0.090, 0.123, 0.142, 0.152, 0.155, 0.155])
+"""Metres by which half the width there exceeds that of the neck."""
+_DEEPER: Final = np.array([0.0, 0.006, 0.020, 0.033, 0.043, 0.052, 0.058, 0.060, 0.060])
+_FARTHER_BACK: Final = np.array([0.0, 0.003, 0.012, 0.022, 0.029, 0.033, 0.035, 0.035, 0.035])
 _ROUNDNESS: Final = 2.4
 """Exponent of the superellipses."""
+_COLLAR: Final = 0.062
+"""Metres of the collar above the lower rim of the neck's mesh, which spreads towards shoulders below it."""
+_LOOSE: Final = 0.002
+"""Metres between the neck and the collar."""
 
 
 @dataclass(frozen=True)
 class Shoulders:
-    """The body below the neck.
+    """The body below the neck; metres in head space.
 
     Attributes:
-        collar: y of the uppermost cross-section, metres in head space.
-        back: z of its middle.
-        width: factor on the width.
-        depth: factor on the depth.
+        collar: y of the uppermost cross-section.
+        neck: half the width, half the depth, and z of the middle of that cross-section.
+        width: factor on the growth of the width.
+        depth: factor on the growth of the depth.
     """
 
     collar: float
-    back: float
+    neck: tuple[float, float, float]
     width: float
     depth: float
 
-    def sizes(self, y: Array) -> tuple[Array, Array]:
-        """Half width and half depth (n,) at heights y (n,)."""
+    def sections(self, y: Array) -> tuple[Array, Array, Array]:
+        """Half width, half depth and z of the middle (n,) at heights y (n,)."""
         below = self.collar - y
         return (
-            self.width * np.interp(below, _LEVELS, _HALF_WIDTH),
-            self.depth * np.interp(below, _LEVELS, _HALF_DEPTH),
+            self.neck[0] + self.width * np.interp(below, _LEVELS, _WIDER),
+            self.neck[1] + self.depth * np.interp(below, _LEVELS, _DEEPER),
+            self.neck[2] - np.interp(below, _LEVELS, _FARTHER_BACK),
         )
 
     def distance(self, points: Array) -> Array:
         """Approximate metres (n,) to the surface, negative inside; above the collar they are positive."""
-        width, depth = self.sizes(points[:, 1])
-        x, z = points[:, 0] / width, (points[:, 2] - self.back) / depth
+        width, depth, middle = self.sections(points[:, 1])
+        x, z = points[:, 0] / width, (points[:, 2] - middle) / depth
         radius = (np.abs(x) ** _ROUNDNESS + np.abs(z) ** _ROUNDNESS) ** (1.0 / _ROUNDNESS)
         sideways = (radius - 1.0) * np.minimum(width, depth)
         return np.maximum(sideways, points[:, 1] - self.collar)
@@ -54,11 +61,11 @@ class Shoulders:
         """Points and unit normals (rows, columns, 3) from the collar down."""
         below = np.linspace(0.0, _LEVELS[-1], rows)
         angle = np.linspace(0.0, 2.0 * np.pi, columns, endpoint=False)
-        width, depth = self.sizes(self.collar - below)
+        width, depth, middle = self.sections(self.collar - below)
         shape = 2.0 / _ROUNDNESS
         cos, sin = np.cos(angle), np.sin(angle)
         x = width[:, None] * np.sign(sin) * np.abs(sin) ** shape
-        z = self.back + depth[:, None] * np.sign(cos) * np.abs(cos) ** shape
+        z = middle[:, None] + depth[:, None] * np.sign(cos) * np.abs(cos) ** shape
         y = np.broadcast_to((self.collar - below)[:, None], x.shape)
         points = np.stack([x, y, z], -1)
         around = np.roll(points, -1, 1) - np.roll(points, 1, 1)
@@ -76,13 +83,18 @@ def sample_shoulders(rng: np.random.Generator, vertices: Array, neck: Array) -> 
         vertices: (V, 3) at rest, metres.
         neck: (V,) bool, vertices of the neck.
     """
-    low = float(vertices[neck, 1].min())
-    rim = vertices[neck & (vertices[:, 1] < low + 0.05)]
+    collar = float(vertices[neck, 1].min()) + _COLLAR + rng.uniform(-0.004, 0.006)
+    slice_ = vertices[neck & (np.abs(vertices[:, 1] - collar) < 0.012)]
+    low, high = np.percentile(slice_[:, 2], [2, 98])
     return Shoulders(
-        collar=low + 0.055 + rng.uniform(-0.005, 0.01),
-        back=float(rim[:, 2].mean()) - 0.005,
-        width=rng.uniform(0.88, 1.12),
-        depth=rng.uniform(0.9, 1.1),
+        collar=collar,
+        neck=(
+            float(np.percentile(np.abs(slice_[:, 0]), 90)) + _LOOSE,
+            float(0.5 * (high - low)) + _LOOSE,
+            float(0.5 * (high + low)),
+        ),
+        width=rng.uniform(0.85, 1.15),
+        depth=rng.uniform(0.9, 1.15),
     )
 
 
@@ -97,6 +109,7 @@ class Garment:
         along: (n, 3) unit, the direction around.
         albedo: (n, 3) sRGB.
         skin: (n,) bool: bare skin above the neckline.
+        collar: y below which the neck is inside of the clothes.
     """
 
     points: Array
@@ -105,6 +118,7 @@ class Garment:
     along: Array
     albedo: Array
     skin: Array
+    collar: float
 
 
 def sample_garment(rng: np.random.Generator, shoulders: Shoulders, tone: Array) -> Garment:
@@ -117,7 +131,6 @@ def sample_garment(rng: np.random.Generator, shoulders: Shoulders, tone: Array) 
     """
     rows, columns = 72, 132
     points, normals = shoulders.surface(rows, columns)
-    angle = np.linspace(-np.pi, np.pi, columns, endpoint=False)
     angle = np.mod(np.linspace(0.0, 2.0 * np.pi, columns, endpoint=False) + np.pi, 2.0 * np.pi) - np.pi
     below = shoulders.collar - points[..., 1]
     hue = rng.uniform(0.05, 0.9, 3)
@@ -128,7 +141,7 @@ def sample_garment(rng: np.random.Generator, shoulders: Shoulders, tone: Array) 
         wave = smoothstep(np.sin(2.0 * np.pi * below / rng.uniform(0.02, 0.06)), -0.2, 0.2)[..., None]
         albedo = wave * albedo + (1.0 - wave) * rng.uniform(0.05, 0.95, 3)
     elif pattern < 0.45:  # an open jacket over a shirt
-        front = (np.abs(points[..., 0]) < 0.02 + 0.35 * below) & (points[..., 2] > shoulders.back)
+        front = (np.abs(points[..., 0]) < 0.02 + 0.35 * below) & (points[..., 2] > shoulders.neck[2])
         albedo[front] = rng.uniform(0.3, 0.95, 3)
     wrinkle = np.zeros(below.shape)
     for _ in range(10):
@@ -149,4 +162,5 @@ def sample_garment(rng: np.random.Generator, shoulders: Shoulders, tone: Array) 
         along=(around / np.maximum(wide, 1e-9)[..., None]).reshape(-1, 3),
         albedo=albedo.reshape(-1, 3),
         skin=skin.reshape(-1),
+        collar=shoulders.collar,
     )

@@ -12,6 +12,7 @@ from scipy.spatial import cKDTree
 from torch import Tensor
 
 from spatialavatar.errors import InputError
+from spatialavatar.generator.numerics import smoothstep
 from spatialavatar.generator.surfels import build_surfels
 from spatialavatar.head import to_world
 from spatialavatar.head.arkit import ARKIT_INDEX
@@ -141,17 +142,17 @@ class SyntheticHead:
         surface = facts.surface
         vertices = self.posed(params)
         skin = self.skin_colors(vertices, lit)
-        local = build_surfels(surface, self.shape, torch.zeros_like(surface.head.template), skin, np.ones(len(surface)))
+        height = surface.grid.points_on(self.rest())[:, 1] - self.garment.collar
+        kept = np.where(surface.mask("neck"), smoothstep(height, -0.016, -0.004), 1.0)
+        local = build_surfels(surface, self.shape, torch.zeros_like(surface.head.template), skin, kept)
         head = to_world(local, surface.head, surface.layout, torch.from_numpy(vertices).float())
         kinds = np.full(len(surface), FACE_SKIN)
         kinds[surface.mask("neck")] = BODY_SKIN
-        opacity = 0.85 - 0.4 * self.strands.fine
+        opacity = 0.85 - 0.45 * self.strands.fine
         shown = self.strand_colors if lit else self.strand_albedo
         hair, _ = strand_gaussians(self.strands.points, shown, self.strands.radius, opacity)
         body = self.garment
-        sky = np.where(body.skin, 0.85, 1.0) * (
-            0.45 + 0.55 * np.clip((body.points[:, 1].max() - body.points[:, 1]) / 0.08, 0, 1)
-        )
+        sky = 0.75 + 0.25 * np.clip((body.collar - body.points[:, 1]) / 0.06, 0.0, 1.0)
         cloth = body.albedo
         if lit:
             cloth = cloth * encoded(self.light.irradiance(body.normals, sky, sky))

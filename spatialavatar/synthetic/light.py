@@ -12,6 +12,9 @@ from spatialavatar.synthetic.arrays import Array
 GAMMA: Final = 2.2
 """Exponent between linear light and sRGB values."""
 
+_FACE_NORMALS: Final = np.array([[0.0, 0.0, 1.0], [0.5, 0.1, 0.86], [-0.5, 0.1, 0.86], [0.0, 0.5, 0.86]])
+"""Normals on the front of a face."""
+
 _LEAST: Final = 0.08
 """Linear light that the darkest normal still receives."""
 
@@ -71,6 +74,9 @@ def sample_light(rng: np.random.Generator) -> Light:
     direction = rng.normal([0.0, 0.7, 0.7], [0.8, 0.45, 0.5])
     direction /= np.linalg.norm(direction)
     warm = rng.normal(0.03, 0.06)
-    hard = np.array([1.0 + warm, 1.0, 1.0 - 1.3 * warm]) * (0.0 if rng.random() < 0.4 else rng.uniform(0.1, 0.9))
-    exposure = rng.uniform(0.75, 1.2) / (1.0 + 0.5 * float(hard.mean()))
+    hard = np.array([1.0 + warm, 1.0, 1.0 - 1.3 * warm]) * (0.0 if rng.random() < 0.4 else rng.uniform(0.1, 0.8))
+    found = Light(soft, direction, hard)
+    # A camera exposes for the face.
+    received = found.irradiance(_FACE_NORMALS, np.ones(len(_FACE_NORMALS)), np.ones(len(_FACE_NORMALS))).mean()
+    exposure = rng.uniform(0.65, 1.1) / float(received)
     return Light(soft * exposure, direction, hard * exposure)

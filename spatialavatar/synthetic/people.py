@@ -44,7 +44,7 @@ _WAVE_WIDTH: Final = 0.020
 _WAVE_RIDGE: Final = 20.0
 """Penalty, in texels, on each of them; it lets the smooth part return to the median tone away from the seen skin."""
 
-_KEPT_SMOOTH: Final = 0.6
+_KEPT_SMOOTH: Final = 0.35
 """Share of the smooth part's even half that is kept: cheeks are redder, but light is not symmetric."""
 
 

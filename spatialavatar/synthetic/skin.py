@@ -57,7 +57,7 @@ def paint_skin(facts: Anatomy, person: Person, tone: Array, rng: np.random.Gener
     points = surface.grid.points
     ears = surface.mask("ears")
     blush = np.exp(-(((np.abs(points[:, 0]) - 0.045) / 0.018) ** 2) - ((points[:, 1] + 0.008) / 0.018) ** 2)
-    blush = rng.uniform(0.0, 0.08) * blush + rng.uniform(0.0, 0.10) * ears
+    blush = rng.uniform(0.0, 0.05) * blush + rng.uniform(0.0, 0.10) * ears
     color = color * np.exp(fair * blush[:, None] * np.array([0.6, -1.0, -0.8]))
     color = color * np.exp(_mottle(points, rng) * rng.uniform(0.2, 1.0))[:, None]
     if rng.random() < 0.15 * fair:

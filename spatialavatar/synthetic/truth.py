@@ -9,6 +9,7 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from spatialavatar.generator.numerics import smoothstep
+from spatialavatar.generator.silhouette.mesh import outline_mesh
 from spatialavatar.synthetic.anatomy import Anatomy, anatomy
 from spatialavatar.synthetic.arrays import Array
 from spatialavatar.synthetic.hair.strands import tangents
@@ -22,6 +23,8 @@ _ENOUGH: Final = 12.0
 """Points of hair above a vertex from which it is covered."""
 _REACH: Final = 0.007
 """Metres around a point of the shell within which strands give it their colour."""
+_ROUNDS: Final = 2
+"""Averaging rounds over the vertices under hair; their tops are percentiles of few strands."""
 LIMITS: Final = (-0.012, 0.07)
 """Metres between which heights lie."""
 
@@ -125,4 +128,9 @@ def shell_heights(
     top[some] = height[(first[:-1] + np.floor(_SHARE * number).astype(int))[some].clip(0, len(height) - 1)]
     cover = np.clip(number / _ENOUGH, 0.0, 1.0)
     skin = ((vertices - flat) * directions).sum(1)
-    return np.maximum(np.where(cover > 0.2, top, -1.0), skin).clip(*LIMITS), cover
+    heights = np.maximum(np.where(cover > 0.2, top, -1.0), skin).clip(*LIMITS)
+    averaging = outline_mesh(facts.mesh.model, facts.surface.config.silhouette.face_mask).averaging
+    covered = np.minimum(cover, 1.0)
+    for _ in range(_ROUNDS):
+        heights = heights + 0.5 * covered * (averaging @ heights - heights)
+    return heights, cover

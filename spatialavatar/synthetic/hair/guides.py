@@ -39,10 +39,10 @@ class Growth:
 
 def lengths(style: HairStyle, roots: Array, inside: Array) -> Array:
     """Metres (n,) of strands with roots (n, 3) on the template that lie ``inside`` (n,) metres within the hairline."""
-    top = smoothstep(roots[:, 1], 0.055, 0.105)
+    top = smoothstep(roots[:, 1], 0.070, 0.112)
     back = smoothstep(-roots[:, 2], 0.0, 0.05)
     length = style.top * top + (1.0 - top) * (style.back * back + (1.0 - back) * style.side)
-    return length * (style.taper + (1.0 - style.taper) * smoothstep(inside, 0.0, 0.045))
+    return length * (style.taper + (1.0 - style.taper) * smoothstep(inside, 0.0, 0.05))
 
 
 def in_fringe(style: HairStyle, roots: Array) -> Array:

@@ -14,7 +14,7 @@ from spatialavatar.synthetic.hair.styles import HairStyle
 
 _ANGLES: Final = np.radians([0, 22, 40, 54, 64, 72, 78, 88, 100, 112, 126, 145, 180])
 """Azimuth from the middle of the forehead to that of the nape."""
-_LINE: Final = np.array([0.104, 0.103, 0.096, 0.083, 0.063, 0.037, 0.018, 0.046, 0.046, 0.020, -0.018, -0.045, -0.048])
+_LINE: Final = np.array([0.104, 0.103, 0.096, 0.083, 0.063, 0.037, 0.018, 0.046, 0.046, 0.014, -0.026, -0.041, -0.042])
 """Height of the hairline there, metres on the template."""
 _EDGE: Final = 0.013
 """Metres over which hair becomes dense."""
@@ -92,7 +92,7 @@ def density(points: Array, style: HairStyle, jitter: float) -> Array:
     share = smoothstep(inside, -0.3 * _EDGE, _EDGE)
     if style.recede >= 1.5:  # a horseshoe of hair, higher at the back
         height = points[:, 1] + 0.25 * np.clip(points[:, 2], -0.05, 0.1)
-        return share * (1.0 - smoothstep(height, 0.055, 0.100))
+        return share * (1.0 - smoothstep(height, 0.040, 0.105)) ** 1.5
     spot = np.exp(-(((points - CROWN) ** 2).sum(1)) / 0.042**2)
     top = smoothstep(points[:, 1], 0.08, 0.115) * smoothstep(points[:, 2], 0.0, 0.08)
     return share * (1.0 - style.thinning * np.maximum(spot, 0.6 * top))

@@ -68,7 +68,7 @@ def sample_color(rng: np.random.Generator, name: str | None = None) -> HairColor
         strand_spread=rng.uniform(0.06, 0.16),
         tips=float(rng.normal(0.06, 0.15)),
         grey=float(rng.uniform(0.02, 0.4)) if rng.random() < 0.2 else 0.0,
-        shine=rng.uniform(0.02, 0.22),
+        shine=rng.uniform(0.03, 0.13),
     )
 
 
@@ -76,11 +76,11 @@ def strand_albedo(strands: Strands, color: HairColor, rng: np.random.Generator) 
     """SRGB (M, K, 3) of strands in even light."""
     count, steps = strands.points.shape[:2]
     shade = rng.normal(0.0, color.lock_spread, int(strands.lock.max()) + 1)[strands.lock]
-    shade = shade + rng.normal(0.0, color.strand_spread, count) + 0.15 * strands.fine
+    shade = shade + rng.normal(0.0, color.strand_spread, count)
     along = color.tips * np.linspace(-0.5, 0.5, steps)
     tone = np.broadcast_to(color.tone, (count, 3)).copy()
     grey = rng.random(count) < color.grey
-    tone[grey] = np.array([0.62, 0.61, 0.60]) * rng.uniform(0.8, 1.1)
+    tone[grey] = 0.55 * tone[grey] + 0.45 * np.array([0.60, 0.595, 0.59])
     return (tone[:, None] * np.exp(shade[:, None] + along)[..., None]).astype(np.float32)
 
 
@@ -143,12 +143,14 @@ def shade_strands(strands: Strands, albedo: Array, how: HairLight, light: Light,
     linear = light.ambient(normals) * open_sky[:, None] + sun[:, None] * light.hard
     half = normals + light.direction
     half /= np.maximum(np.linalg.norm(half, axis=1, keepdims=True), 1e-6)
-    gloss = shine * np.clip(facing + 0.15, 0.0, 1.0) * depth
+    matt = np.repeat(1.0 - 0.9 * strands.fine, strands.points.shape[1])
+    gloss = shine * np.clip(facing + 0.15, 0.0, 1.0) * depth * matt
     first = np.clip(1.0 - ((along + 0.10 * normals) * half).sum(1) ** 2, 0.0, 1.0) ** 24
     second = np.clip(1.0 - ((along - 0.14 * normals) * half).sum(1) ** 2, 0.0, 1.0) ** 9
     own = albedo.reshape(-1, 3)
     power = light.hard + 0.35 * light.ambient(normals)
-    color = own * encoded(linear) + (gloss * first)[:, None] * power * 0.5 + (gloss * second)[:, None] * power * own
+    white, own_tone = gloss * first, 2.5 * gloss * second
+    color = own * encoded(linear) + 0.5 * power * (white[:, None] + own_tone[:, None] * np.sqrt(own))
     return color.clip(0.0, 1.0).reshape(albedo.shape).astype(np.float32)
 
 

@@ -27,7 +27,7 @@ _GUIDES: Final = 1100
 _PER_LOCK: Final = 14
 _SKIN: Final = 0.0006
 """Metres by which strands stay above the skin."""
-_BABY: Final = 700
+_BABY: Final = 900
 """Short fine hairs along the hairline."""
 
 
@@ -70,7 +70,7 @@ def grow_hair(
     texels = surface.grid.points_on(vertices)
     chance = share * area
     place = rng.choice(len(chance), style.strands, p=chance / chance.sum())
-    roots = field.keep_out(texels[place] + rng.normal(0.0, 0.0011, (style.strands, 3)), 0.0)
+    roots = field.keep_out(texels[place] + rng.uniform(-0.0016, 0.0016, (style.strands, 3)), 0.0)
     start = frame.to_template(roots)
     length = lengths(style, start, inside_hairline(start, style, jitter)) * _dense(share[place])
     fringe = in_fringe(style, start)
@@ -84,7 +84,7 @@ def grow_hair(
     points = _loosen(points, length, style, rng)
     if style.curl > 0:
         points = _curl(points, lock, length, style, rng)
-    radius = np.full(style.strands, style.radius) * rng.uniform(0.8, 1.2, style.strands)
+    radius = style.radius * (0.55 + 0.45 * share[place]) * rng.uniform(0.8, 1.2, style.strands)
     fine = np.zeros(style.strands)
     if style.tie is not None and style.tail != "none":
         more, group = tail_strands(style, frame, rng)
@@ -96,7 +96,7 @@ def grow_hair(
         baby = _baby_hair(growth, texels, area, jitter, facts, rng)
         points = np.concatenate([points, _resample(baby, style.steps)])
         lock = np.concatenate([lock, lock.max() + 1 + np.arange(len(baby))])
-        radius = np.concatenate([radius, np.full(len(baby), 0.00022)])
+        radius = np.concatenate([radius, np.full(len(baby), 0.00018)])
         fine = np.concatenate([fine, np.ones(len(baby))])
     flat = field.keep_out(points.reshape(-1, 3), _SKIN).reshape(points.shape)
     return Strands(_cut_at_face(flat, frame, rng), radius, lock, fine), share
@@ -143,7 +143,8 @@ def _loosen(points: Array, length: Array, style: HairStyle, rng: np.random.Gener
     """Strands of uneven length with slow bends, a few of them astray."""
     count, steps = points.shape[:2]
     share = np.linspace(0.0, 1.0, steps)[None, :, None]
-    shorter = 1.0 - np.abs(rng.normal(0.0, 0.07, count)) * (length < 0.2) - rng.uniform(0.0, 0.12, count)
+    uneven = 0.03 if style.lift >= 2.0 else 0.10
+    shorter = 1.0 - np.abs(rng.normal(0.0, 0.6 * uneven, count)) * (length < 0.2) - rng.uniform(0.0, uneven, count)
     points = _shorten(points, shorter.clip(0.5, 1.0))
     astray = np.where(rng.random(count) < 0.03, 3.0, 1.0)[:, None, None] * style.frizz
     points = points + astray * rng.normal(0.0, 1.0, (count, 1, 3)) * share**0.8
@@ -198,8 +199,9 @@ def _baby_hair(
     edge = inside_hairline(facts.surface.grid.points, growth.style, jitter)
     chance = area * bearing(facts) * ((edge > -0.007) & (edge < 0.008))
     roots = texels[rng.choice(len(chance), _BABY, p=chance / chance.sum())] + rng.normal(0.0, 0.0012, (_BABY, 3))
-    short = HairStyle("", lift=0.25, gravity=0.05, volume=0.002, cling=0.5, steps=8, sweep=growth.style.sweep)
-    length = rng.uniform(0.004, 0.022, _BABY)
+    sweep = growth.style.sweep if growth.style.tie is None else -2.5
+    short = HairStyle("", lift=0.15, gravity=0.05, volume=0.001, cling=0.6, steps=8, sweep=sweep)
+    length = rng.uniform(0.003, 0.013, _BABY)
     return grow(Growth(short, growth.frame, growth.field, growth.whorl), growth.field.keep_out(roots, 0.0), length, rng)
 
 

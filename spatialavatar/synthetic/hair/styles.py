@@ -136,7 +136,7 @@ def sample_style(rng: np.random.Generator, name: str | None = None) -> HairStyle
             sideways=side * u(0, 0.5),
             gravity=0.08,
             volume=u(0.005, 0.012),
-            clump=u(0.3, 0.6),
+            clump=u(0.1, 0.35),
             strands=12000,
             steps=12,
         )
@@ -162,13 +162,14 @@ def sample_style(rng: np.random.Generator, name: str | None = None) -> HairStyle
             style,
             top=u(0.07, 0.12),
             side=u(0.04, 0.07),
-            back=u(0.03, 0.06),
+            back=u(0.025, 0.045),
+            taper=0.5,
             lift=u(0.1, 0.4),
             sweep=u(-2.2, -1.4),
             gravity=u(0.04, 0.1),
             volume=u(0.004, 0.012),
             cling=0.7,
-            clump=u(0.4, 0.7),
+            clump=u(0.2, 0.45),
             strands=11000,
             steps=18,
         )
@@ -185,7 +186,7 @@ def sample_style(rng: np.random.Generator, name: str | None = None) -> HairStyle
             gravity=u(0.02, 0.06),
             volume=u(0.012, 0.022),
             cling=0.3,
-            clump=u(0.4, 0.6),
+            clump=u(0.2, 0.4),
             strands=11000,
             steps=16,
         )
@@ -270,12 +271,12 @@ def sample_style(rng: np.random.Generator, name: str | None = None) -> HairStyle
             lift=2.0,
             gravity=0.0,
             cling=0.0,
-            volume=0.006,
-            curl=u(0.0015, 0.003),
+            volume=0.004,
+            curl=u(0.002, 0.0035),
             wave=u(0.008, 0.014),
-            frizz=0.004,
-            clump=0.1,
-            strands=11000,
+            frizz=0.002,
+            clump=0.0,
+            strands=14000,
             steps=20,
         )
     if name in ("bun", "tail", "braid"):
@@ -294,13 +295,13 @@ def sample_style(rng: np.random.Generator, name: str | None = None) -> HairStyle
         base = sample_style(rng, str(rng.choice(["crop", "side part", "slick back", "buzz"])))
         return replace(base, name="receding", recede=u(0.6, 1.1), thinning=u(0.3, 0.9), top=base.top * u(0.6, 1.0))
     if name == "bald":
-        length = u(0.003, 0.02)
+        length = u(0.003, 0.013)
         return replace(
             style,
             top=length,
             side=length,
             back=length,
-            taper=0.6,
+            taper=0.5,
             lift=0.6,
             gravity=0.05,
             volume=0.003,
