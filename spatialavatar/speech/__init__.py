@@ -5,8 +5,11 @@
 
 from spatialavatar.speech.driver import LATENCY, LipListener, SpeechDriver, SpeechListener
 from spatialavatar.speech.features import SAMPLE_RATE
-from spatialavatar.speech.motion import SpeechStream, motion_of, phoneme_motion, speech_motion
+from spatialavatar.speech.liveliness import Liveliness
+from spatialavatar.speech.motion import SpeechStream, phoneme_motion, speech_motion
 from spatialavatar.speech.network import Heard
+from spatialavatar.speech.performer import FaceFrames, SpeechPerformer, idle_motion, motion_of
+from spatialavatar.speech.prosody import Prosody
 from spatialavatar.speech.visemes import VISEME_RATE, VISEMES, Phoneme
 
 __all__ = [
@@ -14,12 +17,17 @@ __all__ = [
     "SAMPLE_RATE",
     "VISEMES",
     "VISEME_RATE",
+    "FaceFrames",
     "Heard",
     "LipListener",
+    "Liveliness",
     "Phoneme",
+    "Prosody",
     "SpeechDriver",
     "SpeechListener",
+    "SpeechPerformer",
     "SpeechStream",
+    "idle_motion",
     "motion_of",
     "phoneme_motion",
     "speech_motion",

@@ -139,7 +139,7 @@ class SpeechDriver:
         Raises:
             InputError: the array is not of that shape and type.
         """
-        samples = _checked(samples)
+        samples = checked_samples(samples)
         self._heard += len(samples)
         self._extend(self._listener.push(samples))
         return self._complete()
@@ -188,7 +188,7 @@ class SpeechDriver:
         return frames
 
 
-def _checked(samples: np.ndarray) -> np.ndarray:
+def checked_samples(samples: np.ndarray) -> np.ndarray:
     """Samples (N,) as finite float32 in [-1, 1].
 
     Raises:

@@ -10,13 +10,13 @@ from typing import Final
 import numpy as np
 import torch
 
-from spatialavatar.head.arkit import ARKIT_52
 from spatialavatar.media import SoundReader
 from spatialavatar.motion import Motion
 from spatialavatar.progress import Progress, no_progress
 from spatialavatar.speech.coarticulation import REACH, arkit_weights, articulate
-from spatialavatar.speech.driver import SpeechDriver, SpeechListener
+from spatialavatar.speech.driver import SpeechListener
 from spatialavatar.speech.features import SAMPLE_RATE
+from spatialavatar.speech.performer import SpeechPerformer, motion_of
 from spatialavatar.speech.visemes import VISEME_RATE, VISEMES, Phoneme, viseme_frames
 
 BLOCK_SECONDS: Final = 4
@@ -32,6 +32,8 @@ class SpeechStream:
         path: the file.
         fps: frames per second.
         listener: hears the sound; None for the network that ships.
+        liveliness: amount of the motion of head, brows, lids and eyes, 0 (only lips) to 1.
+        seed: of that motion.
         seconds: duration that the file declares; 0 where it does not.
         warnings: sentences about the sound, complete after the iteration.
     """
@@ -39,6 +41,8 @@ class SpeechStream:
     path: Path
     fps: float = 25.0
     listener: SpeechListener | None = None
+    liveliness: float = 0.0
+    seed: int = 0
     seconds: float = field(init=False)
     warnings: list[str] = field(init=False)
 
@@ -49,7 +53,7 @@ class SpeechStream:
             InputError: the file is missing or has no sound, or the rate is out of range.
             MissingAssetError: the network's weights are not on disk and cannot be fetched.
         """
-        self._driver = SpeechDriver(self.fps, self.listener)
+        self._performer = SpeechPerformer(self.fps, self.listener, self.liveliness, self.seed)
         self._reader = SoundReader(self.path, SAMPLE_RATE)
         self.seconds, self.warnings = self._reader.duration, self._reader.warnings
 
@@ -60,38 +64,47 @@ class SpeechStream:
             InputError: no sound can be decoded.
         """
         for block in self._reader.blocks(BLOCK_SECONDS * SAMPLE_RATE):
-            frames = self._driver.feed(block)
-            if len(frames):
-                yield motion_of(frames, self.fps)
-        frames = self._driver.finish()
-        if len(frames):
-            yield motion_of(frames, self.fps)
+            frames = self._performer.feed(block)
+            if len(frames.weights):
+                yield motion_of(frames.weights, self.fps, rotation=frames.rotation)
+        frames = self._performer.finish()
+        if len(frames.weights):
+            yield motion_of(frames.weights, self.fps, rotation=frames.rotation)
 
 
 def speech_motion(
-    path: str | Path, fps: float = 25.0, listener: SpeechListener | None = None, progress: Progress | None = None
+    path: str | Path,
+    fps: float = 25.0,
+    listener: SpeechListener | None = None,
+    progress: Progress | None = None,
+    *,
+    liveliness: float = 0.0,
+    seed: int = 0,
 ) -> Motion:
-    """The motion of the lips and the jaw for a sound file.
+    """The motion of a face for a sound file.
 
     Args:
         path: a file with sound; a video's pictures are not used.
         fps: frames per second, 1 to 240.
         listener: hears the sound; None for the network that ships.
         progress: called with (fraction, message).
+        liveliness: amount of the motion of head, brows, lids and eyes, 0 (only lips and jaw) to 1.
+        seed: of that motion.
 
     Raises:
-        InputError: the file is missing or has no sound, or the rate is out of range.
+        InputError: the file is missing or has no sound, or a number is out of range.
         MissingAssetError: the network's weights are not on disk and cannot be fetched.
     """
+    stream = SpeechStream(Path(path), fps, listener, liveliness, seed)
     report = progress or no_progress
-    stream = SpeechStream(Path(path), fps, listener)
-    frames, count = [], 0
+    parts, count = [], 0
     for part in stream:
-        frames.append(part.weights)
+        parts.append(part)
         count += len(part)
         seconds = count / fps
         report(min(1.0, seconds / max(stream.seconds, seconds)), f"Heard {seconds:.0f} seconds of speech")
-    motion = motion_of(torch.cat(frames).numpy(), fps, Path(path).stem)
+    weights, rotation = (torch.cat([getattr(part, name) for part in parts]) for name in ("weights", "rotation"))
+    motion = motion_of(weights.numpy(), fps, stream.path.stem, rotation=rotation.numpy())
     return replace(motion, warnings=tuple(stream.warnings))
 
 
@@ -119,11 +132,3 @@ def phoneme_motion(
     part = (places - low).astype(np.float32)[:, None]
     frames = curve[low] * (1.0 - part) + curve[np.minimum(low + 1, count - 1)] * part
     return motion_of(frames, fps)
-
-
-def motion_of(weights: np.ndarray, fps: float, title: str = "") -> Motion:
-    """A motion of ARKit weights (T, 52) whose head is still."""
-    count = len(weights)
-    assert weights.shape == (count, len(ARKIT_52))
-    frames = torch.from_numpy(np.ascontiguousarray(weights, np.float32))
-    return Motion(frames, torch.zeros(count, 3), torch.zeros(count, 3), fps, title)

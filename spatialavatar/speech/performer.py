@@ -1,0 +1,139 @@
+"""A whole face that speaks: lips from :class:`SpeechDriver`, everything else from :class:`Liveliness`."""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+import numpy as np
+import torch
+
+from spatialavatar.motion import Motion
+from spatialavatar.speech.driver import SpeechDriver, SpeechListener, checked_samples
+from spatialavatar.speech.liveliness import Liveliness
+from spatialavatar.speech.prosody import PROSODY_RATE, Prosody
+
+_LEAD: Final = 4  # frames of prosody by which head and brows are ahead of the voice, as people's are: 80 ms
+
+
+class FaceFrames(NamedTuple):
+    """Consecutive frames of a face.
+
+    Attributes:
+        weights: (T, 52) float32 in the order of ``ARKIT_52``; T can be 0.
+        rotation: (T, 3) float32 head rotations, axis-angle, radians.
+    """
+
+    weights: np.ndarray
+    rotation: np.ndarray
+
+
+class SpeechPerformer:
+    """Turns sound into frames of a face that lives, whatever the size of the blocks in which the sound arrives.
+
+    The lips are those of :class:`SpeechDriver`. Call :meth:`idle` for frames between sentences, so that the head goes
+    on living: every frame that is shown must come from the same performer.
+
+    Attributes:
+        fps: frames per second.
+    """
+
+    def __init__(
+        self, fps: float = 25.0, listener: SpeechListener | None = None, liveliness: float = 1.0, seed: int = 0
+    ) -> None:
+        """Start in silence.
+
+        Args:
+            fps: frames per second, 1 to 240.
+            listener: hears the sound; by default the network that ships.
+            liveliness: amount of the motion of head, brows, lids and eyes, 0 (only lips) to 1.
+            seed: of that motion.
+
+        Raises:
+            InputError: a number is out of range.
+            MissingAssetError: the network's weights are not on disk and cannot be fetched.
+        """
+        self.fps = fps
+        self._liveliness = Liveliness(fps, liveliness, seed)
+        self._driver = SpeechDriver(fps, listener)
+        self._start()
+
+    def _start(self) -> None:
+        self._prosody = Prosody()
+        self._heard = np.zeros((0, 2), np.float32)
+        self._first = 0  # index of the first row of what was heard
+        self._frames = 0  # of the sound
+
+    def feed(self, samples: np.ndarray) -> FaceFrames:
+        """The frames that the new samples complete, which can be none.
+
+        Args:
+            samples: (N,) mono, 16 kHz: floats in [-1, 1], or int16. Values that are not finite count as silence.
+
+        Raises:
+            InputError: the array is not of that shape and type.
+        """
+        samples = checked_samples(samples)
+        self._heard = np.concatenate([self._heard, self._prosody.push(samples)])
+        return self._with_life(self._driver.feed(samples))
+
+    def finish(self) -> FaceFrames:
+        """The frames that remain at the end of the sound; the next block starts a new sound."""
+        motion = self._with_life(self._driver.finish())
+        self._start()
+        return motion
+
+    def interrupt(self) -> FaceFrames:
+        """Stop in the middle of a sentence: the frames in which the mouth returns to rest, 120 ms of them.
+
+        What was fed and is not complete is dropped; the next block starts a new sound.
+        """
+        lips = self._driver.interrupt()
+        self._start()
+        return self._joined(lips, np.zeros((len(lips), 2), np.float32))
+
+    def idle(self, frames: int) -> FaceFrames:
+        """Frames without sound, between sentences."""
+        return self._joined(np.zeros((frames, 52), np.float32), np.zeros((frames, 2), np.float32))
+
+    def _with_life(self, lips: np.ndarray) -> FaceFrames:
+        """The next frames of the sound, with the prosody of their times."""
+        times = (np.arange(self._frames, self._frames + len(lips)) + 0.5) / self.fps
+        self._frames += len(lips)
+        rows = np.floor(times * PROSODY_RATE).astype(int) + _LEAD
+        if not len(rows):
+            return self._joined(lips, np.zeros((0, 2), np.float32))
+        missing = max(0, int(rows[-1]) + 1 - self._first - len(self._heard))  # after the end of the sound
+        prosody = np.pad(self._heard, ((0, missing), (0, 0)))[rows - self._first]
+        passed = min(int(rows[0]) - self._first, len(self._heard))
+        self._heard, self._first = self._heard[passed:], self._first + passed
+        return self._joined(lips, prosody)
+
+    def _joined(self, lips: np.ndarray, prosody: np.ndarray) -> FaceFrames:
+        weights, rotation = self._liveliness.frames(prosody)
+        return FaceFrames(np.clip(lips + weights, 0.0, 1.0), rotation)
+
+
+def idle_motion(seconds: float, fps: float = 25.0, liveliness: float = 1.0, seed: int = 0) -> Motion:
+    """The motion of a face that waits: it sways, blinks and looks at the viewer.
+
+    Raises:
+        InputError: a number is out of range.
+    """
+    silence = np.zeros((max(1, round(seconds * fps)), 2), np.float32)
+    weights, rotation = Liveliness(fps, liveliness, seed).frames(silence)
+    return motion_of(weights, fps, "idle", rotation=rotation)
+
+
+def motion_of(weights: np.ndarray, fps: float, title: str = "", *, rotation: np.ndarray | None = None) -> Motion:
+    """A motion of ARKit weights (T, 52) that stays in its place.
+
+    Args:
+        weights: (T, 52).
+        fps: frames per second.
+        title: of the motion.
+        rotation: (T, 3) head rotations, axis-angle in radians; None for a still head.
+    """
+    count = len(weights)
+    turns = np.zeros((count, 3), np.float32) if rotation is None else rotation
+    frames = torch.from_numpy(np.ascontiguousarray(weights, np.float32))
+    return Motion(frames, torch.from_numpy(turns.astype(np.float32)), torch.zeros(count, 3), fps, title)
