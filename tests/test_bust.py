@@ -14,22 +14,8 @@ from spatialavatar.driving import DriveConfig, retarget
 from spatialavatar.errors import FormatError, InputError
 from spatialavatar.head import turned_at_neck
 from spatialavatar.motion import Motion
-from spatialavatar.records import Bust, Gaussians
 
-from .support.avatars import make_ball_avatar
-
-
-def make_bust(count: int, texels: int) -> Bust:
-    generator = torch.Generator().manual_seed(3)
-    torso = Gaussians(
-        means=torch.rand(count, 3, generator=generator) - torch.tensor([0.5, 1.2, 0.5]),
-        quats=torch.tensor([[1.0, 0.0, 0.0, 0.0]]).repeat(count, 1),
-        scales=torch.full((count, 3), 0.01),
-        opacities=torch.full((count,), 0.9),
-        colors=torch.rand(count, 3, generator=generator),
-        space="world",
-    )
-    return Bust(torso, torch.rand(texels, generator=generator))
+from .support.avatars import make_ball_avatar, make_bust
 
 
 @pytest.fixture(scope="module")

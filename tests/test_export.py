@@ -7,7 +7,6 @@ import dataclasses
 import io
 import json
 import os
-import struct
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -28,7 +27,7 @@ from spatialavatar.metrics import psnr
 from spatialavatar.records import Camera, Gaussians, HeadParams
 
 from .support.avatars import make_ball_avatar
-from .support.gltf_check import gltf_issues
+from .support.gltf_check import gltf_issues, read_glb
 from .support.splat_readers import PLY_COLUMNS, picture, read_ply, read_ply_by_place, read_splat, read_spz
 
 
@@ -151,25 +150,6 @@ def test_more_than_three_channels_fit_no_file(save: Callable[..., Path], tmp_pat
     with pytest.raises(InputError, match="three colours, not 8"):
         save(dataclasses.replace(avatar, gaussians=wide), tmp_path / "a")
     assert not (tmp_path / "a").exists()
-
-
-def read_glb(data: bytes) -> tuple[dict[str, Any], Callable[[int], np.ndarray]]:
-    """The description in a GLB and a reader of its accessors."""
-    magic, version, length, size, kind = struct.unpack("<4sII I4s", data[:20])
-    assert (magic, version, length, kind) == (b"glTF", 2, len(data), b"JSON")
-    described = json.loads(data[20 : 20 + size])
-    binary_size, kind = struct.unpack("<I4s", data[20 + size : 28 + size])
-    binary = data[28 + size :]
-    assert (binary_size, kind) == (len(binary), b"BIN\0")
-
-    def array(index: int) -> np.ndarray:
-        accessor = described["accessors"][index]
-        view = described["bufferViews"][accessor["bufferView"]]
-        width = {"SCALAR": 1, "VEC2": 2, "VEC3": 3, "VEC4": 4, "MAT4": 16}[accessor["type"]]
-        dtype = {5126: "<f4", 5125: "<u4", 5121: "u1"}[accessor["componentType"]]
-        return np.frombuffer(binary, dtype, accessor["count"] * width, view["byteOffset"]).reshape(-1, width)
-
-    return described, array
 
 
 @pytest.fixture(scope="module")

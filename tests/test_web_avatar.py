@@ -7,6 +7,7 @@ import io
 import math
 import struct
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,8 +22,9 @@ from spatialavatar.driving import DriveConfig, retarget
 from spatialavatar.export.html import save_html, web_binary
 from spatialavatar.motion import Motion, read_motion
 
+from .support.avatars import make_bust
 from .support.chromium import needs_chromium, sync_api, until
-from .support.painted_avatar import FEATURES, ours, painted_avatar, psnr, theirs, with_residual
+from .support.painted_avatar import FEATURES, SIZE, ours, painted_avatar, psnr, scripted, theirs, with_residual
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -336,3 +338,27 @@ def test_a_turn_is_shared_between_torso_and_neck_as_driving_has_it(page: Page, a
     )
     for name in ("rotation", "neck", "translation"):
         torch.testing.assert_close(torch.tensor(got[name]), getattr(expected, name)[0], atol=1e-5, rtol=0)
+
+
+@pytest.fixture(scope="module")
+def with_torso(avatar: Avatar) -> Avatar:
+    """The avatar with a bust below its neck, made from a photo in which it looks aside."""
+    bust = make_bust(400, len(avatar.layout))
+    torso = bust.gaussians
+    lower = torso.replace(means=0.3 * (torso.means + torch.tensor([0.0, 0.7, 0.0])) + torch.tensor([0.0, -0.2, 0.0]))
+    aside = avatar.reference.replace(rotation=torch.tensor([[0.05, 0.2, 0.0]]))
+    return replace(avatar, bust=bust.replace(gaussians=lower), reference=aside)
+
+
+def test_the_page_turns_the_head_against_the_bust_as_driving_does(
+    browser: Browser, with_torso: Avatar, tmp_path: Path
+) -> None:
+    page = opened(browser, save_html(with_torso, tmp_path / "bust.html"), fragment="#cpu")
+    page.locator("#controls").wait_for()
+    held = Motion.held({}, yaw=25.0, pitch=10.0, roll=5.0)
+    params, camera = retarget(held.to_track(with_torso.head), with_torso, DriveConfig(size=SIZE, smoothing=0.0))
+    expected, _ = with_torso.render(params[0], camera, torch.ones(3))
+    angles = {name: math.radians(value) for name, value in {"yaw": 25.0, "pitch": 10.0, "roll": 5.0}.items()}
+    got = scripted(page, "(angles) => spatialAvatar.turn(angles)", angles)
+    assert psnr(got, expected.clamp(0.0, 1.0).numpy()) >= 36
+    page.close()

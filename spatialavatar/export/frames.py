@@ -65,7 +65,7 @@ def exported_gaussians(
         raise InputError(f"A splat file holds three colours, not {avatar.gaussians.colors.shape[1]} channels.")
     with torch.inference_mode():
         avatar = avatar.to("cpu")
-        world = avatar.pose(params.to("cpu") if params is not None else avatar.head.neutral())
+        world = avatar.pose(params.to("cpu") if params is not None else avatar.with_torso(avatar.head.neutral()))
         low, high = skull_box(avatar)
         scale = 1.0 if radius is None else radius / (0.5 * float((high - low).norm()))
         rotation = torch.as_tensor(axes)

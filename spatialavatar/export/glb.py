@@ -25,6 +25,7 @@ from torch import Tensor
 
 from spatialavatar.avatar import Avatar, skull_box
 from spatialavatar.errors import InputError
+from spatialavatar.export.bust_mesh import BustMesh, bust_mesh
 from spatialavatar.export.frames import units_alone
 from spatialavatar.export.gltf import INDICES, VERTICES, Glb
 from spatialavatar.files import atomic_output
@@ -59,11 +60,13 @@ class _Surface:
         points: (V, 3) float32 vertices, metres, about the skull's middle.
         joints: (J, 3) float32 joints, likewise.
         morphs: (M, V, 3) float32 offsets of the vertices, in the order of ``MORPHS``.
+        middle: (3,) float32 the skull's middle in head space.
     """
 
     points: np.ndarray
     joints: np.ndarray
     morphs: np.ndarray
+    middle: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -93,7 +96,8 @@ def save_glb(avatar: Avatar, path: str | Path) -> Path:
         texture = io.BytesIO()
         Image.fromarray(lifted_texture(avatar)).save(texture, format="PNG")
         surface = _surface(avatar)
-    data = _packed(avatar.head, surface, texture.getvalue())
+        bust = None if avatar.bust is None else bust_mesh(avatar.bust)
+    data = _packed(avatar.head, surface, bust, texture.getvalue())
     path = Path(path)
     with atomic_output(path) as temporary:
         temporary.write_bytes(data)
@@ -132,6 +136,7 @@ def _surface(avatar: Avatar) -> _Surface:
         points=_floats(rest - middle),
         joints=_floats(identity.joints - middle),
         morphs=_floats(torch.cat([units, visemes - rest])),
+        middle=_floats(middle),
     )
 
 
@@ -199,10 +204,25 @@ def _mesh(glb: Glb, head: HeadModel, surface: _Surface, name: str) -> dict[str, 
     return mesh
 
 
-def _packed(head: HeadModel, surface: _Surface, texture: bytes) -> bytes:
+def _bust(glb: Glb, surface: _Surface, bust: BustMesh) -> dict[str, Any]:
+    """The mesh of the torso, which the root bone moves; it has colours instead of a texture."""
+    count = len(bust.points)
+    attributes = {
+        "POSITION": glb.accessor(bust.points - surface.middle, VERTICES, box=True),
+        "COLOR_0": glb.accessor(bust.colors, VERTICES),
+        "JOINTS_0": glb.accessor(np.zeros((count, _BONES), "u1"), VERTICES),
+        "WEIGHTS_0": glb.accessor(np.eye(_BONES, dtype="<f4")[np.zeros(count, int)], VERTICES),
+    }
+    primitive = {"attributes": attributes, "indices": glb.accessor(bust.faces.reshape(-1), INDICES), "material": 1}
+    return {"name": "bust", "primitives": [primitive]}
+
+
+def _packed(head: HeadModel, surface: _Surface, bust: BustMesh | None, texture: bytes) -> bytes:
     """The file's bytes."""
     glb = Glb()
     meshes = [mesh for name in mesh_parts(head) if (mesh := _mesh(glb, head, surface, name)) is not None]
+    if bust is not None:
+        meshes.append(_bust(glb, surface, bust))
     bones = _bone_nodes(head, surface.joints)
     inverse = np.tile(np.eye(4, dtype="<f4"), (len(bones), 1, 1))
     inverse[:, 3, :3] = -surface.joints  # column by column: the translation is the last row
@@ -228,12 +248,18 @@ def _packed(head: HeadModel, surface: _Surface, texture: bytes) -> bytes:
                 }
             ],
             "meshes": meshes,
-            "materials": [material],
+            "materials": [material, *([_plain(material)] if bust is not None else [])],
             "textures": [{"source": 0, "sampler": 0}],
             "samplers": [{"magFilter": 9729, "minFilter": 9729, "wrapS": 33071, "wrapT": 33071}],  # linear, clamped
             "images": [{"bufferView": glb.view(texture), "mimeType": "image/png"}],
         }
     )
+
+
+def _plain(material: dict[str, Any]) -> dict[str, Any]:
+    """The material without its texture: the colours are the vertices'."""
+    surface = {"metallicFactor": 0.0, "roughnessFactor": 1.0}
+    return {**material, "pbrMetallicRoughness": surface}
 
 
 def _floats(tensor: Tensor) -> np.ndarray:

@@ -26,8 +26,10 @@ from torch import Tensor
 from spatialavatar.avatar import Avatar, skull_box
 from spatialavatar.driving import UNIT_LIMITS, DriveConfig, portrait_view, retarget
 from spatialavatar.errors import InputError
+from spatialavatar.export.root_triangles import RootTriangles, on_root_triangles
 from spatialavatar.files import atomic_output
 from spatialavatar.head.arkit import ARKIT_52
+from spatialavatar.head.rotations import axis_angle_to_matrix
 from spatialavatar.provenance import json_ld
 from spatialavatar.records import Track
 from spatialavatar.residual import ExpressionResidual
@@ -115,9 +117,10 @@ def web_binary(avatar: Avatar, motion: Track | None = None) -> bytes:
         raise InputError(f"A page shows three colours, not {avatar.gaussians.colors.shape[1]} channels.")
     with torch.inference_mode():
         avatar = avatar.to("cpu")
-        stored = _head_arrays(avatar) | _gaussian_arrays(avatar)
+        torso = None if avatar.bust is None else on_root_triangles(avatar.bust.gaussians)
+        stored = _head_arrays(avatar, torso) | _gaussian_arrays(avatar, torso)
         if avatar.residual is not None:
-            stored |= _residual_arrays(avatar.residual)
+            stored |= _residual_arrays(avatar.residual, 0 if torso is None else len(torso.local))
         description = _description(avatar)
         if motion is not None:
             params, _ = retarget(motion, avatar, DriveConfig())
@@ -130,12 +133,13 @@ def _description(avatar: Avatar) -> dict[str, Any]:
     """The JSON description: sizes, names, and the camera and pose at the start of ``drive``."""
     head = avatar.head
     camera, translation = portrait_view(avatar)
+    first = avatar.with_torso(head.neutral().replace(translation=translation[None]))
     low, high = skull_box(avatar)
     pivot = 0.5 * (low + high) + translation
     k = camera.intrinsics
     return {
         "head": head.id,
-        "gaussians": len(avatar.gaussians),
+        "gaussians": len(avatar.gaussians) + (0 if avatar.bust is None else len(avatar.bust.gaussians)),
         "expressions": head.expression_count,
         "units": list(ARKIT_52),
         "parents": list(head.parents),
@@ -145,7 +149,8 @@ def _description(avatar: Avatar) -> dict[str, Any]:
             "intrinsics": [float(k[0, 0]), float(k[1, 1]), float(k[0, 2]), float(k[1, 2])],
             "view": camera.world_to_camera.flatten().tolist(),
         },
-        "reference": {"rotation": [0.0] * 3, "translation": translation.tolist(), "neck": [0.0] * 3},
+        "reference": {name: getattr(first, name)[0].tolist() for name in ("rotation", "translation", "neck")},
+        "home": translation.tolist(),
         "pivot": pivot.tolist(),
         "driving": _driving(avatar),
     }
@@ -165,6 +170,7 @@ def _driving(avatar: Avatar) -> dict[str, Any]:
         "settling": {"rates": SETTLING, "time": SETTLING_TIME, "radians": RADIANS},
         "limits": list(UNIT_LIMITS) if head.has_named_units else None,
         "neckShare": config.neck_share,
+        "torso": _torso(avatar),
         "maxShift": config.max_shift,
         "lids": {
             name: {"corners": [upper[0], upper[-1]], "pairs": list(zip(upper, lower))[3:6]}
@@ -176,14 +182,27 @@ def _driving(avatar: Avatar) -> dict[str, Any]:
     }
 
 
+def _torso(avatar: Avatar) -> dict[str, list[float]] | None:
+    """What :func:`spatialavatar.head.turned_at_neck` needs of the reference view; None without a bust."""
+    if avatar.bust is None:
+        return None
+    root, neck = (axis_angle_to_matrix(angles[0]) for angles in (avatar.reference.rotation, avatar.reference.neck))
+    joints = avatar.identity().joints
+    return {
+        "root": root.flatten().tolist(),
+        "skull": (root @ neck).flatten().tolist(),
+        "arm": (joints[1] - joints[0]).tolist(),
+    }
+
+
 def _root_before_camera(avatar: Avatar) -> list[float]:
     """The root joint seen from the origin of the face that the landmarker poses, metres, head axes."""
     joints = avatar.identity().joints
     return (joints[0] - joints[3:5].mean(0) + torch.tensor(_TRACKED_ORIGIN)).tolist()
 
 
-def _head_arrays(avatar: Avatar) -> dict[str, Stored]:
-    """The head model with the person's shape applied."""
+def _head_arrays(avatar: Avatar, torso: RootTriangles | None) -> dict[str, Stored]:
+    """The head model with the person's shape applied, and after it the torso's triangles."""
     head, identity = avatar.head, avatar.identity()
     floats = {
         "rest": identity.vertices,
@@ -193,18 +212,31 @@ def _head_arrays(avatar: Avatar) -> dict[str, Stored]:
         "unit_expression": head.arkit_to_expression,
         "unit_pose": head.arkit_to_pose,
     }
+    faces = head.faces
+    if torso is not None:
+        corners = len(torso.vertices)
+        held = torch.zeros(corners, head.skinning_weights.shape[1])
+        held[:, 0] = 1.0
+        floats["rest"] = torch.cat([identity.vertices, torso.vertices])
+        floats["weights"] = torch.cat([head.skinning_weights, held])
+        faces = torch.cat([faces, len(head.template) + torch.arange(corners).reshape(-1, 3)])
     stored: dict[str, Stored] = {name: (_floats(tensor), 0.0) for name, tensor in floats.items()}
-    stored["faces"] = (head.faces.numpy().astype("<u4"), 0.0)
+    stored["faces"] = (faces.numpy().astype("<u4"), 0.0)
     stored |= _sparse_rows("expression", head.expression_basis)
     return stored | _sparse_rows("corrective", head.pose_correctives)
 
 
-def _gaussian_arrays(avatar: Avatar) -> dict[str, Stored]:
-    g, layout = avatar.gaussians, avatar.layout
+def _gaussian_arrays(avatar: Avatar, torso: RootTriangles | None) -> dict[str, Stored]:
+    """The head's Gaussians, then those of the torso, on their triangles."""
+    g, face, bary = avatar.gaussians, avatar.layout.faces, avatar.layout.bary
+    if avatar.bust is not None and torso is not None:
+        g = avatar.bust.beside(g).joined(torso.local)
+        face = torch.cat([face, len(avatar.head.faces) + torso.face])
+        bary = torch.cat([bary, torch.tensor([[1.0, 0.0, 0.0]]).expand(len(torso.local), 3)])
     quats = torch.nn.functional.normalize(g.quats, dim=-1)
     return {
-        "face": (layout.faces.numpy().astype("<u4"), 0.0),
-        "bary": _steps(layout.bary[:, :2].clamp(0.0, 1.0), "<u2", 65535),
+        "face": (face.numpy().astype("<u4"), 0.0),
+        "bary": _steps(bary[:, :2].clamp(0.0, 1.0), "<u2", 65535),
         "means": (g.means.numpy().astype("<f2"), 0.0),
         "quats": _steps(quats, "<i2", 32767),
         "scales": (g.scales.numpy().astype("<f2"), 0.0),
@@ -213,13 +245,18 @@ def _gaussian_arrays(avatar: Avatar) -> dict[str, Stored]:
     }
 
 
-def _residual_arrays(residual: ExpressionResidual) -> dict[str, Stored]:
-    """The residual; each of the C features has its own range, divided into 256 steps."""
+def _residual_arrays(residual: ExpressionResidual, fixed: int) -> dict[str, Stored]:
+    """The residual; each of the C features has its own range, divided into 256 steps.
+
+    It has no effect on the ``fixed`` last Gaussians.
+    """
     low, high = residual.features.aminmax(dim=0)
     step = ((high - low) / 255).clamp_min(1e-30)
     features = ((residual.features - low) / step).round().numpy().astype("<u1")
     floats = {name: (_floats(tensor), 0.0) for name, tensor in {**residual.weights(), "low": low, "step": step}.items()}
-    of_texels = {"features": (features, 0.0), "freedom": _steps(residual.freedom, "<u1", 255)}
+    features = np.pad(features, ((0, fixed), (0, 0)))
+    freedom = torch.nn.functional.pad(residual.freedom, (0, fixed))
+    of_texels = {"features": (features, 0.0), "freedom": _steps(freedom, "<u1", 255)}
     return {f"residual_{name}": array for name, array in {**of_texels, **floats}.items()}
 
 

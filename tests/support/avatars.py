@@ -6,7 +6,7 @@ import torch
 
 from spatialavatar.avatar import Avatar, default_head
 from spatialavatar.head import build_layout
-from spatialavatar.records import Camera, Gaussians, HeadParams
+from spatialavatar.records import Bust, Camera, Gaussians, HeadParams
 
 from .ball_head import make_ball_head
 
@@ -51,3 +51,16 @@ def make_grey_avatar(resolution: int = 64) -> Avatar:
     )
     shape = torch.zeros(head.shape_count)
     return Avatar(head, layout, shape, gaussians, head.neutral(), Camera.frontal(256))
+
+
+def make_bust(count: int, texels: int) -> Bust:
+    generator = torch.Generator().manual_seed(3)
+    torso = Gaussians(
+        means=torch.rand(count, 3, generator=generator) - torch.tensor([0.5, 1.2, 0.5]),
+        quats=torch.tensor([[1.0, 0.0, 0.0, 0.0]]).repeat(count, 1),
+        scales=torch.full((count, 3), 0.01),
+        opacities=torch.full((count,), 0.9),
+        colors=torch.rand(count, 3, generator=generator),
+        space="world",
+    )
+    return Bust(torso, torch.rand(texels, generator=generator))

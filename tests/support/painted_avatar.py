@@ -67,15 +67,20 @@ def ours(avatar: Avatar, neck: list[float], weights: dict[str, float], size: int
 
 def theirs(page: Page, neck: list[float], weights: dict[str, float], size: int = SIZE) -> np.ndarray:
     """The page's picture (size, size, 3) in [0, 1]."""
+    script = "([neck, weights]) => { spatialAvatar.setPose({ neck }); spatialAvatar.setExpression(weights); }"
+    return scripted(page, script, [neck, weights], size)
+
+
+def scripted(page: Page, script: str, value: object, size: int = SIZE) -> np.ndarray:
+    """The page's picture (size, size, 3) in [0, 1] after a function was called with a value."""
     url = page.evaluate(
-        """async ([neck, weights, size]) => {
+        f"""async ([value, size]) => {{
             spatialAvatar.reset();
-            spatialAvatar.setPose({ neck });
-            spatialAvatar.setExpression(weights);
-            await spatialAvatar.render({ width: size, height: size });
+            ({script})(value);
+            await spatialAvatar.render({{ width: size, height: size }});
             return document.getElementById("canvas").toDataURL("image/png");
-        }""",
-        [neck, weights, size],
+        }}""",
+        [value, size],
     )
     return np.asarray(Image.open(io.BytesIO(base64.b64decode(url.partition(",")[2]))).convert("RGB")) / 255.0
 

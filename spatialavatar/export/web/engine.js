@@ -93,6 +93,22 @@ const SpatialAvatarEngine = (() => {
     return [factor * x, factor * y, factor * z];
   }
 
+  /**
+   * head.torso.turned_at_neck: rotation, neck and translation with the turn of the skull divided between the torso of a
+   * bust and the neck. `driving`: the description's constants.
+   */
+  function divided({ rotation: turn, neck, translation }, { torso, neckShare }) {
+    if (!torso) return { rotation: turn, neck, translation };
+    const root = rotation(...turn), skull = multiply(root, rotation(...neck));
+    const away = axisAngle(multiply(skull, transposed(torso.skull))).map((angle) => (1 - neckShare) * angle);
+    const held = multiply(rotation(...away), torso.root), before = apply(root, ...torso.arm), after = apply(held, ...torso.arm);
+    return {
+      rotation: axisAngle(held),
+      neck: axisAngle(multiply(transposed(held), skull)),
+      translation: translation.map((value, k) => value + before[k] - after[k]),
+    };
+  }
+
   /** The row-major matrix of a quaternion of any nonzero length, into `out` at `at`. */
   function setRotation(out, at, w, x, y, z) {
     const length = Math.sqrt(w * w + x * x + y * y + z * z) || 1;
@@ -416,7 +432,7 @@ const SpatialAvatarEngine = (() => {
     }
   }
 
-  return { Engine, FLOATS, ROW, read, rotation, multiply, apply, transposed, axisAngle };
+  return { Engine, FLOATS, ROW, read, rotation, multiply, apply, transposed, axisAngle, divided };
 })();
 
 if (typeof document === "undefined") {

@@ -1,5 +1,5 @@
 // The page: draws sorted splats with WebGL 2, and converts sliders, the mouse and a motion to poses.
-const { Engine, FLOATS, ROW, read, rotation, multiply, apply, axisAngle } = SpatialAvatarEngine;
+const { Engine, FLOATS, ROW, read, rotation, multiply, apply, axisAngle, divided } = SpatialAvatarEngine;
 
 const SLIDERS = [ // label, ARKit units
   ["Open mouth", ["jawOpen"]],
@@ -219,6 +219,7 @@ class Viewer {
     const { rotation, translation, neck } = this.info.reference;
     this.weights = new Array(this.info.units.length).fill(0);
     this.base = { rotation, translation, neck, jaw: [0, 0, 0], eyes: [0, 0, 0, 0, 0, 0] };
+    this.place = this.info.home; // where a turn leaves the root of an undivided turn
     this.orbit = { yaw: 0, pitch: 0, zoom: 1 };
     this.frame = null;
     this.dirty = true;
@@ -238,6 +239,7 @@ class Viewer {
   /** Any of rotation, translation, neck, jaw, eyes (axis-angle, radians; metres), and orbit { yaw, pitch, zoom }. */
   setPose({ orbit = {}, ...pose }) {
     Object.assign(this.base, pose);
+    if (pose.translation) this.place = pose.translation;
     Object.assign(this.orbit, orbit);
     this.frame = null;
     this.dirty = true;
@@ -246,8 +248,10 @@ class Viewer {
   /** Sets the head angles of Motion.held, radians; torso and neck share them as in driving. */
   turn({ yaw = 0, pitch = 0, roll = 0 }) {
     const angles = axisAngle(multiply(multiply(rotation(0, yaw, 0), rotation(pitch, 0, 0)), rotation(0, 0, roll)));
-    const share = this.info.driving.neckShare;
-    this.setPose({ rotation: angles.map((a) => (1 - share) * a), neck: angles.map((a) => share * a) });
+    const { driving } = this.info, share = driving.neckShare, translation = this.place;
+    const shared = { rotation: angles.map((a) => (1 - share) * a), neck: angles.map((a) => share * a), translation };
+    this.setPose(divided(shared, driving));
+    this.place = translation;
   }
 
   /** The current head parameters: from the webcam, from the motion's frame, or from the weights and the pose. */

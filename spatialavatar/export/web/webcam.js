@@ -2,7 +2,7 @@
 // converted to parameters as in spatialavatar.motion (Motion.from_track, to_track) and spatialavatar.driving (retarget),
 // and smoothed as in tracking/live.py. No picture leaves the page.
 const SpatialAvatarWebcam = (() => {
-  const { rotation, multiply, apply, transposed, axisAngle } = SpatialAvatarEngine;
+  const { rotation, multiply, apply, transposed, axisAngle, divided } = SpatialAvatarEngine;
   const CALIBRATION = 1; // seconds with a face
   const LONGEST_STEP = 0.25; // seconds; a longer gap resets the filters
   const CALM = 0.1; // share of the calibration frames, the calmest, that define the resting face
@@ -152,18 +152,16 @@ const SpatialAvatarWebcam = (() => {
 
     /** driving.retarget: the difference from the neutral, with the rotation shared between torso and neck. */
     relative(frame) {
-      const { neutral } = this, { limits, neckShare, maxShift } = this.info.driving, { reference } = this.info;
+      const { neutral } = this, { driving, home } = this.info, { limits, neckShare, maxShift } = driving;
       const away = (name) => frame[name].map((value, k) => value - neutral[name][k]);
       const turn = axisAngle(multiply(matrix(frame.rotation), transposed(matrix(neutral.rotation))));
       const expression = away("expression").map((value) => limits ? Math.min(limits[1], Math.max(limits[0], value)) : value);
-      return {
-        expression,
-        jaw: away("jaw"),
-        eyes: away("eyes"),
+      const shared = {
         rotation: turn.map((value) => (1 - neckShare) * value),
         neck: turn.map((value) => neckShare * value),
-        translation: away("translation").map((value, k) => reference.translation[k] + Math.min(maxShift, Math.max(-maxShift, value))),
+        translation: away("translation").map((value, k) => home[k] + Math.min(maxShift, Math.max(-maxShift, value))),
       };
+      return { expression, jaw: away("jaw"), eyes: away("eyes"), ...divided(shared, driving) };
     }
   }
 
