@@ -90,13 +90,15 @@ def main() -> None:
     settings |= {name: getattr(options, name) for name in ("steps", "out", "data") if getattr(options, name)}
     out, steps = Path(settings["out"]), settings["steps"]
     out.mkdir(parents=True, exist_ok=True)
-    groups = [load_clips(path) for path in sorted(Path(settings["data"]).glob("*_train.npz"))]
+    groups: dict[str, list] = {}
+    for path in sorted(Path(settings["data"]).glob("*_train.npz")):
+        program, language, _ = path.stem.split("_")
+        groups.setdefault(f"{program.rstrip('0123456789')} {language}", []).extend(load_clips(path))
     rng = np.random.default_rng(settings["seed"])
-    augmenter = Augmenter(groups, rng, settings["seconds"])
+    augmenter = Augmenter(list(groups.values()), rng, settings["seconds"])
     weights = initial_weights(settings["seed"])
     average = {name: weight.detach().clone() for name, weight in weights.items()}
     optimiser = torch.optim.AdamW(weights.values(), lr=settings["rate"], weight_decay=1e-4, betas=(0.9, 0.98))
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, settings["rate"], total_steps=steps, pct_start=0.1)
     state_path, first = out / "state.pt", 0
     if state_path.exists():
         state = torch.load(state_path, weights_only=False)
@@ -104,7 +106,6 @@ def main() -> None:
         for name, weight in weights.items():
             weight.data.copy_(state["weights"][name])
         optimiser.load_state_dict(state["optimiser"])
-        schedule.load_state_dict(state["schedule"])
         rng.bit_generator.state = state["rng"]
     started, mean = time.time(), 0.0
     for step in range(first, steps):
@@ -114,17 +115,18 @@ def main() -> None:
         optimiser.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(weights.values(), 1.0)
+        for group in optimiser.param_groups:
+            group["lr"] = settings["rate"] * min(1.0, (step + 1) / 50, (steps - step) / (0.3 * steps))
         optimiser.step()
-        schedule.step()
         keep = min(settings["ema"], (1 + step) / (10 + step))
         for name, weight in weights.items():
             average[name].lerp_(weight.detach(), 1 - keep)
         mean = loss.item() if step == first else 0.98 * mean + 0.02 * loss.item()
-        if step % 50 == 49:
+        if step % 10 == 9:
             print(f"step {step + 1} of {steps}: loss {mean:.3f}, {time.time() - started:.0f} s", flush=True)
         if step % settings["save_every"] == settings["save_every"] - 1 or step == steps - 1:
             state = {"step": step + 1, "average": average, "optimiser": optimiser.state_dict()}
-            state |= {"weights": weights, "schedule": schedule.state_dict(), "rng": rng.bit_generator.state}
+            state |= {"weights": weights, "rng": rng.bit_generator.state}
             with atomic_output(state_path) as temporary:
                 torch.save(state, temporary)
             halves = {name: weight.half() for name, weight in average.items()}

@@ -75,15 +75,15 @@ def test_the_sound_is_not_overwritten(avatar, speech):
 def test_the_command_line_speaks_without_a_motion(avatar, speech, tmp_path, monkeypatch, capsys):
     calls = []
 
-    def fake(avatar, audio, out, config, *, fps, progress):
-        calls.append((audio, fps, config.strength))
+    def fake(avatar, audio, out, config, *, fps, listener, progress):
+        calls.append((audio, fps, config.strength, listener))
         return drive(avatar, rested_track(motion_of(np.zeros((2, 52), np.float32), fps), avatar.head), out, SMALL)
 
     monkeypatch.setattr("spatialavatar.speaking.speak", fake)
     monkeypatch.setattr("spatialavatar.avatar.Avatar.from_pretrained", lambda *_, **__: avatar)
     arguments = ["drive", "me", "--audio", str(speech), "-o", str(tmp_path / "o.mp4"), "--fps", "30", "--strength", "2"]
     assert main(arguments) == 0
-    assert calls == [(speech, 30.0, 2.0)]
+    assert calls == [(speech, 30.0, 2.0, None)]
 
 
 @pytest.mark.parametrize(

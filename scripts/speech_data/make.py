@@ -56,19 +56,29 @@ def main() -> None:
 
 
 def _kokoro(options: argparse.Namespace, engine: object) -> None:
-    for split in ("test", "train"):
+    """Kokoro is slow: the languages take turns, so that a run that is stopped has some of each."""
+    train = options.minutes
+    for split, minutes in (("test", options.test_minutes), *(("train", 0.5),) * round(2 * train)):
         for language in engine.languages:
-            rng = random.Random(f"kokoro {language} {split} {options.seed}")
+            part = 0
+            while split == "train" and _path(options, f"kokoro{part}", language, split).exists():
+                part += 1
+            rng = random.Random(f"kokoro {language} {split} {part} {options.seed}")
 
             def say(voice: str, text: str, language: str = language, rng: random.Random = rng) -> voices.Speech:
                 return engine.say(text, language, voice, rng.uniform(0.8, 1.25))
 
-            _write(options, "kokoro", language, split, say, engine.voices(language, split), rng)
+            options.minutes = options.test_minutes = minutes
+            _write(options, f"kokoro{part}", language, split, say, engine.voices(language, split), rng)
+
+
+def _path(options: argparse.Namespace, engine: str, language: str, split: str) -> Path:
+    return options.out / f"{engine}_{language}_{split}.npz"
 
 
 def _write(options, engine, language, split, say, choices, rng) -> None:
     """One file of clips: TEST sentences with each held-out voice, or training speech of random voices."""
-    path = options.out / f"{engine}_{language}_{split}.npz"
+    path = _path(options, engine, language, split)
     if path.exists():
         return
     sounds, spans, names, seconds = [], [], [], 0.0

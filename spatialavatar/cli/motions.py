@@ -96,6 +96,12 @@ def declare(commands: Commands) -> None:
         help="speech for the avatar to speak (docs/guide/speech.md); with --motion only the sound of the video, which "
         "replaces the driver's",
     )
+    command.add_argument(
+        "--speech-model",
+        type=Path,
+        metavar="PATH",
+        help="another network for a speaking avatar: LAM-A2E (.onnx), or a folder of NVIDIA Audio2Face-3D",
+    )
     command.add_argument("--mark", action="store_true", help="write 'AI-generated' into a corner of the picture")
     command.add_argument("--no-bust", action="store_true", help="show the head without its torso")
     add_number(
@@ -267,6 +273,7 @@ def _speak(options: argparse.Namespace, progress: Progress) -> Outcome:
     """Drive without a motion: the avatar speaks the sound of ``--audio``."""
     from spatialavatar.part_strengths import save_preset
     from spatialavatar.speaking import speak
+    from spatialavatar.speech import load_listener
 
     if options.audio is None:
         raise InputError("There is nothing that moves the avatar; give --motion FILE, or --audio FILE with speech.")
@@ -287,8 +294,9 @@ def _speak(options: argparse.Namespace, progress: Progress) -> Outcome:
     if options.save_preset is not None:
         check_not_an_input(options.save_preset, options.avatar, options.audio)
         save_preset(preset, options.save_preset)
+    listener = None if options.speech_model is None else load_listener(options.speech_model)
     avatar = _shown(options)
-    return _driven(speak(avatar, options.audio, out, config, fps=fps, progress=progress))
+    return _driven(speak(avatar, options.audio, out, config, fps=fps, listener=listener, progress=progress))
 
 
 def _shown(options: argparse.Namespace) -> Avatar:
@@ -314,6 +322,8 @@ def _check_drive_options(options: argparse.Namespace, is_file: bool, is_live: bo
         raise InputError("--seconds ends a drive by webcam or stream; leave it out, or give --motion webcam.")
     if options.to is not None and not is_live:
         raise InputError("--to shows a live drive; write a video with -o, or give --motion webcam.")
+    if options.speech_model is not None:
+        raise InputError("--speech-model hears the speech of --audio without --motion; leave one of them out.")
     for name in ("audio", "smoothing"):
         if getattr(options, name) is not None and is_live:
             raise InputError(f"--{name} has no effect on a drive by webcam or stream; leave it out.")

@@ -5,6 +5,7 @@
 
 from spatialavatar.speech.driver import LATENCY, LipListener, SpeechDriver, SpeechListener
 from spatialavatar.speech.features import SAMPLE_RATE
+from spatialavatar.speech.listeners import load_listener
 from spatialavatar.speech.liveliness import Liveliness
 from spatialavatar.speech.motion import SpeechStream, phoneme_motion, speech_motion
 from spatialavatar.speech.network import Heard
@@ -28,6 +29,7 @@ __all__ = [
     "SpeechPerformer",
     "SpeechStream",
     "idle_motion",
+    "load_listener",
     "motion_of",
     "phoneme_motion",
     "speech_motion",

@@ -1,0 +1,30 @@
+"""The networks that can drive the lips."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from spatialavatar.speech.driver import LipListener, SpeechListener
+
+
+def load_listener(path: str | Path | None = None) -> SpeechListener:
+    """A network that hears speech.
+
+    Args:
+        path: None for the network that ships, an ``.onnx`` file for LAM-A2E, or a folder of NVIDIA Audio2Face-3D;
+            docs/guide/speech.md tells where they are.
+
+    Raises:
+        MissingAssetError: a file is missing.
+        FormatError: it is another network, or damaged.
+    """
+    if path is None:
+        return LipListener()
+    path = Path(path)
+    if path.is_dir():
+        from spatialavatar.speech.audio2face import Audio2FaceListener
+
+        return Audio2FaceListener(path)
+    from spatialavatar.speech.lam import LamListener
+
+    return LamListener(path)
