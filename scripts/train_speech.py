@@ -2,7 +2,7 @@
 
     python scripts/train_speech.py configs/speech.toml [--steps N] [--out DIR]
 
-It writes ``network.safetensors`` (half precision) for ``weights/speech``; docs/guide/speech.md has the whole recipe.
+It writes ``network.safetensors`` (half precision) for ``weights/speech``; docs/results/speech.md has the whole recipe.
 """
 
 from __future__ import annotations
