@@ -106,6 +106,13 @@ RESULTS: Final[Mapping[str, Schema]] = {
         },
         ("track", "address", "fps", "seconds", "tracking_ms", "warnings", "report"),
     ),
+    "live": _object(
+        {
+            "address": _text("of the page"),
+            "frames": _whole("frames of motion that were sent"),
+            "seconds": _number("how long it was served"),
+        }
+    ),
     "export": _object(
         {"output": _text("path of the file"), "format": _text("of the file"), "bytes": _whole("its size")}
     ),

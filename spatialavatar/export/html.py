@@ -42,6 +42,9 @@ WEB_VERSION = 2
 LIBRARY = "https://cdn.jsdelivr.net/npm/@mediapipe/tasks-vision@0.10.21"  # later versions send usage reports
 MODEL = "https://storage.googleapis.com/mediapipe-models/face_landmarker/face_landmarker/float16/1/face_landmarker.task"
 
+LOCAL_STREAMS = "ws://127.0.0.1:* ws://localhost:*"
+"""Where the motion of a page may come from: programs of the visitor's machine."""
+
 _HEADER = struct.Struct("<4sIIII")
 _ALIGNMENT = 8
 _MOTION = ("expression", "rotation", "translation", "neck", "jaw", "eyes")
@@ -68,12 +71,30 @@ def save_html(avatar: Avatar, path: str | Path, motion: Track | None = None, med
             ``mediapipe`` is no address.
         OutputError: the file cannot be written.
     """
+    page = html_page(avatar, motion, mediapipe)
+    path = Path(path)
+    with atomic_output(path) as temporary:
+        temporary.write_text(page, encoding="utf-8")
+    return path
+
+
+def html_page(
+    avatar: Avatar, motion: Track | None = None, mediapipe: str | None = None, streams: str = LOCAL_STREAMS
+) -> str:
+    """The page's text; arguments and errors as for :func:`save_html`.
+
+    Args:
+        avatar: the avatar.
+        motion: played by the page from the start.
+        mediapipe: address of a folder with the face tracker.
+        streams: sources of WebSockets in the page's Content-Security-Policy, from which ?motion=... may come.
+    """
     library, model = (LIBRARY, MODEL) if mediapipe is None else _own_tracker(mediapipe)
     folder = files("spatialavatar.export") / "web"
     page = (folder / "page.html").read_text(encoding="utf-8")
     parts = {
         "provenance": json_ld(),
-        "policy": _policy(library, model),
+        "policy": _policy(library, model, streams),
         "library": library,
         "model": model,
         "data": base64.b64encode(web_binary(avatar, motion)).decode("ascii"),
@@ -81,13 +102,10 @@ def save_html(avatar: Avatar, path: str | Path, motion: Track | None = None, med
     }
     for name, text in parts.items():
         page = page.replace(f"{{{{{name}}}}}", text)
-    path = Path(path)
-    with atomic_output(path) as temporary:
-        temporary.write_text(page, encoding="utf-8")
-    return path
+    return page
 
 
-_SOURCES = ("style.css", "engine.js", "webcam.js", "viewer.js")
+_SOURCES = ("style.css", "engine.js", "webcam.js", "player.js", "motion.js", "page.js")
 
 
 def _own_tracker(folder: str) -> tuple[str, str]:
@@ -98,16 +116,16 @@ def _own_tracker(folder: str) -> tuple[str, str]:
     return folder.rstrip("/"), f"{folder.rstrip('/')}/{MODEL.rpartition('/')[2]}"
 
 
-def _policy(library: str, model: str) -> str:
-    """The page's Content-Security-Policy: it allows the face tracker's two addresses and nothing else.
+def _policy(library: str, model: str, streams: str) -> str:
+    """The page's Content-Security-Policy: it allows the face tracker's two addresses, and streams of motion.
 
-    No script can therefore send camera pictures elsewhere.
+    No script can therefore send camera pictures to another machine.
     """
     library, model = (address if urlsplit(address).scheme else "'self'" for address in (f"{library}/", model))
     return (
         f"default-src 'none'; style-src 'unsafe-inline'; img-src data: blob:; media-src blob: mediastream:; "
         f"worker-src blob:; script-src 'unsafe-inline' 'wasm-unsafe-eval' blob: {library}; "
-        f"connect-src blob: data: {library} {model}"
+        f"connect-src blob: data: {library} {model} {streams}"
     )
 
 

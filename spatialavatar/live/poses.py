@@ -19,6 +19,52 @@ _FARTHEST: Final = 5.0  # metres from the resting place, as in motion files
 _RATE: Final = 25.0  # of a track of one frame, whose rate has no effect
 
 
+class RestingPose:
+    """The pose at rest of whom a stream shows, estimated in the first second with a face.
+
+    Attributes:
+        facing: (3,) rotation that looks ahead, axis-angle; 0 unless rotations are relative to a camera that stands
+            anywhere.
+        home: (3,) mean place, metres.
+    """
+
+    def __init__(self, from_camera: bool) -> None:
+        """Start the calibration.
+
+        Args:
+            from_camera: whether rotations are relative to a camera that stands anywhere.
+        """
+        self._from_camera = from_camera
+        self._matrices: list[torch.Tensor] = []
+        self._places: list[torch.Tensor] = []
+        self._began: float | None = None
+        self.facing, self.home = torch.zeros(3), torch.zeros(3)
+
+    def observe(self, frame: MotionFrame, at: float) -> None:
+        """Use a frame, if it belongs to the first second.
+
+        Args:
+            frame: the frame.
+            at: when it came, seconds.
+        """
+        if not frame.seen:
+            return
+        self._began = at if self._began is None else self._began
+        if self._places and at - self._began > _CALIBRATION:
+            return
+        self._places.append(torch.from_numpy(frame.translation))
+        self.home = torch.stack(self._places).mean(0)
+        if self._from_camera:
+            self._matrices.append(axis_angle_to_matrix(torch.from_numpy(frame.rotation)))
+            self.facing = matrix_to_axis_angle(mean_rotation(torch.stack(self._matrices)))
+
+    def relative(self, frame: MotionFrame) -> MotionFrame:
+        """The frame relative to the pose at rest."""
+        turned = axis_angle_to_matrix(torch.from_numpy(frame.rotation)) @ axis_angle_to_matrix(self.facing).T
+        place = torch.from_numpy(frame.translation) - self.home
+        return replace(frame, rotation=matrix_to_axis_angle(turned).numpy(), translation=place.numpy())
+
+
 class StreamPoses:
     """Converts frames, one by one, to tracks of one frame, for driving.
 
@@ -31,14 +77,9 @@ class StreamPoses:
 
         Args:
             head: the head model.
-            from_camera: whether the rotation is relative to a camera that stands anywhere.
+            from_camera: whether rotations are relative to a camera that stands anywhere.
         """
-        self._head, self._from_camera = head, from_camera
-        self._matrices: list[torch.Tensor] = []
-        self._places: list[torch.Tensor] = []
-        self._began: float | None = None
-        self._facing = torch.zeros(3)
-        self._home = torch.zeros(3)
+        self._head, self._rest = head, RestingPose(from_camera)
 
     def track(self, frame: MotionFrame, at: float) -> Track:
         """The frame as a track.
@@ -47,29 +88,17 @@ class StreamPoses:
             frame: the frame.
             at: when it came, seconds.
         """
-        rotation, place = torch.from_numpy(frame.rotation), torch.from_numpy(frame.translation)
-        if frame.seen:
-            self._calibrate(rotation, place, at)
+        self._rest.observe(frame, at)
+        place = torch.from_numpy(frame.translation) - self._rest.home
         motion = Motion(
             weights=torch.from_numpy(frame.weights)[None],
-            rotation=rotation[None],
-            translation=(place - self._home)[None].clamp(-_FARTHEST, _FARTHEST),
+            rotation=torch.from_numpy(frame.rotation)[None],
+            translation=place[None].clamp(-_FARTHEST, _FARTHEST),
             fps=_RATE,
             valid=torch.tensor([frame.seen]),
-            neutral_rotation=self._facing,
+            neutral_rotation=self._rest.facing,
         )
         track = motion.to_track(self._head)
         neutral = track.neutral
         home = Neutral(neutral.expression, neutral.rotation, resting_place(self._head))
         return replace(track, motion=replace(track.motion, neutral=home))
-
-    def _calibrate(self, rotation: torch.Tensor, place: torch.Tensor, at: float) -> None:
-        """Use the frame for the resting pose, in the first second."""
-        self._began = at if self._began is None else self._began
-        if self._places and at - self._began > _CALIBRATION:
-            return
-        self._places.append(place)
-        self._home = torch.stack(self._places).mean(0)
-        if self._from_camera:
-            self._matrices.append(axis_angle_to_matrix(rotation))
-            self._facing = matrix_to_axis_angle(mean_rotation(torch.stack(self._matrices)))

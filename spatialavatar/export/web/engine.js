@@ -10,7 +10,7 @@ const SpatialAvatarEngine = (() => {
   const ALPHA_MIN = 1 / 255;
   const NEAR = 0.01; // metres
   const COVERED = 1 / 512; // transmittance at which a pixel is finished
-  const FLOATS = 12; // a splat: mean xy, half size xy, conic abc, opacity, rgb, unused
+  const FLOATS = 12; // a splat: mean xy, half size xy, conic abc, opacity, rgb, depth
   const ROW = 512; // splats in a row of their texture
   const ARRAYS = { float32: Float32Array, uint32: Uint32Array, uint16: Uint16Array, int16: Int16Array, uint8: Uint8Array };
 
@@ -349,6 +349,7 @@ const SpatialAvatarEngine = (() => {
         splats[t] = px; splats[t + 1] = py; splats[t + 2] = halfX + 0.01; splats[t + 3] = halfY + 0.01;
         splats[t + 4] = cyy / det; splats[t + 5] = -cxy / det; splats[t + 6] = cxx / det; splats[t + 7] = opacity;
         splats[t + 8] = colors[3 * n]; splats[t + 9] = colors[3 * n + 1]; splats[t + 10] = colors[3 * n + 2];
+        splats[t + 11] = z;
         depths[seen++] = z;
       }
       return seen;

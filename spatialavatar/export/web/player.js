@@ -1,31 +1,11 @@
-// The page: draws sorted splats with WebGL 2, and converts sliders, the mouse and a motion to poses.
+// The player: draws sorted splats with WebGL 2, or shows the pictures of the worker, and turns weights and poses into head
+// parameters. It knows its canvas, but nothing else of the page; the npm package is built from the same file.
 const { Engine, FLOATS, ROW, read, rotation, multiply, apply, axisAngle, divided } = SpatialAvatarEngine;
 
-const SLIDERS = [ // label, ARKit units
-  ["Open mouth", ["jawOpen"]],
-  ["Smile", ["mouthSmileLeft", "mouthSmileRight"]],
-  ["Frown", ["mouthFrownLeft", "mouthFrownRight"]],
-  ["Pucker", ["mouthPucker"]],
-  ["Funnel", ["mouthFunnel"]],
-  ["Jaw left", ["jawLeft"]],
-  ["Jaw right", ["jawRight"]],
-  ["Blink left", ["eyeBlinkLeft"]],
-  ["Blink right", ["eyeBlinkRight"]],
-  ["Wide eyes", ["eyeWideLeft", "eyeWideRight"]],
-  ["Look left", ["eyeLookOutLeft", "eyeLookInRight"]],
-  ["Look right", ["eyeLookInLeft", "eyeLookOutRight"]],
-  ["Look up", ["eyeLookUpLeft", "eyeLookUpRight"]],
-  ["Look down", ["eyeLookDownLeft", "eyeLookDownRight"]],
-  ["Brows up", ["browInnerUp", "browOuterUpLeft", "browOuterUpRight"]],
-  ["Brows down", ["browDownLeft", "browDownRight"]],
-  ["Puff cheeks", ["cheekPuff"]],
-  ["Sneer", ["noseSneerLeft", "noseSneerRight"]],
-];
-const TURNS = [["Head yaw", "yaw", 40], ["Head pitch", "pitch", 25], ["Head roll", "roll", 25]]; // label, angle, degrees
-const RADIANS = Math.PI / 180;
 const SIDE = 512; // of the canvas on the page; also its pixels if there is no GPU
 const SHARPEST = 1024; // pixels
 const SLOW = 50; // milliseconds of drawing above which the resolution is reduced
+
 
 const VERTEX = `#version 300 es
 uniform highp sampler2D splats;
@@ -61,29 +41,6 @@ void main() {
   result = vec4(color * alpha, alpha);
 }`;
 
-// Another page can embed this one: without sliders, and with its own background.
-const inside = document.body.classList.contains("inside");
-const element = (id) => document.getElementById(id);
-
-/** The background, premultiplied RGBA in [0, 1]: the colour of the stage, so that the canvas has no visible edge. */
-function ground() {
-  const [red, green, blue, alpha = 1] = getComputedStyle(element("stage")).backgroundColor.match(/[\d.]+/g).map(Number);
-  return [red, green, blue].map((value) => value / 255 * alpha).concat(alpha);
-}
-
-/** Shows a sentence in place of the picture. */
-function fail(sentence) {
-  element("message").textContent = sentence;
-  element("message").className = "";
-  for (const id of ["controls", "canvas"]) element(id).hidden = true;
-  element("message").hidden = false;
-}
-
-function ready() {
-  element("message").hidden = true;
-  for (const id of ["controls", "canvas"]) element(id).hidden = false;
-}
-
 /** Whether WebGL 2 runs on a GPU; software rendering is slower than the worker. */
 function hasGPU() {
   const gl = document.createElement("canvas").getContext("webgl2");
@@ -95,9 +52,9 @@ function hasGPU() {
 
 /** Draws the sorted splats on the GPU. */
 class Painter {
-  constructor(canvas) {
-    this.canvas = canvas;
-    const options = { alpha: inside, antialias: false, depth: false, premultipliedAlpha: true, preserveDrawingBuffer: true };
+  constructor({ canvas, alpha, ground }) {
+    Object.assign(this, { canvas, ground });
+    const options = { alpha, antialias: false, depth: false, premultipliedAlpha: true, preserveDrawingBuffer: true };
     const gl = (this.gl = canvas.getContext("webgl2", options));
     if (!gl) throw new Error("This browser has WebGL 2 switched off, which draws the avatar; switch on graphics acceleration.");
     const program = gl.createProgram();
@@ -130,7 +87,7 @@ class Painter {
     if (canvas.width !== width) canvas.width = width;
     if (canvas.height !== height) canvas.height = height;
     gl.viewport(0, 0, width, height);
-    gl.clearColor(...ground());
+    gl.clearColor(...this.ground());
     gl.clear(gl.COLOR_BUFFER_BIT);
     gl.uniform2f(this.size, width, height);
     const columns = ROW * FLOATS / 4, rows = splats.length / (ROW * FLOATS);
@@ -143,14 +100,14 @@ class Painter {
 
 /** Shows the pictures that the worker renders. */
 class Easel {
-  constructor(canvas) {
-    this.canvas = canvas;
-    this.context = canvas.getContext("2d", { alpha: inside });
+  constructor({ canvas, alpha, ground }) {
+    Object.assign(this, { canvas, ground });
+    this.context = canvas.getContext("2d", { alpha });
     if (!this.context) throw new Error("This browser can neither use WebGL 2 nor draw pictures; try another browser.");
   }
 
   requestOptions() {
-    return { ground: ground() };
+    return { ground: this.ground() };
   }
 
   draw({ pixels }, width, height) {
@@ -162,14 +119,14 @@ class Easel {
 }
 
 /** Returns a function from a request to the promise of a frame, computed in a worker, or on the page if it may have none. */
-function frames(buffer) {
+function frames(buffer, source, fail) {
   const waiting = new Map(); // requests in the worker, and the functions that resolve their promises
   let next = 0, worker = null, engine = null;
   try {
-    worker = new Worker(URL.createObjectURL(new Blob([element("engine").textContent], { type: "text/javascript" })));
+    worker = new Worker(URL.createObjectURL(new Blob([source], { type: "text/javascript" })));
   } catch {
     engine = new Engine(buffer);
-    return async (request) => engine.frame(request);
+    return Object.assign(async (request) => engine.frame(request), { end: () => {} });
   }
   let answered = false;
   worker.onmessage = ({ data }) => {
@@ -184,28 +141,45 @@ function frames(buffer) {
     waiting.clear();
   };
   worker.postMessage({ buffer });
-  return (request) => new Promise((resolve) => {
+  const ask = (request) => new Promise((resolve) => {
     if (engine) return resolve(engine.frame(request));
     waiting.set(++next, { request, resolve });
     worker.postMessage({ id: next, ...request });
   });
+  return Object.assign(ask, { end: () => worker.terminate() });
 }
 
+/** Options of a Viewer that need not be given. */
+const QUIET = { alpha: false, renderer: "", fail: () => {}, ready: () => {}, measured: () => {} };
+
+/**
+ * Poses and draws an avatar on a canvas. `options`: `canvas`; `source`, the text of engine.js for its worker; `ground()`, the
+ * premultiplied RGBA behind the avatar; `alpha`, whether that may be transparent; `renderer`, "gpu", "cpu" or "" for the
+ * better one; `fail(sentence)`, `ready()` and `measured(stats)`, which are called when the picture cannot be drawn, when
+ * it is there, and twice a second.
+ */
 class Viewer {
-  constructor(buffer) {
+  constructor(buffer, options) {
+    this.options = { ...QUIET, ...options };
     const { info, arrays } = read(buffer);
     this.info = info;
     this.arrays = arrays;
-    const able = hasGPU(), gpu = location.hash === "#gpu" || location.hash !== "#cpu" && able;
-    this.painter = new (gpu ? Painter : Easel)(element("canvas"));
-    this.ask = frames(buffer);
-    this.resize(gpu && able ? Math.min(SHARPEST, Math.max(SIDE, Math.round(SIDE * devicePixelRatio))) : SIDE);
+    const { renderer } = this.options, able = hasGPU(), gpu = renderer === "gpu" || renderer !== "cpu" && able;
+    this.painter = new (gpu ? Painter : Easel)(this.options);
+    this.ask = frames(buffer, this.options.source, this.options.fail);
+    this.sharp = gpu && able;
+    this.fit(SIDE);
     this.times = {};
     this.fps = this.drawn = 0;
     this.frame = null; // of the motion while it plays
-    this.driven = null; // parameters from the webcam while it is on
+    this.driven = null; // parameters from the webcam or a stream while it is on
     this.dirty = true;
     this.reset();
+  }
+
+  /** Chooses the resolution for a canvas of `side` CSS pixels: the screen's with a GPU, and what a CPU can draw without. */
+  fit(side) {
+    this.resize(this.sharp ? Math.min(SHARPEST, Math.max(SIDE, Math.round(side * devicePixelRatio))) : SIDE);
   }
 
   /** Sets the width of the pictures. */
@@ -309,11 +283,17 @@ class Viewer {
     this.painter.draw(frame, width, height);
     this.times = frame.times;
     this.splats = frame.count;
-    if (!this.drawn++) ready();
+    if (!this.drawn++) this.options.ready();
   }
 
   stats() {
     return { fps: this.fps, frames: this.drawn, splats: this.splats, ...this.times };
+  }
+
+  /** Draws on a graphics context that the browser has restored. */
+  restore() {
+    this.painter = new Painter(this.options);
+    this.dirty = true;
   }
 
   /** Sets head parameters that override sliders and motion; null ends that. */
@@ -333,6 +313,7 @@ class Viewer {
     let last = performance.now(), shown = 0;
     for (;;) {
       const now = await new Promise(requestAnimationFrame);
+      if (this.ended) return;
       if (motion && this.frame !== null) {
         this.frame = Math.floor((now - this.started) / 1000 * motion.fps) % motion.frames;
         this.dirty = true;
@@ -343,189 +324,15 @@ class Viewer {
       if (this.width > SIDE && this.drawn > 3 && this.times.draw > SLOW) this.resize(SIDE);
       this.fps = 0.8 * this.fps + 0.2 * (1000 / Math.max(performance.now() - start, 1));
       if (now - last > 500 || !shown++) {
-        const { pose, project, sort, draw } = this.times;
-        element("stats").textContent = `${this.splats} splats · pose ${pose.toFixed(1)} · project ${project.toFixed(1)} · ` +
-          `sort ${sort.toFixed(1)} · draw ${draw.toFixed(1)} ms`;
+        this.options.measured(this.stats());
         last = now;
       }
     }
   }
-}
 
-function addSlider(label, low, high, changed) {
-  const row = document.createElement("label"), input = document.createElement("input");
-  Object.assign(input, { type: "range", min: low, max: high, step: (high - low) / 100, value: 0 });
-  input.addEventListener("input", () => changed(Number(input.value)));
-  row.append(label, input);
-  element("sliders").append(row);
-}
-
-function connect(viewer) {
-  const { info } = viewer, canvas = element("canvas");
-  const angles = {};
-  for (const [label, angle, limit] of TURNS) {
-    addSlider(label, -limit, limit, (degrees) => {
-      angles[angle] = degrees * RADIANS;
-      viewer.turn(angles);
-    });
+  /** Stops drawing and frees the worker. */
+  end() {
+    this.ended = true;
+    this.ask.end();
   }
-  for (const [label, units] of SLIDERS) {
-    addSlider(label, 0, 1, (weight) => viewer.setExpression(Object.fromEntries(units.map((unit) => [unit, weight]))));
-  }
-  connectOrbit(viewer, canvas);
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
-    viewer.dirty = true;
-  });
-  canvas.addEventListener("webglcontextlost", (event) => {
-    event.preventDefault(); // lets the browser restore the context, which phones release for pages in the background
-    fail("The browser took the graphics away; wait for them, or load the page again.");
-  });
-  canvas.addEventListener("webglcontextrestored", () => {
-    viewer.painter = new Painter(canvas);
-    viewer.dirty = true;
-    ready();
-  });
-  element("reset").addEventListener("click", () => {
-    if (inside) return viewer.setPose({ orbit: { yaw: 0, pitch: 0, zoom: 1 } }); // the embedding page controls the face
-    for (const [, angle] of TURNS) angles[angle] = 0;
-    for (const input of element("sliders").querySelectorAll("input")) input.value = 0;
-    viewer.reset();
-  });
-  element("play").hidden = !info.motion;
-  element("play").addEventListener("click", () => {
-    if (viewer.frame === null) viewer.play();
-    else viewer.setPose({});
-  });
-  element("record").addEventListener("click", () => toggleRecording(canvas));
-  connectWebcam(viewer);
-}
-
-/** A drag rotates the view; the wheel, or two fingers, zoom. */
-function connectOrbit(viewer, canvas) {
-  const held = new Map(); // positions of pressed pointers; iOS events have no movement
-  const within = (value, limit) => Math.max(-limit, Math.min(limit, value));
-  const closer = (factor) => {
-    viewer.orbit.zoom = Math.max(0.5, Math.min(4, viewer.orbit.zoom * factor));
-    viewer.dirty = true;
-  };
-  const apart = () => {
-    const [[x, y], [u, v]] = held.values();
-    return Math.hypot(x - u, y - v);
-  };
-  canvas.addEventListener("pointerdown", (event) => {
-    canvas.setPointerCapture(event.pointerId);
-    held.set(event.pointerId, [event.clientX, event.clientY]);
-  });
-  canvas.addEventListener("pointermove", (event) => {
-    if (!held.has(event.pointerId)) return;
-    const [x, y] = held.get(event.pointerId), before = held.size > 1 ? apart() : 0;
-    held.set(event.pointerId, [event.clientX, event.clientY]);
-    if (before) return closer(apart() / before);
-    const { orbit } = viewer;
-    orbit.yaw = within(orbit.yaw - (event.clientX - x) * 0.006, 1.2);
-    orbit.pitch = within(orbit.pitch + (event.clientY - y) * 0.006, 0.6);
-    viewer.dirty = true;
-  });
-  for (const end of ["pointerup", "pointercancel"]) canvas.addEventListener(end, ({ pointerId }) => held.delete(pointerId));
-  canvas.addEventListener("wheel", (event) => {
-    event.preventDefault();
-    closer(Math.exp(-event.deltaY * 0.001));
-  }, { passive: false });
-}
-
-const STATES = {
-  calibrating: "Look straight into the camera with a calm face.",
-  following: "The avatar follows you.",
-  lost: "No face is seen.",
-  ended: "The camera stopped; use it again, or use the sliders.",
-};
-
-function connectWebcam(viewer) {
-  const button = element("webcam"), sliders = element("sliders");
-  let session = null;
-  const show = (text) => {
-    element("webcam-state").textContent = text;
-    element("webcam-state").hidden = !text;
-  };
-  const stop = (text = "") => {
-    session?.stop();
-    session = null;
-    viewer.drive(null);
-    button.textContent = "Use my camera";
-    sliders.disabled = false;
-    element("webcam-view").hidden = true;
-    show(text);
-  };
-  const changed = (state, params) => {
-    if (state === "ended") stop(STATES.ended);
-    else {
-      show(STATES[state]);
-      if (params) viewer.drive(params);
-    }
-  };
-  element("calibrate").addEventListener("click", () => session?.calibrate());
-  button.addEventListener("click", async () => {
-    if (session) return stop();
-    button.disabled = true;
-    show("Starting the camera and the face tracker.");
-    try {
-      session = await SpatialAvatarWebcam.start(viewer.info, viewer.arrays, element("video"), button.dataset, changed);
-      button.textContent = "Stop the camera";
-      sliders.disabled = true;
-      element("webcam-view").hidden = false;
-    } catch (error) {
-      stop(error instanceof SpatialAvatarWebcam.Trouble ? error.message : STATES.ended);
-    } finally {
-      button.disabled = false;
-    }
-  });
-}
-
-let recorder = null;
-function toggleRecording(canvas) {
-  const button = element("record");
-  if (recorder) {
-    recorder.stop();
-    return;
-  }
-  const type = ["video/webm", "video/mp4"].find((one) => window.MediaRecorder?.isTypeSupported(one)); // Safari: only MP4
-  if (!type || !canvas.captureStream) {
-    button.textContent = "This browser cannot record";
-    button.disabled = true;
-    return;
-  }
-  const chunks = [];
-  recorder = new MediaRecorder(canvas.captureStream(30), { mimeType: type });
-  recorder.ondataavailable = (event) => chunks.push(event.data);
-  recorder.onstop = () => {
-    const link = document.createElement("a");
-    link.href = URL.createObjectURL(new Blob(chunks, { type }));
-    link.download = `avatar.${type.slice(6)}`;
-    link.click();
-    setTimeout(() => URL.revokeObjectURL(link.href), 10000);
-    recorder = null;
-    button.textContent = "Record";
-  };
-  recorder.start();
-  button.textContent = "Stop and save";
-}
-
-function embedded() {
-  let text;
-  try {
-    text = atob(element("avatar").textContent.trim());
-  } catch {
-    throw new Error("The avatar's data is cut short; copy or export the page again.");
-  }
-  return Uint8Array.from(text, (letter) => letter.charCodeAt(0)).buffer;
-}
-
-try {
-  const viewer = new Viewer(embedded());
-  window.spatialAvatar = viewer;
-  connect(viewer);
-  if (viewer.info.motion) viewer.play();
-  viewer.run().catch(() => fail("The avatar could not be drawn; load the page again."));
-} catch (error) {
-  fail(error.message);
 }
