@@ -8,6 +8,7 @@ import torch
 
 from spatialavatar.avatar import Avatar
 from spatialavatar.generator.bust import with_bust
+from spatialavatar.generator.bust.config import BustConfig
 from spatialavatar.records import CLOTHES, Surroundings, Track
 from spatialavatar.render import render
 
@@ -94,3 +95,12 @@ def test_the_far_edge_of_the_bust_fades_out():
 
 def _listed(photo: tuple[Avatar, Track]) -> tuple[Avatar, list[Track]]:
     return photo[0], [photo[1]]
+
+
+def test_a_torso_of_much_detail_keeps_to_its_number_of_gaussians():
+    avatar, track = make_torso_photo()
+    pictures = track.require_pictures()
+    noise = torch.randint(0, 255, pictures.images.shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+    noisy = track.replace(pictures=pictures.replace(images=noise))
+    few = BustConfig(most=2500, sharpening=0)
+    assert 500 < len(with_bust(avatar, [noisy], few).bust.gaussians) <= 2500

@@ -67,6 +67,7 @@ class FrameScorer:
 
         The scores with and without it separate an avatar's errors from the tracker's.
         """
+        avatar = avatar.without_bust()
         tracked = self._track.params[frame]
         size = min(self._size, _ALIGN_SIZE)
         view, camera = self.view(frame, size), self._track.camera.resized(size, size)
@@ -98,12 +99,14 @@ class FrameScorer:
             frame: index.
             params: pose of the avatar; by default the track's.
 
+        A bust, which refinement does not change, is left out.
+
         Returns:
             Render and target (H, W, 3), both over white and equal where the head has no surface, and the score.
         """
         view = self.view(frame)
         white = torch.ones(3, device=view.image.device)
-        posed = avatar.pose(self._track.params[frame] if params is None else params)
+        posed = avatar.without_bust().pose(self._track.params[frame] if params is None else params)
         image, _ = render(posed, self._track.camera.resized(self._size, self._size), white)
         image = image.clamp(0.0, 1.0)
         target = torch.lerp(
@@ -122,7 +125,7 @@ class FrameScorer:
 @torch.no_grad()
 def screen_aspect(avatar: Avatar, params: HeadParams, camera: Camera) -> float:
     """The largest aspect ratio on screen of any Gaussian that is visible in one view."""
-    world = avatar.pose(params)
+    world = avatar.without_bust().pose(params)
     _, _, info = rasterize_view(world, camera)
     visible = (info["radii"][0] > 0).all(-1)
     return largest_aspect(projected_axes(world.means[visible], world.quats[visible], world.scales[visible], camera))

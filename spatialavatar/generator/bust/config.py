@@ -27,6 +27,7 @@ class BustConfig:
         hair_lift: by which hair lies in front of the neck.
         skin_drop: by which the torso's skin lies behind the head's.
         detail: standard deviations of a colour in cells of 8 and of 4 pixels above which they are divided.
+        most: Gaussians; a torso that would need more has less detail.
         sharpening: steps that fit the colours to the photo.
     """
 
@@ -47,4 +48,5 @@ class BustConfig:
     hair_lift: float = 0.006
     skin_drop: float = 0.002
     detail: tuple[float, float] = (0.018, 0.03)
+    most: int = 15_000
     sharpening: int = 4

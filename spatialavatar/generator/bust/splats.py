@@ -26,6 +26,14 @@ def torso_cells(picture: TorsoPicture, config: BustConfig) -> tuple[Floats, Floa
     Returns:
         Centres (M, 2), pixels; sides (M,), pixels; opacities (M,); colours (M, 3).
     """
+    detail = config.detail
+    while len((cells := _divided(picture, detail))[0]) > config.most and detail[0] < 1.0:
+        detail = (1.4 * detail[0], 1.4 * detail[1])
+    return cells
+
+
+def _divided(picture: TorsoPicture, limits: tuple[float, float]) -> tuple[Floats, Floats, Floats, Floats]:
+    """The cells of :func:`torso_cells` for limits as ``BustConfig.detail``."""
     height, width = (side // _SIZES[0] * _SIZES[0] for side in picture.opacity.shape)
     opacity, image = picture.opacity[:height, :width], picture.image[:height, :width]
     pending = np.ones((height // _SIZES[0], width // _SIZES[0]), bool)
@@ -36,7 +44,7 @@ def torso_cells(picture: TorsoPicture, config: BustConfig) -> tuple[Floats, Floa
         divided = np.zeros_like(pending)
         if level + 1 < len(_SIZES):
             edge = (spread[..., 0] > 0.1) & (mean[..., 0] > _LEAST_OPACITY)
-            divided = pending & (edge | ((detail.max(-1) > config.detail[level]) & (mean[..., 0] > _LEAST_OPACITY)))
+            divided = pending & (edge | ((detail.max(-1) > limits[level]) & (mean[..., 0] > _LEAST_OPACITY)))
         kept = pending & ~divided & (mean[..., 0] > _LEAST_OPACITY)
         row, column = np.nonzero(kept)
         centre = (np.stack([column, row], 1) + 0.5) * size
