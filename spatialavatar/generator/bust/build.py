@@ -11,7 +11,7 @@ from torch import Tensor
 
 from spatialavatar.avatar import Avatar
 from spatialavatar.generator.bust.config import BustConfig
-from spatialavatar.generator.bust.picture import TorsoPicture, torso_picture
+from spatialavatar.generator.bust.picture import DENSE, TorsoPicture, torso_picture
 from spatialavatar.generator.bust.splats import torso_gaussians
 from spatialavatar.generator.bust.surface import torso_depth
 from spatialavatar.generator.numerics import bilinear, blur, smoothstep
@@ -33,9 +33,11 @@ def with_bust(avatar: Avatar, tracks: Sequence[Track], config: BustConfig | None
         config: constants.
 
     Returns:
-        The avatar with a bust; unchanged where no photo shows enough of the torso.
+        The avatar with a bust; unchanged where no photo shows enough of the torso, or the head has no dense landmarks.
     """
     config = config or BustConfig()
+    if DENSE not in avatar.head.landmark_embeddings:
+        return avatar
     usable = [track for track in tracks if track.pictures is not None and track.pictures.segments is not None]
     pictures = [torso_picture(avatar, track.to("cpu"), config) for track in usable]
     best = max(pictures, key=_worth, default=None)

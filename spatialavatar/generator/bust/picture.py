@@ -15,7 +15,11 @@ from spatialavatar.records import CLOTHES, HAIR, SEGMENT_CLASSES, Camera, HeadPa
 from spatialavatar.render.mesh import rasterize_mesh
 from spatialavatar.tracking.picture_border import beyond_picture
 
-_CHIN = 152  # of the 478 landmarks
+DENSE = 478
+"""Landmarks whose chin separates head and torso."""
+
+_CHIN = 152
+_NEAREST = 0.1  # metres; a head is farther from its camera
 _FACE_SKIN = SEGMENT_CLASSES.index("face_skin")
 
 
@@ -89,7 +93,7 @@ def torso_picture(avatar: Avatar, track: Track, config: BustConfig) -> TorsoPict
     neck = on_mesh & avatar.head.part_faces(*avatar.head.available_parts("neck")).numpy()[face]
     weights = avatar.head.skinning_weights[:, 0].numpy()[avatar.head.faces.numpy()[face]]
     root_weight = np.where(neck, (weights * fragments.bary).sum(-1), 0.0).astype(np.float32)
-    chin = float(camera.project(avatar.head.landmarks(vertices)[_CHIN])[1])
+    chin = float(camera.project(avatar.head.landmarks(vertices, DENSE)[_CHIN])[1])
     pixel = float(fragments.depth[on_mesh].min()) / float(camera.intrinsics[0, 0]) if on_mesh.any() else 1e-3
     below = (np.arange(height, dtype=np.float32)[:, None] + 0.5 - chin) * pixel  # metres below the chin
 
@@ -144,18 +148,19 @@ def _padded(track: Track, config: BustConfig) -> _Padded:
         x0, y0, x1, y1 = int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
         image, matte, classes = (value[y0:y1, x0:x1] for value in (image, matte, classes))
         camera = track.camera.window(x0, y0, x1, y1)
-    pad = round(config.padding * float(camera.intrinsics[0, 0]) / float(track.params.translation[0, 2].abs()))
+    distance = max(float(track.params.translation[0, 2].abs()), _NEAREST)
+    pad = round(config.padding * float(camera.intrinsics[0, 0]) / distance)
     border = (0, pad, pad, pad)
     repeated = [
         cv2.copyMakeBorder(value.cpu().numpy(), *border, cv2.BORDER_REPLICATE) for value in (image, matte, classes)
     ]
     ones = np.pad(np.ones(matte.shape, np.uint8), ((0, pad), (pad, pad)))
-    distance = cv2.distanceTransform(1 - ones, cv2.DIST_L2, 5)
+    beyond = cv2.distanceTransform(1 - ones, cv2.DIST_L2, 5)
     return _Padded(
         image=repeated[0],
         matte=(repeated[1] / 255.0).astype(np.float32),
         classes=repeated[2],
-        inside=(1.0 - smoothstep(distance, 0.0, 0.95 * pad)).astype(np.float32),
+        inside=(1.0 - smoothstep(beyond, 0.0, 0.95 * pad)).astype(np.float32),
         camera=camera.window(-pad, 0, camera.width + pad, camera.height + pad),
     )
 
