@@ -28,6 +28,7 @@ from spatialavatar.hub.cards import AvatarFacts, avatar_card
 from spatialavatar.hub.constants import CONFIG_FILE, PREVIEW_FILE
 from spatialavatar.hub.pretrained import Pretrained
 from spatialavatar.hub.transfer import Token
+from spatialavatar.photo_scene import MAX_SCENE_BYTES, SCENE_TENSORS, PhotoScene
 from spatialavatar.provenance import safetensors_metadata, save_png
 from spatialavatar.record_schemas import CAMERA_SCHEMA, MAX_COEFFICIENT, camera_faults, is_size, params_schema
 from spatialavatar.records import Bust, Camera, Gaussians, HeadParams, as_uint8_image
@@ -36,8 +37,8 @@ from spatialavatar.residual import OF_TEXELS, ExpressionResidual, expression_cod
 from spatialavatar.tensor_files import Schema, TensorFile, TensorSpec, bounded, listed, write_tensors
 
 AVATAR_FORMAT = "spatialavatar.avatar"
-AVATAR_VERSION = 3
-"""Version of files with a bust. Without one, files with a residual are of version 2, others of 1, as before."""
+AVATAR_VERSION = 4
+"""Version of files with a scene. Others with a bust are of version 3, with a residual of 2, and the rest of 1."""
 
 AVATAR_FILE = "avatar.safetensors"
 
@@ -69,6 +70,7 @@ class Avatar(Pretrained):
         vertex_offsets: (V, 3) metres in head space, geometry outside of the shape space (hair); or None.
         residual: changes of the Gaussians that depend on the expression, from a network; or None.
         bust: the torso below the head, or None.
+        scene: the photo without its head, to put the driven head back into; or None.
         info: JSON-ready facts about how the avatar was made. Those of a loaded file are whatever its maker wrote.
     """
 
@@ -84,6 +86,7 @@ class Avatar(Pretrained):
     vertex_offsets: Tensor | None = None
     residual: ExpressionResidual | None = None
     bust: Bust | None = None
+    scene: PhotoScene | None = None
     info: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -156,6 +159,10 @@ class Avatar(Pretrained):
             return params
         return turned_at_neck(params, self.reference, identity or self.identity(), neck_share, sway)
 
+    def without_scene(self) -> Avatar:
+        """The avatar without the photo's background and body."""
+        return self if self.scene is None else replace(self, scene=None)
+
     def without_bust(self) -> Avatar:
         """The head alone."""
         return self if self.bust is None else replace(self, bust=None)
@@ -190,6 +197,7 @@ class Avatar(Pretrained):
             vertex_offsets=None if self.vertex_offsets is None else self.vertex_offsets.to(device),
             residual=None if self.residual is None else self.residual.to(device),
             bust=None if self.bust is None else self.bust.to(device),
+            scene=self.scene,
             info=self.info,
         )
 
@@ -217,6 +225,8 @@ class Avatar(Pretrained):
         stored = {name: tensor.float() for name, tensor in tensors.items()}
         if self.residual is not None:
             stored |= {f"residual.{name}": stored[f"residual.{name}"].half() for name in OF_TEXELS}
+        if self.scene is not None:
+            stored |= {f"scene.{name}": tensor for name, tensor in self.scene.tensors().items()}
         write_tensors(path, stored, self._header(), safetensors_metadata())
         return path
 
@@ -224,13 +234,18 @@ class Avatar(Pretrained):
         """The JSON header of the file."""
         return {
             "format": AVATAR_FORMAT,
-            "version": AVATAR_VERSION if self.bust is not None else 2 if self.residual is not None else 1,
+            "version": self._version(),
             "head": self.head.id,
             "layout": self.layout.id,
             "resolution": self.layout.resolution,
             "camera_size": [self.camera.width, self.camera.height],
             "info": dict(self.info),
         }
+
+    def _version(self) -> int:
+        """The version of the file: the first that can hold all that this avatar has."""
+        parts = ((self.scene, AVATAR_VERSION), (self.bust, 3), (self.residual, 2))
+        return next((version for part, version in parts if part is not None), 1)
 
     @classmethod
     def load(cls, path: str | Path, head: HeadModel | None = None) -> Avatar:
@@ -276,8 +291,13 @@ class Avatar(Pretrained):
             raise FormatError(f"{name} was made with another UV layout of the head {head.id}; make the avatar again.")
         schema, sizes = _schema(file, head, len(layout))
         advice = "the file is damaged, make the avatar again"
-        tensors = {key: value.float() for key, value in file.read(schema, sizes, advice).items()}
+        read = file.read(schema, sizes, advice)
+        tensors = {key: value.float() for key, value in read.items() if not key.startswith("scene.")}
         faults = camera_faults(tensors)
+        scene = None
+        if header["version"] == AVATAR_VERSION:
+            scene = PhotoScene(**{key: read[f"scene.{key}"] for key in SCENE_TENSORS})
+            faults += scene.faults()
         if faults:
             raise FormatError(f"{name} {listed(faults)}; {advice}.")
         gaussians = Gaussians(**{field_name: tensors[field_name] for field_name in _GAUSSIAN_TENSORS}, space="local")
@@ -286,7 +306,7 @@ class Avatar(Pretrained):
         residual = bust = None
         if _has_residual(file):
             residual = ExpressionResidual(**{key: tensors[f"residual.{key}"] for key in _RESIDUAL_TENSORS})
-        if header["version"] == AVATAR_VERSION:
+        if _has_bust(file):
             torso = Gaussians(**{key: tensors[f"bust.{key}"] for key in _GAUSSIAN_TENSORS}, space="world")
             bust = Bust(torso, tensors["bust.head_share"])
         return cls(
@@ -299,6 +319,7 @@ class Avatar(Pretrained):
             vertex_offsets=tensors.get("vertex_offsets"),
             residual=residual,
             bust=bust,
+            scene=scene,
             info=info,
         )
 
@@ -354,8 +375,9 @@ class Avatar(Pretrained):
         )
 
     def _write_folder(self, folder: Path) -> None:
-        # Warnings name the photos' files, which say more about a person than a repository should.
-        stored = replace(self, info={key: value for key, value in self.info.items() if key != "warnings"})
+        # Warnings name the photos' files, and a scene shows where they were taken: more than a repository should tell.
+        info = {key: value for key, value in self.info.items() if key != "warnings"}
+        stored = replace(self, scene=None, info=info)
         stored.save(folder / AVATAR_FILE)
         write_text(folder / CONFIG_FILE, json.dumps(stored._header(), indent=2, ensure_ascii=False) + "\n")
         save_png(folder / PREVIEW_FILE, self.preview())
@@ -387,7 +409,7 @@ def _schema(file: TensorFile, head: HeadModel, count: int) -> tuple[Schema, dict
             hidden=file.size("residual.hidden_bias", -1),
         )
         schema |= {f"residual.{key}": bounded(_MAX_FEATURE, *shape) for key, shape in shapes.items()}
-    if file.header["version"] == AVATAR_VERSION:
+    if _has_bust(file):
         torso = {
             "means": bounded(_MAX_OFFSET, "M", 3),
             "quats": bounded(1e3, "M", 4),
@@ -398,13 +420,23 @@ def _schema(file: TensorFile, head: HeadModel, count: int) -> tuple[Schema, dict
         }
         schema |= {f"bust.{key}": torso[key] for key in _BUST_TENSORS}
         sizes["M"] = min(max(file.size("bust.means", 0), 1), _MAX_BUST)
+    if file.header["version"] == AVATAR_VERSION:
+        schema |= PhotoScene.schema("scene.")
+        for name in ("picture", "body"):
+            sizes[f"scene.{name}"] = min(max(file.size(f"scene.{name}", 0), 1), MAX_SCENE_BYTES)
     return schema, sizes
 
 
 def _has_residual(file: TensorFile) -> bool:
-    """Whether a file of its version has a residual; it is optional beside a bust."""
+    """Whether a file of its version has a residual; it is optional beside a bust or a scene."""
     version = file.header["version"]
-    return version == 2 or (version == AVATAR_VERSION and "residual.features" in file.entries)
+    return version == 2 or (version > 2 and "residual.features" in file.entries)
+
+
+def _has_bust(file: TensorFile) -> bool:
+    """Whether a file of its version has a bust; it is optional beside a scene."""
+    version = file.header["version"]
+    return version == 3 or (version > 3 and "bust.means" in file.entries)
 
 
 def _misshapen(tensors: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...]]) -> list[str]:

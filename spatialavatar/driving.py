@@ -26,13 +26,34 @@ from spatialavatar.errors import FormatError, InputError
 from spatialavatar.files import check_not_an_input
 from spatialavatar.head import HeadModel
 from spatialavatar.head.rotations import axis_angle_to_matrix, matrix_to_axis_angle, mean_rotation
-from spatialavatar.media import VideoWriter, check_writable, has_sound
+from spatialavatar.media import (
+    PictureWriter,
+    VideoWriter,
+    alpha_writer,
+    check_alpha_name,
+    check_writable,
+    has_sound,
+)
 from spatialavatar.motion import is_motion_file, read_motion
 from spatialavatar.part_strengths import PartStrengths
 from spatialavatar.progress import Progress, no_progress, part
 from spatialavatar.provenance import marked
 from spatialavatar.records import Camera, HeadParams, Track, as_uint8_image
 from spatialavatar.render import best_device, render
+from spatialavatar.staging import (
+    SCENES,
+    WHITE,
+    Background,
+    PhotoStage,
+    PlainStage,
+    SceneKind,
+    Stage,
+    TransparentStage,
+    check_background,
+    is_background,
+    photo_camera,
+    require_scene,
+)
 from spatialavatar.threads import one_torch_thread
 from spatialavatar.tracking.smoothing import one_euro, one_euro_rotations
 from spatialavatar.transfer_gain import amplified_gaze, amplified_jaw, amplified_units
@@ -45,6 +66,9 @@ HEAD_POSES: Final[tuple[HeadPose, ...]] = get_args(HeadPose)
 
 _BREATH: Final = ((0.012, 0.24), (0.005, 0.09))
 """Amplitude, radians, and rate, Hz, of the torso's nod and of its tilt."""
+_SIDE: Final = 512
+_PHOTO_SHIFT: Final = 0.02
+"""Largest translation of the head over the still body of a photo, metres."""
 
 _FILMED_SHARE: Final = 0.7
 """Share of the driver's resting turn that "as filmed" keeps: an avatar of one photo is weaker from the side."""
@@ -59,8 +83,12 @@ class DriveConfig:
         parts: further scales of pose, mouth, brows, lids and gaze.
         relative: transfer changes from the driver's neutral; False uses its parameters unchanged.
         smoothing: 0 is none, 1 the default one-euro filter, larger values smooth more; at most 10.
-        size: width and height of the video, pixels, even.
-        background: sRGB colour behind the avatar, each in [0, 1].
+        size: width and height of the video, pixels, even; in the photo, its longer side. None is 512, and in the photo
+            its own size, at most 2048.
+        scene: "plain" shows the avatar on its own; "photo" its head in the photo it was made from, in the pose of the
+            photo where the driver's head is at rest; "transparent" the avatar over nothing.
+        background: sRGB colour, each in [0, 1], the path of a picture, or "blur" for the photo's own background, out of
+            focus. None is white, and in the photo its own.
         neck_share: share of a relative head rotation that the neck joint takes; the torso takes the rest. A bust also
             turns in this way where ``relative`` is False.
         framing: height of the head as a share of the picture's height, 0.1 to 1.
@@ -73,14 +101,35 @@ class DriveConfig:
     strength: float = 1.0
     relative: bool = True
     smoothing: float = 1.0
-    size: int = 512
-    background: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    size: int | None = None
+    background: Background | None = None
     neck_share: float = NECK_SHARE
     framing: float = 0.62
     max_shift: float = 0.08
     mark: bool = False
     head_pose: HeadPose = "centred"
     parts: PartStrengths = field(default_factory=PartStrengths)
+    scene: SceneKind = "plain"
+
+    @property
+    def side(self) -> int:
+        """Width and height of a video of the avatar on its own, pixels."""
+        return self.size or _SIDE
+
+    def _check_scene(self) -> None:
+        """Refuse a scene that is none, and settings that have no effect in it.
+
+        Raises:
+            InputError: there is one.
+        """
+        if self.scene not in SCENES:
+            raise InputError(f"The scene is {self.scene!r}; give {' or '.join(map(repr, SCENES))}.")
+        if self.scene == "photo" and not self.relative:
+            raise InputError("In the photo the driver's change is added to the photo's pose; do not drive absolutely.")
+        if self.scene == "photo" and self.head_pose != "centred":
+            raise InputError("In the photo the head rests as it was photographed; leave the head_pose out.")
+        if self.scene == "transparent" and self.background is not None:
+            raise InputError("A transparent video has no background; leave the background out.")
 
     def __post_init__(self) -> None:
         if self.head_pose not in HEAD_POSES:
@@ -89,10 +138,13 @@ class DriveConfig:
             raise InputError(f"The strength is {self.strength}; give a number from 0 to 3.")
         if not 0.0 <= self.smoothing <= 10.0:
             raise InputError(f"The smoothing is {self.smoothing}; give a number from 0 (none) to 10.")
-        if not 64 <= self.size <= 2048 or self.size % 2:
+        if self.size is not None and (not 64 <= self.size <= 2048 or self.size % 2):
             raise InputError(f"The video size is {self.size}; give an even number from 64 to 2048.")
-        if len(self.background) != 3 or not all(0.0 <= c <= 1.0 for c in self.background):
-            raise InputError("The background must be three numbers from 0 to 1: red, green, blue.")
+        if self.background is not None and not is_background(self.background):
+            raise InputError(
+                'The background must be three numbers from 0 to 1 (red, green, blue), the path of a picture, or "blur".'
+            )
+        self._check_scene()
         for name, low, high in (("neck_share", 0.0, 1.0), ("framing", 0.1, 1.0), ("max_shift", 0.0, 1.0)):
             if not low <= getattr(self, name) <= high:
                 raise InputError(f"The {name} is {getattr(self, name)}; give a number from {low:g} to {high:g}.")
@@ -151,9 +203,12 @@ def retarget(track: Track, avatar: Avatar, config: DriveConfig) -> tuple[HeadPar
     params = _smoothed(track.params, track.fps, config.smoothing)
     if not config.relative:
         absolute = avatar.with_torso(_absolute(params, avatar, config), config.neck_share)
-        return absolute, track.camera.resized(config.size, config.size)
+        return absolute, track.camera.resized(config.side, config.side)
     expression, jaw, eyes = _relative_expression(track, params, config)
-    camera, home = portrait_view(avatar, config.size, config.framing)
+    if config.scene == "photo":
+        camera, home = photo_camera(avatar, config.size), avatar.reference.translation[0]
+    else:
+        camera, home = portrait_view(avatar, config.side, config.framing)
     names = avatar.head.unit_names
     expression = config.parts.of_units(names, expression)
     if names is not None and _is_tracked(track):
@@ -161,7 +216,12 @@ def retarget(track: Track, avatar: Avatar, config: DriveConfig) -> tuple[HeadPar
         jaw, eyes = amplified_jaw(jaw), amplified_gaze(eyes)
     else:
         expression = _limited(expression, avatar.head)
-    rotation, neck, shift = _relative_pose(track, params, config)
+    turned, shift = _relative_pose(track, params, config)
+    if config.scene == "photo":
+        rotation, neck = _turned_in_photo(turned, avatar)
+        shift = shift.clamp(-_PHOTO_SHIFT, _PHOTO_SHIFT)
+    else:
+        rotation, neck = _divided(turned, config.neck_share)
     moved = HeadParams(
         shape=avatar.shape,
         expression=expression,
@@ -171,11 +231,13 @@ def retarget(track: Track, avatar: Avatar, config: DriveConfig) -> tuple[HeadPar
         jaw=jaw,
         eyes=eyes,
     )
+    if config.scene == "photo":
+        return moved, camera
     return avatar.with_torso(moved, config.neck_share, sway=_breathing(len(moved), track.fps, moved.rotation)), camera
 
 
 def drive_frames(avatar: Avatar, track: Track, config: DriveConfig | None = None) -> Iterator[np.ndarray]:
-    """Yield rendered frames (H, W, 3) uint8, one per frame of ``track``.
+    """Yield rendered frames, one per frame of ``track``: (H, W, 3) uint8; transparent: (H, W, 4) with straight alpha.
 
     Raises:
         FormatError: the track belongs to another head model.
@@ -183,18 +245,48 @@ def drive_frames(avatar: Avatar, track: Track, config: DriveConfig | None = None
     """
     config = config or DriveConfig()
     params, camera = retarget(track, avatar, config)
-    background = torch.tensor(config.background, dtype=torch.float32, device=avatar.shape.device)
-    identity = avatar.identity()
+    stage = _stage(avatar, camera, config)
     for index in range(len(params)):
         # Both settings belong to the thread, and must not be in force while the caller has the frame.
         with torch.inference_mode(), one_torch_thread():
-            image, _ = render(avatar.pose(params[index], identity), camera, background=background)
-            frame = as_uint8_image(image)
+            frame = stage.frame(params[index])
         yield frame
 
 
+class FrameRenderer:
+    """Renders frames of an avatar that come one by one; what is the same in all of them is prepared once."""
+
+    def __init__(self, avatar: Avatar, config: DriveConfig) -> None:
+        self._avatar, self._config = avatar, config
+        self._stage: Stage | None = None
+
+    def frame(self, track: Track) -> np.ndarray:
+        """The first frame of ``track``, as :func:`drive_frames` yields it.
+
+        Raises:
+            FormatError: the track belongs to another head model.
+            InputError: the track has no frames.
+        """
+        params, camera = retarget(track, self._avatar, self._config)
+        # In absolute driving the camera is the track's.
+        if self._stage is None or not self._config.relative:
+            self._stage = _stage(self._avatar, camera, self._config)
+        with torch.inference_mode(), one_torch_thread():
+            return self._stage.frame(params[0])
+
+
+def require_opaque(config: DriveConfig) -> None:
+    """Refuse transparency, which a live drive has not.
+
+    Raises:
+        InputError: the frames would be transparent.
+    """
+    if config.scene == "transparent":
+        raise InputError("A live drive has no transparency; give --scene plain, or drive with a recording.")
+
+
 def drive_still(avatar: Avatar, track: Track, config: DriveConfig | None = None) -> np.ndarray:
-    """The first frame of ``track`` as (H, W, 4) uint8 with straight alpha, for a page of any colour.
+    """The first frame of ``track``, for a page: (H, W, 3) uint8 in the photo, else (H, W, 4) with straight alpha.
 
     Raises:
         FormatError: the track belongs to another head model.
@@ -203,10 +295,34 @@ def drive_still(avatar: Avatar, track: Track, config: DriveConfig | None = None)
     config = config or DriveConfig()
     with torch.inference_mode(), one_torch_thread():
         params, camera = retarget(track, avatar, config)
+        if config.scene == "photo":
+            return _stage(avatar, camera, config).frame(params[0])
         image, alpha = render(avatar.pose(params[0]), camera)
         straight = image / alpha[..., None].clamp_min(1e-3)
         still = torch.cat([straight, alpha[..., None]], -1)
         return as_uint8_image(still)
+
+
+def picture_size(avatar: Avatar, config: DriveConfig) -> tuple[int, int]:
+    """Width and height of the frames that :func:`drive_frames` yields.
+
+    Raises:
+        InputError: the frames are those of the photo, which the avatar does not keep.
+    """
+    if config.scene != "photo":
+        return config.side, config.side
+    camera = photo_camera(avatar, config.size)
+    return camera.width, camera.height
+
+
+def _stage(avatar: Avatar, camera: Camera, config: DriveConfig) -> Stage:
+    """The stage that the settings describe."""
+    with torch.inference_mode(), one_torch_thread():
+        if config.scene == "photo":
+            return PhotoStage(avatar, camera, config.background)
+        if config.scene == "transparent":
+            return TransparentStage(avatar, camera)
+        return PlainStage(avatar, camera, WHITE if config.background is None else config.background)
 
 
 def drive(
@@ -225,7 +341,8 @@ def drive(
     Args:
         avatar: the avatar.
         motion: a Track, a motion file (docs/reference/motion.md), a saved track, or a video, whose sound is kept.
-        out: the mp4 to write; it appears whole or not at all.
+        out: the mp4 to write; it appears whole or not at all. A transparent video is written to a .webm (VP9), a .mov
+            (ProRes 4444), a .zip of PNG pictures, or, without a suffix, a folder of them.
         config: how the performance is transferred.
         audio: a file with sound for the video; it replaces the driver's.
         device: where to render; by default a CUDA device if a renderer works on it, else the CPU.
@@ -240,7 +357,7 @@ def drive(
     config = config or DriveConfig()
     out = Path(out)
     check_not_an_input(out, audio, None if isinstance(motion, Track) else motion)
-    check_writable(out)
+    check_drive(avatar, config, out)
     report = progress or no_progress
     track = motion if isinstance(motion, Track) else motion_track(motion, avatar.head, part(report, 0.0, 0.5))
     if audio is None and not isinstance(motion, Track) and not (is_motion_file(motion) or _is_saved_track(motion)):
@@ -250,7 +367,7 @@ def drive(
     start = 0.0 if isinstance(motion, Track) else 0.5
     rendering = part(report, start, 1.0)
     frames = drive_frames(avatar.to(device or best_device()), track, config)
-    with VideoWriter(out, (config.size, config.size), track.fps, audio_from=audio, synthetic=True) as writer:
+    with drive_writer(avatar, config, out, track.fps, audio) as writer:
         for count, frame in enumerate(frames, 1):
             shown = marked(frame) if config.mark else frame
             writer.write(shown)
@@ -259,6 +376,34 @@ def drive(
             rendering(count / len(track), f"Rendering frame {count} of {len(track)}")
     held = int((track.confidence <= 0).sum())
     return DriveReport(out, len(track), track.fps, held, (*track.warnings, *writer.warnings))
+
+
+def check_drive(avatar: Avatar, config: DriveConfig, out: str | Path) -> None:
+    """Refuse, before any work, an output that cannot be written and a scene that the avatar does not have.
+
+    Raises:
+        OutputError: ``out`` cannot be written, or not with transparency.
+        InputError: the avatar keeps no photo, or the background is no file.
+    """
+    (check_alpha_name if config.scene == "transparent" else check_writable)(out)
+    if config.scene == "photo":
+        require_scene(avatar)
+    check_background(config.background, avatar)
+
+
+def drive_writer(
+    avatar: Avatar, config: DriveConfig, out: str | Path, fps: float, audio: str | Path | None
+) -> VideoWriter | PictureWriter:
+    """The writer of a drive's frames, marked as synthetic.
+
+    Raises:
+        OutputError: ``out`` cannot be written.
+        InputError: ``audio`` cannot be read.
+    """
+    size = picture_size(avatar, config)
+    if config.scene == "transparent":
+        return alpha_writer(out, size, fps, audio)
+    return VideoWriter(out, size, fps, audio_from=audio, synthetic=True)
 
 
 def motion_track(path: str | Path, head: HeadModel, progress: Progress | None = None) -> Track:
@@ -322,8 +467,8 @@ def _relative_expression(track: Track, params: HeadParams, config: DriveConfig) 
     return expression, jaw, config.parts.gaze * (params.eyes - neutral[count + 3 :])
 
 
-def _relative_pose(track: Track, params: HeadParams, config: DriveConfig) -> tuple[Tensor, Tensor, Tensor]:
-    """Torso rotation, neck rotation and translation relative to the driver's resting pose, each (T, 3)."""
+def _relative_pose(track: Track, params: HeadParams, config: DriveConfig) -> tuple[Tensor, Tensor]:
+    """Head rotations (T, 3, 3) and translations (T, 3) relative to the driver's resting pose."""
     seen = track.confidence > 0
     if not bool(seen.any()):
         seen = torch.ones_like(seen)
@@ -335,13 +480,23 @@ def _relative_pose(track: Track, params: HeadParams, config: DriveConfig) -> tup
         turned = axis_angle_to_matrix(config.parts.pose * matrix_to_axis_angle(turned))
     if config.head_pose == "as filmed":
         turned = turned @ axis_angle_to_matrix(_FILMED_SHARE * matrix_to_axis_angle(home))
-    turn = matrix_to_axis_angle(turned)
-    torso = axis_angle_to_matrix((1.0 - config.neck_share) * turn)
-    neck = matrix_to_axis_angle(torso.transpose(-1, -2) @ axis_angle_to_matrix(turn))
     place = track.neutral.translation
     shift = params.translation - (params.translation[seen].median(0).values if place is None else place)
-    shift = config.parts.pose * shift
-    return matrix_to_axis_angle(torso), neck, shift.clamp(-config.max_shift, config.max_shift)
+    return turned, (config.parts.pose * shift).clamp(-config.max_shift, config.max_shift)
+
+
+def _divided(turned: Tensor, neck_share: float) -> tuple[Tensor, Tensor]:
+    """Axis-angles (T, 3) of torso and neck that together turn the head by (T, 3, 3)."""
+    turn = matrix_to_axis_angle(turned)
+    torso = axis_angle_to_matrix((1.0 - neck_share) * turn)
+    return matrix_to_axis_angle(torso), matrix_to_axis_angle(torso.transpose(-1, -2) @ axis_angle_to_matrix(turn))
+
+
+def _turned_in_photo(turned: Tensor, avatar: Avatar) -> tuple[Tensor, Tensor]:
+    """Axis-angles (T, 3) of torso and neck: the torso as in the photo, and the head turned from there by (T, 3, 3)."""
+    torso = axis_angle_to_matrix(avatar.reference.rotation)
+    neck = torso.transpose(-1, -2) @ turned @ torso @ axis_angle_to_matrix(avatar.reference.neck)
+    return avatar.reference.rotation.expand(len(turned), 3), matrix_to_axis_angle(neck)
 
 
 def _breathing(frames: int, fps: float, like: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,6 +29,7 @@ def generate(
     model: SpatialAvatar | None = None,
     polish: int | None = None,
     bust: bool = True,
+    scene: bool = True,
     progress: Progress | None = None,
     tracked: Callable[[Sequence[Track]], None] | None = None,
 ) -> Avatar:
@@ -39,6 +41,8 @@ def generate(
         polish: steps of the polish, which fits the parts that the photos show to them; 0 switches it off, None takes
             the default of :class:`spatialavatar.refinement.polish.PolishConfig`.
         bust: add the torso, if a photo shows enough of it.
+        scene: keep the first source view's photo without its head, so that the driven head can be put back into it; the
+            avatar's file then contains the photo's background and body.
         progress: called with (fraction, message).
         tracked: called with the photos' tracks, in the photos' order, once the faces are found, to display them.
 
@@ -47,6 +51,7 @@ def generate(
         NoFaceError: a photo shows no usable face.
     """
     from spatialavatar.refinement.polish import PolishConfig
+    from spatialavatar.scene_capture import capture_scene
     from spatialavatar.tracking import track_photos
 
     if polish is not None:
@@ -69,7 +74,11 @@ def generate(
         )
         if tracked is not None:
             tracked(tracks)
-        return model.generate(tracks, part(report, 0.5, 1.0), polish=polish, bust=bust)
+        avatar = model.generate(tracks, part(report, 0.5, 0.97 if scene else 1.0), polish=polish, bust=bust)
+        if not scene:
+            return avatar
+        report(0.97, "Keeping the photo's background")
+        return replace(avatar, scene=capture_scene(images, tracks, avatar))
 
 
 @lru_cache(maxsize=1)

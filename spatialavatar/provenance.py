@@ -11,7 +11,7 @@ import struct
 import uuid
 from functools import lru_cache
 from pathlib import Path
-from typing import Final
+from typing import IO, Final
 from xml.sax.saxutils import escape
 
 import numpy as np
@@ -73,22 +73,36 @@ def save_png(path: str | Path, picture: np.ndarray) -> Path:
         OutputError: the file cannot be written.
     """
     path = Path(path)
+    with atomic_output(path) as temporary, temporary.open("wb") as file:
+        write_png(file, picture)
+    return path
+
+
+def write_png(file: IO[bytes], picture: np.ndarray, compression: int = 6) -> None:
+    """Write a PNG as :func:`save_png` into an open file; ``compression`` is zlib's, 0 to 9."""
     notes = PngInfo()
     notes.add_text("Software", SOFTWARE)
     notes.add_text("Comment", STATEMENT)
     notes.add_itxt("XML:com.adobe.xmp", _xmp())
-    with atomic_output(path) as temporary:
-        Image.fromarray(picture).save(temporary, format="PNG", pnginfo=notes)
-    return path
+    Image.fromarray(picture).save(file, format="PNG", pnginfo=notes, compress_level=compression)
 
 
 def marked(frame: np.ndarray) -> np.ndarray:
-    """A copy of a frame (H, W, 3) uint8 sRGB with "AI-generated" small in its lower right corner."""
+    """A copy of a frame (H, W, 3 or 4) uint8 sRGB with "AI-generated" small in its lower right corner.
+
+    A fourth channel is straight alpha; it covers the mark too.
+    """
     ink, cover = _stamp(*frame.shape[:2])
     height, width = cover.shape
     out = frame.copy()
     corner = out[-height:, -width:]
-    corner[:] = np.round(corner * (1.0 - cover[..., None]) + ink * cover[..., None]).astype(np.uint8)
+    share = cover[..., None]
+    if frame.shape[2] == 4:
+        alpha = corner[..., 3:] / 255.0
+        whole = share + alpha * (1.0 - share)
+        corner[..., 3:] = np.round(255.0 * whole)
+        share = share / np.maximum(whole, 1e-6)
+    corner[..., :3] = np.round(corner[..., :3] * (1.0 - share) + ink * share).astype(np.uint8)
     return out
 
 

@@ -10,11 +10,10 @@ import numpy as np
 import torch
 
 from spatialavatar.avatar import Avatar
-from spatialavatar.driving import DriveConfig, DriveReport, drive_frames
+from spatialavatar.driving import DriveConfig, DriveReport, check_drive, drive_frames, drive_writer
 from spatialavatar.errors import InputError
 from spatialavatar.files import check_not_an_input
 from spatialavatar.head import HeadModel
-from spatialavatar.media import VideoWriter, check_writable
 from spatialavatar.motion import Motion
 from spatialavatar.motion.record import resting_place
 from spatialavatar.progress import Progress, no_progress
@@ -76,7 +75,7 @@ def speak(
         MissingAssetError: the network's weights are not on disk and cannot be fetched.
     """
     check_not_an_input(Path(out), audio)
-    check_writable(Path(out))
+    check_drive(avatar, config or DriveConfig(), out)
     stream = SpeechStream(Path(audio), fps, listener)
     performance = Performance(stream, fps, stream.seconds, stream.path, stream.warnings)
     return perform(avatar, performance, out, config, device=device, progress=progress, watch=watch)
@@ -100,13 +99,12 @@ def perform(
     """
     config = replace(config or DriveConfig(), smoothing=0.0, relative=True)
     out = Path(out)
-    check_writable(out)
+    check_drive(avatar, config, out)
     report = progress or no_progress
     avatar = avatar.to(device or best_device())
     expected = performance.seconds * performance.fps
-    size = (config.size, config.size)
     count = 0
-    with VideoWriter(out, size, performance.fps, audio_from=performance.sound, synthetic=True) as writer:
+    with drive_writer(avatar, config, out, performance.fps, performance.sound) as writer:
         for part in performance.parts:
             for frame in drive_frames(avatar, rested_track(part, avatar.head), config):
                 count += 1

@@ -10,9 +10,10 @@ from typing import Any, Final, Protocol
 
 import cv2
 import numpy as np
+import torch
 
 from spatialavatar.avatar import Avatar
-from spatialavatar.driving import DriveConfig, drive_frames
+from spatialavatar.driving import DriveConfig, FrameRenderer, picture_size, require_opaque
 from spatialavatar.errors import InputError
 from spatialavatar.head import HeadModel
 from spatialavatar.live.follower import CameraMotion
@@ -143,12 +144,14 @@ def drive_live(
         OutputError: ``out`` cannot be written.
     """
     config = config or DriveConfig()
+    require_opaque(config)
     report = progress or no_progress
     avatar = avatar.to(best_device())
     tracker = LiveTracker(avatar.head)
+    renderer = FrameRenderer(avatar, config)
     times: dict[str, list[float]] = {"track": [], "render": []}
     lost, at = 0, 0.0
-    with opened(out, config.size) as show:
+    with opened(out, picture_size(avatar, config)) as show:
         try:
             for at, frame in camera:
                 if seconds is not None and at >= seconds:
@@ -156,7 +159,7 @@ def drive_live(
                 result = tracker.update(frame, at)
                 lost += result.state == "lost"
                 start = time.perf_counter()
-                picture = _rendered(avatar, tracker, config)
+                picture = _rendered(renderer, tracker, avatar.shape.device, config.mark)
                 times["track"].append(result.seconds)
                 times["render"].append(time.perf_counter() - start)
                 if not show(picture, at):
@@ -218,13 +221,13 @@ def send_live(
     return LiveReport(None, len(times), lost, at, float(np.median(times)), 0.0)
 
 
-def _rendered(avatar: Avatar, tracker: LiveTracker, config: DriveConfig) -> np.ndarray:
+def _rendered(renderer: FrameRenderer, tracker: LiveTracker, device: torch.device, mark: bool) -> np.ndarray:
     """The avatar in the person's current pose and expression; at rest until the tracker is calibrated."""
     track = tracker.track() if tracker.calibrated else None
     if track is None:
         track = tracker.resting()
-    picture = next(drive_frames(avatar, track.to(avatar.shape.device), config))
-    return marked(picture) if config.mark else picture
+    picture = renderer.frame(track.to(device))
+    return marked(picture) if mark else picture
 
 
 def state_word(state: str) -> str:

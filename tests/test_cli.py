@@ -76,7 +76,7 @@ def test_generate_saves_what_the_pipeline_makes(
 ) -> None:
     seen = {}
 
-    def fake(photos, *, model=None, polish=None, progress=None):
+    def fake(photos, *, model=None, polish=None, bust=True, scene=True, progress=None):
         seen["photos"], seen["polish"] = photos, polish
         progress(0.5, "Halfway")
         return make_ball_avatar()

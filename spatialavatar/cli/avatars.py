@@ -41,6 +41,11 @@ def declare(commands: Commands) -> None:
         "steps of optimisation on the photos, 0 for none, default: 80",
     )
     command.add_argument("--no-bust", action="store_true", help="leave the torso out; the avatar ends below the neck")
+    command.add_argument(
+        "--no-scene",
+        action="store_true",
+        help="do not keep the photo's background and body in the avatar's file, which 'drive --scene photo' needs",
+    )
 
     command = commands.add(
         _GROUP,
@@ -105,7 +110,14 @@ def _generate(options: argparse.Namespace, progress: Progress) -> Outcome:
     check_not_an_input(options.output, *options.photos)
     check_writable(options.output)
     model = load_model(options)
-    avatar = generate(options.photos, model=model, polish=options.polish, bust=not options.no_bust, progress=progress)
+    avatar = generate(
+        options.photos,
+        model=model,
+        polish=options.polish,
+        bust=not options.no_bust,
+        scene=not options.no_scene,
+        progress=progress,
+    )
     avatar.save(options.output)
     facts = {"avatar": options.output, "gaussians": len(avatar.gaussians), "head": avatar.head.id}
     return Outcome([options.output], with_info(facts, avatar), notes=avatar.info.get("warnings", ()))

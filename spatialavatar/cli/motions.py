@@ -46,7 +46,8 @@ def declare(commands: Commands) -> None:
         "-o",
         "--output",
         type=Path,
-        help="the video, default: driven.mp4; with a webcam or a stream the default is a window",
+        help="the video, default: driven.mp4 (transparent: driven.webm); with a webcam or a stream the default is a "
+        "window",
     )
     command.add_argument(
         "--to",
@@ -88,8 +89,24 @@ def declare(commands: Commands) -> None:
         Limits(0.0, 10.0, whole=False),
         "strength of the smoothing over time, default: 1 for videos, 0 for motion files",
     )
-    add_number(command, "--size", Limits(64, 2048), "width and height in pixels, default: %(default)s", 512)
-    command.add_argument("--background", default="white", help="a colour: white, #336699, ...; default: %(default)s")
+    command.add_argument(
+        "--scene",
+        choices=("plain", "photo", "transparent"),
+        default="plain",
+        help="show the avatar on its own, its head in the photo that it was made from, or the avatar over nothing in a "
+        ".webm, .mov or .zip; default: %(default)s",
+    )
+    add_number(
+        command,
+        "--size",
+        Limits(64, 2048),
+        "width and height in pixels, in the photo its longer side; default: 512, in the photo its own",
+    )
+    command.add_argument(
+        "--background",
+        help="a colour (white, #336699, ...), a picture, or blur for the photo's own background; default: white, in "
+        "the photo its own",
+    )
     command.add_argument(
         "--audio",
         type=Path,
@@ -189,7 +206,8 @@ def _drive(options: argparse.Namespace, progress: Progress) -> Outcome:
     preset = _strengths(options)
     config = _drive_config(options, preset, smoothing)
     if options.output is not None:
-        check_not_an_input(options.output, options.avatar, Path(options.motion), options.audio, options.preset)
+        picture = config.background if isinstance(config.background, Path) else None
+        check_not_an_input(options.output, picture, options.avatar, Path(options.motion), options.audio, options.preset)
     if options.save_preset is not None:
         check_not_an_input(options.save_preset, options.avatar, Path(options.motion), options.audio)
         save_preset(preset, options.save_preset)
@@ -201,20 +219,28 @@ def _drive(options: argparse.Namespace, progress: Progress) -> Outcome:
     motion = Path(options.motion)
     if is_file and options.fps is not None:
         motion = read_motion(motion, avatar.head, options.fps)
-    report = drive(avatar, motion, options.output or Path("driven.mp4"), config, audio=options.audio, progress=progress)
+    report = drive(avatar, motion, _video_path(options), config, audio=options.audio, progress=progress)
     return _driven(report)
+
+
+def _video_path(options: argparse.Namespace) -> Path:
+    """The video to write."""
+    return options.output or Path("driven.webm" if options.scene == "transparent" else "driven.mp4")
 
 
 def _drive_config(options: argparse.Namespace, preset: StrengthPreset, smoothing: float) -> DriveConfig:
     from spatialavatar.driving import DriveConfig
+    from spatialavatar.staging import read_background
 
+    background = options.background or ("white" if options.scene == "plain" else None)
     return DriveConfig(
         strength=preset.strength,
         parts=preset.parts,
         relative=not options.absolute,
         smoothing=smoothing,
-        size=options.size,
-        background=_colour(options.background),
+        size=options.size or (None if options.scene == "photo" else 512),
+        scene=options.scene,
+        background=None if background is None else read_background(background),
         mark=options.mark,
         head_pose="as filmed" if options.head_pose == "as-filmed" else "centred",
     )
@@ -289,7 +315,7 @@ def _speak(options: argparse.Namespace, progress: Progress) -> Outcome:
     fps = 25.0 if options.fps is None else options.fps
     preset = _strengths(options)
     config = _drive_config(options, preset, 0.0)
-    out = options.output or Path("driven.mp4")
+    out = _video_path(options)
     check_not_an_input(out, options.avatar, options.audio, options.preset)
     if options.save_preset is not None:
         check_not_an_input(options.save_preset, options.avatar, options.audio)
@@ -417,14 +443,3 @@ def _aligned(path: Path, avatar: str, head: HeadModel, progress: Progress) -> tu
     tracked = track_video(path, head, with_images=True, progress=part(progress, 0.0, 0.5))
     alignment = photometric_pass(person, tracked, progress=part(progress, 0.5, 1.0))
     return alignment.track.without_pictures(), str(alignment)
-
-
-def _colour(text: str) -> tuple[float, float, float]:
-    """A colour's name or hex value as sRGB in [0, 1]."""
-    from PIL import ImageColor
-
-    try:
-        red, green, blue = ImageColor.getrgb(text)[:3]
-    except ValueError:
-        raise InputError(f"{text!r} is no colour; give a name such as white, or a value such as #336699.") from None
-    return red / 255, green / 255, blue / 255

@@ -10,7 +10,7 @@ from typing import Final
 import numpy as np
 
 from spatialavatar.avatar import Avatar
-from spatialavatar.driving import DriveConfig, drive_frames
+from spatialavatar.driving import DriveConfig, FrameRenderer, picture_size, require_opaque
 from spatialavatar.errors import InputError
 from spatialavatar.live.outputs import RATE, VirtualCamera, opened
 from spatialavatar.live.poses import StreamPoses
@@ -73,20 +73,22 @@ def drive_stream(
         OutputError: ``out`` cannot be written.
     """
     config, report = config or DriveConfig(), progress or no_progress
+    require_opaque(config)
     avatar = avatar.to(best_device())
     poses = StreamPoses(avatar.head, receiver.address.protocol.from_camera)
 
     def rendered(frame: MotionFrame, at: float) -> np.ndarray:
         track = poses.track(frame, at).to(avatar.shape.device)
-        picture = next(drive_frames(avatar, track, config))
+        picture = renderer.frame(track)
         return marked(picture) if config.mark else picture
 
+    renderer = FrameRenderer(avatar, config)
     resting = StreamPoses(avatar.head, from_camera=False).track(rest_frame(), 0.0).to(avatar.shape.device)
-    picture = next(drive_frames(avatar, resting, config))  # compiles the renderer before the first frame comes
+    picture = renderer.frame(resting)  # compiles the renderer before the first frame comes
     picture = marked(picture) if config.mark else picture
     times: dict[str, list[float]] = {"render": [], "latency": []}
     count, held, start = 0, 0, time.perf_counter()
-    with opened(out, config.size) as show:
+    with opened(out, picture_size(avatar, config)) as show:
         try:
             for arrival in receiver.arrivals(1.0 / RATE):
                 at = time.perf_counter() - start

@@ -46,8 +46,12 @@ class VirtualCamera:
         check_video_device(self.path)
 
 
-def opened(out: str | Path | VirtualCamera | None, size: int) -> AbstractContextManager[Show]:
+def opened(out: str | Path | VirtualCamera | None, size: tuple[int, int]) -> AbstractContextManager[Show]:
     """The output: a virtual camera, a file by its path, or a window for None.
+
+    Args:
+        out: the output.
+        size: width and height of the pictures, pixels.
 
     Raises:
         InputError: this machine opens no windows, or the device cannot be used.
@@ -59,9 +63,9 @@ def opened(out: str | Path | VirtualCamera | None, size: int) -> AbstractContext
 
 
 @contextmanager
-def _file(path: Path, size: int) -> Iterator[Show]:
+def _file(path: Path, size: tuple[int, int]) -> Iterator[Show]:
     check_writable(path)
-    with VideoWriter(path, (size, size), RATE, synthetic=True) as writer:
+    with VideoWriter(path, size, RATE, synthetic=True) as writer:
 
         def show(picture: np.ndarray, at: float) -> bool:
             while writer.frame_count <= at * RATE:
@@ -72,9 +76,9 @@ def _file(path: Path, size: int) -> Iterator[Show]:
 
 
 @contextmanager
-def _device(device: VirtualCamera, size: int) -> Iterator[Show]:
+def _device(device: VirtualCamera, size: tuple[int, int]) -> Iterator[Show]:
     """Each picture once, as soon as it is there: readers of the device want the newest."""
-    with DeviceWriter(device.path, (size, size), RATE) as writer:
+    with DeviceWriter(device.path, size, RATE) as writer:
 
         def show(picture: np.ndarray, _at: float) -> bool:
             writer.write(picture)

@@ -4,6 +4,7 @@ Pictures are (H, W, 3) uint8 sRGB arrays everywhere. Videos are decoded and enco
 imageio-ffmpeg carries, one frame at a time, so that memory does not grow with length.
 """
 
+from spatialavatar.media.alpha import PictureWriter, alpha_writer, check_alpha_name
 from spatialavatar.media.device import DeviceWriter, check_video_device
 from spatialavatar.media.ffmpeg import ffmpeg_program
 from spatialavatar.media.inspection import MediaInfo, inspect_media
@@ -21,9 +22,12 @@ __all__ = [
     "DeviceWriter",
     "MediaInfo",
     "PictureSequence",
+    "PictureWriter",
     "SoundReader",
     "VideoReader",
     "VideoWriter",
+    "alpha_writer",
+    "check_alpha_name",
     "check_video_device",
     "check_writable",
     "ffmpeg_program",

@@ -155,12 +155,14 @@ def add_sound(pictures: Path, sound: SoundTrack, seconds: float, out: Path, log:
     Returns:
         Whether that succeeded.
     """
+    webm = out.suffix.lower() == ".webm"
+    codec = "libopus" if webm else "aac"
     # fmt: off
     command = [
         *input_arguments(), "-i", f"file:{pictures}", "-y", "-copyts", "-map", "1:v", "-map", f"0:{sound.index}",
         "-map_metadata", "1",
-        "-c:v", "copy", "-c:a", "aac", "-b:a", "160k", "-af", f"{sound.filters},apad",
-        "-t", f"{seconds:.6f}", "-movflags", "+faststart", f"file:{out}",
+        "-c:v", "copy", "-c:a", codec, "-b:a", "160k", "-af", f"{sound.filters},apad",
+        "-t", f"{seconds:.6f}", *(() if webm else ("-movflags", "+faststart")), f"file:{out}",
     ]
     # fmt: on
     limit = 60.0 + _SECONDS_FOR_SECONDS * seconds

@@ -26,6 +26,26 @@ _VIDEO_SUFFIXES: Final = (".mp4", ".m4v", ".mov", ".mkv")
 _SECONDS_PER_FRAME: Final = 0.05  # to finish a file: time limit beside FRAME_SECONDS
 
 
+TO_YUV: Final = "scale=out_color_matrix=bt709:out_range=tv:flags=bicubic+accurate_rnd+full_chroma_int"
+"""ffmpeg's filter from RGB to the colours of HDTV."""
+
+
+def container_arguments(path: Path) -> list[str]:
+    """Arguments of ffmpeg for the container that a file's suffix names."""
+    return ["-movflags", "+faststart"] if path.suffix.lower() in _VIDEO_SUFFIXES else []
+
+
+def check_frame(frame: np.ndarray, size: tuple[int, int], channels: int) -> None:
+    """Refuse a frame that is not (H, W, channels) uint8 of ``size`` (width, height).
+
+    Raises:
+        InputError: it is.
+    """
+    shape = (size[1], size[0], channels)
+    if frame.shape != shape or frame.dtype != np.uint8:
+        raise InputError(f"A frame must be ({size[1]}, {size[0]}, {channels}) uint8, not {frame.shape} {frame.dtype}.")
+
+
 class VideoWriter:
     """A video file written frame by frame: H.264, 4:2:0, BT.709, playable everywhere.
 
@@ -38,6 +58,8 @@ class VideoWriter:
         frame_count: frames written so far.
         warnings: plain sentences about the sound, complete after :meth:`close`.
     """
+
+    _channels = 3
 
     def __init__(
         self,
@@ -64,8 +86,7 @@ class VideoWriter:
             InputError: ``audio_from`` cannot be read, or the frame rate is not a positive number.
         """
         self.path = Path(path)
-        if self.path.suffix.lower() not in _VIDEO_SUFFIXES:
-            raise OutputError(f"A video cannot be written to {self.path.name}; give a name that ends in .mp4.")
+        self._check_suffix()
         if not (math.isfinite(fps) and fps > 0):
             raise InputError(f"A video cannot have {fps} frames per second; give a positive number.")
         check_writable(self.path)
@@ -81,17 +102,13 @@ class VideoWriter:
                 self.warnings.append(f"The file {source.name} has no sound track; the video is silent.")
         width, height = self.size
         self._rate = rate = Fraction(fps).limit_denominator(1001)
-        to_yuv = "scale=out_color_matrix=bt709:out_range=tv:flags=bicubic+accurate_rnd+full_chroma_int"
-        tags = "setparams=colorspace=bt709:color_primaries=bt709:color_trc=bt709:range=tv"
         # fmt: off
         command = [
             ffmpeg_program(), "-hide_banner", "-v", "error", "-y",
-            "-f", "rawvideo", "-pixel_format", "rgb24", "-video_size", f"{width}x{height}",
-            "-framerate", f"{rate.numerator}/{rate.denominator}", "-i", "pipe:0",
-            "-vf", f"pad=ceil(iw/2)*2:ceil(ih/2)*2,{to_yuv},format=yuv420p,{tags}",
-            "-c:v", "libx264", "-preset", "veryfast", "-crf", str(int(crf)),
-            *(provenance.ffmpeg_arguments() if synthetic else ()),
-            "-movflags", "+faststart", f"file:{self._partial}",
+            "-f", "rawvideo", "-pixel_format", "rgba" if self._channels == 4 else "rgb24",
+            "-video_size", f"{width}x{height}", "-framerate", f"{rate.numerator}/{rate.denominator}", "-i", "pipe:0",
+            *self._encoder(crf), *(provenance.ffmpeg_arguments() if synthetic else ()),
+            *container_arguments(self.path), f"file:{self._partial}",
         ]
         # fmt: on
         self._synthetic = synthetic
@@ -100,6 +117,25 @@ class VideoWriter:
         self._watchdog = Watchdog(self._process, FRAME_SECONDS)
         self._watchdog.start()
 
+    def _check_suffix(self) -> None:
+        """Refuse a name whose suffix is that of no such video.
+
+        Raises:
+            OutputError: it is.
+        """
+        if self.path.suffix.lower() not in _VIDEO_SUFFIXES:
+            raise OutputError(f"A video cannot be written to {self.path.name}; give a name that ends in .mp4.")
+
+    def _encoder(self, crf: int) -> list[str]:
+        """Arguments of ffmpeg for the pictures."""
+        tags = "setparams=colorspace=bt709:color_primaries=bt709:color_trc=bt709:range=tv"
+        # fmt: off
+        return [
+            "-vf", f"pad=ceil(iw/2)*2:ceil(ih/2)*2,{TO_YUV},format=yuv420p,{tags}",
+            "-c:v", "libx264", "-preset", "veryfast", "-crf", str(int(crf)),
+        ]
+        # fmt: on
+
     def write(self, frame: np.ndarray) -> None:
         """Append one (H, W, 3) uint8 sRGB frame.
 
@@ -107,10 +143,7 @@ class VideoWriter:
             InputError: the frame has another size or type.
             OutputError: writing fails, for instance because the disk is full.
         """
-        if frame.shape != (self.size[1], self.size[0], 3) or frame.dtype != np.uint8:
-            raise InputError(
-                f"A frame must be ({self.size[1]}, {self.size[0]}, 3) uint8, not {frame.shape} {frame.dtype}."
-            )
+        check_frame(frame, self.size, self._channels)
         assert self._process.stdin is not None
         try:
             with self._watchdog.limit():

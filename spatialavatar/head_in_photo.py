@@ -1,0 +1,125 @@
+"""The head of an avatar over the photo it was made from: posed over the photo's own body, faded out in the neck."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Final
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from spatialavatar.avatar import Avatar
+from spatialavatar.head import to_world
+from spatialavatar.records import Camera, Gaussians, HeadParams
+from spatialavatar.render import render
+
+_FADE: Final = (0.25, 0.6)
+"""Heights between the neck's lower end (0) and the chin (1) between which the rendered neck fades in."""
+_CUT: Final = 0.65
+"""Height at which the photo's own neck ends; above _FADE, so that the rendered neck is opaque there."""
+_FACE_ALPHA: Final = 0.97
+_FACE_RIM: Final = 0.02  # of the picture's longer side: eroded from the face before its colour is measured
+_GAINS: Final = (0.7, 1.4)  # of a colour channel
+
+
+class HeadInPhoto:
+    """Poses the head of an avatar in its photo, whose body stays still.
+
+    The torso keeps the pose of the photo and the neck takes the whole rotation. A translation moves the head and, less
+    and less towards its lower end, the neck.
+    """
+
+    def __init__(self, avatar: Avatar, tone: Tensor | None = None, camera: Camera | None = None) -> None:
+        """Prepare an avatar.
+
+        Args:
+            avatar: the avatar.
+            tone: (3,) colour of the photo's face, to which the avatar's is matched; None leaves it.
+            camera: of the whole photo; needed for ``tone``.
+        """
+        self._avatar = avatar
+        self._identity = avatar.identity()
+        self._keep = _neck_fade(avatar)[:, None]
+        self._still = avatar.head.skinning_weights[:, :1]
+        self._gain = avatar.shape.new_ones(3)
+        if tone is not None and camera is not None and float(tone.min()) > 0:
+            self._gain = self._matching(tone.to(avatar.shape.device), camera)
+
+    def gaussians(self, params: HeadParams) -> Gaussians:
+        """World Gaussians of one frame; the colours (N, 4) are sRGB times the share of the head, and that share."""
+        avatar, home = self._avatar, self._avatar.reference.translation
+        vertices = avatar.head.pose(self._identity, params)[0] - self._still * (params.translation - home)
+        world = to_world(avatar.local(params), avatar.head, avatar.layout, vertices)
+        colors = (world.colors[:, :3] * self._gain).clamp(0.0, 1.0)
+        return replace(world, colors=torch.cat([colors * self._keep, self._keep], -1))
+
+    def _matching(self, tone: Tensor, camera: Camera) -> Tensor:
+        """(3,) factors of the colours that give the rendered face the colour ``tone``."""
+        mask = face_pixels(self._avatar, camera)
+        if not mask.any():
+            return tone.new_ones(3)
+        image, _ = render(self.gaussians(self._avatar.reference), camera)
+        mean = image[torch.from_numpy(mask).to(image.device)][:, :3].mean(0)
+        return (tone / mean.clamp_min(1e-3)).clamp(*_GAINS)
+
+
+def face_pixels(avatar: Avatar, camera: Camera) -> NDArray[np.bool_]:
+    """(H, W): pixels of the face, without its rim, in the reference view of the avatar.
+
+    Args:
+        avatar: the avatar.
+        camera: sees the reference.
+    """
+    parts = avatar.head.available_parts("face")
+    on_face = avatar.layout.mask(avatar.head, *parts).float()[:, None] if parts else avatar.gaussians.colors[:, :1] * 0
+    with torch.inference_mode():
+        world = avatar.pose(avatar.reference)
+        means, quats, scales, opacities = (tensor[: len(on_face)] for tensor in _tensors(world))
+        share, _ = render(Gaussians(means, quats, scales, opacities, on_face, "world"), camera)
+    inner = (share[..., 0] > _FACE_ALPHA).cpu().numpy().astype(np.uint8)
+    rim = 2 * max(1, round(_FACE_RIM * 0.25 * max(camera.width, camera.height))) + 1
+    return cv2.erode(inner, np.ones((rim, rim), np.uint8)) > 0
+
+
+def neck_levels(avatar: Avatar) -> tuple[Tensor, Tensor]:
+    """Points (3,) of the neck's axis at the chin, and where the photo's own neck ends; rest space, metres."""
+    low, chin = _neck_ends(avatar)
+    joints = avatar.identity().joints
+    root, neck = joints[0], joints[1]
+
+    def at(height: float) -> Tensor:
+        share = (height - root[1]) / (neck[1] - root[1]).clamp_min(1e-4)
+        point = root + share * (neck - root)
+        return torch.stack([point[0], point.new_tensor(height), point[2]])
+
+    return at(chin), at(low + _CUT * (chin - low))
+
+
+def _neck_fade(avatar: Avatar) -> Tensor:
+    """(N,) share of each Gaussian that is rendered: 0 at the neck's lower end, 1 from its middle up."""
+    head = avatar.head
+    rest = avatar.layout.surface(head, avatar.identity().vertices)[:, 1]
+    low, chin = _neck_ends(avatar)
+    heights = (rest - low) / max(chin - low, 1e-4)
+    t = ((heights - _FADE[0]) / (_FADE[1] - _FADE[0])).clamp(0.0, 1.0)
+    fade = t * t * (3.0 - 2.0 * t)
+    parts = head.available_parts("neck")
+    return (
+        torch.where(avatar.layout.mask(head, *parts), fade, torch.ones_like(fade)) if parts else torch.ones_like(fade)
+    )
+
+
+def _neck_ends(avatar: Avatar) -> tuple[float, float]:
+    """Heights of the neck's lower end and of the chin, rest space, metres."""
+    head, rest = avatar.head, avatar.identity().vertices
+    necks, faces = head.available_parts("neck"), head.available_parts("face")
+    low = rest[head.part_vertices(*necks)] if necks else rest
+    face = rest[head.part_vertices(*faces)] if faces else rest
+    return float(low[:, 1].min()), float(face[:, 1].min())
+
+
+def _tensors(world: Gaussians) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    return world.means, world.quats, world.scales, world.opacities
