@@ -17,7 +17,7 @@ import sys
 import warnings
 from collections.abc import Sequence
 
-from spatialavatar.cli import about, app, avatars, evaluation, exports, hub, live, motions, training
+from spatialavatar.cli import about, app, avatars, evaluation, exports, hub, live, motions, synthetic, training
 from spatialavatar.cli.commands import Commands
 from spatialavatar.cli.output import ProgressBar, fail
 from spatialavatar.cli.process import (
@@ -72,7 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def declared_commands() -> Commands:
     """Every command of the program; the order of the modules is that of the help page."""
     commands = Commands()
-    for group in (avatars, exports, motions, live, app, evaluation, training, hub, about):
+    for group in (avatars, exports, motions, live, app, evaluation, training, synthetic, hub, about):
         group.declare(commands)
     return commands
 

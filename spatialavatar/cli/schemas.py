@@ -184,6 +184,13 @@ RESULTS: Final[Mapping[str, Schema]] = {
             "missing": _whole("shards that other machines still have to make"),
         }
     ),
+    "synth": _object(
+        {
+            "heads": _FILES,
+            "made": _whole("heads that this run made; the others were there"),
+            "people": {"type": "array", "items": {"type": "string"}, "description": "photos whose skin is used"},
+        }
+    ),
     "train": _object(
         {
             "model": _text("folder of the trained model"),

@@ -15,7 +15,9 @@ _SHORTEST = 2e-5
 """Metres below which a segment is no segment."""
 
 
-def strand_gaussians(points: Array, colors: Array, radius: Array, opacity: Array) -> tuple[Gaussians, Array]:
+def strand_gaussians(
+    points: Array, colors: Array, radius: Array, opacity: Array, taper: float = 0.55
+) -> tuple[Gaussians, Array]:
     """One thin Gaussian per segment, and the index of its strand.
 
     Args:
@@ -23,6 +25,7 @@ def strand_gaussians(points: Array, colors: Array, radius: Array, opacity: Array
         colors: (M, K, 3) sRGB.
         radius: (M,) standard deviation across at the root, metres; the tip is thinner.
         opacity: (M,) in [0, 1].
+        taper: share by which the tip is thinner than the root.
     """
     first, second = points[:, :-1].reshape(-1, 3), points[:, 1:].reshape(-1, 3)
     count, steps = points.shape[0], points.shape[1] - 1
@@ -30,9 +33,9 @@ def strand_gaussians(points: Array, colors: Array, radius: Array, opacity: Array
     length = np.linalg.norm(along, axis=1)
     kept = length > _SHORTEST
     strand = np.repeat(np.arange(count), steps)[kept]
-    taper = np.tile(1.0 - 0.55 * ((np.arange(steps) + 0.5) / steps) ** 2, count)[kept]
+    thin = np.tile(1.0 - taper * ((np.arange(steps) + 0.5) / steps) ** 2, count)[kept]
     length, along = length[kept], along[kept] / length[kept, None]
-    across = radius[strand] * taper
+    across = radius[strand] * thin
     color = 0.5 * (colors[:, :-1].reshape(-1, 3)[kept] + colors[:, 1:].reshape(-1, 3)[kept])
     gaussians = Gaussians(
         means=_tensor(0.5 * (first[kept] + second[kept])),

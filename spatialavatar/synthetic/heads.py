@@ -15,22 +15,25 @@ from spatialavatar.errors import InputError
 from spatialavatar.generator.numerics import smoothstep
 from spatialavatar.generator.surfels import build_surfels
 from spatialavatar.head import to_world
-from spatialavatar.head.arkit import ARKIT_INDEX
 from spatialavatar.records import BODY_SKIN, CLOTHES, HAIR, SEGMENT_CLASSES, Gaussians, HeadParams
 from spatialavatar.render.mesh import vertex_normals
 from spatialavatar.synthetic.anatomy import Anatomy, anatomy, visible_from
 from spatialavatar.synthetic.arrays import Array
 from spatialavatar.synthetic.clothes import Garment, sample_garment, sample_shoulders
+from spatialavatar.synthetic.expressions import sample_expression
 from spatialavatar.synthetic.gaussians import join, patch_gaussians, strand_gaussians
+from spatialavatar.synthetic.hair.facial import FacialHair, facial_hair, sample_beard
 from spatialavatar.synthetic.hair.field import DistanceField
+from spatialavatar.synthetic.hair.scalp import head_frame
 from spatialavatar.synthetic.hair.shading import HairColor, hair_light, sample_color, shade_strands, strand_albedo
 from spatialavatar.synthetic.hair.strands import Strands, grow_hair
 from spatialavatar.synthetic.hair.styles import STYLES, HairStyle, sample_style
 from spatialavatar.synthetic.light import Light, encoded, sample_light
+from spatialavatar.synthetic.occluders import Glasses, Hat, put_on_hat, sample_glasses
 from spatialavatar.synthetic.people import Person, blend, example_people
 from spatialavatar.synthetic.skin import paint_skin, skin_tone
 
-FACE_SKIN = SEGMENT_CLASSES.index("face_skin")
+FACE_SKIN, OTHERS = (SEGMENT_CLASSES.index(name) for name in ("face_skin", "others"))
 
 
 @dataclass(frozen=True)
@@ -42,12 +45,18 @@ class SynthesisConfig:
         shape_noise: deviation of the shape coefficients from those of the person whose skin is used.
         blended: share of heads whose skin and shape lie between two people.
         calm: share of heads with a resting face.
+        bearded: share of heads with a beard or stubble.
+        glasses: share of heads with glasses.
+        hats: share of heads with a hat.
     """
 
     style: str | None = None
     shape_noise: float = 0.5
     blended: float = 0.5
     calm: float = 0.35
+    bearded: float = 0.25
+    glasses: float = 0.15
+    hats: float = 0.06
 
     def __post_init__(self) -> None:
         """Check the name.
@@ -75,6 +84,9 @@ class SyntheticHead:
         strand_colors: (M, K, 3) sRGB in the light.
         garment: shoulders and clothes.
         shade: (N,) share of the soft light that reaches the skin past the hair.
+        facial: brows, lashes and beard.
+        glasses: that it wears, or None.
+        hat: that it wears, or None.
     """
 
     seed: int
@@ -88,6 +100,9 @@ class SyntheticHead:
     strand_colors: Array
     garment: Garment
     shade: Array
+    facial: FacialHair
+    glasses: Glasses | None
+    hat: Hat | None
 
     @property
     def shape(self) -> Tensor:
@@ -110,6 +125,8 @@ class SyntheticHead:
         # Roots darken the skin they grow on; a shaved scalp shows its hair too.
         under = (0.75 * self.scalp)[:, None]
         colors = self.albedo * (1.0 - under) + under * (0.35 * self.albedo + 0.65 * root) * 0.9
+        beard = (0.35 * self.facial.shadow)[:, None]
+        colors = colors * (1.0 - beard) + beard * self.facial.albedo[-1]
         if not lit:
             return colors
         grid = facts.surface.grid
@@ -143,7 +160,7 @@ class SyntheticHead:
         vertices = self.posed(params)
         skin = self.skin_colors(vertices, lit)
         height = surface.grid.points_on(self.rest())[:, 1] - self.garment.collar
-        kept = np.where(surface.mask("neck"), smoothstep(height, -0.016, -0.004), 1.0)
+        kept = np.where(surface.mask("neck"), smoothstep(height, -0.010, -0.002), 1.0)
         local = build_surfels(surface, self.shape, torch.zeros_like(surface.head.template), skin, kept)
         head = to_world(local, surface.head, surface.layout, torch.from_numpy(vertices).float())
         kinds = np.full(len(surface), FACE_SKIN)
@@ -157,12 +174,17 @@ class SyntheticHead:
         if lit:
             cloth = cloth * encoded(self.light.irradiance(body.normals, sky, sky))
         patches = patch_gaussians(body.points, body.normals, body.along, body.spacing, cloth.clip(0.0, 1.0))
-        classes = [
-            kinds,
-            np.full(len(hair), HAIR),
-            np.where(body.skin, BODY_SKIN, CLOTHES),
-        ]
-        return join([head, hair, patches]), np.concatenate(classes)
+        parts = [(head, kinds), (hair, HAIR), (patches, np.where(body.skin, BODY_SKIN, CLOTHES))]
+        short = self.facial
+        tones = short.colors(self.light) if lit else np.repeat(short.albedo[:, None], short.points.shape[1], 1)
+        whiskers, _ = strand_gaussians(short.posed(facts, self.rest(), vertices), tones, short.radius, short.opacity)
+        parts.append((whiskers, FACE_SKIN))
+        if self.glasses is not None:
+            parts.append((self.glasses.gaussians(), OTHERS))
+        if self.hat is not None:
+            parts.append((self.hat.gaussians(self.light if lit else None), OTHERS))
+        classes = [np.broadcast_to(kind, len(part)) for part, kind in parts]
+        return join([part for part, _ in parts]), np.concatenate(classes)
 
 
 def synthesize(
@@ -186,7 +208,7 @@ def synthesize(
     config = config or SynthesisConfig()
     facts = anatomy()
     # One stream per thing, so that a change to one leaves the others as they are.
-    streams = iter(np.random.default_rng([seed, 19]).spawn(12))
+    streams = iter(np.random.default_rng([seed, 19]).spawn(16))
     rng = next(streams)
     person = people[int(rng.integers(len(people)))]
     if len(people) > 1 and rng.random() < config.blended:
@@ -204,10 +226,21 @@ def synthesize(
     tones = strand_albedo(strands, color, next(streams))
     how = hair_light(strands, distance)
     garment = sample_garment(next(streams), shoulders, albedo[facts.surface.mask("neck")].mean(0))
-    params = _expression(facts, shape, next(streams), config)
+    params = sample_expression(facts.mesh.model, shape, next(streams), config.calm)
+    rng = next(streams)
+    beard = sample_beard(rng, config.bearded)
+    facial = facial_hair(facts, vertices, beard, color, rng)
+    rng = next(streams)
+    frame = head_frame(facts, vertices)
+    glasses = sample_glasses(frame, rng) if rng.random() < config.glasses else None
+    hat = None
+    if rng.random() < config.hats:
+        hat, strands = put_on_hat(facts, vertices, frame, strands, rng)
+    traits = _traits(style, color, place, person)
+    traits |= {"beard": beard, "glasses": glasses is not None, "hat": hat is not None}
     return SyntheticHead(
         seed=seed,
-        traits=_traits(style, color, place, person),
+        traits=traits,
         params=params,
         albedo=albedo.astype(np.float32),
         scalp=scalp,
@@ -217,6 +250,9 @@ def synthesize(
         strand_colors=shade_strands(strands, tones, how, light, color.shine),
         garment=garment,
         shade=_shade_of_hair(facts, vertices, strands),
+        facial=facial,
+        glasses=glasses,
+        hat=hat,
     )
 
 
@@ -229,36 +265,6 @@ def _traits(style: HairStyle, color: HairColor, place: float, person: Person) ->
         "skin_tone": round(place, 3),
         "skin_of": person.name,
     }
-
-
-_FACES = (
-    ("mouthSmileLeft", "mouthSmileRight", "cheekSquintLeft", "cheekSquintRight"),
-    ("jawOpen",),
-    ("eyeBlinkLeft", "eyeBlinkRight"),
-    ("browInnerUp", "browOuterUpLeft", "browOuterUpRight"),
-    ("browDownLeft", "browDownRight", "eyeSquintLeft", "eyeSquintRight"),
-    ("mouthPucker",),
-    ("mouthFunnel",),
-    ("mouthFrownLeft", "mouthFrownRight"),
-    ("mouthStretchLeft", "mouthStretchRight"),
-    ("mouthUpperUpLeft", "mouthUpperUpRight", "mouthLowerDownLeft", "mouthLowerDownRight"),
-)
-"""Units that move together in a random face."""
-
-
-def _expression(facts: Anatomy, shape: Tensor, rng: np.random.Generator, config: SynthesisConfig) -> HeadParams:
-    """A random expression at the world's origin."""
-    model = facts.mesh.model
-    units = torch.zeros(1, len(ARKIT_INDEX))
-    if rng.random() >= config.calm:
-        for number in rng.choice(len(_FACES), int(rng.integers(1, 4)), replace=False):
-            strength = float(rng.beta(1.6, 2.2))
-            for unit in _FACES[int(number)]:
-                units[0, ARKIT_INDEX[unit]] = min(1.0, strength * rng.uniform(0.85, 1.15))
-    expression, jaw, eyes = model.from_arkit(units)
-    gaze = torch.from_numpy(rng.normal(0.0, 0.06, (1, 2))).float()
-    eyes = eyes + torch.cat([gaze, torch.zeros(1, 1), gaze, torch.zeros(1, 1)], 1)
-    return model.neutral().replace(shape=shape, expression=expression, jaw=jaw, eyes=eyes)
 
 
 def _shade_of_hair(facts: Anatomy, vertices: Array, strands: Strands) -> Array:

@@ -9,11 +9,13 @@ from typing import Final
 
 import numpy as np
 from safetensors.numpy import load_file, save_file
+from scipy.spatial import cKDTree
 
 from spatialavatar.errors import InputError, SpatialAvatarError
 from spatialavatar.examples import portraits
 from spatialavatar.files import atomic_output
 from spatialavatar.generator.completion.complete import complete
+from spatialavatar.generator.contours import INNER_LIPS, LEFT_EYE, RIGHT_EYE
 from spatialavatar.generator.evidence import PhotoEvidence, observe, pool
 from spatialavatar.generator.numerics import LUMA, bilinear, smoothstep
 from spatialavatar.generator.silhouette import fit_silhouette
@@ -43,6 +45,17 @@ _WAVE_WIDTH: Final = 0.020
 
 _WAVE_RIDGE: Final = 20.0
 """Penalty, in texels, on each of them; it lets the smooth part return to the median tone away from the seen skin."""
+
+_PLAIN_DETAIL: Final = 0.12
+"""Largest detail of skin away from brows, eyes, nose and mouth; beyond it are strands of hair and their shadows."""
+
+_FEATURE_RADIUS: Final = 0.011
+"""Metres around their landmarks that belong to them."""
+
+_BROWS: Final = (336, 296, 334, 293, 300, 285, 295, 282, 283, 276, 107, 66, 105, 63, 70, 55, 65, 52, 53, 46)
+_NOSE_AND_MOUTH: Final = (1, 2, 4, 98, 327, 64, 294, 61, 291, 0, 17, 37, 267, 84, 314)
+_FEATURES: Final = (*LEFT_EYE, *RIGHT_EYE, *INNER_LIPS, *_BROWS, *_NOSE_AND_MOUTH)
+"""Landmarks of brows, eyes, nose and mouth."""
 
 _KEPT_SMOOTH: Final = 0.35
 """Share of the smooth part's even half that is kept: cheeks are redder, but light is not symmetric."""
@@ -146,13 +159,21 @@ def _person(facts: Anatomy, name: str, shape: Array, lit: Array, seen: Array) ->
     tone = np.median(values[(seen > 0.5) & surface.mask("face")], 0)
     smooth = tone + _smooth_part(facts, values - tone, seen)
     detail = (values - smooth) * smoothstep(seen, 0.1, 0.7)[:, None]
+    plain = _away_from_features(facts)[:, None]
+    detail = np.where(plain, detail.clip(-_PLAIN_DETAIL, _PLAIN_DETAIL), detail)
     share = smoothstep(seen[twin] - seen, 0.0, 0.5)[:, None]
     detail = (1.0 - share) * detail + share * detail[twin]
     filled = tone + _KEPT_SMOOTH * (0.5 * (smooth + smooth[twin]) - tone) + detail
     rims = np.maximum(surface.tables.lid, surface.tables.lash) > 0.1
-    plain = (skin & ~rims & ~surface.mask("lips"))[:, None]
-    albedo = np.exp(np.where(plain, filled, values)).clip(0.0, 1.2)
+    painted = (skin & ~rims & ~surface.mask("lips"))[:, None]
+    albedo = np.exp(np.where(painted, filled, values)).clip(0.0, 1.2)
     return Person(name, shape.astype(np.float32), albedo.astype(np.float32), np.exp(tone))
+
+
+def _away_from_features(facts: Anatomy) -> Array:
+    """(N,) bool: texels of plain skin."""
+    landmarks = facts.mesh.landmarks(478)[list(_FEATURES)]
+    return cKDTree(landmarks).query(facts.surface.grid.points)[0] > _FEATURE_RADIUS
 
 
 def _smooth_part(facts: Anatomy, values: Array, weight: Array) -> Array:

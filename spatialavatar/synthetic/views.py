@@ -8,14 +8,13 @@ from typing import Final
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.ndimage import map_coordinates
 
-from spatialavatar.records import SEGMENT_CLASSES, Camera, HeadParams
+from spatialavatar.records import SEGMENT_CLASSES, Camera, Gaussians, HeadParams
 from spatialavatar.render import render
 from spatialavatar.synthetic.arrays import Array
 from spatialavatar.synthetic.heads import SyntheticHead
 
-PHONE_FOCALS: Final = (23.0, 30.0)
-"""Focal lengths of phones' front and main cameras, millimetres on 36 mm x 24 mm film."""
 PHONE_DISTANCES: Final = (0.35, 1.1)
 """Metres from a phone to the face it films."""
 
@@ -93,7 +92,18 @@ def render_view(
         params: expression, one frame at the origin; the head's own by default.
         lit: with the light, or in even light.
     """
-    gaussians, classes = head.gaussians(params, lit)
+    return render_drawn(head.gaussians(params, lit), camera, background)
+
+
+def render_drawn(drawn: tuple[Gaussians, Array], camera: Camera, background: Array | None = None) -> View:
+    """Render what :meth:`SyntheticHead.gaussians` returned, so that many pictures share it.
+
+    Args:
+        drawn: Gaussians and their classes.
+        camera: in head space.
+        background: as in :func:`render_view`.
+    """
+    gaussians, classes = drawn
     labels = torch.nn.functional.one_hot(torch.from_numpy(classes), len(SEGMENT_CLASSES))[:, 1:].float()
     with torch.inference_mode():
         channels, alpha = render(gaussians.replace(colors=torch.cat([gaussians.colors, labels], 1)), camera)
@@ -103,3 +113,12 @@ def render_view(
     segments = channels[..., 3:].numpy().argmax(-1).astype(np.uint8) + 1
     segments[matte < 0.5] = 0
     return View(camera, image.clip(0.0, 1.0).astype(np.float32), matte, segments)
+
+
+def sample_background(rng: np.random.Generator, size: int) -> Array:
+    """A random picture (size, size, 3) of soft colours: a wall, a gradient or a blurred room."""
+    coarse = int(rng.integers(2, 7))
+    tones = rng.uniform(0.1, 0.95) + rng.normal(0.0, rng.uniform(0.0, 0.22), (coarse, coarse, 3))
+    place = np.linspace(0.0, coarse - 1.0, size)
+    cells = np.meshgrid(place, place, indexing="ij")
+    return np.stack([map_coordinates(channel, cells, order=1) for channel in np.moveaxis(tones, -1, 0)], -1).clip(0, 1)
