@@ -12,7 +12,7 @@ from PIL import Image
 from spatialavatar.cli import main
 from spatialavatar.errors import InputError
 from spatialavatar.evaluation.datasets import read_clips
-from spatialavatar.synthetic import sets
+from spatialavatar.synthetic import SynthesisConfig, SyntheticHead, sets, synthesize
 from spatialavatar.synthetic.people import Person
 from spatialavatar.synthetic.sets import SetConfig, make_set
 from spatialavatar.tensor_files import TensorFile
@@ -27,6 +27,11 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.setattr(sets, "example_people", lambda: (plain_person(),))
         make_set(out, SetConfig(count=1, seed=3, views=3, size=96))
     return out
+
+
+@pytest.fixture(scope="module")
+def head() -> SyntheticHead:
+    return synthesize(0, [plain_person()], SynthesisConfig(style="buzz"))
 
 
 @pytest.fixture
@@ -57,9 +62,10 @@ def test_a_set_carries_truth_classes_and_a_licence(made: Path) -> None:
 
 
 def test_a_stopped_set_continues_and_leaves_nothing_half_written(
-    tmp_path: Path, plain: Person, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, plain: Person, head: SyntheticHead, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = SetConfig(count=1, views=2, size=64)
+    monkeypatch.setattr(sets, "synthesize", lambda *_: head)
 
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
