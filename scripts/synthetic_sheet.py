@@ -36,7 +36,7 @@ def main() -> None:
     """Render and write the sheet."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path, help="picture to write")
-    parser.add_argument("--size", type=int, default=160, help="pixels a head, default: %(default)s")
+    parser.add_argument("--size", type=int, default=200, help="pixels a head, default: %(default)s")
     parser.add_argument("--seed", type=int, default=200, help="of the first head, default: %(default)s")
     parser.add_argument("--columns", type=int, default=3, help="heads a row, default: %(default)s")
     options = parser.parse_args()

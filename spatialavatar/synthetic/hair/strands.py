@@ -187,8 +187,12 @@ def _curl(points: Array, lock: Array, length: Array, style: HairStyle, rng: np.r
     first = np.cross(tangent, np.array([0.31, 0.22, 0.93]))
     first /= np.maximum(np.linalg.norm(first, axis=-1, keepdims=True), 1e-6)
     second = np.cross(tangent, first)
-    angle = turn * (2 * np.pi * arc / wave) + phase
-    radius = (style.curl * np.minimum(1.0, arc / 0.03))[..., None]
+    # Curls are uneven along a lock and from lock to lock; even ones would look woven.
+    wander = rng.normal(0.0, 1.0, (locks, 3))[lock]
+    drift = np.sin(arc / 0.023 + 3.0 * wander[:, :1]) + np.sin(arc / 0.041 + 3.0 * wander[:, 1:2])
+    angle = turn * (2 * np.pi * arc / wave) + phase + 0.9 * drift
+    size = style.curl * np.exp(0.35 * wander[:, 2:]) * (1.0 + 0.35 * np.sin(arc / 0.031 + 5.0 * wander[:, 1:2]))
+    radius = (size * np.minimum(1.0, arc / 0.03))[..., None]
     return (points + radius * (np.cos(angle)[..., None] * first + np.sin(angle)[..., None] * second)).astype(np.float32)
 
 
