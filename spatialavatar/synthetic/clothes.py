@@ -51,11 +51,14 @@ class Shoulders:
 
     def distance(self, points: Array) -> Array:
         """Approximate metres (n,) to the surface, negative inside; above the collar they are positive."""
+        return np.maximum(self.sideways(points), points[:, 1] - self.collar)
+
+    def sideways(self, points: Array) -> Array:
+        """Approximate horizontal metres (n,) of points (n, 3) to the surface at their height, negative inside."""
         width, depth, middle = self.sections(points[:, 1])
         x, z = points[:, 0] / width, (points[:, 2] - middle) / depth
         radius = (np.abs(x) ** _ROUNDNESS + np.abs(z) ** _ROUNDNESS) ** (1.0 / _ROUNDNESS)
-        sideways = (radius - 1.0) * np.minimum(width, depth)
-        return np.maximum(sideways, points[:, 1] - self.collar)
+        return (radius - 1.0) * np.minimum(width, depth)
 
     def surface(self, rows: int, columns: int) -> tuple[Array, Array]:
         """Points and unit normals (rows, columns, 3) from the collar down."""
@@ -109,7 +112,7 @@ class Garment:
         along: (n, 3) unit, the direction around.
         albedo: (n, 3) sRGB.
         skin: (n,) bool: bare skin above the neckline.
-        collar: y below which the neck is inside of the clothes.
+        shoulders: the body; the neck below their collar is hidden.
     """
 
     points: Array
@@ -118,7 +121,7 @@ class Garment:
     along: Array
     albedo: Array
     skin: Array
-    collar: float
+    shoulders: Shoulders
 
 
 def sample_garment(rng: np.random.Generator, shoulders: Shoulders, tone: Array) -> Garment:
@@ -162,5 +165,5 @@ def sample_garment(rng: np.random.Generator, shoulders: Shoulders, tone: Array) 
         along=(around / np.maximum(wide, 1e-9)[..., None]).reshape(-1, 3),
         albedo=albedo.reshape(-1, 3),
         skin=skin.reshape(-1),
-        collar=shoulders.collar,
+        shoulders=shoulders,
     )

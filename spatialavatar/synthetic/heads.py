@@ -148,6 +148,13 @@ class SyntheticHead:
         )
         return (colors * encoded(linear) + gloss * self.shade[:, None]).clip(0.0, 1.0)
 
+    def _bare_neck(self, points: Array) -> Array:
+        """Share (n,) of points (n, 3) of the neck that clothes do not hide; the mesh widens to shoulders of its own."""
+        body = self.garment.shoulders
+        height = points[:, 1] - body.collar
+        outside = smoothstep(body.sideways(points), -0.003, 0.0) * smoothstep(-height, -0.004, 0.0)
+        return smoothstep(height, -0.012, -0.004) * (1.0 - outside)
+
     def gaussians(self, params: HeadParams | None = None, lit: bool = True) -> tuple[Gaussians, Array]:
         """World Gaussians of the whole head, and the class (of ``SEGMENT_CLASSES``) of each.
 
@@ -159,8 +166,7 @@ class SyntheticHead:
         surface = facts.surface
         vertices = self.posed(params)
         skin = self.skin_colors(vertices, lit)
-        height = surface.grid.points_on(self.rest())[:, 1] - self.garment.collar
-        kept = np.where(surface.mask("neck"), smoothstep(height, -0.010, -0.002), 1.0)
+        kept = np.where(surface.mask("neck"), self._bare_neck(surface.grid.points_on(self.rest())), 1.0)
         local = build_surfels(surface, self.shape, torch.zeros_like(surface.head.template), skin, kept)
         head = to_world(local, surface.head, surface.layout, torch.from_numpy(vertices).float())
         kinds = np.full(len(surface), FACE_SKIN)
@@ -169,7 +175,7 @@ class SyntheticHead:
         shown = self.strand_colors if lit else self.strand_albedo
         hair, _ = strand_gaussians(self.strands.points, shown, self.strands.radius, opacity)
         body = self.garment
-        sky = 0.75 + 0.25 * np.clip((body.collar - body.points[:, 1]) / 0.06, 0.0, 1.0)
+        sky = 0.75 + 0.25 * np.clip((body.shoulders.collar - body.points[:, 1]) / 0.06, 0.0, 1.0)
         cloth = body.albedo
         if lit:
             cloth = cloth * encoded(self.light.irradiance(body.normals, sky, sky))
