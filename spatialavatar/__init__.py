@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from spatialavatar.pipeline import generate
     from spatialavatar.records import Camera, Gaussians, HeadParams, Track
     from spatialavatar.refinement import RefineConfig, RefineStep, refine
-    from spatialavatar.speaking import speak
+    from spatialavatar.speaking import SpeechConfig, idle, say, speak
     from spatialavatar.tracking import track
 
 __version__ = "0.1.0"
@@ -40,10 +40,13 @@ _EXPORTS = {
     "RefineStep": "refinement",
     "SpatialAvatar": "generator",
     "SpatialAvatarError": "errors",
+    "SpeechConfig": "speaking",
     "Track": "records",
     "drive": "driving",
     "generate": "pipeline",
+    "idle": "speaking",
     "refine": "refinement",
+    "say": "speaking",
     "speak": "speaking",
     "track": "tracking",
 }
@@ -60,11 +63,14 @@ __all__ = [
     "RefineStep",
     "SpatialAvatar",
     "SpatialAvatarError",
+    "SpeechConfig",
     "Track",
     "__version__",
     "drive",
     "generate",
+    "idle",
     "refine",
+    "say",
     "speak",
     "track",
 ]

@@ -7,7 +7,7 @@ import pytest
 
 from spatialavatar.errors import InputError
 from spatialavatar.head.arkit import ARKIT_INDEX
-from spatialavatar.speech import Liveliness, Prosody, SpeechPerformer, idle_motion
+from spatialavatar.speech import Conversation, Liveliness, Prosody, SpeechPerformer, idle_motion
 from spatialavatar.speech.features import SAMPLE_RATE
 from spatialavatar.speech.prosody import PROSODY_RATE
 
@@ -154,3 +154,35 @@ def test_an_idle_motion_lives_and_says_nothing() -> None:
     assert (len(motion), motion.fps) == (600, 30.0)
     assert motion.rotation.abs().max() > 0.02
     assert not motion.weights[:, MOUTH].any()
+
+
+def shown(conversation: Conversation, frames: int) -> tuple[np.ndarray, np.ndarray]:
+    parts = [conversation.next_frame() for _ in range(frames)]
+    return tuple(np.concatenate([part[index] for part in parts]) for index in (0, 1))
+
+
+def test_a_conversation_speaks_at_the_pace_of_the_screen_and_lives_on() -> None:
+    sound = vowels([120.0] * 10, [0.9] * 10)  # 3 seconds, which arrive at once
+    conversation = Conversation(FPS, liveliness=0.0)
+    idle, _ = shown(conversation, 10)
+    assert not idle.any()
+    conversation.feed(sound)
+    conversation.end()
+    assert conversation.waiting == pytest.approx(3.0)
+    spoken, _ = shown(conversation, 75)
+    performer = SpeechPerformer(FPS, liveliness=0.0)
+    wanted = np.concatenate([performer.feed(sound).weights, performer.finish().weights])
+    np.testing.assert_allclose(spoken, wanted, atol=1e-6)
+    assert not shown(conversation, 5)[0].any()
+
+
+def test_an_interrupted_conversation_rests_within_200_ms_though_speech_waits() -> None:
+    conversation = Conversation(FPS, seed=2)
+    conversation.feed(vowels([120.0] * 20, [0.9] * 20))  # 6 seconds
+    before, turned = shown(conversation, 12)
+    assert conversation.waiting > 4.0
+    conversation.interrupt()
+    after, turning = shown(conversation, 50)
+    assert before[-1, MOUTH].any()
+    assert not after[round(0.2 * FPS) :, MOUTH].any()
+    assert np.degrees(np.abs(turning[0] - turned[-1]).max()) < 2.0  # no jump of the head

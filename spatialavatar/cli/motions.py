@@ -10,6 +10,13 @@ from spatialavatar.cli.commands import Commands
 from spatialavatar.cli.live_drives import drive_by_camera, drive_by_stream, live_output, send_camera
 from spatialavatar.cli.options import Limits, OptionError, add_number
 from spatialavatar.cli.output import Outcome
+from spatialavatar.cli.speaking import (
+    add_speaking_options,
+    check_no_performance,
+    check_performance,
+    perform,
+    performs,
+)
 from spatialavatar.errors import InputError
 from spatialavatar.files import check_not_an_input
 from spatialavatar.progress import Progress, part
@@ -39,8 +46,8 @@ def declare(commands: Commands) -> None:
     command.add_argument(
         "--motion",
         help="a video, a motion file (docs/reference/motion.md), a saved track, webcam (webcam:1: second camera), or a "
-        "live stream: osc://:39539, livelink://:11111, ifacialmocap://:49983 (docs/guide/live.md); without it the "
-        "avatar speaks the sound of --audio",
+        "live stream: osc://:39539, livelink://:11111, ifacialmocap://:49983 (docs/guide/live.md), or idle: the avatar "
+        "waits; without it the avatar speaks --audio or --say",
     )
     command.add_argument(
         "-o",
@@ -59,7 +66,7 @@ def declare(commands: Commands) -> None:
         command,
         "--seconds",
         Limits(0.1, 86_400, whole=False),
-        "how long to follow the webcam or the stream, default: until Ctrl-C or Esc",
+        "how long to follow the webcam or the stream, default: until Ctrl-C or Esc; or to wait with idle, default: 20",
     )
     command.add_argument(
         "--strength",
@@ -107,18 +114,7 @@ def declare(commands: Commands) -> None:
         help="a colour (white, #336699, ...), a picture, or blur for the photo's own background; default: white, in "
         "the photo its own",
     )
-    command.add_argument(
-        "--audio",
-        type=Path,
-        help="speech for the avatar to speak (docs/guide/speech.md); with --motion only the sound of the video, which "
-        "replaces the driver's",
-    )
-    command.add_argument(
-        "--speech-model",
-        type=Path,
-        metavar="PATH",
-        help="another network for a speaking avatar: LAM-A2E (.onnx), or a folder of NVIDIA Audio2Face-3D",
-    )
+    add_speaking_options(command)
     command.add_argument("--mark", action="store_true", help="write 'AI-generated' into a corner of the picture")
     command.add_argument("--no-bust", action="store_true", help="show the head without its torso")
     add_number(
@@ -193,8 +189,9 @@ def _drive(options: argparse.Namespace, progress: Progress) -> Outcome:
     from spatialavatar.streams import StreamAddress, is_stream
     from spatialavatar.webcam import camera_number
 
-    if options.motion is None:
-        return _speak(options, progress)
+    if performs(options):
+        return _perform(options, progress)
+    check_no_performance(options)
     camera = camera_number(options.motion)
     stream = StreamAddress.parse(options.motion) if is_stream(options.motion) else None
     is_file = stream is None and is_motion_file(options.motion)
@@ -295,24 +292,11 @@ def _strengths(options: argparse.Namespace) -> StrengthPreset:
     return StrengthPreset(preset.strength, parts)
 
 
-def _speak(options: argparse.Namespace, progress: Progress) -> Outcome:
-    """Drive without a motion: the avatar speaks the sound of ``--audio``."""
+def _perform(options: argparse.Namespace, progress: Progress) -> Outcome:
+    """Drive without a motion: the avatar speaks or waits."""
     from spatialavatar.part_strengths import save_preset
-    from spatialavatar.speaking import speak
-    from spatialavatar.speech import load_listener
 
-    if options.audio is None:
-        raise InputError("There is nothing that moves the avatar; give --motion FILE, or --audio FILE with speech.")
-    for name, given in (
-        ("--absolute", options.absolute),
-        ("--head-pose", options.head_pose != "centred"),
-        ("--smoothing", options.smoothing is not None),
-        ("--seconds", options.seconds is not None),
-        ("--to", options.to is not None),
-    ):
-        if given:
-            raise InputError(f"{name} has no effect on an avatar that speaks; leave it out, or give --motion.")
-    fps = 25.0 if options.fps is None else options.fps
+    check_performance(options)
     preset = _strengths(options)
     config = _drive_config(options, preset, 0.0)
     out = _video_path(options)
@@ -320,9 +304,7 @@ def _speak(options: argparse.Namespace, progress: Progress) -> Outcome:
     if options.save_preset is not None:
         check_not_an_input(options.save_preset, options.avatar, options.audio)
         save_preset(preset, options.save_preset)
-    listener = None if options.speech_model is None else load_listener(options.speech_model)
-    avatar = _shown(options)
-    return _driven(speak(avatar, options.audio, out, config, fps=fps, listener=listener, progress=progress))
+    return _driven(perform(options, _shown(options), config, out, progress))
 
 
 def _shown(options: argparse.Namespace) -> Avatar:
@@ -348,8 +330,6 @@ def _check_drive_options(options: argparse.Namespace, is_file: bool, is_live: bo
         raise InputError("--seconds ends a drive by webcam or stream; leave it out, or give --motion webcam.")
     if options.to is not None and not is_live:
         raise InputError("--to shows a live drive; write a video with -o, or give --motion webcam.")
-    if options.speech_model is not None:
-        raise InputError("--speech-model hears the speech of --audio without --motion; leave one of them out.")
     for name in ("audio", "smoothing"):
         if getattr(options, name) is not None and is_live:
             raise InputError(f"--{name} has no effect on a drive by webcam or stream; leave it out.")

@@ -52,11 +52,12 @@ def verify(folder: Path, name: str, patterns: Sequence[str] | None = None) -> No
         path = folder / listed
         if not path.is_file():
             raise FormatError(f"{name} lacks {listed}, which its manifest lists; {again}")
-        if path.stat().st_size != entry.get("bytes") or _sha256(path) != entry.get("sha256"):
+        if path.stat().st_size != entry.get("bytes") or sha256(path) != entry.get("sha256"):
             raise FormatError(f"{listed} of {name} is not the file that its manifest lists (size or SHA-256); {again}")
 
 
-def _sha256(path: Path) -> str:
+def sha256(path: Path) -> str:
+    """The SHA-256 of a file, as hexadecimal digits."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(1 << 20):

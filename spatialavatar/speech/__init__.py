@@ -3,11 +3,12 @@
 :class:`SpeechDriver` takes sound as it arrives; :func:`speech_motion` takes a file. docs/guide/speech.md is the guide.
 """
 
+from spatialavatar.speech.conversation import Conversation
 from spatialavatar.speech.driver import LATENCY, LipListener, SpeechDriver, SpeechListener
 from spatialavatar.speech.features import SAMPLE_RATE
 from spatialavatar.speech.listeners import load_listener
 from spatialavatar.speech.liveliness import Liveliness
-from spatialavatar.speech.motion import SpeechStream, phoneme_motion, speech_motion
+from spatialavatar.speech.motion import SpeechStream, phoneme_motion, speech_motion, utterance_motion
 from spatialavatar.speech.network import Heard
 from spatialavatar.speech.performer import FaceFrames, SpeechPerformer, idle_motion, motion_of
 from spatialavatar.speech.prosody import Prosody
@@ -18,6 +19,7 @@ __all__ = [
     "SAMPLE_RATE",
     "VISEMES",
     "VISEME_RATE",
+    "Conversation",
     "FaceFrames",
     "Heard",
     "LipListener",
@@ -33,4 +35,5 @@ __all__ = [
     "motion_of",
     "phoneme_motion",
     "speech_motion",
+    "utterance_motion",
 ]

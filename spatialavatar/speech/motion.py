@@ -4,24 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from math import gcd
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 import torch
+from scipy.signal import resample_poly
 
 from spatialavatar.media import SoundReader
 from spatialavatar.motion import Motion
 from spatialavatar.progress import Progress, no_progress
 from spatialavatar.speech.coarticulation import REACH, arkit_weights, articulate
 from spatialavatar.speech.driver import SpeechListener
-from spatialavatar.speech.features import SAMPLE_RATE
-from spatialavatar.speech.performer import SpeechPerformer, motion_of
+from spatialavatar.speech.features import HOP, SAMPLE_RATE
+from spatialavatar.speech.liveliness import Liveliness
+from spatialavatar.speech.performer import PROSODY_LEAD, SpeechPerformer, motion_of
+from spatialavatar.speech.prosody import PROSODY_RATE, Prosody
+from spatialavatar.speech.synthesis.record import Utterance
 from spatialavatar.speech.visemes import VISEME_RATE, VISEMES, Phoneme, viseme_frames
 
 BLOCK_SECONDS: Final = 4
 """Seconds of sound that are decoded and heard at a time."""
 _MEAN_LOUDNESS: Final = 0.75  # of speech whose loudness is not known
+_LOUDNESS_RANGE: Final = 40.0  # dB between the softest and the loudest speech
 
 
 @dataclass
@@ -106,6 +112,34 @@ def speech_motion(
     weights, rotation = (torch.cat([getattr(part, name) for part in parts]) for name in ("weights", "rotation"))
     motion = motion_of(weights.numpy(), fps, stream.path.stem, rotation=rotation.numpy())
     return replace(motion, warnings=tuple(stream.warnings))
+
+
+def utterance_motion(utterance: Utterance, fps: float = 25.0, liveliness: float = 0.0, seed: int = 0) -> Motion:
+    """The motion of a face for a spoken text, from its own phoneme times; no sound is heard but for its stress.
+
+    Args:
+        utterance: what a synthesiser gave.
+        fps: frames per second, 1 to 240.
+        liveliness: amount of the motion of head, brows, lids and eyes, 0 (only lips and jaw) to 1.
+        seed: of that motion.
+
+    Raises:
+        InputError: a number is out of range.
+    """
+    sound = _resampled(utterance.samples, utterance.rate)
+    hops = np.pad(sound, (0, -len(sound) % HOP)).reshape(-1, HOP)
+    level = 10.0 * np.log10((hops**2).mean(1) + 1e-10)
+    loudness = ((level - np.percentile(level, 95.0)) / _LOUDNESS_RANGE + 1.0).clip(0.0, 1.0).astype(np.float32)
+    lips = phoneme_motion(utterance.phonemes, utterance.seconds, fps, loudness)
+    rows = np.floor((np.arange(len(lips)) + 0.5) / fps * PROSODY_RATE).astype(int) + PROSODY_LEAD
+    heard = Prosody().push(np.pad(sound, (0, 2 * SAMPLE_RATE)))
+    weights, rotation = Liveliness(fps, liveliness, seed).frames(heard[rows.clip(max=len(heard) - 1)])
+    return motion_of((lips.weights.numpy() + weights).clip(0.0, 1.0), fps, "speech", rotation=rotation)
+
+
+def _resampled(samples: np.ndarray, rate: int) -> np.ndarray:
+    common = gcd(rate, SAMPLE_RATE)
+    return resample_poly(samples, SAMPLE_RATE // common, rate // common).astype(np.float32)
 
 
 def phoneme_motion(

@@ -12,7 +12,8 @@ from spatialavatar.speech.driver import SpeechDriver, SpeechListener, checked_sa
 from spatialavatar.speech.liveliness import Liveliness
 from spatialavatar.speech.prosody import PROSODY_RATE, Prosody
 
-_LEAD: Final = 4  # frames of prosody by which head and brows are ahead of the voice, as people's are: 80 ms
+PROSODY_LEAD: Final = 4
+"""Frames of prosody by which head and brows are ahead of the voice, as people's are: 80 ms."""
 
 
 class FaceFrames(NamedTuple):
@@ -25,6 +26,34 @@ class FaceFrames(NamedTuple):
 
     weights: np.ndarray
     rotation: np.ndarray
+
+
+class ProsodyCues:
+    """Prosody by frames of the face: what was heard around the time of each, a little ahead."""
+
+    def __init__(self, fps: float) -> None:
+        self._fps = fps
+        self._prosody = Prosody()
+        self._heard = np.zeros((0, 2), np.float32)
+        self._first = 0  # index of the first row of what was heard
+        self._taken = 0
+
+    def push(self, samples: np.ndarray) -> None:
+        """Hear (N,) float32 samples of 16 kHz."""
+        self._heard = np.concatenate([self._heard, self._prosody.push(samples)])
+
+    def take(self, count: int) -> np.ndarray:
+        """(T, 2) rows for :meth:`Liveliness.frames`: those of the next ``count`` frames, silent after the sound."""
+        if count == 0:
+            return np.zeros((0, 2), np.float32)
+        times = (np.arange(self._taken, self._taken + count) + 0.5) / self._fps
+        self._taken += count
+        rows = np.floor(times * PROSODY_RATE).astype(int) + PROSODY_LEAD
+        missing = max(0, int(rows[-1]) + 1 - self._first - len(self._heard))
+        found = np.pad(self._heard, ((0, missing), (0, 0)))[rows - self._first]
+        passed = min(int(rows[0]) - self._first, len(self._heard))
+        self._heard, self._first = self._heard[passed:], self._first + passed
+        return found
 
 
 class SpeechPerformer:
@@ -55,13 +84,7 @@ class SpeechPerformer:
         self.fps = fps
         self._liveliness = Liveliness(fps, liveliness, seed)
         self._driver = SpeechDriver(fps, listener)
-        self._start()
-
-    def _start(self) -> None:
-        self._prosody = Prosody()
-        self._heard = np.zeros((0, 2), np.float32)
-        self._first = 0  # index of the first row of what was heard
-        self._frames = 0  # of the sound
+        self._cues = ProsodyCues(fps)
 
     def feed(self, samples: np.ndarray) -> FaceFrames:
         """The frames that the new samples complete, which can be none.
@@ -73,14 +96,16 @@ class SpeechPerformer:
             InputError: the array is not of that shape and type.
         """
         samples = checked_samples(samples)
-        self._heard = np.concatenate([self._heard, self._prosody.push(samples)])
-        return self._with_life(self._driver.feed(samples))
+        self._cues.push(samples)
+        lips = self._driver.feed(samples)
+        return self._joined(lips, self._cues.take(len(lips)))
 
     def finish(self) -> FaceFrames:
         """The frames that remain at the end of the sound; the next block starts a new sound."""
-        motion = self._with_life(self._driver.finish())
-        self._start()
-        return motion
+        lips = self._driver.finish()
+        frames = self._joined(lips, self._cues.take(len(lips)))
+        self._cues = ProsodyCues(self.fps)
+        return frames
 
     def interrupt(self) -> FaceFrames:
         """Stop in the middle of a sentence: the frames in which the mouth returns to rest, 120 ms of them.
@@ -88,25 +113,12 @@ class SpeechPerformer:
         What was fed and is not complete is dropped; the next block starts a new sound.
         """
         lips = self._driver.interrupt()
-        self._start()
+        self._cues = ProsodyCues(self.fps)
         return self._joined(lips, np.zeros((len(lips), 2), np.float32))
 
     def idle(self, frames: int) -> FaceFrames:
         """Frames without sound, between sentences."""
         return self._joined(np.zeros((frames, 52), np.float32), np.zeros((frames, 2), np.float32))
-
-    def _with_life(self, lips: np.ndarray) -> FaceFrames:
-        """The next frames of the sound, with the prosody of their times."""
-        times = (np.arange(self._frames, self._frames + len(lips)) + 0.5) / self.fps
-        self._frames += len(lips)
-        rows = np.floor(times * PROSODY_RATE).astype(int) + _LEAD
-        if not len(rows):
-            return self._joined(lips, np.zeros((0, 2), np.float32))
-        missing = max(0, int(rows[-1]) + 1 - self._first - len(self._heard))  # after the end of the sound
-        prosody = np.pad(self._heard, ((0, missing), (0, 0)))[rows - self._first]
-        passed = min(int(rows[0]) - self._first, len(self._heard))
-        self._heard, self._first = self._heard[passed:], self._first + passed
-        return self._joined(lips, prosody)
 
     def _joined(self, lips: np.ndarray, prosody: np.ndarray) -> FaceFrames:
         weights, rotation = self._liveliness.frames(prosody)

@@ -1,0 +1,63 @@
+"""Speech from text, with the times of its phonemes: Kokoro-82M or espeak-ng, both of which the user installs."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Final
+
+from spatialavatar.errors import InputError, MissingAssetError
+from spatialavatar.speech.synthesis.espeak import Espeak
+from spatialavatar.speech.synthesis.kokoro import Kokoro, is_voice
+from spatialavatar.speech.synthesis.record import Utterance
+
+__all__ = ["DEFAULT_VOICE", "FALLBACK_VOICE", "MAX_TEXT", "Espeak", "Kokoro", "Utterance", "synthesise"]
+
+DEFAULT_VOICE: Final = "af_heart"
+FALLBACK_VOICE: Final = "espeak:en-us"
+MAX_TEXT: Final = 5000
+"""Characters of the longest text."""
+
+_ESPEAK: Final = "espeak:"
+
+
+def synthesise(text: str, voice: str | None = None) -> tuple[Utterance, tuple[str, ...]]:
+    """Read a text.
+
+    Args:
+        text: what to say, in the language of the voice, at most ``MAX_TEXT`` characters.
+        voice: one of Kokoro's (``af_heart``), or ``espeak:`` and a voice of espeak-ng (``espeak:de+f2``). None takes
+            Kokoro's ``DEFAULT_VOICE``, and espeak-ng's where Kokoro cannot be fetched.
+
+    Returns:
+        The utterance, and sentences for the user.
+
+    Raises:
+        InputError: the text is empty or too long, or there is no such voice.
+        MissingAssetError: the synthesiser is not installed, or cannot be fetched.
+    """
+    if not text.strip():
+        raise InputError("There is no text to say; give some words.")
+    if len(text) > MAX_TEXT:
+        raise InputError(f"The text has {len(text)} characters; give at most {MAX_TEXT}, or several texts.")
+    if voice is not None and voice.startswith(_ESPEAK):
+        return _espeak().say(text, voice.removeprefix(_ESPEAK)), ()
+    if voice is not None and not is_voice(voice):
+        raise InputError(f"There is no voice {voice!r}; give one such as {DEFAULT_VOICE} or {FALLBACK_VOICE}.")
+    try:
+        network = _kokoro()
+    except MissingAssetError as error:
+        if voice is not None:
+            raise
+        spoken = _espeak().say(text, FALLBACK_VOICE.removeprefix(_ESPEAK))
+        return spoken, (f"espeak-ng speaks, because Kokoro's voices are out of reach. {error}",)
+    return network.say(text, voice or DEFAULT_VOICE), ()
+
+
+@lru_cache(maxsize=1)
+def _espeak() -> Espeak:
+    return Espeak()
+
+
+@lru_cache(maxsize=1)
+def _kokoro() -> Kokoro:
+    return Kokoro(espeak=_espeak())
