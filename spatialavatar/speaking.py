@@ -148,7 +148,7 @@ def idle(
     progress: Progress | None = None,
     watch: Callable[[np.ndarray], None] | None = None,
 ) -> DriveReport:
-    """Render ``avatar`` waiting for ``seconds`` into the silent video ``out``: it sways, blinks and looks at the viewer.
+    """Render ``avatar`` waiting for ``seconds`` into the silent video ``out``: it sways, blinks, looks at the viewer.
 
     The other arguments are those of :func:`speak`.
 
