@@ -22,6 +22,7 @@ from spatialavatar.speech import (
 )
 from spatialavatar.speech.coarticulation import ARTICULATORS, CLOSE, JAW, REACH, articulate
 from spatialavatar.speech.network import load_weights
+from spatialavatar.speech.resampling import Resampler
 from spatialavatar.speech.visemes import viseme_frames, viseme_spans
 
 from .support.sounds import silence, vowel, write_wav
@@ -142,6 +143,36 @@ def test_after_an_interruption_the_next_sound_starts_anew(sound):
     again = np.concatenate([driver.feed(sound), driver.finish()])
     fresh = SpeechDriver(25.0)
     np.testing.assert_allclose(again, np.concatenate([fresh.feed(sound), fresh.finish()]), atol=1e-6)
+
+
+@pytest.mark.parametrize("rate", [8_000, 24_000, 48_000])
+def test_sound_of_another_rate_is_resampled_however_it_is_cut(sound, rate):
+    there = np.interp(np.arange(0, len(sound), SAMPLE_RATE / rate), np.arange(len(sound)), sound).astype(np.float32)
+    whole, parts, plain = SpeechDriver(25.0, rate=rate), SpeechDriver(25.0, rate=rate), SpeechDriver(25.0)
+    frames = np.concatenate([whole.feed(there), whole.finish()])
+    cut = [parts.feed(there[start : start + 441]) for start in range(0, len(there), 441)]
+    np.testing.assert_allclose(np.concatenate([*cut, parts.finish()]), frames, atol=1e-5)
+    wanted = np.concatenate([plain.feed(sound), plain.finish()])[:, JAW_OPEN]
+    assert len(frames) == len(wanted)
+    assert np.corrcoef(frames[:, JAW_OPEN], wanted)[0, 1] > 0.8
+
+
+def test_a_tone_keeps_its_place_and_height_when_resampled():
+    times = np.arange(24_000) / 24_000
+    tone = np.sin(2 * np.pi * 440 * times).astype(np.float32)
+    found = Resampler(24_000).push(tone)
+    expected = np.sin(2 * np.pi * 440 * np.arange(len(found)) / SAMPLE_RATE)
+    np.testing.assert_allclose(found[40:], expected[40:], atol=2e-3)
+
+
+def test_a_tone_above_8_khz_does_not_fold_down():
+    tone = np.sin(2 * np.pi * 11_000 * np.arange(48_000) / 48_000).astype(np.float32)
+    assert np.abs(Resampler(48_000).push(tone)[100:]).max() < 0.01
+
+
+def test_a_sample_rate_out_of_range_is_refused():
+    with pytest.raises(InputError, match="sample rate is 100"):
+        SpeechDriver(rate=100)
 
 
 def test_silence_keeps_the_mouth_closed():

@@ -14,6 +14,9 @@ from spatialavatar.speech.visemes import Phoneme
 _DURATIONS = "/encoder/Gather_output_0"  # frames of each token, inside the exported graph
 _HOP = 600  # samples of a frame
 _RATE = 24_000
+# The sound is this much earlier than the durations say: measured on 62 edges between s or sh and a vowel, in
+# four languages (48 ms, quartiles 40 and 60).
+_EARLY = 0.05
 _HELD_OUT = (
     "af_nova",
     "am_michael",
@@ -94,8 +97,8 @@ class Kokoro:
 
 def _phonemes(symbols: str, durations: np.ndarray) -> list[Phoneme]:
     """Times of the sounds. Marks belong to the next sound, and half of a short gap to each neighbour."""
-    ends = np.cumsum(durations) * _HOP / _RATE
-    starts = np.concatenate([[0.0], ends[:-1]])
+    ends = np.cumsum(durations) * _HOP / _RATE - _EARLY
+    starts = np.concatenate([[-_EARLY], ends[:-1]])
     found: list[Phoneme] = []
     waiting: float | None = None
     for letter, start, end in zip(symbols, starts[1:-1], ends[1:-1]):

@@ -46,7 +46,7 @@ _TARGETS: Final[dict[str, dict[str, float]]] = {
     "E": {"jaw": 0.45, "stretch": 0.3, "smile": 0.15, "lower_down": 0.3, "upper_up": 0.15},
     "I": {"jaw": 0.24, "stretch": 0.4, "smile": 0.3, "lower_down": 0.3, "upper_up": 0.15},
     "O": {"jaw": 0.5, "funnel": 0.55, "pucker": 0.35},
-    "U": {"jaw": 0.24, "funnel": 0.35, "pucker": 0.8},
+    "U": {"jaw": 0.14, "funnel": 0.25, "pucker": 0.9},
 }
 
 

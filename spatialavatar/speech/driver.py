@@ -11,6 +11,7 @@ from spatialavatar.head.arkit import ARKIT_52
 from spatialavatar.speech.coarticulation import REACH, arkit_weights, articulate
 from spatialavatar.speech.features import HOP, LOOK_AHEAD, SAMPLE_RATE, LogMel
 from spatialavatar.speech.network import DELAY, Heard, SpeechNetwork
+from spatialavatar.speech.resampling import Resampler
 from spatialavatar.speech.visemes import VISEME_RATE, VISEMES
 
 LATENCY: Final = (LOOK_AHEAD + (DELAY + REACH + 1) * HOP) / SAMPLE_RATE
@@ -104,12 +105,13 @@ class SpeechDriver:
         fps: frames per second.
     """
 
-    def __init__(self, fps: float = 25.0, listener: SpeechListener | None = None) -> None:
+    def __init__(self, fps: float = 25.0, listener: SpeechListener | None = None, rate: int = SAMPLE_RATE) -> None:
         """Start in silence.
 
         Args:
             fps: frames per second, 1 to 240.
             listener: hears the sound; by default the network that ships.
+            rate: samples per second of what is fed, 4,000 to 192,000.
 
         Raises:
             InputError: the rate is out of range.
@@ -118,6 +120,7 @@ class SpeechDriver:
         if not 1.0 <= fps <= 240.0:
             raise InputError(f"The frame rate is {fps}; give a number from 1 to 240.")
         self.fps = fps
+        self._rate = rate
         self._listener = listener or LipListener()
         self._start()
 
@@ -126,12 +129,13 @@ class SpeechDriver:
         self._first = -1  # index of the curve's first frame in the sound
         self._emitted = 0
         self._heard = 0
+        self._resampler = None if self._rate == SAMPLE_RATE else Resampler(self._rate)
 
     def feed(self, samples: np.ndarray) -> np.ndarray:
         """The frames that the new samples complete.
 
         Args:
-            samples: (N,) mono, 16 kHz: floats in [-1, 1], or int16. Values that are not finite count as silence.
+            samples: (N,) mono: floats in [-1, 1], or int16. Values that are not finite count as silence.
 
         Returns:
             (T, 52) float32 weights in the order of ``ARKIT_52``; T can be 0.
@@ -141,12 +145,12 @@ class SpeechDriver:
         """
         samples = checked_samples(samples)
         self._heard += len(samples)
-        self._extend(self._listener.push(samples))
+        self._extend(self._listener.push(samples if self._resampler is None else self._resampler.push(samples)))
         return self._complete()
 
     def finish(self) -> np.ndarray:
         """The frames that remain at the end of the sound; the driver is then at the start again."""
-        total = int(np.ceil(self._heard / SAMPLE_RATE * self.fps - 1e-9))
+        total = int(np.ceil(self._heard / self._rate * self.fps - 1e-9))
         self._extend(self._listener.finish())
         last = self._curve[-1:]
         self._extend(np.repeat(last, 2 + int(np.ceil(self._listener.rate / self.fps)), 0))
