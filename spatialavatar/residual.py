@@ -11,7 +11,7 @@ The changes are added to the local Gaussians of the person. Opacity does not cha
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import torch
 from torch import Tensor
@@ -127,6 +127,10 @@ class ExpressionResidual(Record):
         modulation = functional.linear(hidden, self.film_weight, self.film_bias).unflatten(-1, (len(ATTRIBUTES), 2, -1))
         weight, bias = folded(modulation, self.output_weight, self.output_bias)
         return torch.addmm(bias, self.features, weight.T).mul_(self.freedom[:, None])
+
+    def subset(self, rows: Tensor) -> ExpressionResidual:
+        """The residual of the Gaussians ``rows`` (n,) alone."""
+        return replace(self, **{name: getattr(self, name)[rows] for name in OF_TEXELS})
 
     def copied(self, learns: bool = False) -> ExpressionResidual:
         """Detached copies of the tensors; with ``learns`` those of the shared MLP take gradients."""

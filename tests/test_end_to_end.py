@@ -108,7 +108,7 @@ def test_avatars_are_polished_as_many_steps_as_asked(monkeypatch: pytest.MonkeyP
     iterations: list[int] = []
     monkeypatch.setattr(tracking, "track_photos", lambda *_, **__: ["track"])
     monkeypatch.setattr(polish, "polish", lambda avatar, tracks, config, **_: iterations.append(config.iterations))
-    monkeypatch.setattr(SpatialAvatar, "_stage_one", lambda *_: "avatar")
+    monkeypatch.setattr(SpatialAvatar, "_stage_one", lambda *_: ("avatar", None))
     model = object.__new__(SpatialAvatar)
     model.head = None  # type: ignore[assignment]
     for steps in (None, 0, 7):

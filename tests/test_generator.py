@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 from dataclasses import replace
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -12,14 +13,14 @@ import torch
 from spatialavatar.errors import FormatError, InputError, MissingAssetError
 from spatialavatar.generator import BaseConfig, GeneratorConfig, SpatialAvatar, build_base
 from spatialavatar.generator.carving import carve
-from spatialavatar.generator.completion.mirror_fill import KnownColors
+from spatialavatar.generator.completion.mirror_fill import KnownColors, fill_from_mirror
 from spatialavatar.generator.completion.smooth_fill import fill_smoothly
 from spatialavatar.generator.config import SurfelConfig
 from spatialavatar.generator.evidence import observe
 from spatialavatar.generator.exposure import apply_gain, exposure_gains, match_light
 from spatialavatar.generator.network import EncoderConfig, NetworkConfig
 from spatialavatar.generator.numerics import bilinear, graph_laplacian
-from spatialavatar.generator.pooling import mean_pool
+from spatialavatar.generator.pooling import Pooled, mean_pool
 from spatialavatar.generator.silhouette import fit_silhouette
 from spatialavatar.generator.sources import SourceView, source_views
 from spatialavatar.generator.surface import TexelSurface, texel_surface
@@ -137,7 +138,7 @@ def test_fill_keeps_seen_texels_and_gives_unseen_ones_finite_colours():
     seen = (generator.random(len(colors)) < 0.3).astype(np.float64)
     keep = (seen == 1) & (tables.lid == 0)
     colors[seen == 0] = 0.0
-    filled = fill_smoothly(surface(), KnownColors(colors, seen), np.ones(len(seen)))
+    filled = fill_smoothly(surface(), KnownColors(colors, seen, np.ones(len(seen))), np.ones(len(seen)))
     assert (filled[keep] == colors[keep]).all()
     assert np.isfinite(filled).all()
     assert filled[seen == 0].min() > 0
@@ -148,7 +149,7 @@ def test_fill_does_not_cross_from_scalp_to_skin():
     scalp = surface().mask("scalp")
     colors = np.where(scalp, 1.0, 0.0)[:, None].repeat(3, 1)
     seen = (template_points()[:, 2] > 0.06).astype(np.float64)
-    filled = fill_smoothly(surface(), KnownColors(colors, seen), np.ones(len(seen)))
+    filled = fill_smoothly(surface(), KnownColors(colors, seen, np.ones(len(seen))), np.ones(len(seen)))
     unseen = (seen == 0) & (tables.border < 0.02)
     assert filled[scalp & unseen].min() > 0.9
     assert filled[surface().mask("face", "ears", "neck") & unseen].max() < 0.1
@@ -250,6 +251,54 @@ def test_skin_just_beside_the_nose_does_not_count_where_the_nose_is_in_front():
     assert lost.min() >= 0.0
     assert lost[~face].max() == 0.0
     assert 20 < (lost > 0.5).sum() < 0.1 * face.sum()
+
+
+def test_the_far_cheek_of_a_turned_head_gets_no_weight_beside_the_background():
+    (view,) = source_views([painted_track(0.7)], model().head)
+    strict = surface()
+    warped = warp(strict, view, None)
+    loose = replace(strict.config, visibility=replace(strict.config.visibility, rim_margin=0.0))
+    lost = visibility(replace(strict, config=loose), view, None, warped) - visibility(strict, view, None, warped)
+    assert lost.min() >= 0.0
+    assert lost[~strict.mask("face", "lips")].max() == 0.0
+    rim = cv2.distanceTransform((view.matte > 0.5).astype(np.uint8), cv2.DIST_L2, 5)
+    from_rim = bilinear(rim, warped.pixels)
+    assert from_rim[lost > 0.1].max() < strict.config.visibility.rim_margin
+    assert (lost > 0.1).sum() > 20
+
+
+def _half_seen(sliver: np.ndarray) -> tuple[Pooled, np.ndarray]:
+    """A head of which a photo shows the right half in white, and ``sliver`` (N,) of the left half in black."""
+    right = template_points()[:, 0] < 0
+    seen = (right | sliver).astype(np.float64)
+    return Pooled(np.where(right, 1.0, 0.0)[:, None].repeat(3, 1), seen), right
+
+
+def test_a_sliver_of_far_skin_yields_to_the_mirror_twin():
+    x, _, z = template_points().T
+    sliver = (x > 0.04) & (x < 0.042) & (z > 0.05)
+    pooled, _ = _half_seen(sliver)
+    known = fill_from_mirror(surface(), pooled, np.ones(len(x)))
+    assert sliver.sum() > 10
+    assert np.median(known.own[sliver]) < 0.1
+    whole = (x > 0.0) & (z > 0.05)
+    assert np.median(fill_from_mirror(surface(), _half_seen(whole)[0], np.ones(len(x))).own[whole]) > 0.95
+
+
+def test_a_sample_at_a_grazing_angle_yields_to_a_square_twin():
+    x, _, z = template_points().T
+    far = (x > 0.0) & (z > 0.05)
+    pooled, right = _half_seen(far)
+    square = np.where(right, 1.0, 0.1)
+    known = fill_from_mirror(surface(), pooled, square)
+    assert known.own[far].max() < 0.2
+    assert (known.own[right & (x < -0.02)] > 0.95).mean() > 0.9
+
+
+def test_a_head_that_is_seen_alike_on_both_sides_is_not_mirrored():
+    count = len(model().layout)
+    known = fill_from_mirror(surface(), Pooled(np.full((count, 3), 0.5), np.ones(count)), np.ones(count))
+    assert (known.own == 1.0).all()
 
 
 def test_the_neck_fades_out_at_its_rim():

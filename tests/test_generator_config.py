@@ -79,7 +79,8 @@ def without_later_constants(base: BaseConfig) -> BaseConfig:
     """``base`` with the values that later constants have in a model of an earlier release."""
     return replace(
         base,
-        visibility=replace(base.visibility, occluder_margin=0.0),
+        visibility=replace(base.visibility, occluder_margin=0.0, rim_margin=0.0),
+        mirror=replace(base.mirror, facing=(-1.0, -0.9), seam_rounds=0),
         silhouette=replace(base.silhouette, symmetry=0.0),
     )
 

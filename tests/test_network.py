@@ -98,6 +98,17 @@ def test_skin_moves_along_its_normal_only():
     assert (normals * outward).sum(-1).abs().median() > 0.9  # the second axis is the normal
 
 
+def test_no_gaussian_shrinks_where_no_photo_shows_it():
+    torch.manual_seed(0)
+    network = shaken(tiny())
+    least = {}
+    for visibility in (0.0, 0.6):
+        given = inputs().replace(known=inputs().known.index_fill(-1, torch.tensor([6]), visibility))
+        with torch.no_grad():
+            least[visibility] = float(network(given, view(), code()).corrections.scales.min())
+    assert least[0.0] >= 0.0 > least[0.6]
+
+
 def test_opacity_is_left_alone_where_its_gain_is_zero():
     torch.manual_seed(0)
     network = shaken(CorrectionNetwork(replace(TINY, opacity_gain=0.0), *ball()))

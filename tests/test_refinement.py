@@ -608,7 +608,7 @@ def test_the_scorers_alignment_finds_the_true_pose(truth, track):
 
 def test_polish_fits_the_visible_side_and_keeps_the_far_side(truth, grey, track):
     photo = track[7].replace(crop=None)
-    polished = polish(grey, [photo], PolishConfig(iterations=60, color_rate=0.05, rim=1))
+    polished = polish(grey, [photo], PolishConfig(iterations=60, color_rate=0.05, max_color=1.0, rim=1))
     error = (polished.gaussians.colors - truth.gaussians.colors).abs().mean(1)
     before = (grey.gaussians.colors - truth.gaussians.colors).abs().mean(1)
     depth = polished.pose(photo.params).means[:, 2]
@@ -616,6 +616,21 @@ def test_polish_fits_the_visible_side_and_keeps_the_far_side(truth, grey, track)
     assert float(error[near].mean()) < 0.6 * float(before[near].mean())
     assert torch.equal(polished.gaussians.colors[far], grey.gaussians.colors[far])
     assert polish(grey, [photo], PolishConfig(iterations=0)) is grey
+
+
+def test_polish_leaves_what_stage_1_did_not_see(grey, track):
+    photo = track[7].replace(crop=None)
+    seen = (torch.arange(len(grey.gaussians)) % 2).float()
+    polished = polish(grey, [photo], PolishConfig(iterations=3, rim=1), seen=seen).gaussians
+    for name in ("means", "scales", "opacities", "colors"):
+        assert torch.equal(getattr(polished, name)[seen == 0], getattr(grey.gaussians, name)[seen == 0])
+    assert not torch.equal(polished.colors, grey.gaussians.colors)
+
+
+def test_polish_changes_no_colour_by_more_than_its_limit(grey, track):
+    config = PolishConfig(iterations=20, color_rate=0.2, max_color=0.05, rim=1)
+    change = polish(grey, [track[7].replace(crop=None)], config).gaussians.colors - grey.gaussians.colors
+    assert 0.04 < float(change.abs().max()) <= 0.05 + 1e-6
 
 
 def test_polish_limits_growth_towards_hair_beyond_the_head(grey, track):
@@ -634,9 +649,10 @@ def test_photos_of_different_exposure_do_not_change_the_colours(truth, track):
         with_images(track[frame], (track[frame].pictures.images.float() * light).byte()).replace(crop=None)
         for frame, light in ((6, 1.0), (8, 0.6))
     ]
-    polished = polish(truth, photos, PolishConfig(iterations=20, position_rate=0.0, scale_rate=0.0, rim=1))
+    config = PolishConfig(iterations=20, position_rate=0.0, scale_rate=0.0, rim=1, facing=(0.1, 0.4))
+    polished = polish(truth, photos, config)
     assert float((polished.gaussians.colors - truth.gaussians.colors).abs().mean()) < 0.01
-    dark = polish(truth, photos[1:], PolishConfig(iterations=20, position_rate=0.0, scale_rate=0.0, rim=1))
+    dark = polish(truth, photos[1:], config)
     assert float((dark.gaussians.colors - truth.gaussians.colors).abs().mean()) > 0.02
 
 

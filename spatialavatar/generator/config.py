@@ -30,7 +30,10 @@ class VisibilityConfig(Checked):
             fit is a few pixels off. 0 switches this off.
         occluder_depth: metres by which that surface must be in front: up to the first the weight is unchanged, from
             the second on it is 0.
-        occluder_yaw: degrees of head turn: this rule has no effect up to the first and full effect from the second on.
+        occluder_yaw: degrees of head turn: this rule and the next have no effect up to the first and full effect
+            from the second on.
+        rim_margin: pixels inside the matte's edge over which the weight of texels of a turned face rises. The fit's
+            error brings the background and its light onto the far cheek. 0 switches this off.
         facing: cosines of the angle between normal and viewing ray: below the first a sample is smeared (weight 0),
             above the second it is as good as frontal (weight 1).
         hair_facing: the same for hair, whose smeared samples still look like hair.
@@ -49,6 +52,7 @@ class VisibilityConfig(Checked):
     occluder_margin: float = setting(5.0, "px", 0.0, 50.0)
     occluder_depth: tuple[float, float] = setting((0.002, 0.006), "m", 0.0, 1.0)
     occluder_yaw: tuple[float, float] = setting((12.0, 25.0), "degrees", 0.0, 180.0)
+    rim_margin: float = setting(5.0, "px", 0.0, 50.0)
     facing: tuple[float, float] = setting((0.12, 0.45), "cosine", -1.0, 1.0)
     hair_facing: tuple[float, float] = setting((0.0, 0.1), "cosine", -1.0, 1.0)
     hair_blur: float = setting(3.5, "px", 0.1, 50.0)
@@ -138,9 +142,16 @@ class MirrorConfig(Checked):
 
     Attributes:
         confidence: visibility that a mirrored colour counts as, relative to its twin's.
+        facing: cosines of the angle to the viewer below which a sample of skin yields to its twin's, and above which
+            it is as good as frontal.
+        seam_rounds: averaging rounds over which a texel's surroundings are judged: 20 reach about 5 mm of the face.
+        seam: mean share of own samples around a texel of which it keeps nothing and all of its own.
     """
 
     confidence: float = setting(0.6, "1", 0.0, 1.0)
+    facing: tuple[float, float] = setting((0.2, 0.6), "cosine", -1.0, 1.0)
+    seam_rounds: int = setting(20, "1", 0, 100)
+    seam: tuple[float, float] = setting((0.3, 1.0), "1", 0.0, 1.0)
 
 
 @dataclass(frozen=True)

@@ -65,7 +65,13 @@ _LATER: Final = {
     "visibility": {"occluder_margin": 0.0, "occluder_depth": (0.002, 0.006), "occluder_yaw": (12.0, 25.0)},
     "silhouette": {"symmetry": 0.0},
 }
-"""Constants that came later, with the values that leave a model as it was."""
+"""Constants that came with version 3, with the values that leave a model as it was."""
+
+_AFTER_3: Final = {
+    "visibility": {"rim_margin": 0.0},
+    "mirror": {"facing": (-1.0, -0.9), "seam_rounds": 0, "seam": (0.3, 1.0)},
+}
+"""The same of constants that came after it."""
 
 _NETWORK_KEYS: Final = {"restraint": "visibility_damping"}
 
@@ -91,10 +97,22 @@ def completed_base(values: Any) -> Any:
     upgraded = upgraded_base(values)
     if isinstance(upgraded, dict):
         upgraded.setdefault("interior", asdict(InteriorConfig()))
-        for group, additions in _LATER.items():
-            if isinstance(upgraded.get(group), dict):
-                upgraded[group] = {**additions, **upgraded[group]}
-    return upgraded
+    return with_later_constants(_with(upgraded, _LATER))
+
+
+def with_later_constants(values: Any) -> Any:
+    """A table of the base's constants with those that came after version 3; what is no table is returned."""
+    return _with(values, _AFTER_3)
+
+
+def _with(values: Any, additions: Mapping[str, Mapping[str, Any]]) -> Any:
+    """A table of groups with those additions that a group lacks."""
+    if not isinstance(values, Mapping):
+        return values
+    return {
+        name: {**additions.get(name, {}), **group} if isinstance(group, Mapping) else group
+        for name, group in values.items()
+    }
 
 
 def upgraded_network(values: Any) -> Any:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
+from torch import Tensor
 
 from spatialavatar.avatar import Avatar
 from spatialavatar.errors import FormatError, InputError, MissingAssetError, OutputError
@@ -17,7 +18,7 @@ from spatialavatar.files import write_text
 from spatialavatar.generator.base import build_base
 from spatialavatar.generator.bust import with_bust
 from spatialavatar.generator.config import BaseConfig, GeneratorConfig
-from spatialavatar.generator.config_files import completed_base, upgraded_network
+from spatialavatar.generator.config_files import completed_base, upgraded_network, with_later_constants
 from spatialavatar.generator.network import CorrectionNetwork, EncoderConfig, NetworkConfig, load_network, save_network
 from spatialavatar.generator.network.weights import NETWORK_FILE
 from spatialavatar.generator.sources import SourceView
@@ -127,15 +128,15 @@ class SpatialAvatar(Pretrained):
     def _polished(self, tracks: Sequence[Track], steps: int | None, report: Progress) -> Avatar:
         """Stage 1 and the polish."""
         if steps == 0:
-            return self._stage_one(tracks, report)
+            return self._stage_one(tracks, report)[0]
         from spatialavatar.refinement.polish import PolishConfig, polish
 
         config = PolishConfig() if steps is None else PolishConfig(iterations=steps)
-        avatar = self._stage_one(tracks, part(report, 0.0, 0.5))
-        return polish(avatar, tracks, config, progress=part(report, 0.5, 1.0))
+        avatar, visibility = self._stage_one(tracks, part(report, 0.0, 0.5))
+        return polish(avatar, tracks, config, seen=visibility, progress=part(report, 0.5, 1.0))
 
-    def _stage_one(self, tracks: Sequence[Track], report: Progress) -> Avatar:
-        """The base, corrected by the network where there is one."""
+    def _stage_one(self, tracks: Sequence[Track], report: Progress) -> tuple[Avatar, Tensor]:
+        """The base, corrected by the network where there is one, and the base's visibility (N,) in [0, 1]."""
         share = 1.0 if self.network is None else _BASE_SHARE
         result = build_base(self.head, self.layout, tracks, self.config.base, part(report, 0.0, share))
         gaussians, residual = result.gaussians, None
@@ -144,7 +145,7 @@ class SpatialAvatar(Pretrained):
             gaussians, residual = self.network.gaussians_and_residual(result)
             report(1.0, "Corrected by the network")
         reference = min(result.sources, key=_distance_from_rest)
-        return Avatar(
+        avatar = Avatar(
             head=self.head,
             layout=self.layout,
             shape=reference.params.shape,
@@ -160,6 +161,7 @@ class SpatialAvatar(Pretrained):
                 "warnings": list(dict.fromkeys(warning for track in tracks for warning in track.warnings)),
             },
         )
+        return avatar, result.visibility
 
     def without_network(self) -> SpatialAvatar:
         """The same model without the network."""
@@ -246,7 +248,7 @@ def read_config(path: Path) -> GeneratorConfig:
     else:
         raw.pop("network")
     constants = raw.pop("base", None)
-    constants = completed_base(constants) if version < MODEL_VERSION else constants
+    constants = completed_base(constants) if version < MODEL_VERSION else with_later_constants(constants)
     base = _strictly(BaseConfig, constants, f"base of {path}")
     return _strictly(GeneratorConfig, {**raw, "base": base, "network": network}, str(path))
 

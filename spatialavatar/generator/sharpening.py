@@ -21,7 +21,9 @@ _CLEARLY_SEEN = (0.3, 0.8)
 """Visibility of no and of full sharpening."""
 
 
-def sharpen(surface: TexelSurface, photos: Sequence[PhotoEvidence], offsets: Tensor, gaussians: Gaussians) -> Gaussians:
+def sharpen(
+    surface: TexelSurface, photos: Sequence[PhotoEvidence], offsets: Tensor, gaussians: Gaussians, own: Floats
+) -> Gaussians:
     """Undo the blur of sampling and splatting.
 
     Colours only, and only where a photo shows the texel clearly: unseen, grazing and rim texels would take up
@@ -32,12 +34,13 @@ def sharpen(surface: TexelSurface, photos: Sequence[PhotoEvidence], offsets: Ten
         photos: balanced photos.
         offsets: (V, 3) metres on the rest vertices.
         gaussians: N local Gaussians.
+        own: (N,) in [0, 1], share of the photos' own samples in the colours; the rest is left as it is.
     """
     config = surface.config.sharpening
     identity = surface.head.identity(photos[0].view.params.shape, offsets)
     pictures = [apply_gain(photo.view.image.astype(np.float64), photo.gain) for photo in photos]
     gates = [_gate(surface, photo) for photo in photos]
-    strength = np.max(gates, axis=0)[:, None]
+    strength = (np.max(gates, axis=0) * own)[:, None]
     colors = start = gaussians.colors.double().numpy()
     for _ in range(config.rounds):
         current = gaussians.replace(colors=torch.from_numpy(colors).float())

@@ -31,6 +31,8 @@ def visibility(surface: TexelSurface, view: SourceView, found: Openings | None, 
     weight *= _not_clothes(surface, view, warped)
     if config.occluder_margin > 0.0:
         weight *= _beside_occluders(surface, view, nearest, warped)
+    if config.rim_margin > 0.0:
+        weight *= _beside_background(surface, view, warped)
     return weight * _through_openings(surface, found, warped)
 
 
@@ -79,8 +81,25 @@ def _beside_occluders(surface: TexelSurface, view: SourceView, nearest: Pixels, 
     slope = np.sqrt(1.0 - facing**2) / facing
     own = config.occluder_margin * warped.depth / view.intrinsics[0, 0] * slope
     ahead = warped.depth - _at(around, _whole_pixels(warped.pixels * config.zbuffer_scale)) - own
-    turned = smoothstep(np.abs(face_yaw(view.params.rotation).cpu().double().numpy()), *config.occluder_yaw)
-    return np.where(surface.mask("face", "lips"), 1.0 - turned * smoothstep(ahead, *config.occluder_depth), 1.0)
+    return _on_turned_face(surface, view, 1.0 - smoothstep(ahead, *config.occluder_depth))
+
+
+def _beside_background(surface: TexelSurface, view: SourceView, warped: Warp) -> Floats:
+    """(N,) 0 on texels of the face at the rim of the person in the photo, 1 from ``rim_margin`` pixels inside."""
+    inside = np.asarray(cv2.distanceTransform((view.matte > 0.5).astype(np.uint8), cv2.DIST_L2, 5), np.float32)
+    depth = bilinear(inside, warped.pixels)
+    return _on_turned_face(
+        surface,
+        view,
+        smoothstep(depth, 0.2 * surface.config.visibility.rim_margin, surface.config.visibility.rim_margin),
+    )
+
+
+def _on_turned_face(surface: TexelSurface, view: SourceView, weight: Floats) -> Floats:
+    """A weight (N,) on face and lips of a turned head; 1 elsewhere and on heads that face the camera."""
+    yaw = np.abs(face_yaw(view.params.rotation).cpu().double().numpy())
+    turned = smoothstep(yaw, *surface.config.visibility.occluder_yaw)
+    return np.where(surface.mask("face", "lips"), 1.0 - turned * (1.0 - weight), 1.0)
 
 
 def _whole_pixels(pixels: Floats) -> Ints:

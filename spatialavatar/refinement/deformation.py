@@ -7,6 +7,7 @@ bound. The parts that depend on the Gaussians are two products a step.
 from __future__ import annotations
 
 from collections import OrderedDict
+from copy import copy
 from dataclasses import dataclass
 
 import torch
@@ -74,6 +75,15 @@ class Deformer:
         self._bary = layout.bary[..., None]
         self._corners = head.faces[layout.faces].reshape(-1)
         self._cache: OrderedDict[int, PosedHead] = OrderedDict()
+
+    def subset(self, rows: Tensor) -> Deformer:
+        """The same for the Gaussians ``rows`` (n,) alone."""
+        part = copy(self)
+        part._triangle, part._bary = self._triangle[rows], self._bary[rows]
+        part._corners = self._corners.unflatten(0, (-1, 3))[rows].reshape(-1)
+        part._residual = None if self._residual is None else self._residual.subset(rows)
+        part._cache = OrderedDict(self._cache)
+        return part
 
     def pose(self, params: HeadParams, key: int | None = None) -> PosedHead:
         """Pose the head.

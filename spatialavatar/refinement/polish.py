@@ -4,6 +4,8 @@ One view of a texel does not separate its colour from its size and position, and
 to the head. Without limits, the source view becomes a photograph and every other view gets worse. So a Gaussian moves
 only as far as a photo shows it squarely, is pulled to its initial state, and stays in its surface. Lids and the parts
 behind the lips do not move.
+
+Only the Gaussians that a photo shows are posed and rendered. The first steps run at half the size.
 """
 
 from __future__ import annotations
@@ -20,16 +22,18 @@ from spatialavatar.head.arkit import ARKIT_INDEX
 from spatialavatar.progress import Progress
 from spatialavatar.records import Camera, Gaussians, Track
 from spatialavatar.refinement.attributes import MIN_OPACITY
+from spatialavatar.refinement.clip import screen_blur
 from spatialavatar.refinement.constants import Constants, constant
 from spatialavatar.refinement.deformation import Deformer, PosedHead
 from spatialavatar.refinement.frame_views import FrameViews, View
 from spatialavatar.refinement.losses import compare
-from spatialavatar.refinement.visibility import matte_interior, smoothstep, visibility
-from spatialavatar.render import render
+from spatialavatar.refinement.visibility import footprint_shares, matte_interior, smoothstep, squareness
+from spatialavatar.render import rasterize_view, render
 
 _FAMILIES = ("position", "scale", "opacity", "color")
 _LID_TRAVEL = 0.0015  # metres; vertices that a blink moves further are lids
 _SOLID_ALPHA = 0.9  # of pixels whose brightness is compared
+_LEAST_SHARE = 1e-3  # of its footprint; a Gaussian that a photo shows less is not drawn
 _TINY = 1e-6
 
 
@@ -43,30 +47,56 @@ class PolishConfig(Constants):
         scale_rate: learning rate of log scales.
         opacity_rate: learning rate of opacity logits.
         color_rate: learning rate of sRGB colours.
+        coarse: share of the steps that run at half the size, before the others.
         max_growth: largest change of a log scale. Without it, Gaussians of the silhouette smear towards hair beyond the
             head.
+        max_color: largest change of a colour channel; larger differences are errors of the fit.
+        opacity: share of its opacity's change that each Gaussian keeps.
         pull: weight of the mean squared change, each family in the unit of its learning rate.
         shown: shares of its footprint from which a Gaussian begins to move, and is free to move.
         facing: cosines of the angle to the viewer, likewise.
+        seen: visibilities of stage 1, likewise. They include its tests of the matte, occlusion, clothes, and the
+            openings of eyes and mouth.
+        lips: share of its change that the lips keep; lips that are rolled in hide texels which then turn light.
         neck: share of its change that the neck keeps; a free neck grows to cover shoulders.
         rim: pixels of 512 inside the matte's edge that do not count as showing a Gaussian.
         l1_weight: weight of L1, as in the refinement.
         ssim_weight: weight of 1 - SSIM, as in the refinement.
     """
 
-    iterations: int = constant(80, 0, 100_000)
-    position_rate: float = constant(8e-2, 0.0, 10.0)
-    scale_rate: float = constant(3e-2, 0.0, 10.0)
+    iterations: int = constant(36, 0, 100_000)
+    position_rate: float = constant(0.12, 0.0, 10.0)
+    scale_rate: float = constant(4.5e-2, 0.0, 10.0)
     opacity_rate: float = constant(5e-2, 0.0, 10.0)
-    color_rate: float = constant(2e-2, 0.0, 10.0)
-    max_growth: float = constant(0.5, 1e-6, 50.0)
+    color_rate: float = constant(3e-2, 0.0, 10.0)
+    coarse: float = constant(0.5, 0.0, 1.0)
+    max_growth: float = constant(0.4, 1e-6, 50.0)
+    max_color: float = constant(0.12, 1e-6, 1.0)
+    opacity: float = constant(0.3, 0.0, 1.0)
     pull: float = constant(0.02, 0.0, 100.0)
     shown: tuple[float, float] = constant((0.02, 0.1), 0.0, 1.0)
-    facing: tuple[float, float] = constant((0.1, 0.4), -1.0, 1.0)
+    facing: tuple[float, float] = constant((0.2, 0.5), -1.0, 1.0)
+    seen: tuple[float, float] = constant((0.2, 0.6), 0.0, 1.0)
+    lips: float = constant(0.3, 0.0, 1.0)
     neck: float = constant(0.3, 0.0, 1.0)
     rim: int = constant(4, 0, 256)
     l1_weight: float = constant(0.8, 0.0, 100.0)
     ssim_weight: float = constant(0.2, 0.0, 100.0)
+
+
+@dataclass(frozen=True, eq=False)
+class _Picture:
+    """A photo at one size.
+
+    Attributes:
+        view: pixels of the window around the head.
+        camera: of that window.
+        blur: variance, pixels squared, that the rasteriser adds.
+    """
+
+    view: View
+    camera: Camera
+    blur: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,14 +105,14 @@ class _Photo:
 
     Attributes:
         posed: the mesh in the photo.
-        view: pixels of the window around the head.
-        camera: of that window.
-        counted: (H, W) in [0, 1], pixels that count as showing a Gaussian.
+        full: the photo at its own size.
+        half: at half the size.
+        counted: (H, W) in [0, 1], pixels of ``full`` that count as showing a Gaussian.
     """
 
     posed: PosedHead
-    view: View
-    camera: Camera
+    full: _Picture
+    half: _Picture
     counted: Tensor
 
 
@@ -91,6 +121,7 @@ def polish(
     photos: Sequence[Track],
     config: PolishConfig | None = None,
     *,
+    seen: Tensor | None = None,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Avatar:
@@ -100,6 +131,7 @@ def polish(
         avatar: output of stage 1 for the photos; it is not changed.
         photos: one to four tracked photos with pictures and mattes.
         config: constants.
+        seen: (N,) in [0, 1], how well stage 1 found the photos to show each texel; None counts all as well seen.
         seed: of the order of the photos and the backgrounds.
         progress: called with (fraction, message).
 
@@ -112,12 +144,16 @@ def polish(
         return avatar
     deformer = Deformer(avatar.head, avatar.layout, avatar.identity(), avatar.residual)
     sources = [_photo(avatar.head, track, deformer.pose(track.params[0], i), config) for i, track in enumerate(photos)]
-    initial = avatar.gaussians
-    shown = torch.stack([_visibility(initial, deformer, source, config) for source in sources]).amax(0)
-    gate = (shown * _movable(avatar.head, avatar.layout, config.neck))[:, None]
+    whole = avatar.gaussians
+    clear, drawn = _shown(whole, deformer, sources, config)
+    gate = clear * _movable(avatar.head, avatar.layout, config)
+    if seen is not None:
+        gate = gate * smoothstep(seen.to(gate), *config.seen)
+    rows = drawn.nonzero()[:, 0]
+    deformer, initial = deformer.subset(rows), _rows(whole, rows)
     if len(sources) > 1:
         sources = [_with_avatar_exposure(initial, deformer, source) for source in sources]
-    change = _Change(initial, gate, config.max_growth)
+    change = _Change(initial, gate[rows, None], config)
     optimiser = torch.optim.Adam(
         [{"params": [tensor], "lr": getattr(config, f"{name}_rate")} for name, tensor in change.tensors.items()]
     )
@@ -125,20 +161,43 @@ def polish(
     generator = torch.Generator().manual_seed(seed)
     for iteration in range(config.iterations):
         source = sources[int(torch.randint(len(sources), (), generator=generator))]
-        view = source.view
-        color, alpha = render(deformer.to_world(change.gaussians(), source.posed), source.camera)
-        background = torch.rand(3, generator=generator).to(color.device)
-        l1, ssim = compare(color, alpha, view.image, view.matte, view.weight, background)
+        picture = source.half if iteration < config.coarse * config.iterations else source.full
+        loss = _difference(deformer.to_world(change.gaussians(), source.posed), picture, config, generator)
         optimiser.zero_grad(set_to_none=True)
-        (config.l1_weight * l1 + config.ssim_weight * ssim + config.pull * change.penalty()).backward()
+        (loss + config.pull * change.penalty()).backward()
         optimiser.step()
         cosine.step()
         if progress is not None:
             progress((iteration + 1) / config.iterations, f"Polishing, step {iteration + 1} of {config.iterations}")
     with torch.no_grad():
-        gaussians = change.gaussians()
+        gaussians = _with_rows(whole, rows, change.gaussians())
     gaussians.check()
     return replace(avatar, gaussians=gaussians, info={**avatar.info, "polished": config.iterations})
+
+
+def _difference(world: Gaussians, picture: _Picture, config: PolishConfig, generator: torch.Generator) -> Tensor:
+    """The loss of a render against a photo, over a random background."""
+    color, alpha, _ = rasterize_view(world, picture.camera, eps2d=picture.blur)
+    view, background = picture.view, torch.rand(3, generator=generator).to(color.device)
+    l1, ssim = compare(color, alpha[..., 0], view.image, view.matte, view.weight, background)
+    return config.l1_weight * l1 + config.ssim_weight * ssim
+
+
+def _rows(whole: Gaussians, rows: Tensor) -> Gaussians:
+    """The Gaussians ``rows`` (n,) alone."""
+    return whole.replace(
+        **{name: getattr(whole, name)[rows] for name in ("means", "quats", "scales", "opacities", "colors")}
+    )
+
+
+def _with_rows(whole: Gaussians, rows: Tensor, part: Gaussians) -> Gaussians:
+    """All Gaussians, those of ``rows`` (n,) replaced by the n of ``part``."""
+    return whole.replace(
+        **{
+            name: getattr(whole, name).index_copy(0, rows, getattr(part, name))
+            for name in ("means", "scales", "opacities", "colors")
+        }
+    )
 
 
 class _Change:
@@ -148,15 +207,15 @@ class _Change:
         tensors: by family; zero at first.
     """
 
-    def __init__(self, initial: Gaussians, gate: Tensor, max_growth: float) -> None:
+    def __init__(self, initial: Gaussians, gate: Tensor, config: PolishConfig) -> None:
         """Prepare.
 
         Args:
             initial: N local Gaussians.
             gate: (N, 1) in [0, 1], share of each Gaussian's change that is applied.
-            max_growth: largest change of a log scale.
+            config: limits of the changes.
         """
-        self._initial, self._gate, self._max_growth = initial, gate, max_growth
+        self._initial, self._gate, self._config = initial, gate, config
         # The direction across the surface is depth in a photo, which a photo hardly constrains.
         along = initial.means.new_tensor([1.0, 0.0, 1.0])
         self._unit = gate * initial.scales.amax(-1, keepdim=True) * along
@@ -166,13 +225,14 @@ class _Change:
 
     def gaussians(self) -> Gaussians:
         """The changed Gaussians, differentiable."""
-        initial, gate, change, growth = self._initial, self._gate, self.tensors, self._max_growth
-        opacities = (self._logit + gate[:, 0] * change["opacity"]).sigmoid()
+        initial, gate, change = self._initial, self._gate, self.tensors
+        growth, shift = self._config.max_growth, self._config.max_color
+        opacities = (self._logit + self._config.opacity * gate[:, 0] * change["opacity"]).sigmoid()
         return initial.replace(
             means=initial.means + self._unit * change["position"],
             scales=initial.scales * (gate * growth * (change["scale"] / growth).tanh()).exp(),
             opacities=torch.where(gate[:, 0] > 0.0, opacities, initial.opacities),
-            colors=(initial.colors + gate * change["color"]).clamp(0.0, 1.0),
+            colors=(initial.colors + gate * shift * (change["color"] / shift).tanh()).clamp(0.0, 1.0),
         )
 
     def penalty(self) -> Tensor:
@@ -183,33 +243,51 @@ class _Change:
 def _photo(head: HeadModel, track: Track, posed: PosedHead, config: PolishConfig) -> _Photo:
     """Cut the window around the head out of a tracked photo."""
     track.require_head(head.id)
-    view = FrameViews(track, head).view(0, posed.vertices, track.camera.width)
-    inside = matte_interior((view.matte * 255.0).round().byte(), config.rim * track.camera.width / 512)
-    camera = view.window(track.camera.to(posed.vertices.device))
-    return _Photo(posed, view, camera, inside.to(view.weight) * view.weight)
+    views, width = FrameViews(track, head), track.camera.width
+    camera = track.camera.to(posed.vertices.device)
+    full, half = (
+        _Picture(view, view.window(camera.resized(size, size)), screen_blur(size / width))
+        for size in (width, max(1, width // 2))
+        for view in (views.view(0, posed.vertices, size),)
+    )
+    matte = full.view.matte
+    inside = matte_interior((matte * 255.0).round().byte(), config.rim * width / 512)
+    return _Photo(posed, full, half, inside.to(full.view.weight) * full.view.weight)
 
 
 @torch.no_grad()
 def _with_avatar_exposure(local: Gaussians, deformer: Deformer, photo: _Photo) -> _Photo:
     """The photo with a gain per channel that fits it to the avatar, so that photos do not disagree in brightness."""
-    color, alpha = render(deformer.to_world(local, photo.posed), photo.camera)
+    color, alpha = render(deformer.to_world(local, photo.posed), photo.full.camera)
     counted = (photo.counted * (alpha > _SOLID_ALPHA))[..., None]
-    gain = ((color * counted).sum((0, 1)) + _TINY) / ((photo.view.image * counted).sum((0, 1)) + _TINY)
-    return replace(photo, view=replace(photo.view, image=(photo.view.image * gain).clamp(0.0, 1.0)))
+    gain = ((color * counted).sum((0, 1)) + _TINY) / ((photo.full.view.image * counted).sum((0, 1)) + _TINY)
+    full, half = (
+        replace(picture, view=replace(picture.view, image=(picture.view.image * gain).clamp(0.0, 1.0)))
+        for picture in (photo.full, photo.half)
+    )
+    return replace(photo, full=full, half=half)
 
 
-def _visibility(local: Gaussians, deformer: Deformer, photo: _Photo, config: PolishConfig) -> Tensor:
-    """(N,) in [0, 1]: how clearly a photo shows each Gaussian."""
-    world, normals = deformer.to_world(local, photo.posed), deformer.normals(photo.posed)
-    return visibility(world, normals, photo.camera, photo.counted, config.shown, config.facing)
+def _shown(
+    local: Gaussians, deformer: Deformer, photos: Sequence[_Photo], config: PolishConfig
+) -> tuple[Tensor, Tensor]:
+    """How clearly the photo that shows it best shows each Gaussian, (N,) in [0, 1], and whether one shows it, (N,)."""
+    clear, drawn = [], []
+    for photo in photos:
+        world, camera = deformer.to_world(local, photo.posed), photo.full.camera
+        shares = footprint_shares(world, camera, torch.stack([photo.counted, torch.ones_like(photo.counted)], -1))
+        square = squareness(world, deformer.normals(photo.posed), camera)
+        clear.append(smoothstep(shares[:, 0], *config.shown) * smoothstep(square, *config.facing))
+        drawn.append(shares[:, 1] > _LEAST_SHARE)
+    return torch.stack(clear).amax(0), torch.stack(drawn).any(0)
 
 
-def _movable(head: HeadModel, layout: UVLayout, neck: float) -> Tensor:
-    """(N,) 0 on lids and behind the lips, ``neck`` on the neck, 1 elsewhere."""
+def _movable(head: HeadModel, layout: UVLayout, config: PolishConfig) -> Tensor:
+    """(N,) 0 on lids and behind the lips, the configured shares on lips and neck, 1 elsewhere."""
     lids = head.arkit_to_expression[[ARKIT_INDEX["eyeBlinkLeft"], ARKIT_INDEX["eyeBlinkRight"]]]
     travel = torch.tensordot(lids, head.expression_basis, 1).norm(dim=-1).amax(0)
     moved = (travel[head.faces[layout.faces]] * layout.bary).sum(-1)
     free = 1.0 - smoothstep(moved, 0.3 * _LID_TRAVEL, _LID_TRAVEL)
-    for parts, share in ((BEHIND_LIPS, 0.0), (("neck",), neck)):
+    for parts, share in ((BEHIND_LIPS, 0.0), (("lips",), config.lips), (("neck",), config.neck)):
         free = torch.where(layout.mask(head, *head.available_parts(*parts)), share * free, free)
     return free

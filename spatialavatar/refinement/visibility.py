@@ -44,23 +44,40 @@ def visibility(
         shown: shares at which the first factor leaves 0 and reaches 1.
         facing: cosines of the angle to the viewer at which the second factor leaves 0 and reaches 1.
     """
+    share = footprint_shares(world, camera, counted[..., None])[:, 0]
+    return smoothstep(share, *shown) * smoothstep(squareness(world, normals, camera), *facing)
+
+
+def footprint_shares(world: Gaussians, camera: Camera, counted: Tensor) -> Tensor:
+    """(N, M) in [0, 1]: the share of each Gaussian's footprint that it contributes to the picture.
+
+    Args:
+        world: N posed Gaussians.
+        camera: of the view.
+        counted: (H, W, M) in [0, 1], M weights of the pixels.
+    """
     with torch.enable_grad():
-        brightness = torch.ones(len(world), 1, device=world.means.device, requires_grad=True)
+        brightness = torch.ones(len(world), counted.shape[-1], device=world.means.device, requires_grad=True)
         # Only the brightness takes a gradient.
         means, quats, scales, opacities = (
             value.detach() for value in (world.means, world.quats, world.scales, world.opacities)
         )
         lit = Gaussians(means, quats, scales, opacities, brightness, space="world")
         image, _, _ = rasterize_view(lit, camera, eps2d=_BLUR)
-        (weight,) = torch.autograd.grad((image[..., 0] * counted).sum(), brightness)
+        (weight,) = torch.autograd.grad((image * counted).sum(), brightness)
     with torch.no_grad():
         across, down = projected_axes(world.means, world.quats, world.scales, camera).unbind(1)
         xx, xy, yy = (across * across).sum(-1) + _BLUR, (across * down).sum(-1), (down * down).sum(-1) + _BLUR
         footprint = 2.0 * torch.pi * (xx * yy - xy * xy).clamp_min(1e-12).sqrt() * world.opacities
-        share = weight[:, 0] / footprint.clamp_min(1e-6)
-        position = torch.linalg.inv(camera.world_to_camera)[:3, 3]
-        toward = torch.nn.functional.normalize(position - world.means, dim=-1)
-        return smoothstep(share, *shown) * smoothstep((normals * toward).sum(-1), *facing)
+        return weight / footprint.clamp_min(1e-6)[:, None]
+
+
+@torch.no_grad()
+def squareness(world: Gaussians, normals: Tensor, camera: Camera) -> Tensor:
+    """(N,) cosine between the ``normals`` (N, 3), world, of the surface under N Gaussians and the way to the camera."""
+    position = torch.linalg.inv(camera.world_to_camera)[:3, 3]
+    toward = torch.nn.functional.normalize(position - world.means, dim=-1)
+    return (normals * toward).sum(-1)
 
 
 def smoothstep(values: Tensor, low: float, high: float) -> Tensor:

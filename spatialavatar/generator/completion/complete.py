@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -22,8 +23,21 @@ MIN_CLASS_SHARE: Final = 0.08
 """Share of a region's seen texels that must show its own class (hair or skin) before the others leave the fill."""
 
 
-def complete(surface: TexelSurface, photos: Sequence[PhotoEvidence], pooled: Pooled) -> Floats:
-    """Colours (N, 3) of every texel.
+@dataclass(frozen=True, eq=False)
+class Completed:
+    """Colours of all texels.
+
+    Attributes:
+        colors: (N, 3) sRGB.
+        own: (N,) in [0, 1], share of the texel's own sample in what it shows; the rest comes from its mirror twin.
+    """
+
+    colors: Floats
+    own: Floats
+
+
+def complete(surface: TexelSurface, photos: Sequence[PhotoEvidence], pooled: Pooled) -> Completed:
+    """Colours of every texel.
 
     Args:
         surface: the texels.
@@ -31,16 +45,24 @@ def complete(surface: TexelSurface, photos: Sequence[PhotoEvidence], pooled: Poo
         pooled: their mean colours and visibility.
     """
     hair = _hair_shares(surface, photos, pooled)
-    known = fill_from_mirror(surface, pooled)
     trust = 1.0 - surface.tables.lid
     style: HairStyle | None = None
     if hair is not None:
         trust = trust * _class_trust(surface, pooled.visibility, hair)
         style = _hair_style(surface, pooled, hair)
+    known = fill_from_mirror(surface, pooled, _squareness(surface, photos))
     colors = fill_smoothly(surface, known, trust, style)
     light = light_of_photo(surface, pooled)
     colors = complete_eyes(surface, pooled, colors, light)
-    return complete_mouth(surface, colors, light_at_mouth(surface, pooled, light), teeth_color(surface, photos))
+    colors = complete_mouth(surface, colors, light_at_mouth(surface, pooled, light), teeth_color(surface, photos))
+    return Completed(colors, known.own)
+
+
+def _squareness(surface: TexelSurface, photos: Sequence[PhotoEvidence]) -> Floats:
+    """(N,) in [0, 1], how squarely the best photo shows the skin; 1 where a smear does no harm, on the scalp."""
+    best = np.max([photo.weight * smoothstep(photo.warp.facing, *surface.config.mirror.facing) for photo in photos], 0)
+    seen = np.max([photo.weight for photo in photos], 0)
+    return np.where(surface.mask("scalp"), 1.0, best / np.maximum(seen, 1e-9))
 
 
 def _hair_shares(surface: TexelSurface, photos: Sequence[PhotoEvidence], pooled: Pooled) -> Floats | None:

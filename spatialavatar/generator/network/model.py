@@ -25,6 +25,9 @@ from spatialavatar.residual import ExpressionResidual
 if TYPE_CHECKING:  # the base's constants are stored with the network's, so that importing it here would be a circle
     from spatialavatar.generator.base import BaseResult
 
+_SHOWN = 0.5
+"""Visibility from which a photo counts as showing a texel."""
+
 _KNOWN_CHANNELS = 7
 """Channels of ``NetworkInputs.known``; the last is the visibility."""
 
@@ -77,14 +80,16 @@ class UVFeature(Record):
     Attributes:
         values: (B, N, C) input of the heads.
         correction_weight: (B, N) in [0, 1], factor of the heads' outputs (``NetworkConfig.visibility_damping``).
+        hidden: (B, N) bool, texels that no photo shows.
     """
 
     values: Tensor
     correction_weight: Tensor
+    hidden: Tensor
 
     def split(self) -> list[UVFeature]:
         """The people one by one (B = 1)."""
-        return [UVFeature(*pair) for pair in zip(self.values.split(1), self.correction_weight.split(1))]
+        return [UVFeature(*parts) for parts in zip(*(tensor.split(1) for tensor in vars(self).values()))]
 
 
 @dataclass(frozen=True, eq=False)
@@ -189,7 +194,8 @@ class CorrectionNetwork(nn.Module):
         values = self.unet(grid, cls).movedim(1, -1).flatten(1, 2)[:, self.texels]
         # Of one length: an unusual photo must not blow up the heads' outputs.
         values = functional.rms_norm(values.float(), values.shape[-1:], eps=LEAST_SQUARE)
-        return UVFeature(values, 1.0 - self.config.visibility_damping * inputs.known[..., -1])
+        visibility = inputs.known[..., -1]
+        return UVFeature(values, 1.0 - self.config.visibility_damping * visibility, visibility < _SHOWN)
 
     def decode(self, feature: UVFeature, view: Tensor, expression: Tensor | None = None) -> NetworkOutput:
         """Corrections for one target per person.
@@ -200,7 +206,9 @@ class CorrectionNetwork(nn.Module):
             expression: (B, E + 12) of ``heads.expression_code``, or None to leave the residual out.
         """
         corrections = self.heads(feature.values, view)
-        corrections = corrections.replace(positions=corrections.positions * self.axes)
+        # Hair stretches the side of the scalp that no photo shows; a Gaussian that shrinks there leaves a hole.
+        scales = torch.where(feature.hidden[..., None], corrections.scales.clamp_min(0.0), corrections.scales)
+        corrections = corrections.replace(positions=corrections.positions * self.axes, scales=scales)
         if expression is not None:
             corrections = corrections.replace(residual=self.residual(feature.values, expression))
         corrections = corrections.scaled(feature.correction_weight)
