@@ -233,3 +233,14 @@ def test_quality_figures_stand_in_the_results_only() -> None:
 def test_benchmarks_find_their_section(section: str) -> None:
     text = (RESULTS / PAGES[section]).read_text(encoding="utf-8")
     assert text.count(f"<!-- {section}: begin -->") == text.count(f"<!-- {section}: end -->") == 1
+
+
+def test_every_yes_beside_other_projects_links_a_test_that_exists() -> None:
+    text = (REPOSITORY / "docs" / "reference" / "peers.md").read_text(encoding="utf-8")
+    rows = [line.split(" | ") for line in text.splitlines() if line.startswith("| ") and "**" not in line]
+    assert len(rows) > 25
+    for row in rows[1:]:
+        links = re.findall(r"/tests/(\w+)\.py#(\w+)\)", row[1])
+        assert links or row[1].startswith("no"), row[0]
+        for file, name in links:
+            assert f"def {name}(" in (REPOSITORY / "tests" / f"{file}.py").read_text(encoding="utf-8"), name
