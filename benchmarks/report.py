@@ -10,6 +10,7 @@ from pathlib import Path
 RESULTS = Path(__file__).resolve().parents[1] / "docs" / "results"
 PAGES = {
     "pipeline": "speed.md",
+    "drive": "speed.md",
     "rasterizer": "speed.md",
     "gpu": "speed.md",
     "base-heldout": "network.md",

@@ -19,9 +19,9 @@ from spatialavatar.head import (
     Identity,
     UVLayout,
     build_layout,
+    carried,
     load_head,
     moved_with_root,
-    to_world,
     turned_at_neck,
 )
 from spatialavatar.hub.cards import AvatarFacts, avatar_card
@@ -135,7 +135,7 @@ class Avatar(Pretrained):
             raise InputError(f"An avatar is posed one frame at a time; got {len(params)} frames.")
         identity = identity or self.identity()
         vertices = self.head.pose(identity, params)[0]
-        head = to_world(self.local(params), self.head, self.layout, vertices)
+        head = carried(self.local(params), self.head, self.layout, vertices)
         if self.bust is None:
             return head
         return self.bust.beside(head).joined(moved_with_root(self.bust.gaussians, params, identity))

@@ -12,7 +12,8 @@ There are two ways to transfer a performance:
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal, get_args
@@ -40,6 +41,7 @@ from spatialavatar.progress import Progress, no_progress, part
 from spatialavatar.provenance import marked
 from spatialavatar.records import Camera, HeadParams, Track, as_uint8_image
 from spatialavatar.render import best_device, render
+from spatialavatar.render.kernels import thread_count
 from spatialavatar.staging import (
     SCENES,
     WHITE,
@@ -54,7 +56,7 @@ from spatialavatar.staging import (
     photo_camera,
     require_scene,
 )
-from spatialavatar.threads import one_torch_thread
+from spatialavatar.threads import in_order, one_torch_thread
 from spatialavatar.tracking.smoothing import one_euro, one_euro_rotations
 from spatialavatar.transfer_gain import amplified_gaze, amplified_jaw, amplified_units
 
@@ -236,7 +238,7 @@ def retarget(track: Track, avatar: Avatar, config: DriveConfig) -> tuple[HeadPar
     return avatar.with_torso(moved, config.neck_share, sway=_breathing(len(moved), track.fps, moved.rotation)), camera
 
 
-def drive_frames(avatar: Avatar, track: Track, config: DriveConfig | None = None) -> Iterator[np.ndarray]:
+def drive_frames(avatar: Avatar, track: Track, config: DriveConfig | None = None) -> Generator[np.ndarray, None, None]:
     """Yield rendered frames, one per frame of ``track``: (H, W, 3) uint8; transparent: (H, W, 4) with straight alpha.
 
     Raises:
@@ -246,11 +248,14 @@ def drive_frames(avatar: Avatar, track: Track, config: DriveConfig | None = None
     config = config or DriveConfig()
     params, camera = retarget(track, avatar, config)
     stage = _stage(avatar, camera, config)
-    for index in range(len(params)):
+
+    def frame(index: int) -> np.ndarray:
         # Both settings belong to the thread, and must not be in force while the caller has the frame.
         with torch.inference_mode(), one_torch_thread():
-            frame = stage.frame(params[index])
-        yield frame
+            return stage.frame(params[index])
+
+    # One thread for each frame scales better than several threads in one frame.
+    yield from in_order(frame, len(params), thread_count() if avatar.shape.device.type == "cpu" else 1)
 
 
 class FrameRenderer:
@@ -367,7 +372,7 @@ def drive(
     start = 0.0 if isinstance(motion, Track) else 0.5
     rendering = part(report, start, 1.0)
     frames = drive_frames(avatar.to(device or best_device()), track, config)
-    with drive_writer(avatar, config, out, track.fps, audio) as writer:
+    with closing(frames), drive_writer(avatar, config, out, track.fps, audio) as writer:
         for count, frame in enumerate(frames, 1):
             shown = marked(frame) if config.mark else frame
             writer.write(shown)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from spatialavatar.avatar import Avatar
-from spatialavatar.head import to_world
+from spatialavatar.head import carried
 from spatialavatar.records import Camera, Gaussians, HeadParams
 from spatialavatar.render import render
 
@@ -52,7 +52,7 @@ class HeadInPhoto:
         """World Gaussians of one frame; the colours (N, 4) are sRGB times the share of the head, and that share."""
         avatar, home = self._avatar, self._avatar.reference.translation
         vertices = avatar.head.pose(self._identity, params)[0] - self._still * (params.translation - home)
-        world = to_world(avatar.local(params), avatar.head, avatar.layout, vertices)
+        world = carried(avatar.local(params), avatar.head, avatar.layout, vertices)
         colors = (world.colors[:, :3] * self._gain).clamp(0.0, 1.0)
         return replace(world, colors=torch.cat([colors * self._keep, self._keep], -1))
 

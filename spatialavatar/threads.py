@@ -1,12 +1,17 @@
-"""Limits the number of threads of torch during a block of work."""
+"""Threads: a limit for those of torch during a block of work, and results computed ahead in their order."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from typing import TypeVar
 
 import torch
+
+_T = TypeVar("_T")
 
 _lock = threading.Lock()
 _open_blocks = 0
@@ -44,3 +49,31 @@ def one_torch_thread() -> Iterator[None]:
             outside = _outside
         if depth == 0:
             torch.set_num_threads(outside)
+
+
+def in_order(task: Callable[[int], _T], count: int, workers: int) -> Iterator[_T]:
+    """Yield ``task(0)`` .. ``task(count - 1)`` in this order, computed ahead by threads.
+
+    At most ``2 * workers`` results exist at a time, so memory does not grow with ``count``. An exception of a task is
+    raised in its place. When the iterator is closed, no further task starts, and those that run are waited for.
+
+    Args:
+        task: independent of the other indices; it runs in another thread where there are several workers.
+        count: number of results.
+        workers: threads; with one, each task runs in the caller's thread when its result is requested.
+    """
+    if workers <= 1 or count <= 1:
+        for index in range(count):
+            yield task(index)
+        return
+    waiting: deque[Future[_T]] = deque()
+    executor = ThreadPoolExecutor(min(workers, count), thread_name_prefix="ahead")
+    try:
+        for index in range(count):
+            waiting.append(executor.submit(task, index))
+            if len(waiting) >= 2 * workers:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        executor.shutdown(wait=True, cancel_futures=True)

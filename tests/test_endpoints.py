@@ -15,7 +15,7 @@ pytest.importorskip("gradio", reason="the page needs the extra 'app': pip instal
 pytest.importorskip("spaces", reason="the page needs the extra 'app': pip install -e '.[app]'")
 
 from gradio_client import Client, handle_file
-from gradio_client.exceptions import AppError
+from gradio_client.exceptions import AppError, ValidationError
 from PIL import Image
 
 from spatialavatar.app.assistants import ASSISTANTS
@@ -74,11 +74,15 @@ def test_six_endpoints_are_public_and_every_value_has_a_type_and_a_name(client: 
         name: [(p["parameter_name"], p["python_type"]["type"], p["parameter_has_default"]) for p in e["parameters"]]
         for name, e in endpoints.items()
     }
-    assert signatures["/generate"] == [("photos", "list[filepath]", False), ("consent", "bool", False)]
+    assert signatures["/generate"] == [
+        ("photos", "list[filepath]", False),
+        ("consent", "bool", False),
+        ("scene", "bool", True),
+    ]
     assert signatures["/refine"][0] == ("avatar", "filepath", False)
     assert [name for name, _, _ in signatures["/drive"]] == [
         *("avatar", "consent", "motion", "example", "strength", "smoothing", "relative", "size", "head_pose"),
-        *("pose", "mouth", "brows", "lids", "gaze"),
+        *("pose", "mouth", "brows", "lids", "gaze", "scene", "background"),
     ]
     assert all(p["label"] for e in endpoints.values() for p in (*e["parameters"], *e["returns"]))
 
@@ -108,6 +112,15 @@ def test_drive_smooths_a_video_and_not_a_motion_file(app: RunningApp, client: Cl
     client.predict(avatar=avatar, consent=True, motion=clip, strength=0.5, size=256, api_name="/drive")
     assert (Path(app.fake.last.motion).name, app.fake.last.smoothing) == ("moods.mp4", 1.0)
     assert app.fake.last.strength == 0.5
+
+
+def test_drive_passes_scene_and_background_on(app: RunningApp, client: Client, avatar: Any) -> None:
+    values = {"avatar": avatar, "consent": True, "example": "Talk", "size": 256, "api_name": "/drive"}
+    client.predict(**values, scene="photo", background="blur", mouth=0.5)
+    assert (app.fake.last.scene, app.fake.last.background, app.fake.last.parts.mouth) == ("photo", "blur", 0.5)
+    for wrong in ({"scene": "moon"}, {"background": "/etc/hostname"}, {"background": 3}):
+        with pytest.raises(ValidationError, match="must be"):
+            client.predict(**values, **wrong)
 
 
 def test_track_and_export_return_the_requested_format(client: Client, avatar: Any, clip: Any) -> None:

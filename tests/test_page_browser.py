@@ -26,6 +26,7 @@ from spatialavatar.media import VideoReader, VideoWriter
 
 from .support.chromium import PATIENCE, needs_chromium, sync_api, until
 from .support.fake_backend import RunningApp, running_app
+from .support.scenes_of_photos import avatar_with_scene
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Frame, Page, Route
@@ -127,6 +128,25 @@ def test_a_late_answer_does_not_clear_a_new_tick(page: Page, examples: Path) -> 
             route.continue_()
     page.wait_for_timeout(300)
     sync_api.expect(box).to_be_checked()
+
+
+def test_an_avatar_with_its_photo_is_shown_in_it_and_driven_where_it_is_shown(
+    page: Page, app: RunningApp, tmp_path: Path
+) -> None:
+    file = avatar_with_scene(16).save(tmp_path / "mine.safetensors")
+    page.get_by_text("I have an avatar file").click()
+    page.locator("#avatar-file input[type=file]").set_input_files(str(file))
+    page.get_by_text("Opened mine.safetensors").wait_for()
+    place = page.locator("#place")
+    sync_api.expect(place.get_by_label("In the photo")).to_be_checked()
+    assert app.fake.stills[-1].scene == "photo"
+    go_to(page, "Drive")
+    page.get_by_role("button", name="Make the video").click()
+    page.get_by_text("Your video is ready").wait_for()
+    assert app.fake.last.scene == "photo"
+    place.get_by_label("On its own").check()
+    page.get_by_alt_text("seen from the front").wait_for()
+    assert app.fake.stills[-1].scene == "plain"
 
 
 def test_a_photos_warning_is_shown_beside_it(page: Page) -> None:

@@ -47,6 +47,7 @@ from spatialavatar.records import Track
 from spatialavatar.refinement import RefineConfig, WarmUp, aligned_heads, aligned_heads_path, refine
 from spatialavatar.refinement.report import write_preview
 from spatialavatar.render import best_device, warmup
+from spatialavatar.staging import photo_side, read_background
 from spatialavatar.tracking import load_track, save_track, track, track_video
 from spatialavatar.tracking.overlay import draw
 
@@ -108,7 +109,7 @@ def generate_steps(request: GenerateRequest) -> Steps:
             files = {f"seen_{i}": _save_seen(track, request.folder, f"seen_{i}.jpg") for i, track in enumerate(tracks)}
             report(0.5, "Found the face", files, photos=[list(track.warnings) for track in tracks])
 
-        avatar = generate(list(request.photos), progress=report, tracked=tracked)
+        avatar = generate(list(request.photos), scene=request.scene, progress=report, tracked=tracked)
         report(1.0, "Done", _results(avatar, request.folder), warnings=list(avatar.info.get("warnings", ())))
 
     yield from steps_of(work)
@@ -234,15 +235,18 @@ def render_steps(request: DriveRequest, tracked: str, sound: str | None, frames:
     """
 
     def work(report: Report) -> None:
+        avatar = Avatar.load(request.avatar)
         config = DriveConfig(
             strength=request.strength,
             relative=request.relative,
             smoothing=request.smoothing,
-            size=request.size,
+            size=photo_side(avatar, request.size) if request.scene == "photo" else request.size,
             head_pose=request.head_pose,
             parts=request.parts,
+            scene=request.scene,
+            background=read_background(request.background) if request.background else None,
         )
-        out = Path(request.folder) / "driven.mp4"
+        out = Path(request.folder) / ("driven.webm" if request.scene == "transparent" else "driven.mp4")
         motion = load_track(tracked)
         Path(tracked).unlink()
         at, due = (start, "Rendering"), time.monotonic()
@@ -256,11 +260,13 @@ def render_steps(request: DriveRequest, tracked: str, sound: str | None, frames:
             nonlocal due
             if time.monotonic() >= due:
                 preview = Path(request.folder) / "frame.jpg"
-                Image.fromarray(frame).save(preview, quality=80)
+                picture = Image.fromarray(frame)
+                shown = Image.new("RGB", picture.size, "white")
+                shown.paste(picture, mask=picture.getchannel("A") if picture.mode == "RGBA" else None)
+                shown.save(preview, quality=80)
                 report(*at, {"preview": str(preview)})
                 due = time.monotonic() + _PREVIEW_SECONDS
 
-        avatar = Avatar.load(request.avatar)
         done = drive(avatar, motion, out, config, audio=sound, progress=part(progress, start, 1.0), watch=watch)
         facts = {"frames": done.frames, "fps": done.fps, "held": done.held, "warnings": list(done.warnings)}
         report(1.0, "Done", {"video": str(done.path)}, **facts)

@@ -17,6 +17,7 @@ from spatialavatar.media import inspect_media
 from spatialavatar.media.inspection import MediaKind
 from spatialavatar.motion import check_motion_format, is_motion_file
 from spatialavatar.pipeline import MAX_PHOTOS
+from spatialavatar.staging import BLUR, is_colour
 from spatialavatar.tensor_files import TensorFile
 from spatialavatar.tracking.io import TRACK_FORMAT
 
@@ -113,6 +114,13 @@ def choice(value: Any, name: str, options: Sequence[Any]) -> str | None:
     if isinstance(value, bool) or not isinstance(value, (str, int, float)) or value not in options:
         return f"The {name} must be one of {', '.join(str(option) for option in options)}."
     return None
+
+
+def background(value: Any) -> str | None:
+    """A colour, "blur" or an empty text; no path, which would be one of this machine."""
+    if isinstance(value, str) and (value in ("", BLUR) or is_colour(value)):
+        return None
+    return "The background must be a colour such as white or #336699, or blur."
 
 
 def consent(value: Any) -> str | None:

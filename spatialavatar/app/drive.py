@@ -12,7 +12,7 @@ from spatialavatar.app import fragments
 from spatialavatar.app.activity import Activity, Updates
 from spatialavatar.app.controls import CONTROLS, GROUPS, MOODS, mood_values
 from spatialavatar.app.live import FRONT, HOLD
-from spatialavatar.app.stage import Page
+from spatialavatar.app.stage import PLACES, Page
 from spatialavatar.app.steps import Step
 from spatialavatar.examples import MOTIONS
 
@@ -70,7 +70,8 @@ def build(page: Page) -> None:
         source = None if way == "example" else clip or file
         if way != "example" and not source:
             raise gr.Error("Give a video of a face first, or choose an example.", print_exception=False)
-        smoothing, size, head_pose, *strengths = options
+        place, smoothing, size, head_pose, *strengths = options
+        scene = PLACES[place]
         steps = page.service.steps(
             "drive",
             avatar=page.there(avatar),
@@ -80,7 +81,8 @@ def build(page: Page) -> None:
             **dict(zip(_STRENGTHS, strengths)),
             smoothing=smoothing,
             size=_SIZES[size],
-            head_pose=_HEAD_POSES[head_pose],
+            head_pose="centred" if scene == "photo" else _HEAD_POSES[head_pose],
+            scene=scene,
         )
         for step in steps:
             yield step, shown(request, step)
@@ -96,7 +98,7 @@ def build(page: Page) -> None:
     moving.on(
         [moving.start.click],
         move,
-        [page.avatar, way, motion, clip, file, smoothing, size, head_pose, *strengths],
+        [page.avatar, way, motion, clip, file, page.stage.place, smoothing, size, head_pose, *strengths],
         page.video_outputs,
     )
     for tab in (example, video):

@@ -20,11 +20,12 @@ from spatialavatar.app.requests import (
     RefineRequest,
     TrackRequest,
 )
-from spatialavatar.app.schemas import FACTS, FILE, FILES, FLAG, NUMBER, WHOLE, one_of
+from spatialavatar.app.schemas import FACTS, FILE, FILES, FLAG, NUMBER, TEXT, WHOLE, one_of
 from spatialavatar.driving import HEAD_POSES
 from spatialavatar.examples import MOTIONS, example_motion
 from spatialavatar.motion import is_motion_file
 from spatialavatar.part_strengths import MAX_STRENGTH, PARTS, PartStrengths
+from spatialavatar.staging import SCENES
 
 Check = Callable[[Any], "str | None"]
 """Returns a sentence about what is wrong with a value, or None."""
@@ -202,6 +203,8 @@ def _drive_request(values: Mapping[str, Any], folder: str) -> DriveRequest:
         size,
         values["head_pose"],
         PartStrengths(**{name: float(values[name]) for name in PARTS}),
+        values["scene"],
+        values["background"],
     )
 
 
@@ -220,11 +223,19 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
                 max_bytes=checks.MAX_PHOTO_BYTES,
             ),
             _CONSENT,
+            Value(
+                "scene",
+                FLAG,
+                "keep the photo's background",
+                "Whether the avatar file keeps the photo's background and body, which scene=photo of /drive needs.",
+                lambda value: checks.flag(value, "scene"),
+                True,
+            ),
         ),
         _NEW_AVATAR,
         "warnings about the photos",
         ("avatar", "preview"),
-        lambda values, folder: GenerateRequest(tuple(values["photos"]), folder),
+        lambda values, folder: GenerateRequest(tuple(values["photos"]), folder, values["scene"]),
     ),
     Endpoint(
         "refine",
@@ -319,6 +330,23 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
             *(
                 _number(name, f"strength of the {name}", text, (0.0, MAX_STRENGTH), 1.0)
                 for name, text in _PARTS.items()
+            ),
+            _one_of(
+                "scene",
+                "scene",
+                "plain shows the avatar on its own; photo its head in the photo that it was made from, whose shorter "
+                "side is size; transparent the avatar over nothing, in a WebM with alpha.",
+                SCENES,
+                "plain",
+            ),
+            Value(
+                "background",
+                TEXT,
+                "background",
+                "A colour such as white or #336699, or blur for the photo's own background; empty for white, and in "
+                "the photo for its own.",
+                checks.background,
+                "",
             ),
         ),
         (Value("", FILE, "video"), _FACTS),

@@ -56,6 +56,14 @@ def build_demo(backend: Backend | None = None, sessions: Sessions | None = None)
         page.avatar.change(
             page.live, page.avatar, page.stage.space, show_progress="hidden", api_visibility="private", queue=False
         )
+        page.stage.place.input(
+            lambda avatar, place: page.still(avatar, place) if avatar else {},
+            [page.avatar, page.stage.place],
+            page.stage.front,
+            show_progress="hidden",
+            api_visibility="private",
+            queue=False,
+        )
         gr.HTML(static_text("footer.html").replace("{where}", what_runs_where()), elem_id="sa-footer")
         add_endpoints(page.service, page.sessions)
         add_assistants()

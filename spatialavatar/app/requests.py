@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from spatialavatar.app.checks import MAX_REFINE_FRAMES
 from spatialavatar.driving import HeadPose
 from spatialavatar.part_strengths import PartStrengths
+from spatialavatar.staging import SceneKind
 
 EXPORTS = {
     "avatar": "avatar.safetensors",
@@ -30,10 +31,12 @@ class GenerateRequest:
     Attributes:
         photos: paths of one to four.
         folder: where to write ``avatar.safetensors`` and ``preview.png``.
+        scene: whether to keep the photo's background and body in the avatar.
     """
 
     photos: tuple[str, ...]
     folder: str
+    scene: bool = True
 
 
 @dataclass(frozen=True)
@@ -68,8 +71,10 @@ class DriveRequest:
     Attributes:
         avatar: an avatar file.
         motion: a video, a motion file or a saved track.
-        folder: where to write ``driven.mp4``.
-        strength, relative, smoothing, size, head_pose, parts: as in ``DriveConfig``.
+        folder: where to write ``driven.mp4``, or ``driven.webm`` with transparency.
+        strength, relative, smoothing, head_pose, parts, scene: as in ``DriveConfig``.
+        size: width and height in pixels; in the photo, its shorter side.
+        background: a colour or "blur"; empty for that of the scene.
     """
 
     avatar: str
@@ -81,6 +86,8 @@ class DriveRequest:
     size: int = 512
     head_pose: HeadPose = "centred"
     parts: PartStrengths = field(default_factory=PartStrengths)
+    scene: SceneKind = "plain"
+    background: str = ""
 
 
 @dataclass(frozen=True)

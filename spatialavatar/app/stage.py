@@ -16,7 +16,12 @@ from spatialavatar.app.live import LiveAvatar
 from spatialavatar.app.requests import EXPORTS
 from spatialavatar.app.service import Service
 from spatialavatar.app.sessions import Sessions
-from spatialavatar.app.still import StillRequest
+from spatialavatar.app.still import StillRequest, keeps_photo
+from spatialavatar.staging import SceneKind
+
+ALONE = "On its own"
+PLACES: dict[str, SceneKind] = {"In the photo": "photo", ALONE: "plain"}
+"""Where the avatar is shown, and the scene of a drive."""
 
 STEPS = {"create": "Create", "sharpen": "Sharpen", "drive": "Drive", "save": "Save"}
 Follow = Callable[[str], Updates]
@@ -33,6 +38,9 @@ class Stage:
         with gr.Tabs(elem_id="views", selected="picture") as self.views:
             with gr.Tab("Avatar", id="picture"):
                 self.picture = gr.HTML(fragments.empty_stage("Your avatar appears here"), elem_classes="sa-view")
+                self.place = gr.Radio(
+                    list(PLACES), value=ALONE, show_label=False, container=False, visible=False, elem_id="place"
+                )
             with gr.Tab("3D", id="space", interactive=False) as self.space_tab:
                 self.space = LiveAvatar()
                 gr.HTML('<p class="sa-hint">Drag to rotate; scroll or pinch to zoom.</p>')
@@ -40,7 +48,7 @@ class Stage:
     @property
     def front(self) -> list[Any]:
         """The components that :meth:`show` changes."""
-        return [self.views, self.picture]
+        return [self.views, self.picture, self.place]
 
     def show(self, picture: str) -> Updates:
         """Updates that show this HTML at the front."""
@@ -99,13 +107,25 @@ class Page:
         Raises:
             gr.Error: it is no avatar.
         """
-        picture = self.backend.still(StillRequest(self.there(avatar)))
+        place = next(iter(PLACES)) if keeps_photo(self.there(avatar)) else ALONE
         updates: Updates = {self.avatar: avatar, self.stage.space_tab: gr.Tab(interactive=True)}
         updates |= {tab: gr.Tab(interactive=True) for name, tab in self.tabs.items() if name != "create"}
-        updates |= self.stage.show(fragments.portrait(picture, "Your avatar with a neutral face, seen from the front"))
+        updates |= self.still(avatar, place)
+        updates[self.stage.place] = gr.Radio(value=place, visible=place != ALONE)
         for _, follow in self._followers["avatar"]:
             updates |= follow(avatar)
         return updates
+
+    def still(self, avatar: str, place: str) -> Updates:
+        """The updates that show the avatar with a neutral face, at one of ``PLACES``.
+
+        Raises:
+            gr.Error: it is no avatar.
+        """
+        size = 512 if place == ALONE else 1024
+        picture = self.backend.still(StillRequest(self.there(avatar), size, PLACES[place]))
+        words = "seen from the front" if place == ALONE else "in the photo that it was made from"
+        return self.stage.show(fragments.portrait(picture, f"Your avatar with a neutral face, {words}"))
 
     def filmed(self, video: str) -> Updates:
         """The updates that play a video on the stage."""

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from spatialavatar.head.carrying import carry
 from spatialavatar.refinement import _kernels
 from spatialavatar.render.kernels import run_ranges, run_tasks
 
@@ -83,7 +84,7 @@ class ToWorld(torch.autograd.Function):
         posed = (frame.vertices, frame.rotation, frame.quat, frame.scale)
         world = tuple(torch.empty_like(t) for t in local)
         arrays = [t.numpy() for t in (*posed, *local, *world)]
-        run_ranges(lambda i, j: _kernels.to_world(i, j, *binding, *arrays), len(triangle), _GAUSSIANS_PER_TASK)
+        run_ranges(lambda i, j: carry(i, j, *binding, *arrays), len(triangle), _GAUSSIANS_PER_TASK)
         ctx.binding, ctx.posed = binding[0], posed[1:]
         return world
 

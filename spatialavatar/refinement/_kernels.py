@@ -122,30 +122,6 @@ def picture_gradients(
 
 
 @kernel
-def to_world(
-    first, last, triangle, corners, bary, vertices, rotation, quat, scale, means, quats, scales, to_means, to_quats,
-    to_scales,
-):  # pragma: no cover - compiled  # fmt: skip
-    """Local Gaussians to the world; see :meth:`spatialavatar.refinement.deformation.Deformer.to_world`."""
-    for n in range(first, last):
-        t = triangle[n]
-        s = scale[t]
-        for i in range(3):
-            anchor = bary[n, 0] * vertices[corners[n, 0], i] + bary[n, 1] * vertices[corners[n, 1], i]
-            anchor += bary[n, 2] * vertices[corners[n, 2], i]
-            turned = rotation[t, 3 * i] * means[n, 0] + rotation[t, 3 * i + 1] * means[n, 1]
-            turned += rotation[t, 3 * i + 2] * means[n, 2]
-            to_means[n, i] = anchor + s * turned
-            to_scales[n, i] = s * scales[n, i]
-        w1, x1, y1, z1 = quat[t, 0], quat[t, 1], quat[t, 2], quat[t, 3]
-        w2, x2, y2, z2 = quats[n, 0], quats[n, 1], quats[n, 2], quats[n, 3]
-        to_quats[n, 0] = w1 * w2 - x1 * x2 - y1 * y2 - z1 * z2
-        to_quats[n, 1] = w1 * x2 + x1 * w2 + y1 * z2 - z1 * y2
-        to_quats[n, 2] = w1 * y2 - x1 * z2 + y1 * w2 + z1 * x2
-        to_quats[n, 3] = w1 * z2 + x1 * y2 - y1 * x2 + z1 * w2
-
-
-@kernel
 def to_world_gradients(
     first, last, triangle, rotation, quat, scale, means_grad, quats_grad, scales_grad, to_means, to_quats, to_scales
 ):  # pragma: no cover - compiled

@@ -10,7 +10,7 @@ from spatialavatar.render._kernels import _rotation_vjp as quat_rotation_vjp
 from spatialavatar.render._kernels import _splat_axes as splat_axes
 from spatialavatar.render._kernels import _view as to_view
 from spatialavatar.render._pool import run as run_tasks
-from spatialavatar.render._pool import run_ranges
+from spatialavatar.render._pool import run_ranges, thread_count
 from spatialavatar.render._simd import horizontal_sum, lane_numbers, load, select, splat, store
 
 __all__ = [
@@ -26,5 +26,6 @@ __all__ = [
     "splat",
     "splat_axes",
     "store",
+    "thread_count",
     "to_view",
 ]
