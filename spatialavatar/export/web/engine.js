@@ -436,7 +436,7 @@ const SpatialAvatarEngine = (() => {
   return { Engine, FLOATS, ROW, read, rotation, multiply, apply, transposed, axisAngle, divided };
 })();
 
-if (typeof document === "undefined") {
+if (typeof WorkerGlobalScope !== "undefined" && self instanceof WorkerGlobalScope) {
   let engine = null;
   self.onmessage = ({ data }) => {
     if (data.buffer) engine = new SpatialAvatarEngine.Engine(data.buffer);

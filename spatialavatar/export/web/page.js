@@ -219,17 +219,6 @@ const measured = ({ splats, pose, project, sort, draw }) => {
     `sort ${sort.toFixed(1)} · draw ${draw.toFixed(1)} ms`;
 };
 
-const VIEWS = { front: [0, 0], left: [45, 0], right: [-45, 0] }; // of ?camera=: the subject's side; degrees
-
-/** The view that the address asks for: ?camera=left, or yaw and pitch in degrees and a zoom, ?camera=-20,5,1.3 */
-function askedView() {
-  const text = query.get("camera") ?? "front";
-  const [yaw = 0, pitch = 0, zoom = 1] = VIEWS[text] ?? text.split(",").map(Number);
-  if (![yaw, pitch, zoom].every(Number.isFinite)) return {};
-  const within = (value, low, high) => Math.min(high, Math.max(low, value));
-  return { yaw: within(yaw, -180, 180) * RADIANS, pitch: within(pitch, -60, 60) * RADIANS, zoom: within(zoom, 0.5, 4) };
-}
-
 /** Follows the stream that the address asks for, ?motion=ws://127.0.0.1:8765/motion, or ?motion alone for that of this server. */
 function followAsked(viewer) {
   if (!query.has("motion")) return;
@@ -261,7 +250,7 @@ try {
     addEventListener("resize", () => viewer.fit(Math.min(innerWidth, innerHeight)));
   }
   if (viewer.info.motion) viewer.play();
-  Object.assign(viewer.orbit, askedView());
+  viewer.setView(viewOf(query.get("camera") ?? "front"));
   followAsked(viewer);
   viewer.run().catch(() => fail("The avatar could not be drawn; load the page again."));
 } catch (error) {

@@ -10,6 +10,7 @@ const SLOW = 50; // milliseconds of drawing above which the resolution is reduce
 const VERTEX = `#version 300 es
 uniform highp sampler2D splats;
 uniform vec2 size;
+uniform vec2 depths; // of a splat at z metres: depths.x + depths.y / z; zero where there is no depth buffer
 out vec2 offset;
 flat out vec4 conic;
 flat out vec3 color;
@@ -26,7 +27,7 @@ void main() {
   conic = shape;
   color = paint.rgb;
   vec2 unit = (place.xy + offset) / size;
-  gl_Position = vec4(unit.x * 2.0 - 1.0, 1.0 - unit.y * 2.0, 0.0, 1.0);
+  gl_Position = vec4(unit.x * 2.0 - 1.0, 1.0 - unit.y * 2.0, depths.x + depths.y / paint.w, 1.0);
 }`;
 const FRAGMENT = `#version 300 es
 precision highp float;
@@ -149,44 +150,22 @@ function frames(buffer, source, fail) {
   return Object.assign(ask, { end: () => worker.terminate() });
 }
 
-/** Options of a Viewer that need not be given. */
-const QUIET = { alpha: false, renderer: "", fail: () => {}, ready: () => {}, measured: () => {} };
+const VIEWS = { front: [0, 0], left: [45, 0], right: [-45, 0] }; // by the subject's side; degrees
 
-/**
- * Poses and draws an avatar on a canvas. `options`: `canvas`; `source`, the text of engine.js for its worker; `ground()`, the
- * premultiplied RGBA behind the avatar; `alpha`, whether that may be transparent; `renderer`, "gpu", "cpu" or "" for the
- * better one; `fail(sentence)`, `ready()` and `measured(stats)`, which are called when the picture cannot be drawn, when
- * it is there, and twice a second.
- */
-class Viewer {
-  constructor(buffer, options) {
-    this.options = { ...QUIET, ...options };
-    const { info, arrays } = read(buffer);
-    this.info = info;
-    this.arrays = arrays;
-    const { renderer } = this.options, able = hasGPU(), gpu = renderer === "gpu" || renderer !== "cpu" && able;
-    this.painter = new (gpu ? Painter : Easel)(this.options);
-    this.ask = frames(buffer, this.options.source, this.options.fail);
-    this.sharp = gpu && able;
-    this.fit(SIDE);
-    this.times = {};
-    this.fps = this.drawn = 0;
-    this.frame = null; // of the motion while it plays
-    this.driven = null; // parameters from the webcam or a stream while it is on
-    this.dirty = true;
+/** The view that a text names: left, right, front, or yaw and pitch in degrees and a zoom, such as -20,5,1.3 */
+function viewOf(text) {
+  const [yaw = 0, pitch = 0, zoom = 1] = VIEWS[text] ?? text.split(",").map(Number);
+  if (![yaw, pitch, zoom].every(Number.isFinite)) return {};
+  const within = (value, low, high) => Math.min(high, Math.max(low, value)), radians = Math.PI / 180;
+  return { yaw: within(yaw, -180, 180) * radians, pitch: within(pitch, -60, 60) * radians, zoom: within(zoom, 0.5, 4) };
+}
+
+/** The state of an avatar's face and head, from which its head parameters follow. */
+class Puppet {
+  /** `avatar`: { info, arrays } of its binary. */
+  constructor({ info, arrays }) {
+    Object.assign(this, { info, arrays, driven: null }); // driven: parameters from the webcam or a stream while it is on
     this.reset();
-  }
-
-  /** Chooses the resolution for a canvas of `side` CSS pixels: the screen's with a GPU, and what a CPU can draw without. */
-  fit(side) {
-    this.resize(this.sharp ? Math.min(SHARPEST, Math.max(SIDE, Math.round(side * devicePixelRatio))) : SIDE);
-  }
-
-  /** Sets the width of the pictures. */
-  resize(width) {
-    this.width = width;
-    this.height = Math.round(width * this.info.camera.height / this.info.camera.width);
-    this.dirty = true;
   }
 
   reset() {
@@ -195,7 +174,7 @@ class Viewer {
     this.base = { rotation, translation, neck, jaw: [0, 0, 0], eyes: [0, 0, 0, 0, 0, 0] };
     this.place = this.info.home; // where a turn leaves the root of an undivided turn
     this.orbit = { yaw: 0, pitch: 0, zoom: 1 };
-    this.frame = null;
+    this.frame = null; // of the embedded motion while it plays
     this.dirty = true;
   }
 
@@ -260,6 +239,48 @@ class Viewer {
     };
   }
 
+  /** Sets head parameters that override sliders and motion; null ends that. */
+  drive(params) {
+    this.driven = params;
+    this.dirty = true;
+  }
+}
+
+/** Options of a Viewer that need not be given. */
+const QUIET = { alpha: false, renderer: "", fail: () => {}, ready: () => {}, measured: () => {} };
+
+/**
+ * Poses and draws an avatar on a canvas. `options`: `canvas`; `source`, the text of engine.js for its worker; `ground()`, the
+ * premultiplied RGBA behind the avatar; `alpha`, whether that may be transparent; `renderer`, "gpu", "cpu" or "" for the
+ * better one; `fail(sentence)`, `ready()` and `measured(stats)`, which are called when the picture cannot be drawn, when
+ * it is there, and twice a second.
+ */
+class Viewer extends Puppet {
+  constructor(buffer, options) {
+    super(read(buffer));
+    this.options = { ...QUIET, ...options };
+    const { renderer } = this.options, able = hasGPU(), gpu = renderer === "gpu" || renderer !== "cpu" && able;
+    this.painter = new (gpu ? Painter : Easel)(this.options);
+    this.ask = frames(buffer, this.options.source, this.options.fail);
+    this.sharp = gpu && able;
+    this.fit(SIDE);
+    this.times = {};
+    this.fps = this.drawn = 0;
+    this.dirty = true;
+  }
+
+  /** Chooses the resolution for a canvas of `side` CSS pixels: the screen's with a GPU, and what a CPU can draw without. */
+  fit(side) {
+    this.resize(this.sharp ? Math.min(SHARPEST, Math.max(SIDE, Math.round(side * devicePixelRatio))) : SIDE);
+  }
+
+  /** Sets the width of the pictures. */
+  resize(width) {
+    this.width = width;
+    this.height = Math.round(width * this.info.camera.height / this.info.camera.width);
+    this.dirty = true;
+  }
+
   /** The photo's camera, rotated around the head. */
   camera() {
     const { camera, pivot } = this.info, { yaw, pitch, zoom } = this.orbit;
@@ -290,15 +311,15 @@ class Viewer {
     return { fps: this.fps, frames: this.drawn, splats: this.splats, ...this.times };
   }
 
-  /** Draws on a graphics context that the browser has restored. */
-  restore() {
-    this.painter = new Painter(this.options);
+  /** Rotates and zooms the view: any of yaw, pitch (radians) and zoom. */
+  setView(view) {
+    Object.assign(this.orbit, view);
     this.dirty = true;
   }
 
-  /** Sets head parameters that override sliders and motion; null ends that. */
-  drive(params) {
-    this.driven = params;
+  /** Draws on a graphics context that the browser has restored. */
+  restore() {
+    this.painter = new Painter(this.options);
     this.dirty = true;
   }
 
