@@ -105,16 +105,18 @@ def torso_picture(avatar: Avatar, track: Track, config: BustConfig) -> TorsoPict
     # The neck turns with the head: skin of the torso begins where the root joint holds it.
     weight = beside(root_weight, neck)
     held = np.where(neck, smoothstep(weight, *config.neck_fade), smoothstep(weight, *config.side_fade))
+    held[_under(neck)] = 1.0
     rises = np.where(~clothes & ~hair, held * smoothstep(below, 0.0, config.skin_rise), rises)
     shown = person & ~of_face & ~head_shows & (rises > 0.05)
     shown = _large_parts(shown & ((below > 0.0) | clothes), config.least_part) | (shown & hair)
     shown = _connected(shown)
-    # Behind the head clothes continue to the sides and downwards, and hair behind hair.
+    # Behind head and neck clothes continue to the sides and downwards, and hair behind hair.
     tuck = _disc(config.tuck / pixel)
     tuck[len(tuck) // 2 + 1 :] = 0
     behind = cv2.dilate((shown & clothes).astype(np.uint8), tuck) > 0
     near = (cv2.dilate((shown & hair).astype(np.uint8), tuck) > 0) & hair
-    hidden = (near | behind) & head_shows & person
+    moving = neck & ~clothes & ~hair & (held < 0.05)
+    hidden = ((near & head_shows) | (behind & (head_shows | moving))) & person
     # Soft edges: the matte, but only beside what is shown.
     reach = cv2.dilate(shown.astype(np.uint8), _disc(4.0)) > 0
     opacity = padded.matte * reach * ~head_shows * ~of_face * rises
@@ -174,6 +176,16 @@ def beside(values: Pixels, known: Mask) -> Pixels:
     lookup = np.zeros(labels.max() + 1, np.float32)
     lookup[labels[known]] = values[known]
     return lookup[labels]
+
+
+def _under(mask: Mask) -> Mask:
+    """(H, W): pixels outside of a mask whose nearest pixel of it lies above them, more than beside them."""
+    if not mask.any():
+        return np.zeros_like(mask)
+    rows, columns = (np.arange(side, dtype=np.float32) for side in mask.shape)
+    near_row = beside(np.broadcast_to(rows[:, None], mask.shape), mask)
+    near_column = beside(np.broadcast_to(columns[None], mask.shape), mask)
+    return ~mask & (rows[:, None] - near_row > np.abs(columns[None] - near_column))
 
 
 def _disc(radius: float) -> NDArray[np.uint8]:
