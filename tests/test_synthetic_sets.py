@@ -104,3 +104,4 @@ def test_a_folder_without_faces_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "faces").mkdir()
     with pytest.raises(InputError, match="No photo"):
         make_set(tmp_path / "out", SetConfig(count=1), tmp_path / "faces")
+    assert not (tmp_path / "out").exists()

@@ -9,6 +9,7 @@ import numpy as np
 from scipy.ndimage import gaussian_filter
 from scipy.spatial import cKDTree
 
+from spatialavatar.generator.numerics import smoothstep
 from spatialavatar.records import Gaussians
 from spatialavatar.synthetic.anatomy import Anatomy
 from spatialavatar.synthetic.arrays import Array
@@ -20,6 +21,8 @@ from spatialavatar.synthetic.light import Light, encoded
 _CENTRE: Final = np.array([0.0, 0.045, 0.025])
 """Middle of the skull on the template, from which hats are measured."""
 _ROWS, _COLUMNS = 40, 96
+_BRIM_BLEND: Final = 0.5
+"""Radians below the brim over which pressed hair becomes loose."""
 _TILT: Final = np.radians(12.0)
 """By which the hat's axis leans back."""
 
@@ -138,7 +141,9 @@ def _pressed(strands: Strands, centre: Array, polar: Array, around: Array, heigh
     row = np.searchsorted(polar, angle).clip(0, len(polar) - 1)
     column = (((azimuth + np.pi) / (2 * np.pi)) * len(around)).astype(int) % len(around)
     limit = height[row, column] - 0.006
-    factor = np.where((angle < polar[-1]) & (distance > limit), limit / np.maximum(distance, 1e-9), 1.0)
+    free = smoothstep(angle, polar[-1], polar[-1] + _BRIM_BLEND)
+    factor = np.minimum(limit / np.maximum(distance, 1e-9), 1.0)
+    factor = factor + free * (1.0 - factor)
     pressed = (centre + offset * factor[..., None]).astype(np.float32)
     return Strands(pressed, strands.radius, strands.lock, strands.fine)
 

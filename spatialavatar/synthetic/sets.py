@@ -103,8 +103,9 @@ def make_set(
         InputError: the photos cannot be used, or the folder holds a set of other values.
         OutputError: the folder cannot be written.
     """
-    out, report = make_folder(out), progress or no_progress
-    _check_same_set(out, config, faces)
+    out, report = Path(out), progress or no_progress
+    facts = _facts(config, faces)
+    _check_same_set(out, facts)
     with one_torch_thread():
         if faces is None:
             report(0.0, "Reading the skin of the example portraits")
@@ -112,6 +113,7 @@ def make_set(
         else:
             people = read_people(faces, out / ".faces", part(report, 0.0, 0.1))
         names = [person.name for person in people]
+        write_text(make_folder(out) / SET, facts)
         write_text(out / LICENCE, _licence(names, faces is not None))
         folders, made = [], 0
         for number in range(config.count):
@@ -124,8 +126,8 @@ def make_set(
     return HeadSet(folders, made, names)
 
 
-def _check_same_set(out: Path, config: SetConfig, faces: str | Path | None) -> None:
-    """Store the values of the set; refuse to continue one of other values. The number of heads may grow."""
+def _facts(config: SetConfig, faces: str | Path | None) -> str:
+    """The values that all heads of a set share, as JSON; the number of heads may grow."""
     facts = {
         "format": "spatialavatar.synthetic",
         "version": 1,
@@ -135,17 +137,19 @@ def _check_same_set(out: Path, config: SetConfig, faces: str | Path | None) -> N
         "size": config.size,
         "faces": None if faces is None else Path(faces).name,
     }
+    return json.dumps(facts, indent=1)
+
+
+def _check_same_set(out: Path, facts: str) -> None:
+    """Refuse to continue a set of other values, or to write among other files."""
     path = out / SET
-    text = json.dumps(facts, indent=1)
     if path.is_file():
-        if path.read_text(encoding="utf-8") != text:
+        if path.read_text(encoding="utf-8") != facts:
             raise InputError(
                 f"{out} holds heads of other views, sizes, faces or another version; choose another folder."
             )
-        return
-    if any(child for child in out.iterdir() if not child.name.startswith(".")):
+    elif out.is_dir() and any(not child.name.startswith(".") for child in out.iterdir()):
         raise InputError(f"{out} holds other files and is no set of synthetic heads; choose an empty folder.")
-    write_text(path, text)
 
 
 def _write_whole(folder: Path, head: SyntheticHead, config: SetConfig) -> None:

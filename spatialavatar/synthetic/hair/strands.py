@@ -25,6 +25,8 @@ from spatialavatar.synthetic.hair.tails import tail_strands
 
 _GUIDES: Final = 1100
 _PER_LOCK: Final = 14
+_RINGLET: Final = 0.003
+"""Radius of curls from which locks are narrow all along, metres."""
 _SKIN: Final = 0.0006
 """Metres by which strands stay above the skin."""
 _BABY: Final = 900
@@ -135,8 +137,10 @@ def _gather(points: Array, roots: Array, style: HairStyle, rng: np.random.Genera
     if style.clump == 0:
         return points, lock
     share = np.linspace(0.0, 1.0, points.shape[1], dtype=np.float32)[None, :, None]
-    strength = style.clump * rng.uniform(0.5, 1.2, (count, 1, 1)).clip(0, 1)[lock].astype(np.float32)
-    return points + (points[middle][lock] - points) * (strength * share**1.2), lock
+    strength = (style.clump * rng.uniform(0.5, 1.2, (count, 1, 1))).clip(0.0, 0.95)[lock].astype(np.float32)
+    # Ringlets are narrow from the root on.
+    sooner = 0.45 if style.curl >= _RINGLET else 1.2
+    return points + (points[middle][lock] - points) * (strength * share**sooner), lock
 
 
 def _loosen(points: Array, length: Array, style: HairStyle, rng: np.random.Generator) -> Array:
@@ -178,7 +182,7 @@ def _curl(points: Array, lock: Array, length: Array, style: HairStyle, rng: np.r
     """Wind strands into helices; the strands of a lock share their phase and handedness."""
     count, steps = points.shape[:2]
     locks = int(lock.max()) + 1
-    spread = 0.5 if style.clump > 0.3 else 3.0
+    spread = 0.3 if style.clump > 0.3 else 3.0
     phase = (rng.uniform(0.0, 2 * np.pi, locks)[lock] + rng.normal(0.0, spread, count))[:, None]
     turn = rng.choice([-1.0, 1.0], locks)[lock][:, None]
     wave = style.wave * rng.uniform(0.75, 1.3, locks)[lock][:, None]
@@ -190,8 +194,8 @@ def _curl(points: Array, lock: Array, length: Array, style: HairStyle, rng: np.r
     # Curls are uneven along a lock and from lock to lock; even ones would look woven.
     wander = rng.normal(0.0, 1.0, (locks, 3))[lock]
     drift = np.sin(arc / 0.023 + 3.0 * wander[:, :1]) + np.sin(arc / 0.041 + 3.0 * wander[:, 1:2])
-    angle = turn * (2 * np.pi * arc / wave) + phase + 0.9 * drift
-    size = style.curl * np.exp(0.35 * wander[:, 2:]) * (1.0 + 0.35 * np.sin(arc / 0.031 + 5.0 * wander[:, 1:2]))
+    angle = turn * (2 * np.pi * arc / wave) + phase + 0.45 * drift
+    size = style.curl * np.exp(0.25 * wander[:, 2:]) * (1.0 + 0.2 * np.sin(arc / 0.031 + 5.0 * wander[:, 1:2]))
     radius = (size * np.minimum(1.0, arc / 0.03))[..., None]
     return (points + radius * (np.cos(angle)[..., None] * first + np.sin(angle)[..., None] * second)).astype(np.float32)
 
