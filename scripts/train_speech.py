@@ -22,7 +22,7 @@ from scripts.speech_data.augment import Augmenter, load_clips
 from spatialavatar.files import atomic_output
 from spatialavatar.speech.coarticulation import REACH, TABLES, Tables, articulate
 from spatialavatar.speech.network import DELAY, DILATIONS, EPSILON, weight_shapes
-from spatialavatar.speech.visemes import VISEMES
+from spatialavatar.speech.visemes import VISEME_INDEX, VISEMES
 from spatialavatar.tensor_files import write_tensors
 
 try:
@@ -129,9 +129,16 @@ def main() -> None:
             state |= {"weights": weights, "rng": rng.bit_generator.state}
             with atomic_output(state_path) as temporary:
                 torch.save(state, temporary)
-            halves = {name: weight.half() for name, weight in average.items()}
-            header = {"format": "spatialavatar-speech", "version": 1, "steps": step + 1}
-            write_tensors(out / "network.safetensors", halves, header)
+            write_network(out / "network.safetensors", average, step + 1, settings["closure_bias"])
+    write_network(out / "network.safetensors", average, max(first, steps), settings["closure_bias"])
+
+
+def write_network(path: Path, average: dict[str, Tensor], steps: int, closure_bias: float) -> None:
+    """Store the averaged weights in half precision; lips that close too often look better than lips that stay open."""
+    bias = average["output.bias"].clone()
+    bias[VISEME_INDEX["PP"]] += closure_bias
+    halves = {name: weight.half() for name, weight in (average | {"output.bias": bias}).items()}
+    write_tensors(path, halves, {"format": "spatialavatar-speech", "version": 1, "steps": steps})
 
 
 if __name__ == "__main__":
