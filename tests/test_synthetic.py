@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from spatialavatar.errors import InputError
+from spatialavatar.examples import portraits
 from spatialavatar.records import HAIR, SEGMENT_CLASSES
 from spatialavatar.synthetic import (
     SynthesisConfig,
@@ -23,7 +24,7 @@ from spatialavatar.synthetic.clothes import sample_shoulders
 from spatialavatar.synthetic.hair.field import DistanceField
 from spatialavatar.synthetic.hair.scalp import head_frame
 from spatialavatar.synthetic.hair.styles import STYLES, sample_style
-from spatialavatar.synthetic.people import Person
+from spatialavatar.synthetic.people import Person, person_of
 from spatialavatar.synthetic.views import render_drawn
 from tests.support.synthetic_people import plain_person
 
@@ -123,6 +124,15 @@ def test_brows_follow_the_face(person: Person) -> None:
     up = head.facial.posed(facts, rest, head.posed(head.params.replace(expression=raised)))
     assert np.allclose(head.facial.posed(facts, rest, rest), head.facial.points, atol=1e-6)
     assert (up - head.facial.points)[..., 1].max() > 0.003
+
+
+def test_a_photo_gives_the_skin_of_the_whole_head() -> None:
+    facts = anatomy()
+    someone = person_of(next(iter(portraits().values())))
+    assert np.isfinite(someone.albedo).all()
+    for part in ("ears", "neck", "scalp"):
+        tone = np.median(someone.albedo[facts.surface.mask(part)], 0)
+        assert np.abs(np.log(tone / someone.tone)).max() < 0.4, part
 
 
 def test_every_style_has_a_random_instance() -> None:

@@ -139,7 +139,7 @@ def person_of(path: Path) -> Person:
     track = track_photo(read_image(path), surface.head, name=path.name)
     views = source_views([track], surface.head)
     photo = observe(surface, views[0], fit_silhouette(surface.head, views, surface.config.silhouette))
-    colors = complete(surface, [photo], pool([photo]))
+    colors = complete(surface, [photo], pool([photo])).colors
     seen = _seen_skin(facts, photo)
     if (seen > 0.5).sum() < MIN_SKIN_TEXELS:
         raise InputError(f"{path.name} shows too little of the face; use a frontal photo without a covered face.")
