@@ -67,7 +67,7 @@ def test_the_version_is_the_packages(capsys: pytest.CaptureFixture[str]) -> None
 
 def test_a_wrong_command_line_exits_with_two() -> None:
     with pytest.raises(SystemExit) as caught:
-        cli.main(["drive", "a.safetensors"])
+        cli.main(["drive", "--motion", "a.mp4"])
     assert caught.value.code == 2
 
 
