@@ -26,7 +26,7 @@ sys.path[:0] = [str(ROOT)]
 from benchmarks.report import machine, table, write_section  # noqa: E402
 
 MOTION = ROOT / "examples" / "motions" / "talk.json"
-SHORT, LONG = 300, 1500
+SHORT, LONG = 150, 600
 
 
 def measure_split(path: Path, size: int) -> dict[str, float]:

@@ -50,7 +50,7 @@ def build(page: Page) -> None:
         with gr.Accordion("Settings", open=False):
             with gr.Row(elem_classes="sa-strengths"):
                 strengths = [
-                    gr.Slider(0.0, 2.0, 1.0, step=0.05, label=label, min_width=110, buttons=[])
+                    gr.Slider(0.0, 2.0, 1.0, step=0.05, label=label, min_width=80, buttons=[])
                     for label in _STRENGTHS.values()
                 ]
             smoothing = gr.Slider(0.0, 5.0, 1.0, step=0.1, label="Smoothing of the video's motion", buttons=[])
