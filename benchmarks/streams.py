@@ -22,7 +22,7 @@ from tests.support.ports import free_port
 
 TAKE = Path("examples/motions/expressions.json")
 RATE = 30.0
-FRAMES = 150
+FRAMES = 80
 
 
 def play(address: StreamAddress) -> None:

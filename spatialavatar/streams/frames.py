@@ -62,6 +62,17 @@ def checked_weights(weights: Sequence[float] | NDArray[np.float64]) -> NDArray[n
     return _checked(weights, _LARGEST_WEIGHT)
 
 
+def checked_weight(weight: float) -> float:
+    """``weight``, if it is plausible.
+
+    Raises:
+        FormatError: it is not finite, or larger than captures have.
+    """
+    if not abs(weight) <= _LARGEST_WEIGHT:  # NaN compares false
+        raise FormatError("A weight of the packet is not plausible.")
+    return weight
+
+
 def checked_place(values: Sequence[float]) -> NDArray[np.float32]:
     """(3,) metres.
 

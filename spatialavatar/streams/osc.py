@@ -28,14 +28,23 @@ _NUMBERS: Final = {
 _CONSTANTS: Final = {"T": True, "F": False, "N": None}
 
 
-def read_packet(data: bytes, depth: int = 0) -> Iterator[Message]:
+def read_packet(data: bytes) -> Iterator[Message]:
     """The messages of a packet in their order; time tags are not read.
 
     Raises:
         FormatError: the packet is damaged.
     """
+    return map(read_message, split_packet(data))
+
+
+def split_packet(data: bytes, depth: int = 0) -> Iterator[bytes]:
+    """The messages of a packet in their order, as they are.
+
+    Raises:
+        FormatError: a bundle is damaged.
+    """
     if not data.startswith(_BUNDLE):
-        yield _read_message(data)
+        yield data
         return
     if depth == _DEEPEST:
         raise FormatError("The OSC bundle is nested too deep.")
@@ -47,11 +56,16 @@ def read_packet(data: bytes, depth: int = 0) -> Iterator[Message]:
         at += 4
         if size <= 0 or at + size > len(data):
             raise FormatError("The OSC bundle is cut short.")
-        yield from read_packet(data[at : at + size], depth + 1)
+        yield from split_packet(data[at : at + size], depth + 1)
         at += size
 
 
-def _read_message(data: bytes) -> Message:
+def read_message(data: bytes) -> Message:
+    """One message.
+
+    Raises:
+        FormatError: it is damaged, or has an argument of another type.
+    """
     address, at = _read_text(data, 0)
     if not address.startswith("/"):
         raise FormatError("The packet is no OSC message.")

@@ -6,6 +6,7 @@ the model's right, y up, z forward), so x of positions and y, z of quaternions c
 
 from __future__ import annotations
 
+import struct
 from typing import Final
 
 import numpy as np
@@ -15,14 +16,18 @@ from scipy.spatial.transform import Rotation
 from spatialavatar.errors import FormatError
 from spatialavatar.head.arkit import ARKIT_52, ARKIT_INDEX
 from spatialavatar.motion.units import unit_index
-from spatialavatar.streams.frames import MotionFrame, axis_angle, checked_place, checked_weights
-from spatialavatar.streams.osc import Argument, read_packet, write_bundles, write_message
+from spatialavatar.streams.frames import MotionFrame, axis_angle, checked_place, checked_weight
+from spatialavatar.streams.osc import Argument, read_message, split_packet, write_bundles, write_message
 
 PORT: Final = 39539
 """The port of programs that receive whole motions ("Marionette")."""
 
 _LARGEST_BUNDLE: Final = 1400  # bytes; the specification asks for less than 1500
 _HEAD: Final = ("Neck", "Head")  # bones whose product is the head's rotation
+
+_FLOAT: Final = struct.Struct(">f")
+_VALUE: Final = b"/VMC/Ext/Blend/Val\0\0,sf\0"  # how a message of a name and a float begins
+_MOST_KNOWN: Final = 4 * len(ARKIT_52)  # in whatever case a sender writes them
 
 _PRESETS: Final[dict[str, dict[str, float]]] = {
     "a": {"jawOpen": 0.7},
@@ -60,6 +65,7 @@ class VmcDecoder:
 
     def __init__(self) -> None:
         self._pending: dict[int, float] = {}
+        self._known: dict[bytes, int] = {}  # units by the bytes before their value, the same in every frame
         self._presets: dict[str, float] = {}
         self._has_units = False
         self._weights = np.zeros(len(ARKIT_52), np.float32)
@@ -76,8 +82,17 @@ class VmcDecoder:
             FormatError: the packet is no OSC, or a value is not plausible. Messages before the fault count.
         """
         frame = None
-        for address, arguments in read_packet(packet):
+        for message in split_packet(packet):
+            index = self._known.get(message[:-4])
+            if index is not None:
+                self._pending[index] = checked_weight(_FLOAT.unpack(message[-4:])[0])
+                continue
+            address, arguments = read_message(message)
             frame = self._take(address, arguments) or frame
+            if message[:24] == _VALUE and len(self._known) < _MOST_KNOWN:
+                known = unit_index(str(arguments[0]))
+                if known is not None and len(arguments) == 2:
+                    self._known[message[:-4]] = known
         return frame
 
     def _take(self, address: str, arguments: tuple[Argument, ...]) -> MotionFrame | None:
@@ -101,7 +116,7 @@ class VmcDecoder:
     def _take_value(self, arguments: tuple[Argument, ...]) -> None:
         (value,) = _numbers(arguments, 2)
         name = str(arguments[0])
-        checked_weights([value])
+        checked_weight(value)
         index = unit_index(name)
         if index is not None:
             self._pending[index] = value
