@@ -135,5 +135,5 @@ def test_a_model_polishes_as_much_as_the_package_by_default(monkeypatch: pytest.
 
     iterations = []
     monkeypatch.setattr(polish, "polish", lambda avatar, tracks, config, **_: iterations.append(config.iterations))
-    model().generate(painted_track())
+    model().generate(painted_track(), bust=False)
     assert iterations == [polish.PolishConfig().iterations]
