@@ -23,10 +23,12 @@ import torch
 from torch import Tensor
 
 from spatialavatar.avatar import NECK_SHARE, Avatar, skull_box
+from spatialavatar.avatar_response import matched_gains, measured_gains
 from spatialavatar.errors import FormatError, InputError
 from spatialavatar.files import check_not_an_input
 from spatialavatar.head import HeadModel
 from spatialavatar.head.rotations import axis_angle_to_matrix, matrix_to_axis_angle, mean_rotation
+from spatialavatar.lip_gap import jaw_for_gap, lip_gaps
 from spatialavatar.media import (
     PictureWriter,
     VideoWriter,
@@ -57,8 +59,10 @@ from spatialavatar.staging import (
     require_scene,
 )
 from spatialavatar.threads import in_order, one_torch_thread
+from spatialavatar.tracking.landmarker import LANDMARK_COUNT, FaceLandmarker
+from spatialavatar.tracking.photos import shared_networks
 from spatialavatar.tracking.smoothing import one_euro, one_euro_rotations
-from spatialavatar.transfer_gain import amplified_gaze, amplified_jaw, amplified_units
+from spatialavatar.transfer_gain import JAW_LIMITS, Gains, amplified_gaze, amplified_jaw, amplified_units
 
 UNIT_LIMITS: Final = (-0.25, 1.25)
 """The range in which the shapes of named expression units are valid."""
@@ -72,6 +76,8 @@ _SIDE: Final = 512
 _PHOTO_SHIFT: Final = 0.02
 """Largest translation of the head over the still body of a photo, metres."""
 
+_RESPONSE_SIZE: Final = 256  # pixels; the landmark network reads a face at this size
+_MANY_FRAMES: Final = 20  # a quantile of fewer frames is no resting value
 _FILMED_SHARE: Final = 0.7
 """Share of the driver's resting turn that "as filmed" keeps: an avatar of one photo is weaker from the side."""
 
@@ -186,8 +192,38 @@ def portrait_view(avatar: Avatar, size: int = 512, framing: float = 0.62) -> tup
     return camera, torch.stack([-middle[0], -middle[1] + drop, -distance - middle[2]])
 
 
-def retarget(track: Track, avatar: Avatar, config: DriveConfig) -> tuple[HeadParams, Camera]:
+def avatar_gains(avatar: Avatar, track: Track | None = None, landmarker: FaceLandmarker | None = None) -> Gains | None:
+    """Gains of the avatar's expression, measured on 13 renders of it, and about 20 of a tracked performance.
+
+    Args:
+        avatar: the avatar.
+        track: the performance, whose amplitude the avatar's is to match; None: that of the expressions alone.
+        landmarker: an opened landmark network to reuse.
+
+    Returns:
+        The gains, or None if the units of the avatar's head have no names, or the motion was not tracked.
+    """
+    if not avatar.head.has_named_units or (track is not None and not _is_tracked(track)):
+        return None
+    landmarker = landmarker or shared_networks().landmarker
+    camera, home = portrait_view(avatar, _RESPONSE_SIZE)
+    gains = measured_gains(avatar, camera, home, landmarker)
+    if track is None or len(track) == 0:
+        return gains
+    moved, camera = retarget(track, avatar, DriveConfig(size=_RESPONSE_SIZE), gains)
+    return matched_gains(gains, avatar, track, moved, camera, landmarker)
+
+
+def retarget(
+    track: Track, avatar: Avatar, config: DriveConfig, gains: Gains | None = None
+) -> tuple[HeadParams, Camera]:
     """The avatar's parameters for every frame of ``track``, and the camera that sees them.
+
+    Args:
+        track: the performance.
+        avatar: the avatar.
+        config: how it is transferred.
+        gains: result of :func:`avatar_gains`, used by relative driving of a tracked person; None: the usual ones.
 
     Raises:
         FormatError: the track belongs to another head model.
@@ -214,8 +250,14 @@ def retarget(track: Track, avatar: Avatar, config: DriveConfig) -> tuple[HeadPar
     names = avatar.head.unit_names
     expression = config.parts.of_units(names, expression)
     if names is not None and _is_tracked(track):
-        expression = amplified_units(expression, names, UNIT_LIMITS)
-        jaw, eyes = amplified_jaw(jaw), amplified_gaze(eyes)
+        gains = gains or Gains()
+        expression = amplified_units(expression, names, UNIT_LIMITS, gains)
+        jaw, eyes = amplified_jaw(jaw), amplified_gaze(eyes, gains.yaw)
+        if LANDMARK_COUNT in avatar.head.landmark_embeddings:
+            identity = avatar.identity()
+            gap = config.strength * config.parts.mouth * gains.lips * _opening(track, params, avatar.head)
+            gap = gap + lip_gaps(avatar.head, identity, torch.zeros_like(expression[:1]), torch.zeros_like(jaw[:1]))
+            jaw = jaw_for_gap(avatar.head, identity, expression, jaw, gap, JAW_LIMITS)
     else:
         expression = _limited(expression, avatar.head)
     turned, shift = _relative_pose(track, params, config)
@@ -238,15 +280,23 @@ def retarget(track: Track, avatar: Avatar, config: DriveConfig) -> tuple[HeadPar
     return avatar.with_torso(moved, config.neck_share, sway=_breathing(len(moved), track.fps, moved.rotation)), camera
 
 
-def drive_frames(avatar: Avatar, track: Track, config: DriveConfig | None = None) -> Generator[np.ndarray, None, None]:
+def drive_frames(
+    avatar: Avatar, track: Track, config: DriveConfig | None = None, gains: Gains | None = None
+) -> Generator[np.ndarray, None, None]:
     """Yield rendered frames, one per frame of ``track``: (H, W, 3) uint8; transparent: (H, W, 4) with straight alpha.
+
+    Args:
+        avatar: the avatar.
+        track: the performance.
+        config: how it is transferred.
+        gains: result of :func:`avatar_gains`; None: the usual ones.
 
     Raises:
         FormatError: the track belongs to another head model.
         InputError: the track has no frames.
     """
     config = config or DriveConfig()
-    params, camera = retarget(track, avatar, config)
+    params, camera = retarget(track, avatar, config, gains)
     stage = _stage(avatar, camera, config)
 
     def frame(index: int) -> np.ndarray:
@@ -261,8 +311,8 @@ def drive_frames(avatar: Avatar, track: Track, config: DriveConfig | None = None
 class FrameRenderer:
     """Renders frames of an avatar that come one by one; what is the same in all of them is prepared once."""
 
-    def __init__(self, avatar: Avatar, config: DriveConfig) -> None:
-        self._avatar, self._config = avatar, config
+    def __init__(self, avatar: Avatar, config: DriveConfig, gains: Gains | None = None) -> None:
+        self._avatar, self._config, self._gains = avatar, config, gains
         self._stage: Stage | None = None
 
     def frame(self, track: Track) -> np.ndarray:
@@ -272,7 +322,7 @@ class FrameRenderer:
             FormatError: the track belongs to another head model.
             InputError: the track has no frames.
         """
-        params, camera = retarget(track, self._avatar, self._config)
+        params, camera = retarget(track, self._avatar, self._config, self._gains)
         # In absolute driving the camera is the track's.
         if self._stage is None or not self._config.relative:
             self._stage = _stage(self._avatar, camera, self._config)
@@ -371,7 +421,10 @@ def drive(
         raise InputError("The motion is the track of a photo, which has no frame rate; drive with a video or a motion.")
     start = 0.0 if isinstance(motion, Track) else 0.5
     rendering = part(report, start, 1.0)
-    frames = drive_frames(avatar.to(device or best_device()), track, config)
+    avatar = avatar.to(device or best_device())
+    report(start, "Measuring the avatar's expressions")
+    gains = avatar_gains(avatar, track) if config.relative else None
+    frames = drive_frames(avatar, track, config, gains)
     with closing(frames), drive_writer(avatar, config, out, track.fps, audio) as writer:
         for count, frame in enumerate(frames, 1):
             shown = marked(frame) if config.mark else frame
@@ -470,6 +523,24 @@ def _relative_expression(track: Track, params: HeadParams, config: DriveConfig) 
     expression = strength * (params.expression - neutral[:count])
     jaw = config.parts.mouth * (strength * (params.jaw - neutral[count : count + 3]))
     return expression, jaw, config.parts.gaze * (params.eyes - neutral[count + 3 :])
+
+
+def _opening(track: Track, params: HeadParams, head: HeadModel) -> Tensor:
+    """(T,) gap between the driver's lips beyond that at rest, over the distance of the outer eye corners.
+
+    The lips rest as in the neutral, or nearer to each other if they are so in a tenth of the frames.
+    """
+    identity = head.identity(params.shape)
+    gap = lip_gaps(head, identity, params.expression, params.jaw)
+    closed = lip_gaps(head, identity, torch.zeros_like(params.expression[:1]), torch.zeros_like(params.jaw[:1]))
+    neutral = track.neutral.expression
+    if neutral is None:
+        return gap - closed
+    count = params.expression.shape[1]
+    rest = lip_gaps(head, identity, neutral[None, :count], neutral[None, count : count + 3])
+    if len(gap) >= _MANY_FRAMES:
+        rest = torch.minimum(rest, torch.quantile(gap, 0.1))
+    return torch.maximum(gap - rest.maximum(closed), (gap - closed).clamp_max(0.0))
 
 
 def _relative_pose(track: Track, params: HeadParams, config: DriveConfig) -> tuple[Tensor, Tensor]:

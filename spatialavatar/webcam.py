@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from spatialavatar.avatar import Avatar
-from spatialavatar.driving import DriveConfig, FrameRenderer, picture_size, require_opaque
+from spatialavatar.driving import DriveConfig, FrameRenderer, avatar_gains, picture_size, require_opaque
 from spatialavatar.errors import InputError
 from spatialavatar.head import HeadModel
 from spatialavatar.live.follower import CameraMotion
@@ -148,7 +148,7 @@ def drive_live(
     report = progress or no_progress
     avatar = avatar.to(best_device())
     tracker = LiveTracker(avatar.head)
-    renderer = FrameRenderer(avatar, config)
+    renderer = FrameRenderer(avatar, config, avatar_gains(avatar) if config.relative else None)
     times: dict[str, list[float]] = {"track": [], "render": []}
     lost, at = 0, 0.0
     with opened(out, picture_size(avatar, config)) as show:

@@ -267,5 +267,17 @@ def test_a_wide_gaze_stays_between_the_lids():
     assert float(amplified_gaze(torch.full((1, 6), 3.0)).max()) <= 0.5
 
 
+def test_both_eyes_share_one_direction_but_for_their_convergence():
+    left, right = [0.10, -0.05, 0.0], [0.02, 0.05, 0.0]
+    moved = amplified_gaze(torch.tensor([[*left, *right]]))[0]
+    assert moved[0] == moved[3]
+    assert float(moved[4] - moved[1]) == pytest.approx(0.10, abs=1e-6)
+
+
+def test_eyes_that_squint_apart_are_made_parallel():
+    moved = amplified_gaze(torch.tensor([[0.0, 0.2, 0.0, 0.0, -0.2, 0.0]]))[0]
+    assert abs(float(moved[4] - moved[1])) < 0.05
+
+
 def test_the_jaw_does_not_close_through_the_teeth():
     assert float(amplified_jaw(torch.tensor([[-0.4, 0.0, 0.0]]))[0, 0]) == pytest.approx(-0.03)

@@ -56,7 +56,10 @@ def test_a_resting_smile_leaves_the_avatar_at_rest(puppet: HeadModel) -> None:
         frame = tracker.update(PICTURE)
     assert float(frame.params.expression[0, 0]) > 0.3
     avatar = SimpleNamespace(
-        head=puppet, shape=puppet.neutral().shape, identity=lambda: puppet.identity(puppet.neutral().shape)
+        head=puppet,
+        shape=puppet.neutral().shape,
+        identity=lambda: puppet.identity(puppet.neutral().shape),
+        with_torso=lambda params, *_, **__: params,
     )
     params, _ = retarget(tracker.track(), avatar, DriveConfig())
     assert float(params.expression.abs().max()) < 0.03

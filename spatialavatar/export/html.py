@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from spatialavatar.avatar import Avatar, skull_box
-from spatialavatar.driving import UNIT_LIMITS, DriveConfig, portrait_view, retarget
+from spatialavatar.driving import UNIT_LIMITS, DriveConfig, avatar_gains, portrait_view, retarget
 from spatialavatar.errors import InputError
 from spatialavatar.export.root_triangles import RootTriangles, on_root_triangles
 from spatialavatar.files import atomic_output
@@ -141,7 +141,7 @@ def web_binary(avatar: Avatar, motion: Track | None = None) -> bytes:
             stored |= _residual_arrays(avatar.residual, 0 if torso is None else len(torso.local))
         description = _description(avatar)
         if motion is not None:
-            params, _ = retarget(motion, avatar, DriveConfig())
+            params, _ = retarget(motion, avatar, DriveConfig(), avatar_gains(avatar, motion))
             stored |= {f"motion_{name}": (_floats(getattr(params, name)), 0.0) for name in _MOTION}
             description["motion"] = {"frames": len(params), "fps": float(motion.fps)}
     return _packed(description, stored)

@@ -37,15 +37,26 @@ _RESTING: Final = {
 """Mean score of a unit on neutral, frontal studio portraits."""
 
 _SPREADS: Final = {
+    "browDown": 0.1,
+    "browInnerUp": 0.1,
     "cheekPuff": 0.15,
-    "eyeBlink": 0.5,
+    "eyeBlink": 0.25,
     "eyeSquint": 0.12,
+    "eyeWide": 0.1,
     "jawForward": 0.1,
     "mouthClose": 0.15,
+    "mouthDimple": 0.1,
+    "mouthFunnel": 0.06,
+    "mouthPress": 0.1,
+    "mouthPucker": 0.1,
+    "mouthShrugLower": 0.1,
+    "mouthShrugUpper": 0.1,
+    "mouthSmile": 0.1,
+    "mouthStretch": 0.1,
     "tongueOut": 0.05,
 }
 """Standard deviation of a unit about its score where it is not the default: small where landmarks do not determine the
-unit or confuse it with another, large where they are more reliable than the score."""
+unit or confuse it with another: smile, pucker and funnel move the same points of the lips. Chosen on portraits."""
 
 SHUT, OPEN = 0.06, 0.15  # lid gap over eye width: shut at or below the first, open above the second
 _GAP_OF_SHUT = 0.09  # of the eye width: how much too high the upper lid of a shut eye is

@@ -13,7 +13,7 @@ from typing import Any, Final
 import numpy as np
 import torch
 
-from spatialavatar.driving import DriveConfig, retarget
+from spatialavatar.driving import DriveConfig, avatar_gains, retarget
 from spatialavatar.errors import InputError, NoFaceError
 from spatialavatar.evaluation.datasets import Clip
 from spatialavatar.evaluation.judge import Judge
@@ -41,6 +41,7 @@ def cross_reenactment(clip: Clip, bench: Bench, clips: Sequence[Clip], progress:
     track = track_video(reader, bench.head, networks=bench.networks, progress=part(progress, 0.0, 0.3))
     frames, notes = measurable_frames(track, range(len(track)), bench, damaged_frames(reader))
     notes.insert(0, f"Driven by {driver.name}.")
-    relative = Performance(*retarget(track, source.avatar, DriveConfig()))
+    gains = avatar_gains(source.avatar, track, bench.networks.landmarker)
+    relative = Performance(*retarget(track, source.avatar, DriveConfig(), gains))
     targets = Targets(driver.recordings[0], track, frames, notes, face.identity, {_RELATIVE: relative})
     return compare(clip, bench, targets, {"K = 1": source, _RELATIVE: source}, part(progress, 0.3, 1.0))

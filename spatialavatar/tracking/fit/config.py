@@ -41,10 +41,10 @@ class PriorConfig:
 
     shape_sigma: float = 1.2
     unit_sigma: float = 0.18
-    score_gain: float = 0.9
+    score_gain: float = 1.0
     statistical_sigma: float = 1.0
     jaw_sigma: tuple[float, float, float] = (0.15, 0.05, 0.02)
-    eye_sigma: tuple[float, float, float] = (0.25, 0.3, 0.01)
+    eye_sigma: tuple[float, float, float] = (0.1, 0.3, 0.01)
     focal_sigma: float = 0.0
 
 
