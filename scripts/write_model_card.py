@@ -1,7 +1,7 @@
 """Write ``config.json`` and the card (``README.md``) of the default model in ``weights/``.
 
-The base's configuration is this tree's constants; the network is the one that lies in ``weights/`` already, or that of
-a finished run. The card comes from the template, the manifest and, where there are some, the evaluations'
+The base's configuration is this tree's constants; network and prior are those that lie in ``weights/`` already, or
+those of finished runs. The card comes from the template, the manifest and, where there are some, the evaluations'
 ``results*.json``. Run it after a change to any of these, then ``scripts/update_manifest.py``.
 
     python scripts/write_model_card.py
@@ -27,6 +27,7 @@ def main() -> None:
     parser.add_argument(
         "--without-residual", action="store_true", help="of that network, silence the residual head: avatars stay small"
     )
+    parser.add_argument("--prior", type=Path, metavar="FOLDER", help="a model whose prior becomes the default's")
     options = parser.parse_args()
 
     folder = ROOT / "weights"
@@ -34,8 +35,9 @@ def main() -> None:
     trained = SpatialAvatar.from_pretrained(options.network) if options.network else shipped
     if options.without_residual and trained.network is not None:
         trained.network.residual.reset()
-    config = replace(GeneratorConfig(), network=trained.config.network)
-    model = SpatialAvatar(config, shipped.head, folder, trained.network)
+    prior = SpatialAvatar.from_pretrained(options.prior).prior if options.prior else shipped.prior
+    config = replace(GeneratorConfig(), network=trained.config.network, prior=None if prior is None else prior.config)
+    model = SpatialAvatar(config, shipped.head, folder, trained.network, prior)
     (folder / "README.md").unlink(missing_ok=True)  # save_pretrained keeps a card that is there
     model.save_pretrained(folder)
 

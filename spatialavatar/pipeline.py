@@ -30,6 +30,7 @@ def generate(
     polish: int | None = None,
     bust: bool = True,
     scene: bool = True,
+    prior: bool = True,
     progress: Progress | None = None,
     tracked: Callable[[Sequence[Track]], None] | None = None,
 ) -> Avatar:
@@ -43,6 +44,7 @@ def generate(
         bust: add the torso, if a photo shows enough of it.
         scene: keep the first source view's photo without its head, so that the driven head can be put back into it; the
             avatar's file then contains the photo's background and body.
+        prior: whether the model's prior of whole heads, where it has one, completes hair, sides and back.
         progress: called with (fraction, message).
         tracked: called with the photos' tracks, in the photos' order, once the faces are found, to display them.
 
@@ -63,6 +65,7 @@ def generate(
     report = progress or no_progress
     report(0.0, "Loading the model")
     model = model or default_model()
+    model = model if prior or model.prior is None else model.without_prior()
     report(0.05, "Reading the photos")
     # Names without folders: messages about a photo are stored in the avatar, which its owner may publish.
     names = [f"photo {i}" if isinstance(p, np.ndarray) else Path(p).name for i, p in enumerate(photos, 1)]
@@ -90,13 +93,16 @@ def default_model() -> SpatialAvatar:
     return SpatialAvatar.from_pretrained(weights_dir())
 
 
-def load_model(source: str | Path | None, *, revision: str | None = None, base: bool = False) -> SpatialAvatar:
+def load_model(
+    source: str | Path | None, *, revision: str | None = None, base: bool = False, prior: bool = True
+) -> SpatialAvatar:
     """Load a generator.
 
     Args:
         source: a folder or a repository of the Hub; None for the model that ships with the package.
         revision: branch, tag or commit of the repository.
         base: whether to leave the model's network out.
+        prior: whether to keep the model's prior of whole heads.
 
     Raises:
         MissingAssetError, FormatError: as :meth:`SpatialAvatar.from_pretrained`.
@@ -104,4 +110,5 @@ def load_model(source: str | Path | None, *, revision: str | None = None, base: 
     from spatialavatar.generator import SpatialAvatar
 
     model = default_model() if source is None else SpatialAvatar.from_pretrained(source, revision=revision)
-    return model.without_network() if base else model
+    model = model.without_network() if base else model
+    return model if prior or model.prior is None else model.without_prior()

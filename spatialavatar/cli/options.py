@@ -87,15 +87,20 @@ def add_model(command: argparse.ArgumentParser) -> None:
     command.add_argument("--model", metavar="REPO_OR_FOLDER", help="use another generator than the one that ships")
     command.add_argument("--revision", help="branch, tag or, better, commit of the model on the Hub")
     command.add_argument("--base", action="store_true", help="use the model without its trained network")
+    command.add_argument(
+        "--no-prior", action="store_true", help="complete hair, sides and back by rules, without the learned prior"
+    )
 
 
 def load_model(options: argparse.Namespace) -> SpatialAvatar | None:
     """The model that the options name; None for the one that ships, as it is."""
-    if not (options.model or options.base):
+    if not (options.model or options.base or options.no_prior):
         return None
     from spatialavatar import pipeline
 
-    return pipeline.load_model(options.model or None, revision=options.revision, base=options.base)
+    return pipeline.load_model(
+        options.model or None, revision=options.revision, base=options.base, prior=not options.no_prior
+    )
 
 
 def _short(text: str) -> str:

@@ -202,6 +202,20 @@ RESULTS: Final[Mapping[str, Schema]] = {
         },
         ("verdict",),
     ),
+    "prior-samples": _object(
+        {
+            "made": _whole("new samples"),
+            "left_out": _table({"type": "string"}, "heads and photos that could not be used, with the reason"),
+        }
+    ),
+    "train-prior": _object(
+        {
+            "model": _text("folder of the model with the trained prior"),
+            "steps": _whole("number of steps"),
+            "samples": _whole("samples of heads trained on"),
+            "verdict": _table({"type": "number"}, "errors on the heads held out"),
+        }
+    ),
     "push": _object(
         {
             "repo_id": _text("on the Hub"),

@@ -1,4 +1,4 @@
-"""Commands that train stage 1's network: ``shards``, ``train``."""
+"""Commands that train stage 1's networks: ``shards``, ``train``, ``prior-samples``, ``train-prior``."""
 
 from __future__ import annotations
 
@@ -46,6 +46,30 @@ def declare(commands: Commands) -> None:
     )
     command.add_argument("config", type=Path, metavar="CONFIG", help="a TOML file; docs/guide/train.md lists its keys")
 
+    command = commands.add(
+        _GROUP,
+        "prior-samples",
+        _prior_samples,
+        "Make synthetic heads and masked photos to train the prior of whole heads on",
+        "prior-samples --people photos --heads 1000 --out samples",
+    )
+    command.add_argument("--out", type=Path, required=True, help="folder of the samples; a second run continues there")
+    command.add_argument(
+        "--people", type=Path, help="photos under an open licence, one a person; default: the example portraits"
+    )
+    add_number(command, "--heads", Limits(1, 10_000_000), "synthetic heads, default: %(default)s", 1000)
+    add_number(command, "--first", Limits(0, 1_000_000_000), "seed of the first of them, default: %(default)s", 0)
+    command.add_argument("--shard", default="1/1", metavar="I/N", help="make every N-th head, from the I-th on")
+
+    command = commands.add(
+        _GROUP,
+        "train-prior",
+        _train_prior,
+        "Train the prior of whole heads, or continue a run",
+        "train-prior configs/prior.toml",
+    )
+    command.add_argument("config", type=Path, metavar="CONFIG", help="a TOML file such as configs/prior.toml")
+
 
 def _shards(options: argparse.Namespace, progress: Progress) -> Outcome:
     from spatialavatar.avatar import default_head
@@ -67,6 +91,28 @@ def _shards(options: argparse.Namespace, progress: Progress) -> Outcome:
         notes.append(f"{made.missing} shards are still to be made by other machines.")
     facts = {"shards": made.paths, "people": made.people, "skipped": made.skipped, "missing": made.missing}
     return Outcome(made.paths, facts, notes=notes)
+
+
+def _prior_samples(options: argparse.Namespace, progress: Progress) -> Outcome:
+    from spatialavatar.training.prior.making import SampleConfig, make_samples
+
+    result = make_samples(
+        SampleConfig(options.out, options.people, options.heads, options.first, shard=shard(options.shard)), progress
+    )
+    notes = [f"{result.made} new samples."]
+    notes += [f"{name} could not be used: {reason}" for name, reason in list(result.left_out.items())[:5]]
+    return Outcome([options.out], vars(result), notes=notes)
+
+
+def _train_prior(options: argparse.Namespace, progress: Progress) -> Outcome:
+    from spatialavatar.pipeline import default_model
+    from spatialavatar.training.prior.config import read_prior_config
+    from spatialavatar.training.prior.loop import train_prior
+
+    result = train_prior(read_prior_config(options.config), default_model(), progress)
+    scores = ", ".join(f"{name} {value}" for name, value in result.verdict.items())
+    notes = [f"{result.steps} steps, on {result.samples} samples of heads.", f"Held-out heads: {scores}."]
+    return Outcome([result.model], vars(result), notes=notes)
 
 
 def _train(options: argparse.Namespace, progress: Progress) -> Outcome:

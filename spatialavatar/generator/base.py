@@ -14,6 +14,8 @@ from spatialavatar.generator.completion.complete import complete
 from spatialavatar.generator.config import BaseConfig
 from spatialavatar.generator.evidence import PhotoEvidence, balance, observe, pool
 from spatialavatar.generator.pooling import Pooled
+from spatialavatar.generator.prior.applying import comb, paint_sides, shape_head, usable
+from spatialavatar.generator.prior.head_prior import HeadPrior
 from spatialavatar.generator.sharpening import sharpen
 from spatialavatar.generator.silhouette import fit_silhouette
 from spatialavatar.generator.sources import SourceView, source_views
@@ -53,6 +55,7 @@ def build_base(
     tracks: Sequence[Track],
     config: BaseConfig | None = None,
     progress: Progress | None = None,
+    prior: HeadPrior | None = None,
 ) -> BaseResult:
     """One to four tracked photos of one person to Gaussians; the order of the photos changes no bit.
 
@@ -67,6 +70,7 @@ def build_base(
         tracks: photos with mattes, one shape.
         config: constants.
         progress: called with (fraction, message).
+        prior: completes outline, hair, sides and back; without it, or where a photo has no segments, rules do.
 
     Raises:
         InputError: no photo, more than four, tracks of another head, or of different shapes.
@@ -75,15 +79,23 @@ def build_base(
     views = source_views(tracks, head)
     surface = texel_surface(head, layout, config or BaseConfig())
     report(0.1, "Shaping the hair")
-    offsets = fit_silhouette(head, views, surface.config.silhouette)
-    report(0.4, "Reading the colours")
-    photos = balance(surface, [observe(surface, view, offsets) for view in views])
-    pooled = pool(photos)
+    if prior is not None and usable(views):
+        shaped = shape_head(surface, prior, views)
+        offsets, photos, pooled = shaped.offsets, shaped.photos, shaped.pooled
+    else:
+        shaped, offsets = None, fit_silhouette(head, views, surface.config.silhouette)
+        report(0.4, "Reading the colours")
+        photos = balance(surface, [observe(surface, view, offsets) for view in views])
+        pooled = pool(photos)
     report(0.6, "Completing what no photo shows")
     completed = complete(surface, photos, pooled)
+    if prior is not None and shaped is not None:
+        completed = paint_sides(surface, prior, shaped, completed)
     vertex_offsets = torch.from_numpy(offsets)
     kept = carve(surface, photos)
     gaussians = build_surfels(surface, views[0].params.shape, vertex_offsets, completed.colors, kept)
+    if prior is not None and shaped is not None:
+        gaussians = comb(surface, prior, shaped, gaussians)
     report(0.8, "Sharpening")
     gaussians = sharpen(surface, photos, vertex_offsets, gaussians, completed.own)
     gaussians.check()

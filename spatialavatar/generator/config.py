@@ -11,6 +11,7 @@ from pathlib import PurePosixPath
 
 from spatialavatar.errors import InputError
 from spatialavatar.generator.network.config import NetworkConfig
+from spatialavatar.generator.prior.config import PriorConfig
 from spatialavatar.generator.settings import Checked, setting
 
 _MAX_RESOLUTION = 1024  # texels a side, as in an avatar's file
@@ -264,12 +265,14 @@ class GeneratorConfig:
         head: folder of the head model, relative to the configuration file.
         base: constants of the base.
         network: sizes of the network that corrects the base; None for the base alone.
+        prior: sizes and constants of the prior of whole heads; None for rules alone.
     """
 
     resolution: int = 256
     head: str = "head"
     base: BaseConfig = field(default_factory=BaseConfig)
     network: NetworkConfig | None = None
+    prior: PriorConfig | None = None
 
     def __post_init__(self) -> None:
         """Check the sizes and the path.

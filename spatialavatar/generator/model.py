@@ -21,6 +21,9 @@ from spatialavatar.generator.config import BaseConfig, GeneratorConfig
 from spatialavatar.generator.config_files import completed_base, upgraded_network, with_later_constants
 from spatialavatar.generator.network import CorrectionNetwork, EncoderConfig, NetworkConfig, load_network, save_network
 from spatialavatar.generator.network.weights import NETWORK_FILE
+from spatialavatar.generator.prior.config import PriorConfig
+from spatialavatar.generator.prior.head_prior import HeadPrior
+from spatialavatar.generator.prior.weights import PRIOR_FILE, load_prior, save_prior
 from spatialavatar.generator.sources import SourceView
 from spatialavatar.head import HeadModel, build_layout
 from spatialavatar.hub.cards import ModelFacts, model_card
@@ -32,9 +35,10 @@ from spatialavatar.strict_json import parse_json
 from spatialavatar.threads import one_torch_thread
 
 _Config = TypeVar("_Config")
-MODEL_VERSION = 3
+MODEL_VERSION = 4
 _MAX_CONFIG_BYTES = 1 << 20
-"""Of ``config.json``: 1 had the base alone, 2 a network, both with the base's constants as one flat table."""
+"""Of ``config.json``: 1 had the base alone, 2 a network, both with the base's constants as one flat table; 3 had no
+prior."""
 
 _BASE_SHARE = 0.85
 """Share of the progress that the base takes, where a network follows."""
@@ -51,6 +55,7 @@ class SpatialAvatar(Pretrained):
         head: the head model.
         layout: UV layout of the Gaussians.
         network: corrects the base; None for the base alone.
+        prior: completes what no photo shows; None for rules alone.
     """
 
     def __init__(
@@ -59,6 +64,7 @@ class SpatialAvatar(Pretrained):
         head: HeadModel,
         folder: Path | None = None,
         network: CorrectionNetwork | None = None,
+        prior: HeadPrior | None = None,
     ) -> None:
         """Assemble a model.
 
@@ -68,10 +74,11 @@ class SpatialAvatar(Pretrained):
             folder: where it was loaded from; :meth:`save_pretrained` copies the other files in it (networks, licences).
             network: for this configuration, head model and layout; by default an untrained one where the configuration
                 has one.
+            prior: for this configuration, head model and layout.
 
         Raises:
             FormatError: no encoder is of the kind that the configuration names.
-            InputError: the network has another configuration.
+            InputError: the network or the prior has another configuration.
             MissingAssetError: the encoder's library or weights are missing.
         """
         self.config = config
@@ -85,6 +92,9 @@ class SpatialAvatar(Pretrained):
                 "The network's sizes are not those of the configuration; use GeneratorConfig(network=network.config)."
             )
         self.network = network
+        if (None if prior is None else prior.config) != config.prior:
+            raise InputError("The prior is not that of the configuration; use GeneratorConfig(prior=prior.config).")
+        self.prior = prior
 
     def generate(
         self,
@@ -138,7 +148,7 @@ class SpatialAvatar(Pretrained):
     def _stage_one(self, tracks: Sequence[Track], report: Progress) -> tuple[Avatar, Tensor]:
         """The base, corrected by the network where there is one, and the base's visibility (N,) in [0, 1]."""
         share = 1.0 if self.network is None else _BASE_SHARE
-        result = build_base(self.head, self.layout, tracks, self.config.base, part(report, 0.0, share))
+        result = build_base(self.head, self.layout, tracks, self.config.base, part(report, 0.0, share), self.prior)
         gaussians, residual = result.gaussians, None
         if self.network is not None:
             report(share, "Correcting it with the network")
@@ -165,7 +175,17 @@ class SpatialAvatar(Pretrained):
 
     def without_network(self) -> SpatialAvatar:
         """The same model without the network."""
-        return SpatialAvatar(dataclasses.replace(self.config, network=None), self.head, self._folder)
+        config = dataclasses.replace(self.config, network=None)
+        return SpatialAvatar(config, self.head, self._folder, prior=self.prior)
+
+    def with_prior(self, prior: HeadPrior | None) -> SpatialAvatar:
+        """The same model with another prior of whole heads for its head and layout, or with none."""
+        config = dataclasses.replace(self.config, prior=None if prior is None else prior.config)
+        return SpatialAvatar(config, self.head, self._folder, self.network, prior)
+
+    def without_prior(self) -> SpatialAvatar:
+        """The same model without the prior of whole heads: rules complete what no photo shows."""
+        return self.with_prior(None)
 
     def card(self, repo_id: str | None = None) -> str:
         """The card of this model, with the licences of the files it was loaded with."""
@@ -184,7 +204,7 @@ class SpatialAvatar(Pretrained):
         if self._folder is None:
             self.head.save(folder / self.config.head)
         elif self._folder.resolve() != folder.resolve():
-            others = shutil.ignore_patterns(CONFIG_FILE, CARD_FILE, NETWORK_FILE, ".*")
+            others = shutil.ignore_patterns(CONFIG_FILE, CARD_FILE, NETWORK_FILE, PRIOR_FILE, ".*")
             try:
                 shutil.copytree(self._folder, folder, dirs_exist_ok=True, ignore=others)
             except OSError as error:
@@ -193,23 +213,28 @@ class SpatialAvatar(Pretrained):
                 ) from error
         if self.network is not None:
             save_network(self.network, folder / NETWORK_FILE, self.head, self.layout)
+        if self.prior is not None:
+            save_prior(self.prior.network, folder / PRIOR_FILE, self.head, self.layout)
         write_text(folder / CONFIG_FILE, json.dumps(_as_json(self.config), indent=2) + "\n")
 
     @classmethod
     def _read_folder(cls, folder: Path, head: HeadModel | None) -> SpatialAvatar:
         config = read_config(folder / CONFIG_FILE)
         read = {NETWORK_FILE} if config.network is not None else set()
+        read |= {PRIOR_FILE} if config.prior is not None else set()
         unread = sorted({path.name for path in folder.glob("*.safetensors")} - read)
         if unread:
             raise FormatError(
                 f"The model in {folder} has weights that it does not use: {', '.join(unread)}; remove them."
             )
         head = head or HeadModel.load(folder / config.head)
-        network = None
+        layout = build_layout(head, config.resolution)
+        network, prior = None, None
         if config.network is not None:
-            layout = build_layout(head, config.resolution)
             network = load_network(folder / NETWORK_FILE, config.network, head, layout)
-        return cls(config, head, folder, network)
+        if config.prior is not None:
+            prior = load_prior(folder / PRIOR_FILE, config.prior, head, layout)
+        return cls(config, head, folder, network, prior)
 
 
 def read_config(path: Path) -> GeneratorConfig:
@@ -230,7 +255,7 @@ def read_config(path: Path) -> GeneratorConfig:
         raise FormatError(f"{path} is no configuration of a model or is damaged; fetch it again.") from error
     if kind != MODEL_FORMAT:
         raise FormatError(f"{path} is not the configuration of a SpatialAvatar model; give the folder of one.")
-    if type(version) is not int or version not in (1, 2, MODEL_VERSION):
+    if type(version) is not int or version not in (1, 2, 3, MODEL_VERSION):
         raise FormatError(
             f"{path} is of version {str(version)[:40]}, this release reads versions up to {MODEL_VERSION}; update the "
             "package."
@@ -248,8 +273,12 @@ def read_config(path: Path) -> GeneratorConfig:
     else:
         raw.pop("network")
     constants = raw.pop("base", None)
-    constants = completed_base(constants) if version < MODEL_VERSION else with_later_constants(constants)
+    constants = completed_base(constants) if version < 3 else with_later_constants(constants)
     base = _strictly(BaseConfig, constants, f"base of {path}")
+    if version < MODEL_VERSION:
+        raw.setdefault("prior", None)
+    if raw.get("prior") is not None:
+        raw["prior"] = _strictly(PriorConfig, raw["prior"], f"prior of {path}")
     return _strictly(GeneratorConfig, {**raw, "base": base, "network": network}, str(path))
 
 

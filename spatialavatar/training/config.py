@@ -141,12 +141,12 @@ class TrainingConfig:
         return json.dumps(values, indent=1, sort_keys=True)
 
 
-def read_training_config(path: str | Path) -> TrainingConfig:
-    """Read a configuration. ``preset`` in [phase] and [network] selects the defaults that the other keys override.
+def read_toml(path: str | Path) -> dict[str, Any]:
+    """The table of a TOML file.
 
     Raises:
-        InputError: the file does not exist, or a value is out of range.
-        FormatError: the file is not TOML, or has an unknown key or a value of the wrong type.
+        InputError: the file does not exist.
+        FormatError: the file is not TOML.
         MissingAssetError: Python is older than 3.11 and the package tomli is not installed.
     """
     path = Path(path)
@@ -162,12 +162,24 @@ def read_training_config(path: str | Path) -> TrainingConfig:
     try:
         if path.stat().st_size > _MAX_BYTES:
             raise ValueError("it is too large")
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8"))
     except (ValueError, OSError) as error:
         reason = str(error) if len(str(error)) < 200 else "a value is damaged"
         raise FormatError(f"{path} is no TOML file ({reason}); correct it.") from error
     except RecursionError as error:
         raise FormatError(f"{path} is no TOML file (it is nested too deeply); correct it.") from error
+
+
+def read_training_config(path: str | Path) -> TrainingConfig:
+    """Read a configuration. ``preset`` in [phase] and [network] selects the defaults that the other keys override.
+
+    Raises:
+        InputError: the file does not exist, or a value is out of range.
+        FormatError: the file is not TOML, or has an unknown key or a value of the wrong type.
+        MissingAssetError: Python is older than 3.11 and the package tomli is not installed.
+    """
+    path = Path(path)
+    values = read_toml(path)
     for name in (*_PRESETS, "base"):
         if not isinstance(values.get(name, {}), dict):
             raise FormatError(f"{name} in {path} is {_short(values[name])}; write a table, [{name}].")
@@ -177,7 +189,7 @@ def read_training_config(path: str | Path) -> TrainingConfig:
         preset = table.pop("preset", next(iter(presets)))
         if not isinstance(preset, str) or preset not in presets:
             raise FormatError(f"{path} names the preset {_short(preset)} of {name}; there are {', '.join(presets)}.")
-        values[name] = _changed(presets[preset](), table, f"[{name}] of {path}")
+        values[name] = changed(presets[preset](), table, f"[{name}] of {path}")
     if "base" in values:
         values["base"] = upgraded_base(values["base"])
     blank = TrainingConfig(out="run", shards=("shards",))
@@ -185,11 +197,15 @@ def read_training_config(path: str | Path) -> TrainingConfig:
     if missing:
         raise FormatError(f"{path} lacks {' and '.join(missing)}; add it.")
     ready = {name: values.pop(name) for name in _PRESETS}
-    return _changed(dataclasses.replace(blank, **ready), values, str(path))
+    return changed(dataclasses.replace(blank, **ready), values, str(path))
 
 
-def _changed(record: _Record, values: dict[str, Any], where: str) -> _Record:
-    """Return a copy of a dataclass with some fields changed; tables change nested dataclasses."""
+def changed(record: _Record, values: dict[str, Any], where: str) -> _Record:
+    """Return a copy of a dataclass with some fields changed; tables change nested dataclasses.
+
+    Raises:
+        FormatError: a key is unknown, or a value of the wrong type; ``where`` names the table in the message.
+    """
     known = {one.name for one in dataclasses.fields(record)}  # type: ignore[arg-type]
     unknown = sorted(set(values) - known)
     if unknown:
@@ -198,7 +214,7 @@ def _changed(record: _Record, values: dict[str, Any], where: str) -> _Record:
     for name, value in values.items():
         current = getattr(record, name)
         if dataclasses.is_dataclass(current) and isinstance(value, dict):
-            changes[name] = _changed(current, value, f"{name} in {where}")
+            changes[name] = changed(current, value, f"{name} in {where}")
             continue
         value = tuple(value) if isinstance(value, list) else value
         accepted = (int, float) if isinstance(current, float) else type(current)

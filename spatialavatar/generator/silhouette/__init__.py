@@ -6,6 +6,6 @@ that close the gaps, bend as little as possible, and are zero on the face. They 
 follow every later pose. Ears under hair are smoothed away first (``covered_ears``).
 """
 
-from spatialavatar.generator.silhouette.fit import fit_silhouette
+from spatialavatar.generator.silhouette.fit import OutlineFit, fit_outline, fit_silhouette
 
-__all__ = ["fit_silhouette"]
+__all__ = ["OutlineFit", "fit_outline", "fit_silhouette"]

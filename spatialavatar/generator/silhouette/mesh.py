@@ -52,6 +52,7 @@ class HeightField:
         flat: (V, 3) rest vertices with covered ears smoothed away; heights start here.
         directions: (V, 3) unit, smoothed normals.
         area: (V,) square metres of each vertex.
+        laplacian: (V, V), cotangent weights.
         bending: (V, V) quadratic form of how much heights bend.
     """
 
@@ -59,6 +60,7 @@ class HeightField:
     flat: Floats
     directions: Floats
     area: Floats
+    laplacian: sp.csr_matrix
     bending: sp.csr_matrix
 
     def offsets(self, heights: Floats) -> Floats:
@@ -92,7 +94,7 @@ def build_field(mesh: OutlineMesh, rest: Floats, flat: Floats, config: Silhouett
     directions = splu(smoothing).solve(area[:, None] * normals)
     directions /= np.maximum(np.linalg.norm(directions, axis=1, keepdims=True), 1e-9)
     bending = config.bending_length**4 * (laplacian @ sp.diags(1.0 / area) @ laplacian)
-    return HeightField(rest, flat, directions, area, bending)
+    return HeightField(rest, flat, directions, area, laplacian, bending)
 
 
 def _mobility(mesh: HeadMesh, face_mask: tuple[float, float]) -> Floats:

@@ -17,6 +17,12 @@ from spatialavatar.generator.silhouette.mesh import HeightField, OutlineMesh
 _FAINT_ANCHOR: Final = 1e-3
 """Weight of height 0 at every vertex; where no photo measures anything, the head keeps its shape."""
 
+_EXPECTED_ANCHOR: Final = 0.02
+"""Weight that holds heights at the expected ones."""
+
+_EXPECTED_SMOOTHING: Final = 0.010
+"""Metres over which expected heights are smoothed: cells of the map are coarser than the mesh."""
+
 _HAIRY: Final = (0.4, 0.8)
 """Shares of hair in the outline at which the sides are not and fully coupled. The gaps of a bald head are errors of the
 fit, which the coupling would repeat on the other side."""
@@ -29,13 +35,24 @@ def side_coupling(gaps: Sequence[Gaps], config: SilhouetteConfig) -> float:
     return config.symmetry * float(smoothstep(np.array(hairy / total), *_HAIRY)) if total > 0.0 else 0.0
 
 
+def targets(gaps: Sequence[Gaps], heights: Floats, config: SilhouetteConfig) -> tuple[Floats, Floats]:
+    """Weights (V,) of the gaps of all photos, and the sums (V,) of weight times the height that closes a gap.
+
+    Args:
+        gaps: of each photo.
+        heights: (V,) metres at which they were measured.
+        config: constants.
+    """
+    weight, weighted = np.zeros(len(heights)), np.zeros(len(heights))
+    for found in gaps:
+        target = (heights[found.vertices] + config.step * found.metres).clip(*config.limits)
+        weight[found.vertices] += found.weights
+        weighted[found.vertices] += found.weights * target
+    return weight, weighted
+
+
 def solve_heights(
-    mesh: OutlineMesh,
-    field: HeightField,
-    gaps: Sequence[Gaps],
-    heights: Floats,
-    symmetry: float,
-    config: SilhouetteConfig,
+    mesh: OutlineMesh, field: HeightField, data: tuple[Floats, Floats], symmetry: float, config: SilhouetteConfig
 ) -> Floats:
     """Heights (V,), metres, that close the gaps, bend little, and are zero where nothing may move.
 
@@ -45,21 +62,42 @@ def solve_heights(
     Args:
         mesh: the mesh.
         field: of this person's head.
-        gaps: of each photo.
-        heights: (V,) metres at which the gaps were measured.
+        data: W and W t, of :func:`targets`.
         symmetry: of :func:`side_coupling`.
         config: constants.
     """
-    weight, right = np.zeros(len(heights)), np.zeros(len(heights))
-    for found in gaps:
-        target = (heights[found.vertices] + config.step * found.metres).clip(*config.limits)
-        weight[found.vertices] += found.weights
-        right[found.vertices] += found.weights * target
+    weight, weighted = data
     system = field.bending + sp.diags(field.area * (weight + _anchors(mesh, config)))
     if symmetry > 0.0:
         system = system + symmetry * _asymmetry(mesh, field)
-    solved = splu(system.tocsc()).solve(field.area * right)
+    solved = splu(system.tocsc()).solve(field.area * weighted)
     return (solved * (mesh.mobility > 0)).clip(*config.limits)
+
+
+def meet_expected(
+    mesh: OutlineMesh,
+    field: HeightField,
+    data: tuple[Floats, Floats],
+    expected: Floats,
+    config: SilhouetteConfig,
+) -> Floats:
+    """Heights (V,), metres, that differ from expected ones by a field that closes the gaps and bends little.
+
+    Where no photo measures the outline they are the expected ones.
+
+    Args:
+        mesh: the mesh.
+        field: of this person's head.
+        data: W (V,) and t (V,), as in :func:`solve_heights`.
+        expected: (V,) metres.
+        config: constants.
+    """
+    weight, target = data
+    smooth = splu((sp.diags(field.area) + _EXPECTED_SMOOTHING**2 * field.laplacian).tocsc())
+    expected = smooth.solve(field.area * expected) * mesh.mobility
+    system = field.bending + sp.diags(field.area * (weight + _anchors(mesh, config) + _EXPECTED_ANCHOR))
+    change = splu(system.tocsc()).solve(field.area * weight * (target - expected))
+    return ((expected + change) * (mesh.mobility > 0)).clip(*config.limits)
 
 
 def _anchors(mesh: OutlineMesh, config: SilhouetteConfig) -> Floats:

@@ -1,0 +1,139 @@
+"""The prior in the base: outline, colours and strands of what the photos do not show."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+import numpy as np
+import torch
+
+from spatialavatar.generator.completion.complete import Completed
+from spatialavatar.generator.evidence import PhotoEvidence, balance, observe, pool
+from spatialavatar.generator.numerics import Pixels, smoothstep
+from spatialavatar.generator.pooling import Pooled
+from spatialavatar.generator.prior.colors import complete_sides, side_share
+from spatialavatar.generator.prior.config import PriorConfig
+from spatialavatar.generator.prior.head_prior import ExpectedHead, HeadPrior
+from spatialavatar.generator.prior.observation import Observation, observe_head
+from spatialavatar.generator.prior.sphere import SphereGrid
+from spatialavatar.generator.prior.strand_gaussians import stretch_along_strands
+from spatialavatar.generator.silhouette import OutlineFit, fit_outline
+from spatialavatar.generator.sources import SourceView
+from spatialavatar.generator.surface import TexelSurface
+from spatialavatar.generator.visibility import StricterFacing
+from spatialavatar.records import Gaussians
+
+_ROUNDS: Final = 2
+"""Alternations of the outline's fit where it is the prior's input: the solve that follows replaces the others."""
+
+_STRETCHED: Final = ("scalp", "neck", "ears")
+_HAIRY: Final = (0.5, 0.8)
+_SHOWN: Final = (0.3, 0.7)
+"""Hair masks and visibilities between which Gaussians are turned along the strands, and stay as they are."""
+
+
+@dataclass(frozen=True, eq=False)
+class FirstLook:
+    """The photos on the outline that they alone give.
+
+    Attributes:
+        fit: of the outline.
+        observation: the network's input.
+    """
+
+    fit: OutlineFit
+    observation: Observation
+
+
+@dataclass(frozen=True, eq=False)
+class ShapedHead:
+    """The photos on the outline that the prior completes.
+
+    Attributes:
+        expected: the whole head by the prior.
+        offsets: (V, 3) float32 metres on the rest vertices.
+        photos: balanced.
+        pooled: their mean.
+    """
+
+    expected: ExpectedHead
+    offsets: Pixels
+    photos: list[PhotoEvidence]
+    pooled: Pooled
+
+
+def usable(views: Sequence[SourceView]) -> bool:
+    """Whether the photos tell hair from skin."""
+    return all(view.segments is not None for view in views)
+
+
+def first_look(
+    surface: TexelSurface, sphere: SphereGrid, config: PriorConfig, views: Sequence[SourceView]
+) -> FirstLook:
+    """Fit the outline and map what the photos show, in use and in training alike.
+
+    Args:
+        surface: the texels.
+        sphere: their map.
+        config: of the prior.
+        views: photos with segments, of one shape.
+    """
+    fit = fit_outline(surface.head, views, replace(surface.config.silhouette, rounds=_ROUNDS))
+    photos, pooled = _read(surface, stricter_sides(surface, sphere, config), views, fit.offsets())
+    return FirstLook(fit, observe_head(surface, sphere, fit, photos, pooled))
+
+
+def shape_head(surface: TexelSurface, prior: HeadPrior, views: Sequence[SourceView]) -> ShapedHead:
+    """Outline of the photos and the prior, and what the photos show on it."""
+    look = first_look(surface, prior.sphere, prior.config, views)
+    expected = prior.complete(look.observation)
+    heights = prior.sphere.to_vertices @ expected.height.ravel()
+    offsets = look.fit.towards(heights, surface.config.silhouette)
+    photos, pooled = _read(surface, stricter_sides(surface, prior.sphere, prior.config), views, offsets)
+    return ShapedHead(expected, offsets, photos, pooled)
+
+
+def stricter_sides(surface: TexelSurface, sphere: SphereGrid, config: PriorConfig) -> StricterFacing:
+    """Limits of the facing where the prior is better than a grazing sample."""
+    return StricterFacing(side_share(surface, sphere, config), config.facing, config.hair_facing)
+
+
+def _read(
+    surface: TexelSurface, stricter: StricterFacing, views: Sequence[SourceView], offsets: Pixels
+) -> tuple[list[PhotoEvidence], Pooled]:
+    photos = balance(surface, [observe(surface, view, offsets, stricter) for view in views])
+    return photos, pool(photos)
+
+
+def paint_sides(surface: TexelSurface, prior: HeadPrior, head: ShapedHead, completed: Completed) -> Completed:
+    """Colours with hair, sides and back completed by the prior; the face's core, eyes and mouth stay.
+
+    Args:
+        surface: the texels.
+        prior: the prior.
+        head: the shaped head.
+        completed: by rules, without the prior.
+    """
+    rest = surface.grid.mesh.rest(head.photos[0].view.params.shape) + head.offsets
+    points = surface.grid.points_on(rest)
+    painted = complete_sides(surface, prior, head.expected, head.photos, head.pooled, points)
+    share = side_share(surface, prior.sphere, prior.config)
+    return Completed(
+        colors=share[:, None] * painted.colors + (1.0 - share[:, None]) * completed.colors,
+        own=share * painted.own + (1.0 - share) * completed.own,
+    )
+
+
+def comb(surface: TexelSurface, prior: HeadPrior, head: ShapedHead, gaussians: Gaussians) -> Gaussians:
+    """Local Gaussians with those of unseen hair turned into their strands and stretched."""
+    direction = head.expected.direction
+    hair = prior.sphere.scatter(head.expected.hair[..., None])[:, 0]
+    certainty = prior.sphere.scatter(np.hypot(direction[..., 0], direction[..., 1])[..., None])[:, 0].clip(0.0, 1.0)
+    share = smoothstep(hair, *_HAIRY) * (1.0 - smoothstep(head.pooled.visibility, *_SHOWN)) * certainty
+    stretch = np.where(surface.mask(*_STRETCHED), 1.0 + (prior.config.stretch - 1.0) * share, 1.0)
+    # Nearly round ones would only turn.
+    stretch = np.where(stretch > 1.2, stretch, 1.0)
+    identity = surface.head.identity(head.photos[0].view.params.shape, torch.from_numpy(head.offsets))
+    return stretch_along_strands(surface, prior.sphere, gaussians, identity.vertices, direction, stretch)

@@ -1,0 +1,169 @@
+"""Colours of hair, sides and back from the prior, with strands and grain, around what the photos show."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from spatialavatar.generator.completion.complete import Completed
+from spatialavatar.generator.evidence import PhotoEvidence
+from spatialavatar.generator.numerics import Floats, smoothstep
+from spatialavatar.generator.pooling import Pooled
+from spatialavatar.generator.prior.config import PriorConfig
+from spatialavatar.generator.prior.fills import OFFSET
+from spatialavatar.generator.prior.head_prior import ExpectedHead, HeadPrior
+from spatialavatar.generator.prior.observation import mean_share
+from spatialavatar.generator.prior.sphere import OUTER_PARTS, SphereGrid, blur_around
+from spatialavatar.generator.prior.strands import seen_contrast, strand_texture
+from spatialavatar.generator.surface import TexelSurface
+
+_EAR_KEEP = (0.5, 0.95)
+"""``FillConfig.keep`` of ears, whose folds a fit that is a pixel off smears."""
+
+_DISAGREE = (0.35, 0.7)
+"""Differences between the share of hair in a sample and the expected one up to which it is kept, and from which on not,
+where it is not seen well."""
+
+_CLOTHES_AZIMUTH = np.radians((45.0, 55.0))
+"""Beyond these the neck takes no colour of a collar."""
+
+_BESIDE = 3.0
+"""Cells over which the expected colour is adapted to the colours seen beside it."""
+
+_TWIN_BLUR = 7.0
+"""Cells over which the twin's colours are brought to the expected ones: its detail stays, its light does not."""
+
+_TWIN_TRUST = (0.2, 0.7)
+"""How well the twin is seen from which, and from which on fully, its detail is used."""
+
+_GRAIN_LIMIT = 0.1
+"""Greatest log ratio between a skin texel and its neighbours that counts as grain."""
+
+_LEAST_SKIN = 500
+"""Texels of well-seen skin below which no grain is measured."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Sight:
+    """What is seen, and where it stays.
+
+    Attributes:
+        pooled: colours and visibility.
+        hair: (N,) share of hair in the samples.
+        expected_hair: (N,) in [0, 1].
+        keep: (N,) in [0, 1], share of the own sample in the result.
+    """
+
+    pooled: Pooled
+    hair: Floats
+    expected_hair: Floats
+    keep: Floats
+
+
+def complete_sides(
+    surface: TexelSurface,
+    prior: HeadPrior,
+    expected: ExpectedHead,
+    photos: Sequence[PhotoEvidence],
+    pooled: Pooled,
+    points: Floats,
+) -> Completed:
+    """Colours: samples where the photos show the head well, elsewhere the twin's detail and the prior.
+
+    Meaningless on eyes and inside the mouth.
+
+    Args:
+        surface: the texels.
+        prior: for its map and constants.
+        expected: the whole head.
+        photos: what each photo shows.
+        pooled: their mean.
+        points: (N, 3) texels on the shaped head, metres.
+    """
+    sphere, outer = prior.sphere, surface.mask(*OUTER_PARTS).astype(np.float64)
+    sight = _sight(surface, sphere, expected, photos, pooled)
+    grid_colors = _adapted(sphere, expected.colors, pooled.colors, sight.keep * outer)
+    colors = sphere.scatter(grid_colors)
+    seed = int(photos[0].view.key[:8], 16)
+    shown = surface.mask("scalp") & (pooled.visibility > 0.8) & (sight.hair > 0.7)
+    contrast = seen_contrast(surface, pooled.colors, shown, prior.config.contrast)
+    shade = contrast * strand_texture(sphere, points, expected.direction, seed) * sight.expected_hair
+    shade += _grain(surface, sight, seed) * (1.0 - sight.expected_hair)
+    colors = (colors * np.exp(shade)[:, None]).clip(0.0, 1.0)
+    colors = _with_twin(surface, sphere, sight, grid_colors, colors, outer)
+    keep = sight.keep[:, None]
+    return Completed((keep * pooled.colors + (1.0 - keep) * colors).clip(0.0, 1.0), sight.keep)
+
+
+def _sight(
+    surface: TexelSurface,
+    sphere: SphereGrid,
+    expected: ExpectedHead,
+    photos: Sequence[PhotoEvidence],
+    pooled: Pooled,
+) -> _Sight:
+    hair = mean_share([photo.view.hair() for photo in photos], photos)
+    clothes = mean_share([photo.view.clothes() for photo in photos], photos)
+    mask = sphere.scatter(expected.hair[..., None])[:, 0]
+    keep = smoothstep(pooled.visibility, *surface.config.fill.keep)
+    keep = np.where(surface.mask("ears"), smoothstep(pooled.visibility, *_EAR_KEEP), keep)
+    doubtful = 1.0 - smoothstep(pooled.visibility, 0.9, 0.999)
+    keep *= 1.0 - smoothstep(np.abs(hair - mask), *_DISAGREE) * doubtful
+    aside = smoothstep(np.abs(sphere.azimuth), *_CLOTHES_AZIMUTH)
+    keep *= 1.0 - surface.mask("neck") * aside * smoothstep(clothes, 0.2, 0.6)
+    return _Sight(pooled, hair, mask, keep)
+
+
+def _adapted(sphere: SphereGrid, expected: Floats, seen: Floats, weight: Floats) -> Floats:
+    """Expected colours (ROWS, COLUMNS, 3), near what is seen (N, 3) scaled to meet it."""
+    total = sphere.gather(weight[:, None])
+    mean = sphere.gather(seen * weight[:, None]) / np.maximum(total, 1e-6)
+    sure = total * (total > 0.3)
+    ratio = np.log((mean + OFFSET) / (expected + OFFSET)).clip(-0.5, 0.5)
+    near = blur_around(sure[..., 0], _BESIDE).astype(np.float64)[..., None]
+    around = blur_around(ratio * sure, _BESIDE) / np.maximum(near, 1e-4)
+    scale = np.exp(around * (2.0 * near).clip(0.0, 1.0))
+    return ((expected + OFFSET) * scale - OFFSET).clip(0.0, 1.0)
+
+
+def _grain(surface: TexelSurface, sight: _Sight, seed: int) -> Floats:
+    """(N,) log brightness of skin's unevenness, drawn from that of the seen skin; 0 where too little is seen."""
+    neighbours, colors = surface.tables.neighbours, sight.pooled.colors
+    uneven = np.log((colors + OFFSET) / (colors[neighbours].mean(1) + OFFSET)).mean(1)
+    skin = surface.mask("face") & (sight.keep > 0.9) & (sight.hair < 0.05) & (np.abs(uneven) < _GRAIN_LIMIT)
+    if skin.sum() < _LEAST_SKIN:
+        return np.zeros(len(uneven))
+    drawn = np.random.default_rng(seed + 1).choice(uneven[skin], len(uneven))
+    # Pores and freckles are wider than a texel.
+    soft = drawn + 0.6 * drawn[neighbours].mean(1) * np.sqrt(neighbours.shape[1])
+    return soft * (uneven[skin].std() / max(float(soft.std()), 1e-9))
+
+
+def _with_twin(
+    surface: TexelSurface, sphere: SphereGrid, sight: _Sight, expected: Floats, colors: Floats, outer: Floats
+) -> Floats:
+    """Colours (N, 3) with the detail of the mirror twin where that is seen well and is hair or skin as expected."""
+    twin = surface.tables.twin
+    agree = 1.0 - smoothstep(np.abs(sight.hair[twin] - sight.expected_hair), 0.3, 0.6)
+    trust = sight.keep[twin] * agree * outer
+    seen = sight.pooled.colors[twin]
+    total = sphere.gather(trust[:, None])
+    mean = sphere.gather(seen * trust[:, None]) / np.maximum(total, 1e-6)
+    sure = total * (total > 0.3)
+    ratio = np.log((expected + OFFSET) / (mean + OFFSET)).clip(-0.8, 0.8) * sure
+    near = np.maximum(blur_around(sure[..., 0], _TWIN_BLUR), 1e-3)[..., None]
+    lighting = sphere.scatter(blur_around(ratio, _TWIN_BLUR) / near)
+    detail = ((seen + OFFSET) * np.exp(lighting) - OFFSET).clip(0.0, 1.0)
+    share = (smoothstep(trust, *_TWIN_TRUST))[:, None]
+    return share * detail + (1.0 - share) * colors
+
+
+def side_share(surface: TexelSurface, sphere: SphereGrid, config: PriorConfig) -> Floats:
+    """(N,) in [0, 1]: 1 on hair, ears and the sides of face and neck, 0 on their fronts, eyes and mouth."""
+    aside = smoothstep(np.abs(sphere.azimuth), *np.radians(config.side_azimuth))
+    above = surface.grid.points[:, 1] - surface.grid.mesh.eye_centres()[:, 1].mean()
+    face = np.maximum(aside, smoothstep(above, *config.forehead))
+    core = surface.mask("face", "lips", "neck")
+    return np.where(core, face, 1.0) * surface.mask(*OUTER_PARTS) * (1.0 - surface.tables.lid)

@@ -1,0 +1,250 @@
+"""The prior of whole heads: its map of the head, what goes in and comes out, its use in the base, its files."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from spatialavatar.errors import FormatError, InputError, MissingAssetError
+from spatialavatar.generator import BaseResult, GeneratorConfig, SpatialAvatar, build_base
+from spatialavatar.generator.prior.applying import first_look, shape_head, stricter_sides, usable
+from spatialavatar.generator.prior.colors import side_share
+from spatialavatar.generator.prior.config import PriorConfig
+from spatialavatar.generator.prior.fills import measure_fills, push_pull
+from spatialavatar.generator.prior.head_prior import HeadPrior, constant_maps
+from spatialavatar.generator.prior.network import PriorNetwork, features_of, interpret, mirrored
+from spatialavatar.generator.prior.observation import HULLS, Outline, Seen, observation
+from spatialavatar.generator.prior.sphere import COLUMNS, ROWS, SphereGrid, sphere_grid
+from spatialavatar.generator.prior.strands import strand_texture
+from spatialavatar.generator.prior.weights import load_prior, save_prior
+from spatialavatar.generator.silhouette import OutlineFit, fit_outline
+from spatialavatar.generator.sources import source_views
+from spatialavatar.generator.surface import TexelSurface, texel_surface
+from spatialavatar.records import HAIR, SEGMENT_CLASSES, Track
+
+from .support.painted_head import CONFIG, model, painted_track
+
+SMALL = PriorConfig(channels=(4, 6, 6, 8))
+
+
+def surface() -> TexelSurface:
+    return texel_surface(model().head, model().layout, CONFIG)
+
+
+def sphere() -> SphereGrid:
+    return sphere_grid(model().head, model().layout)
+
+
+@lru_cache
+def prior() -> HeadPrior:
+    """A network with small random outputs."""
+    torch.manual_seed(3)
+    network = PriorNetwork(SMALL)
+    torch.nn.init.normal_(network.output.weight, std=0.02)
+    return HeadPrior(network, model().head, model().layout)
+
+
+@lru_cache
+def track(yaw: float = 0.15) -> Track:
+    """The painted head with hair on its upper part."""
+    plain = painted_track(yaw, hair=0.02)
+    pictures = plain.require_pictures()
+    segments = torch.where(pictures.mattes > 127, SEGMENT_CLASSES.index("face_skin"), 0).to(torch.uint8)
+    segments[:, :90] = torch.where(segments[:, :90] > 0, HAIR, 0).to(torch.uint8)
+    return plain.replace(pictures=replace(pictures, segments=segments))
+
+
+@lru_cache
+def completed() -> BaseResult:
+    return build_base(model().head, model().layout, [track()], CONFIG, prior=prior())
+
+
+def test_the_map_returns_smooth_values_of_the_outer_head():
+    points = surface().grid.points
+    values = np.stack([np.sin(12 * points[:, 0]), np.cos(15 * points[:, 1])], 1)
+    back = sphere().scatter(sphere().gather(values))
+    outer = surface().mask("scalp")
+    assert np.median(np.abs(back - values)[outer]) < 0.005
+
+
+def test_reversed_columns_are_the_mirrored_head():
+    points = surface().grid.points
+    left, right = (sphere().gather(np.stack([side * points[:, 0], points[:, 1]], 1)) for side in (1.0, -1.0))
+    assert np.abs(left[:, ::-1] - right)[sphere().valid].mean() < 5e-4
+
+
+def test_spread_colours_lie_between_those_that_are_seen():
+    draw = np.random.default_rng(0)
+    colors = draw.uniform(0.3, 0.6, (ROWS, COLUMNS, 3)).astype(np.float32)
+    weight = np.zeros((ROWS, COLUMNS), np.float32)
+    weight[30:60, 60:130] = 1.0
+    filled = push_pull(colors, weight)
+    assert filled.min() > 0.29
+    assert filled.max() < 0.61
+    assert np.allclose(filled[40, 90], colors[40, 90], atol=1e-6)
+
+
+def test_fills_tell_hair_from_skin_and_say_when_there_is_no_hair():
+    colors = np.full((ROWS, COLUMNS, 3), (0.8, 0.6, 0.5), np.float32)
+    colors[:40] = 0.1
+    seen, hair = np.ones((ROWS, COLUMNS), np.float32), np.zeros((ROWS, COLUMNS), np.float32)
+    hair[:40] = 1.0
+    fills = measure_fills(colors, seen, hair)
+    assert fills.hair_seen
+    assert np.abs(fills.hair - 0.1).max() < 0.02
+    assert np.abs(fills.skin[-20:] - (0.8, 0.6, 0.5)).max() < 0.02
+    assert not measure_fills(colors, seen, 0 * hair).hair_seen
+
+
+def test_an_untrained_network_mixes_the_fills_and_has_no_height():
+    hair, skin = torch.rand(1, ROWS, COLUMNS, 3), torch.rand(1, ROWS, COLUMNS, 3)
+    features = torch.randn(1, features_of(random_maps(), constants()).shape[1], ROWS, COLUMNS)
+    found = interpret(PriorNetwork(SMALL)(features), hair, skin)
+    assert torch.allclose(found.colors, 0.5 * (hair + skin), atol=1e-5)
+    assert not found.height.any()
+
+
+def constants() -> torch.Tensor:
+    return constant_maps(model().head, model().layout)
+
+
+def random_maps() -> dict[str, torch.Tensor]:
+    torch.manual_seed(1)
+    shape = (1, ROWS, COLUMNS)
+    flat = ("visibility", "hair", "height", "rim_weight", "rim_height", "hair_seen")
+    maps = {name: torch.rand(shape) for name in flat}
+    maps |= {name: torch.rand(*shape, 3) for name in ("colors", "hair_fill", "skin_fill")}
+    return maps | {"hull": torch.rand(*shape, HULLS), "direction": torch.randn(*shape, 2)}
+
+
+def test_features_of_the_mirrored_head_are_the_mirrored_features_with_both_sides_exchanged():
+    maps = random_maps()
+    plain, other = features_of(maps, constants()), features_of(mirrored(maps), constants())
+    sided = 7 + HULLS
+    assert torch.equal(other[:, :sided], plain[:, :sided].flip(-1))
+    assert torch.equal(other[:, sided : 2 * sided], plain[:, sided : 2 * sided].flip(-1))
+    assert all(torch.equal(value, maps[name]) for name, value in mirrored(mirrored(maps)).items())
+
+
+def test_strands_vary_across_their_direction_and_hardly_along_it():
+    down = np.broadcast_to(np.array([-1.0, 0.0]), (ROWS, COLUMNS, 2))  # twice 90 degrees
+    shade = strand_texture(sphere(), surface().grid.points, down, seed=5)
+    picture = sphere().gather(shade[:, None])[20:60, 10:50, 0]
+    assert np.diff(picture, axis=0).std() < 0.8 * np.diff(picture, axis=1).std()
+    assert np.array_equal(shade, strand_texture(sphere(), surface().grid.points, down, seed=5))
+
+
+def test_heights_are_the_expected_ones_without_an_outline_and_meet_a_measured_one():
+    head = model().head
+    fit = fit_outline(head, source_views([track()], head), replace(CONFIG.silhouette, rounds=2))
+    expected = np.full(len(fit.heights), 0.012)
+    free = (fit.mesh.mobility > 0.99) & (fit.field.rest[:, 1] > 0.02)
+    unmeasured = replace(fit, rim_weight=0.0 * fit.rim_weight).towards(expected, CONFIG.silhouette)
+    assert np.abs(heights_of(fit, unmeasured) - 0.012)[free].max() < 0.001
+    measured = free & (fit.rim_weight > 1.0)
+    assert measured.sum() > 5
+    error = np.abs(heights_of(fit, fit.towards(expected, CONFIG.silhouette)) - fit.rim_height)[measured].mean()
+    assert error < 0.4 * np.abs(0.012 - fit.rim_height)[measured].mean()
+
+
+def heights_of(fit: OutlineFit, offsets: np.ndarray) -> np.ndarray:
+    return ((offsets + fit.field.rest - fit.field.flat) * fit.field.directions).sum(1)
+
+
+def test_the_photo_s_front_stays_and_the_back_is_the_prior_s():
+    plain = build_base(model().head, model().layout, [track()], CONFIG)
+    ours = completed()
+    core = (side_share(surface(), sphere(), SMALL) == 0.0) & surface().mask("face")
+    seen = core & (plain.visibility.numpy() > 0.99) & (ours.visibility.numpy() > 0.99)
+    assert seen.sum() > 500
+    change = (ours.gaussians.colors - plain.gaussians.colors).abs().numpy()
+    assert change[seen].mean() < 0.01
+    back = surface().grid.points[:, 2] < -0.02
+    assert change[back & surface().mask("scalp")].mean() > 0.01
+    assert not torch.equal(ours.vertex_offsets, plain.vertex_offsets)
+
+
+def test_the_prior_gives_the_same_avatar_every_time():
+    again = build_base(model().head, model().layout, [track()], CONFIG, prior=prior())
+    for name in ("means", "quats", "scales", "opacities", "colors"):
+        assert torch.equal(getattr(again.gaussians, name), getattr(completed().gaussians, name))
+
+
+def test_the_order_of_the_photos_changes_no_bit():
+    one, other = (
+        shape_head(surface(), prior(), source_views(tracks, model().head))
+        for tracks in ([track(), track(-0.4)], [track(-0.4), track()])
+    )
+    assert np.array_equal(one.offsets, other.offsets)
+    assert np.array_equal(one.expected.colors, other.expected.colors)
+
+
+def test_without_segments_the_rules_complete_the_head():
+    assert usable(source_views([track()], model().head))
+    assert not usable(source_views([painted_track(0.15)], model().head))
+    assert not usable(source_views([track(), painted_track(0.15)], model().head))
+
+
+def test_grazing_samples_of_the_sides_count_less():
+    strict = stricter_sides(surface(), sphere(), SMALL)
+    assert strict.share[surface().mask("scalp", "ears")].min() == 1.0
+    assert strict.share[surface().mask("eye_left", "mouth")].max() == 0.0
+    views = source_views([track()], model().head)
+    look = first_look(surface(), sphere(), SMALL, views).observation
+    assert np.isfinite(np.concatenate([value.ravel() for value in look.arrays().values()])).all()
+
+
+def test_what_is_hidden_of_an_observation_has_no_weight_in_its_fills():
+    colors = np.full((ROWS, COLUMNS, 3), 0.5, np.float32)
+    colors[:, :90] = (0.9, 0.1, 0.1)
+    seen = np.zeros((ROWS, COLUMNS), np.float32)
+    seen[:, 100:] = 1.0
+    found = observation(Seen(colors, seen, 0 * seen), Outline.unknown())
+    assert np.abs(found.skin_fill - 0.5).max() < 1e-3
+
+
+def test_weights_come_back_in_half_precision(tmp_path: Path):
+    path = save_prior(prior().network, tmp_path / "prior.safetensors", model().head, model().layout)
+    again = load_prior(path, SMALL, model().head, model().layout)
+    maps = random_maps()
+    with torch.inference_mode():
+        one, other = (p.network(features_of(maps, constants())) for p in (prior(), again))
+    assert torch.allclose(one, other, atol=1e-3)
+    assert path.stat().st_size < 100_000
+
+
+def test_weights_of_other_sizes_or_damaged_ones_are_refused(tmp_path: Path):
+    path = save_prior(prior().network, tmp_path / "prior.safetensors", model().head, model().layout)
+    with pytest.raises(FormatError, match="prior"):
+        load_prior(path, replace(SMALL, channels=(8, 8, 8, 8)), model().head, model().layout)
+    path.write_bytes(path.read_bytes()[:-500])
+    with pytest.raises(FormatError, match="prior"):
+        load_prior(path, SMALL, model().head, model().layout)
+    with pytest.raises(MissingAssetError, match="fetch"):
+        load_prior(tmp_path / "none.safetensors", SMALL, model().head, model().layout)
+
+
+def test_a_model_keeps_its_prior_and_can_leave_it_out(tmp_path: Path):
+    config = GeneratorConfig(resolution=128, prior=SMALL)
+    whole = SpatialAvatar(config, model().head, prior=prior())
+    whole.save_pretrained(tmp_path / "model")
+    again = SpatialAvatar.from_pretrained(tmp_path / "model")
+    assert again.prior is not None
+    assert again.prior.config == SMALL
+    assert again.without_prior().prior is None
+    assert again.without_network().prior is again.prior
+
+
+def test_a_prior_of_another_configuration_is_refused():
+    with pytest.raises(InputError, match="prior"):
+        SpatialAvatar(GeneratorConfig(resolution=128), model().head, prior=prior())
+
+
+def test_channels_out_of_range_are_refused():
+    with pytest.raises(InputError, match="channels"):
+        PriorConfig(channels=(0, 1, 1, 1))
