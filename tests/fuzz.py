@@ -276,8 +276,8 @@ def model(folder: Path) -> Seeds:
 def training_config(folder: Path) -> Seeds:
     from spatialavatar.training.config import read_training_config
 
-    for path in (ROOT / "configs").glob("*.toml"):
-        shutil.copy(path, folder)
+    for name in ("monocular", "multi_view", "open"):
+        shutil.copy(ROOT / "configs" / f"{name}.toml", folder)
     return Seeds(read_training_config)
 
 

@@ -144,10 +144,10 @@ sys.exit(cli.main())
 
 def test_a_wrong_command_line_is_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
-        cli.main(["drive", "a.safetensors"])
+        cli.main(["export", "a.safetensors"])
     assert caught.value.code == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.endswith("required: --motion; run 'spatialavatar drive --help'.")
+    assert line.endswith("required: --format; run 'spatialavatar export --help'.")
 
 
 NUMBERS = {

@@ -96,7 +96,7 @@ def test_what_was_seen_on_the_photos_is_shown_before_the_avatar_is_made(monkeypa
     monkeypatch.setattr(tracking, "track_photos", lambda images, *_, **__: [f"track of {len(images)}"])
     model = SimpleNamespace(head=None, generate=lambda *_, **__: happened.append("made"))
     picture = np.zeros((8, 8, 3), np.uint8)
-    pipeline.generate(picture, model=model, polish=0, tracked=happened.extend)  # type: ignore[arg-type]
+    pipeline.generate(picture, model=model, polish=0, tracked=happened.extend, scene=False)  # type: ignore[arg-type]
     assert happened == ["track of 1", "made"]
 
 
@@ -112,5 +112,5 @@ def test_avatars_are_polished_as_many_steps_as_asked(monkeypatch: pytest.MonkeyP
     model = object.__new__(SpatialAvatar)
     model.head = None  # type: ignore[assignment]
     for steps in (None, 0, 7):
-        pipeline.generate(np.zeros((8, 8, 3), np.uint8), model=model, polish=steps, bust=False)
+        pipeline.generate(np.zeros((8, 8, 3), np.uint8), model=model, polish=steps, bust=False, scene=False)
     assert iterations == [polish.PolishConfig().iterations, 7]

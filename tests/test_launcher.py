@@ -421,7 +421,11 @@ def test_the_papers_phases_are_the_presets(tmp_path):
 
 
 def test_the_shipped_configurations_can_be_read(repository):
-    names = sorted(path.stem for path in (repository / "configs").glob("*.toml"))
+    # The others, prior and speech, are of other networks.
+    paths = [
+        path for path in (repository / "configs").glob("*.toml") if "\nshards = " in path.read_text(encoding="utf-8")
+    ]
+    names = sorted(path.stem for path in paths)
     assert names == ["monocular", "multi_view", "open"]
     phases = {name: read_training_config(repository / "configs" / f"{name}.toml").phase for name in names}
     assert phases["monocular"] == Phase.monocular()
