@@ -54,6 +54,8 @@ gr.Blocks.launch = launch
 runpy.run_path({str(REPOSITORY / "app.py")!r}, run_name="__main__")
 """
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "GRADIO_TEMP_DIR": str(tmp_path)}
+    # Python compiles a new checkout's sources once; no later start pays for it.
+    subprocess.run([sys.executable, "-c", "import spatialavatar.app.page"], env=environment, check=True, timeout=240)
     run = subprocess.run(
         [sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=240, check=False
     )

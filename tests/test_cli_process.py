@@ -40,6 +40,8 @@ def command(*words: str | bytes, code: str = RUN) -> list[str | bytes]:
 @pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
 @pytest.mark.parametrize(("name", "status"), [("SIGTERM", 143), ("SIGHUP", 129), ("SIGINT", 130)])
 def test_a_signal_removes_temporary_files_and_exits_with_its_status(name: str, status: int, tmp_path: Path) -> None:
+    if signal.getsignal(getattr(signal, name)) == signal.SIG_IGN:
+        pytest.skip(f"this run was started with {name} ignored, which its children inherit")
     line = command("info", str(tmp_path / "a.safetensors"), code=SLOW)
     with subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None

@@ -10,7 +10,6 @@ from typing import Final
 
 import numpy as np
 import torch
-from scipy.signal import resample_poly
 
 from spatialavatar.media import SoundReader
 from spatialavatar.motion import Motion
@@ -138,6 +137,8 @@ def utterance_motion(utterance: Utterance, fps: float = 25.0, liveliness: float 
 
 
 def _resampled(samples: np.ndarray, rate: int) -> np.ndarray:
+    from scipy.signal import resample_poly  # half a second to import, which only texts need
+
     common = gcd(rate, SAMPLE_RATE)
     return resample_poly(samples, SAMPLE_RATE // common, rate // common).astype(np.float32)
 
