@@ -32,10 +32,10 @@ from spatialavatar.pipeline import generate
 from spatialavatar.provenance import save_png
 from spatialavatar.records import Camera, HeadParams, Track, as_uint8_image
 from spatialavatar.render import render
+from spatialavatar.synthetic.sets import rig_entry
 from spatialavatar.threads import one_torch_thread
 
 YAWS = (-40.0, -20.0, 0.0, 20.0, 40.0)
-_CV_TO_GL = np.diag([1.0, -1.0, -1.0, 1.0])
 _TRAIN, _VAL = "transforms_train.json", "transforms_val.json"
 
 
@@ -129,31 +129,12 @@ def render_rig(avatar: Avatar, tracks: Sequence[Track], out: Path, config: RigCo
                 name = f"{instant:05d}_{number:02d}.png"
                 save_png(out / "images" / name, as_uint8_image(image))
                 save_png(out / "fg_masks" / name, as_uint8_image(alpha))
-                frames.append(_entry(name, instant, number, camera))
+                frames.append(rig_entry(name, instant, number, camera))
     held_out = len(places) - 1
     for name, part in ((_VAL, [held_out]), (_TRAIN, range(held_out))):
         listed = [frame for frame in frames if frame["camera_index"] in part]
         write_text(out / name, json.dumps({"frames": listed}, indent=1))
     return out
-
-
-def _entry(name: str, instant: int, number: int, camera: Camera) -> dict[str, object]:
-    """Return the list entry of one frame; camera to world with OpenGL's axes."""
-    matrix = np.linalg.inv(camera.world_to_camera.double().numpy()) @ _CV_TO_GL
-    intrinsics = camera.intrinsics.tolist()
-    return {
-        "file_path": f"images/{name}",
-        "fg_mask_path": f"fg_masks/{name}",
-        "timestep_index": instant,
-        "camera_index": number,
-        "transform_matrix": matrix.tolist(),
-        "fl_x": intrinsics[0][0],
-        "fl_y": intrinsics[1][1],
-        "cx": intrinsics[0][2],
-        "cy": intrinsics[1][2],
-        "w": camera.width,
-        "h": camera.height,
-    }
 
 
 def avatar_of(path: Path) -> Avatar:

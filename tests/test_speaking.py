@@ -16,6 +16,7 @@ from spatialavatar.media import VideoReader, has_sound
 from spatialavatar.speaking import SpeechConfig, rested_track, speak
 from spatialavatar.speech import Phoneme, motion_of, speech_motion, utterance_motion
 from spatialavatar.speech.synthesis import Espeak, Kokoro, Utterance, synthesise
+from spatialavatar.speech.synthesis.kokoro import EARLY
 
 from .support.avatars import make_ball_avatar
 from .support.sounds import silence, vowel, write_wav
@@ -188,7 +189,7 @@ def test_kokoro_takes_sound_and_times_from_a_network_of_its_form(tmp_path: Path)
     # Every symbol of the toy network lasts two frames of 25 ms: "papa, papa." and a pause at each end.
     assert [phoneme.ipa for phoneme in utterance.phonemes] == [*"papa", "", "", *"papa", ""]
     assert utterance.seconds == pytest.approx(13 * 0.05)
-    assert utterance.phonemes[0].start == pytest.approx(0.05)
+    assert utterance.phonemes[0].start == pytest.approx(0.05 - EARLY)
     with pytest.raises(MissingAssetError, match="lacks voices/bf_nobody"):
         Kokoro(folder, FakePhonemes()).say("Papa", "bf_nobody")
     with pytest.raises(InputError, match="nothing that can be spoken"):

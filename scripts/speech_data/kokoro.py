@@ -9,14 +9,11 @@ from pathlib import Path
 import numpy as np
 
 from scripts.speech_data.voices import Espeak, Speech, to_rate
-from spatialavatar.speech.visemes import Phoneme
+from spatialavatar.speech.synthesis.kokoro import AFFRICATES, ENGLISH, RATE, phoneme_times
 
 _DURATIONS = "/encoder/Gather_output_0"  # frames of each token, inside the exported graph
-_HOP = 600  # samples of a frame
-_RATE = 24_000
 # The sound is this much earlier than the durations say: measured on 62 edges between s or sh and a vowel, in
 # four languages (48 ms, quartiles 40 and 60).
-_EARLY = 0.05
 _HELD_OUT = (
     "af_nova",
     "am_michael",
@@ -30,10 +27,6 @@ _HELD_OUT = (
 )
 _LETTERS = {"en": "ab", "es": "e", "fr": "f", "hi": "h", "ja": "j", "zh": "z"}
 _ESPEAK = {"es": "es", "fr": "fr", "hi": "hi", "ja": "ja", "zh": "cmn-latn-pinyin"}
-# How Kokoro's English writes diphthongs, and how all of it writes affricates.
-_ENGLISH = {"eɪ": "A", "aɪ": "I", "aʊ": "W", "ɔɪ": "Y", "oʊ": "O", "əʊ": "Q", "əl": "ᵊl", "ɐ": "ə"}
-_AFFRICATES = {"tʃ": "ʧ", "dʒ": "ʤ", "tɕ": "ʨ", "dʑ": "ʥ", "ts": "ʦ", "dz": "ʣ"}
-_SPELLED = {letter: sounds for sounds, letter in _ENGLISH.items() if len(letter) == 1}
 
 
 class Kokoro:
@@ -77,7 +70,7 @@ class Kokoro:
             ["audio", _DURATIONS],
             {"tokens": np.array([ids]), "style": styles[len(ids) - 2], "speed": np.array([speed], np.float32)},
         )
-        return to_rate(np.asarray(sound).ravel(), _RATE), _phonemes(symbols, np.asarray(durations).ravel())
+        return to_rate(np.asarray(sound).ravel(), RATE), phoneme_times(symbols, np.asarray(durations).ravel())
 
     def _symbols(self, text: str, language: str, voice: str) -> str:
         """What Kokoro reads: espeak's phonemes, with spaces and stops between them."""
@@ -87,35 +80,9 @@ class Kokoro:
             words = []
             for word in clause.split():
                 sounds = "".join(phoneme.ipa for phoneme in self._espeak.say(word, name)[1])
-                for old, new in (_AFFRICATES | (_ENGLISH if language == "en" else {})).items():
+                for old, new in (AFFRICATES | (ENGLISH if language == "en" else {})).items():
                     sounds = sounds.replace(old, new)
                 words.append("".join(letter for letter in sounds if letter in self._vocabulary and letter != "."))
             if words:
                 parts.append(" ".join(words))
         return (", ".join(parts) + ".")[:400]
-
-
-def _phonemes(symbols: str, durations: np.ndarray) -> list[Phoneme]:
-    """Times of the sounds. Marks belong to the next sound, and half of a short gap to each neighbour."""
-    ends = np.cumsum(durations) * _HOP / _RATE - _EARLY
-    starts = np.concatenate([[-_EARLY], ends[:-1]])
-    found: list[Phoneme] = []
-    waiting: float | None = None
-    for letter, start, end in zip(symbols, starts[1:-1], ends[1:-1]):
-        begin = start if waiting is None else waiting
-        if letter in "ˈˌ":
-            waiting = begin
-            continue
-        if letter in "ːʰʲ" and found:
-            found[-1] = Phoneme(found[-1].ipa, found[-1].start, end)
-            continue
-        if letter == " " and end - start < 0.1 and found and found[-1].ipa:
-            found[-1] = Phoneme(found[-1].ipa, found[-1].start, (start + end) / 2)
-            waiting = (start + end) / 2
-            continue
-        waiting = None
-        if letter in " ,." and found and letter != " ":
-            found.append(Phoneme("", begin, end))
-        else:
-            found.append(Phoneme(_SPELLED.get(letter, letter).strip(), begin, end))
-    return found

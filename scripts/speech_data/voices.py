@@ -1,11 +1,10 @@
 """Speech of known phoneme times from three programs: espeak-ng, flite and Kokoro-82M.
 
-All are tools of the training data only: nothing of them is in the package.
+All are tools that a user installs: nothing of them is in the package.
 """
 
 from __future__ import annotations
 
-import ctypes
 import re
 import subprocess
 import tempfile
@@ -16,6 +15,7 @@ import numpy as np
 from scipy.signal import resample_poly
 
 from spatialavatar.speech.features import SAMPLE_RATE
+from spatialavatar.speech.synthesis import espeak
 from spatialavatar.speech.visemes import Phoneme
 
 Speech = tuple[np.ndarray, list[Phoneme]]
@@ -60,80 +60,17 @@ TRAIN_VARIANTS = (
 )
 TEST_VARIANTS = ("m8", "f4", "f5", "klatt4", "Alex", "Andrea", "Mario", "paul", "steph2", "Hugo", "Denis")
 
-_SILENT = 10 ** (-58 / 20)
-
 
 class Espeak:
-    """The library of espeak-ng; one instance a process."""
+    """espeak-ng at 16 kHz."""
 
     def __init__(self) -> None:
-        self._library = ctypes.CDLL("libespeak-ng.so.1")
-        self._sound: list[bytes] = []
-        self._events: list[tuple[int, str]] = []
-        self._callback = ctypes.CFUNCTYPE(
-            ctypes.c_int, ctypes.c_void_p, ctypes.c_int, ctypes.POINTER(_Event)
-        )(self._receive)  # fmt: skip
-        self.rate = self._library.espeak_Initialize(2, 0, None, 1 | 2)  # retrieval; phoneme events in IPA
-        self._library.espeak_SetSynthCallback(self._callback)
-
-    def _receive(self, samples: int | None, count: int, events: object) -> int:
-        if samples and count > 0:
-            self._sound.append(ctypes.string_at(samples, 2 * count))
-        index = 0
-        while events[index].type != 0:
-            if events[index].type == 7:
-                name = ctypes.string_at(ctypes.addressof(events[index].id), 8).split(b"\0")[0]
-                sound = name.decode("utf-8", "ignore").replace("s.", "ʂ").replace("z.", "ʐ")  # of pinyin
-                self._events.append((events[index].sample, sound))
-            index += 1
-        return 0
+        self._library = espeak.Espeak()
 
     def say(self, text: str, voice: str, speed: int = 170, pitch: int = 50, spread: int = 50) -> Speech:
-        """Read a text.
-
-        Args:
-            text: what to read.
-            voice: name and variant, for instance "de+female2".
-            speed: words a minute.
-            pitch: 0 to 100.
-            spread: of the pitch, 0 to 100.
-        """
-        self._sound, self._events = [], []
-        if self._library.espeak_SetVoiceByName(voice.encode()) != 0:
-            raise ValueError(f"espeak-ng has no voice {voice}")
-        for parameter, value in ((1, speed), (3, pitch), (4, spread)):
-            self._library.espeak_SetParameter(parameter, value, 0)
-        data = text.encode()
-        self._library.espeak_Synth(data, len(data) + 1, 0, 1, 0, 1, None, None)
-        sound = np.frombuffer(b"".join(self._sound), np.int16).astype(np.float32) / 32768
-        return to_rate(sound, self.rate), _with_closures(sound, self.rate, self._events)
-
-
-class _Id(ctypes.Union):
-    _fields_ = (("number", ctypes.c_int), ("name", ctypes.c_char_p), ("string", ctypes.c_char * 8))
-
-
-class _Event(ctypes.Structure):
-    _fields_ = (
-        ("type", ctypes.c_int), ("unique", ctypes.c_uint), ("text_position", ctypes.c_int), ("length", ctypes.c_int),
-        ("audio_position", ctypes.c_int), ("sample", ctypes.c_int), ("user_data", ctypes.c_void_p), ("id", _Id),
-    )  # fmt: skip
-
-
-def _with_closures(sound: np.ndarray, rate: int, events: list[tuple[int, str]]) -> list[Phoneme]:
-    """Phonemes of espeak's events. Those of voiceless stops begin with their burst: the silence before is theirs."""
-    marks = [(sample, name) for sample, name in events if not name.startswith("(")]
-    starts = [sample for sample, _ in marks]
-    for index in range(len(marks)):
-        name = marks[index][1]
-        if name[:1] in "ptkqʈc" and name:
-            low = starts[index - 1] if index else 0
-            before = np.abs(sound[max(low, starts[index] - int(0.11 * rate)) : starts[index]])
-            loud = np.nonzero(before > _SILENT)[0]
-            silent = len(before) - 1 - (loud[-1] if len(loud) else -1)
-            starts[index] -= silent
-    ends = [*starts[1:], len(sound)]
-    return [Phoneme(name, a / rate, b / rate) for (_, name), a, b in zip(marks, starts, ends) if b > a]
+        """Read a text; the arguments are those of the package's class."""
+        spoken = self._library.say(text, voice, speed, pitch, spread)
+        return to_rate(spoken.samples, spoken.rate), list(spoken.phonemes)
 
 
 _ARPABET_TEXT = (

@@ -18,8 +18,7 @@ from spatialavatar.speech.coarticulation import REACH, arkit_weights, articulate
 from spatialavatar.speech.driver import SpeechListener
 from spatialavatar.speech.features import HOP, SAMPLE_RATE
 from spatialavatar.speech.liveliness import Liveliness
-from spatialavatar.speech.performer import PROSODY_LEAD, SpeechPerformer, motion_of
-from spatialavatar.speech.prosody import PROSODY_RATE, Prosody
+from spatialavatar.speech.performer import ProsodyCues, SpeechPerformer, motion_of
 from spatialavatar.speech.synthesis.record import Utterance
 from spatialavatar.speech.visemes import VISEME_RATE, VISEMES, Phoneme, viseme_frames
 
@@ -130,9 +129,9 @@ def utterance_motion(utterance: Utterance, fps: float = 25.0, liveliness: float 
     level = 10.0 * np.log10((hops**2).mean(1) + 1e-10)
     loudness = ((level - np.percentile(level, 95.0)) / _LOUDNESS_RANGE + 1.0).clip(0.0, 1.0).astype(np.float32)
     lips = phoneme_motion(utterance.phonemes, utterance.seconds, fps, loudness)
-    rows = np.floor((np.arange(len(lips)) + 0.5) / fps * PROSODY_RATE).astype(int) + PROSODY_LEAD
-    heard = Prosody().push(np.pad(sound, (0, 2 * SAMPLE_RATE)))
-    weights, rotation = Liveliness(fps, liveliness, seed).frames(heard[rows.clip(max=len(heard) - 1)])
+    cues = ProsodyCues(fps)
+    cues.push(np.pad(sound, (0, SAMPLE_RATE)))  # its last windows reach beyond the end
+    weights, rotation = Liveliness(fps, liveliness, seed).frames(cues.take(len(lips)))
     return motion_of((lips.weights.numpy() + weights).clip(0.0, 1.0), fps, "speech", rotation=rotation)
 
 

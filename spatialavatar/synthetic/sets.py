@@ -194,7 +194,7 @@ def _write_head(folder: Path, head: SyntheticHead, config: SetConfig) -> None:
             save_png(folder / "images" / name, as_uint8_image(torch.from_numpy(view.image)))
             save_png(folder / "fg_masks" / name, as_uint8_image(torch.from_numpy(view.matte)))
             save_png(folder / "classes" / name, view.segments)
-            frames.append(_entry(name, instant, number, camera))
+            frames.append(rig_entry(name, instant, number, camera))
     _write_truth(folder / "truth.safetensors", head)
     held_out = {n for n in range(config.views) if n % _HELD_OUT == _HELD_OUT - 1} or {config.views - 1}
     write_text(folder / "head.json", json.dumps({"seed": head.seed, **head.traits}, indent=1))
@@ -224,7 +224,7 @@ def _write_truth(path: Path, head: SyntheticHead) -> None:
     write_safetensors(path, tensors, {**safetensors_metadata(), "head": facts.mesh.model.id})
 
 
-def _entry(name: str, instant: int, number: int, camera: Camera) -> dict[str, Any]:
+def rig_entry(name: str, instant: int, number: int, camera: Camera) -> dict[str, Any]:
     """The list's entry of one picture; camera to world with OpenGL's axes."""
     matrix = np.linalg.inv(camera.world_to_camera.double().numpy()) @ _CV_TO_GL
     intrinsics = camera.intrinsics.tolist()

@@ -36,14 +36,16 @@ LANGUAGES: Final = {
 }
 """espeak-ng's language by the first letter of a voice."""
 
-_RATE: Final = 24_000
+RATE: Final = 24_000
+EARLY: Final = 0.05
+"""Seconds by which the sounds come before the times that the durations add up to."""
 _FRAME: Final = 600  # samples of a unit of duration
 _MOST_SYMBOLS: Final = 480  # that the network reads at once; it knows 510
 _STYLE: Final = 256
 # How Kokoro's English writes diphthongs, and how all of it writes affricates.
-_ENGLISH: Final = {"eɪ": "A", "aɪ": "I", "aʊ": "W", "ɔɪ": "Y", "oʊ": "O", "əʊ": "Q", "əl": "ᵊl", "ɐ": "ə"}
-_AFFRICATES: Final = {"tʃ": "ʧ", "dʒ": "ʤ", "tɕ": "ʨ", "dʑ": "ʥ", "ts": "ʦ", "dz": "ʣ"}
-_SPELLED: Final = {letter: sounds for sounds, letter in _ENGLISH.items() if len(letter) == 1}
+ENGLISH: Final = {"eɪ": "A", "aɪ": "I", "aʊ": "W", "ɔɪ": "Y", "oʊ": "O", "əʊ": "Q", "əl": "ᵊl", "ɐ": "ə"}
+AFFRICATES: Final = {"tʃ": "ʧ", "dʒ": "ʤ", "tɕ": "ʨ", "dʑ": "ʥ", "ts": "ʦ", "dz": "ʣ"}
+_SPELLED: Final = {letter: sounds for sounds, letter in ENGLISH.items() if len(letter) == 1}
 _VOICE: Final = re.compile(r"[abefhijpz][fm]_[a-z]+")
 
 
@@ -113,8 +115,8 @@ class Kokoro:
         for sound, sounds in parts:
             samples.append(sound)
             phonemes += [Phoneme(one.ipa, one.start + start, one.end + start) for one in sounds]
-            start += len(sound) / _RATE
-        return Utterance(np.concatenate(samples), _RATE, tuple(phonemes))
+            start += len(sound) / RATE
+        return Utterance(np.concatenate(samples), RATE, tuple(phonemes))
 
     def _part(self, symbols: str, styles: np.ndarray, speed: float) -> tuple[np.ndarray, list[Phoneme]]:
         ids = [0, *(self._vocabulary[letter] for letter in symbols), 0]
@@ -124,7 +126,7 @@ class Kokoro:
             "speed": np.array([speed], np.float32),
         }
         sound, durations = self._session.run(["waveform", "durations"], given)
-        return np.asarray(sound, np.float32).ravel(), _phonemes(symbols, np.asarray(durations).ravel())
+        return np.asarray(sound, np.float32).ravel(), phoneme_times(symbols, np.asarray(durations).ravel())
 
     def _symbols(self, text: str, voice: str) -> list[str]:
         """What Kokoro reads: espeak's phonemes with spaces and stops between them, in parts that it can take."""
@@ -146,7 +148,7 @@ class Kokoro:
             sounds = "".join(phoneme.ipa for phoneme in self._espeak.say(word, language).phonemes)
         except InputError:  # a word without sounds, such as a dash
             return ""
-        for old, new in (_AFFRICATES | (_ENGLISH if language.startswith("en") else {})).items():
+        for old, new in (AFFRICATES | (ENGLISH if language.startswith("en") else {})).items():
             sounds = sounds.replace(old, new)
         return "".join(letter for letter in sounds if letter in self._vocabulary and letter not in ". ,")
 
@@ -163,10 +165,10 @@ class Kokoro:
         return path
 
 
-def _phonemes(symbols: str, durations: np.ndarray) -> list[Phoneme]:
+def phoneme_times(symbols: str, durations: np.ndarray) -> list[Phoneme]:
     """Times of the sounds. Marks belong to the next sound, and half of a short gap to each neighbour."""
-    ends = np.cumsum(durations) * _FRAME / _RATE
-    starts = np.concatenate([[0.0], ends[:-1]])
+    ends = np.cumsum(durations) * _FRAME / RATE - EARLY
+    starts = np.concatenate([[-EARLY], ends[:-1]])
     found: list[Phoneme] = []
     waiting: float | None = None
     for letter, start, end in zip(symbols, starts[1:-1].tolist(), ends[1:-1].tolist()):
