@@ -82,7 +82,7 @@ def test_six_endpoints_are_public_and_every_value_has_a_type_and_a_name(client: 
     assert signatures["/refine"][0] == ("avatar", "filepath", False)
     assert [name for name, _, _ in signatures["/drive"]] == [
         *("avatar", "consent", "motion", "example", "strength", "smoothing", "relative", "size", "head_pose"),
-        *("pose", "mouth", "brows", "lids", "gaze", "scene", "background"),
+        *("pose", "mouth", "brows", "lids", "gaze", "scene", "background", "audio", "text", "voice", "liveliness"),
     ]
     assert all(p["label"] for e in endpoints.values() for p in (*e["parameters"], *e["returns"]))
 

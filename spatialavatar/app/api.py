@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import inspect
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import Any
 
 import gradio as gr
@@ -104,12 +104,19 @@ def _described(endpoint: Endpoint, function: Callable[..., Any]) -> Callable[...
 
 
 def _validator(endpoint: Endpoint) -> Callable[..., Any]:
+    def answers(values: Sequence[Any], early: bool) -> list[dict[str, Any]]:
+        given = {value.name: one for value, one in zip(endpoint.values, values, strict=True)}
+        complaints = endpoint.complaints(given, early)
+        return [_answer(complaints.get(name)) for name in given]
+
     def validate(*values: Any) -> Any:
-        answers = [_answer(value.complaint(given)) for value, given in zip(endpoint.values, values, strict=True)]
-        return answers if len(answers) > 1 else answers[0]
+        found = answers(values, False)
+        return found if len(found) > 1 else found[0]
 
     def before_files(values: list[Any]) -> list[dict[str, Any]]:
-        return [_answer(value.early_complaint(given)) for value, given in zip(endpoint.values, values)]
+        if len(values) != len(endpoint.values):  # gradio itself refuses such a call
+            return [_answer(None)] * len(values)
+        return answers(values, True)
 
     kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
     names = [inspect.Parameter(value.name, kind) for value in endpoint.values]

@@ -21,16 +21,17 @@ import numpy as np
 import spaces
 from PIL import Image
 
-from spatialavatar.app.checks import MAX_VIDEO_SECONDS
+from spatialavatar.app.checks import MAX_VIDEO_SECONDS, too_long
 from spatialavatar.app.requests import (
     EXPORTS,
     DriveRequest,
     ExportRequest,
     GenerateRequest,
     RefineRequest,
+    Speech,
     TrackRequest,
 )
-from spatialavatar.app.steps import Report, Steps, steps_of
+from spatialavatar.app.steps import Report, Step, Steps, steps_of
 from spatialavatar.app.still import StillRequest, still_picture
 from spatialavatar.app.where import add_notice
 from spatialavatar.avatar import Avatar
@@ -47,6 +48,9 @@ from spatialavatar.records import Track
 from spatialavatar.refinement import RefineConfig, WarmUp, aligned_heads, aligned_heads_path, refine
 from spatialavatar.refinement.report import write_preview
 from spatialavatar.render import best_device, warmup
+from spatialavatar.speaking import rested_track
+from spatialavatar.speech import speech_motion, utterance_motion
+from spatialavatar.speech.synthesis import synthesise
 from spatialavatar.staging import photo_side, read_background
 from spatialavatar.tracking import load_track, save_track, track, track_video
 from spatialavatar.tracking.overlay import draw
@@ -159,7 +163,10 @@ def export_steps(request: ExportRequest) -> Steps:
 
 
 def drive_steps(request: DriveRequest) -> Steps:
-    """An avatar file and a motion to a ``video``: the motion is read here, frames are rendered on a GPU."""
+    """An avatar file and a motion or a speech to a ``video``: the motion is made here, frames are rendered on a GPU."""
+    if request.speech is not None:
+        yield from _speech_steps(request, request.speech)
+        return
     is_file = is_motion_file(request.motion)
     is_track = not is_file and Path(request.motion).suffix.lower() == ".safetensors"
     share = 0.05 if is_file or is_track else 0.5
@@ -185,6 +192,38 @@ def drive_steps(request: DriveRequest) -> Steps:
         yield step
     sound = None if is_file or is_track else request.motion
     yield from render_steps(request, str(tracked), sound, frames, share)
+
+
+def _speech_steps(request: DriveRequest, speech: Speech) -> Steps:
+    """As :func:`drive_steps`, for an avatar that speaks."""
+    tracked, share = Path(request.folder) / "motion.safetensors", 0.1
+    sound, frames, notes = speech.audio or str(Path(request.folder) / "speech.wav"), 0, ()
+
+    def hear(report: Report) -> None:
+        report(0.0, "Reading the text" if speech.audio is None else "Listening")
+        head = Avatar.load(request.avatar).head
+        if speech.audio is None:
+            utterance, said = synthesise(speech.text, speech.voice)
+            if sentence := too_long(utterance.seconds):
+                raise InputError(sentence)
+            utterance.save(Path(sound))
+            motion = utterance_motion(utterance, liveliness=speech.liveliness)
+        else:
+            motion = speech_motion(sound, liveliness=speech.liveliness, progress=part(report, 0.0, share))
+            said = motion.warnings
+        save_track(rested_track(motion, head), tracked)
+        report(share, "Rendering", frames=len(motion), notes=said)
+
+    with closing(steps_of(hear)) as hearing:
+        for step in hearing:
+            frames, notes = step.facts.get("frames", frames), step.facts.get("notes", notes)
+            yield Step(step.fraction, step.message, step.files)
+    with closing(render_steps(request, str(tracked), sound, frames, share)) as rendering:
+        for step in rendering:
+            facts = dict(step.facts)
+            if "warnings" in facts:
+                facts["warnings"] = [*notes, *facts["warnings"]]
+            yield Step(step.fraction, step.message, step.files, facts)
 
 
 def refine_steps(request: RefineRequest) -> Steps:

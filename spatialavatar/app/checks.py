@@ -13,10 +13,11 @@ from typing import Any, Final
 from spatialavatar.app.steps import plain
 from spatialavatar.avatar import AVATAR_FORMAT, default_head
 from spatialavatar.errors import SpatialAvatarError
-from spatialavatar.media import inspect_media
+from spatialavatar.media import inspect_media, sound_seconds
 from spatialavatar.media.inspection import MediaKind
 from spatialavatar.motion import check_motion_format, is_motion_file
 from spatialavatar.pipeline import MAX_PHOTOS
+from spatialavatar.speech.synthesis import VOICES, is_voice_name, missing_synthesiser
 from spatialavatar.staging import BLUR, is_colour
 from spatialavatar.tensor_files import TensorFile
 from spatialavatar.tracking.io import TRACK_FORMAT
@@ -27,6 +28,9 @@ MAX_AVATAR_BYTES: Final = 100 * MEGABYTE
 MAX_MOTION_BYTES: Final = 50 * MEGABYTE
 MAX_VIDEO_BYTES: Final = 200 * MEGABYTE
 MAX_VIDEO_SECONDS: Final = 60.0
+MAX_SOUND_BYTES: Final = 100 * MEGABYTE
+MAX_SPEECH_LETTERS: Final = 1000
+"""Characters of a text, about a minute of speech."""
 MIN_REFINE_FRAMES, MAX_REFINE_FRAMES = 40, 300
 MIN_REFINE_ITERATIONS, MAX_REFINE_ITERATIONS = 20, 5000
 MAX_REFINE_MINUTES: Final = 10.0
@@ -97,6 +101,45 @@ def motion(path: Any) -> str | None:
 def picture_or_video(path: Any) -> str | None:
     """A photo or a video."""
     return _file(path, "photo or video", MAX_VIDEO_BYTES) or _media(path, "photo", "video")
+
+
+def sound(path: Any) -> str | None:
+    """A file with at most a minute of sound."""
+    if complaint := _file(path, "sound file", MAX_SOUND_BYTES):
+        return complaint
+    try:
+        seconds = sound_seconds(path)
+    except SpatialAvatarError as error:
+        return str(error)
+    return too_long(seconds)
+
+
+def too_long(seconds: float) -> str | None:
+    """Speech of at most a minute."""
+    if seconds <= MAX_VIDEO_SECONDS + 0.5:  # a codec's last packet is longer than its sound
+        return None
+    return f"The speech is {seconds:.0f} seconds long; give at most {MAX_VIDEO_SECONDS:.0f} seconds."
+
+
+def speech_text(value: Any) -> str | None:
+    """A text to say; an empty one is none."""
+    if not isinstance(value, str):
+        return "The text must be a text."
+    if value == "":
+        return None
+    if not value.strip():
+        return "There is no text to say; give some words."
+    if len(value) > MAX_SPEECH_LETTERS:
+        return f"The text has {len(value)} characters; give at most {MAX_SPEECH_LETTERS}, about a minute of speech."
+    return missing_synthesiser()
+
+
+def voice(value: Any) -> str | None:
+    """A voice of a synthesiser; an empty text is the default one."""
+    if isinstance(value, str) and (value == "" or is_voice_name(value)):
+        return None
+    names = list(VOICES.values())
+    return f"The voice must be one such as {names[0]}, {names[3]} or {names[-1]}."
 
 
 def number(value: Any, name: str, low: float, high: float, whole: bool = False) -> str | None:

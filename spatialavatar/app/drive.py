@@ -1,4 +1,4 @@
-"""Step 3 of the page: the avatar follows an example or a video, or is moved by hand."""
+"""Step 3 of the page: the avatar follows an example or a video, speaks, or is moved by hand."""
 
 from __future__ import annotations
 
@@ -12,13 +12,15 @@ from spatialavatar.app import fragments
 from spatialavatar.app.activity import Activity, Updates
 from spatialavatar.app.controls import CONTROLS, GROUPS, MOODS, mood_values
 from spatialavatar.app.live import FRONT, HOLD
+from spatialavatar.app.say import Say
 from spatialavatar.app.stage import PLACES, Page
 from spatialavatar.app.steps import Step
 from spatialavatar.examples import MOTIONS
 
 _INTRODUCTION = """
 ## Bring it to life
-Play an example, follow a video of a face, or move the avatar by hand. Use videos of people who agree to it.
+Play an example, follow a video of a face, let the avatar speak, or move it by hand. Use videos and voices of people who
+agree to it.
 """
 _IN_THE_BROWSER: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private", "queue": False}
 _SIZES = {"Small": 256, "Medium": 512, "Large": 768}
@@ -44,6 +46,8 @@ def build(page: Page) -> None:
             clip = gr.Video(label="A video of a face", sources=["upload", "webcam"], height=280, elem_id="clip")
             with gr.Accordion("I have a motion file", open=False):
                 file = gr.File(label="Motion file (.json or .csv)", file_types=[".json", ".csv"], height=120)
+        with gr.Tab("Say something", id="say") as saying:
+            say = Say()
         with gr.Tab("By hand", id="hand", elem_id="by-hand") as hand:
             sliders = _by_hand(page)
     with gr.Column(elem_id="filming"):  # page.css hides it under the tab By hand, without a request
@@ -67,17 +71,21 @@ def build(page: Page) -> None:
         file: str | None,
         *options: Any,
     ) -> Iterator[tuple[Step, Updates]]:
-        source = None if way == "example" else clip or file
-        if way != "example" and not source:
-            raise gr.Error("Give a video of a face first, or choose an example.", print_exception=False)
+        spoken, options = options[: len(say.inputs)], options[len(say.inputs) :]
         place, smoothing, size, head_pose, *strengths = options
+        source: dict[str, Any] = {"example": motion}
+        if way == "say":
+            source = say.values(*spoken)
+        elif way == "video":
+            source = {"motion": clip or file}
+            if not source["motion"]:
+                raise gr.Error("Give a video of a face first, or choose an example.", print_exception=False)
         scene = PLACES[place]
         steps = page.service.steps(
             "drive",
             avatar=page.there(avatar),
             consent=True,
-            motion=source,
-            example=motion,
+            **source,
             **dict(zip(_STRENGTHS, strengths)),
             smoothing=smoothing,
             size=_SIZES[size],
@@ -98,13 +106,13 @@ def build(page: Page) -> None:
     moving.on(
         [moving.start.click],
         move,
-        [page.avatar, way, motion, clip, file, page.stage.place, smoothing, size, head_pose, *strengths],
+        [page.avatar, way, motion, clip, file, *say.inputs, page.stage.place, smoothing, size, head_pose, *strengths],
         page.video_outputs,
     )
-    for tab in (example, video):
+    for tab in (example, video, saying):
         tab.select(lambda tab=tab: tab.id, None, way, **_IN_THE_BROWSER)
     hand.select(None, None, None, js=FRONT, **_IN_THE_BROWSER)
-    page.note_uploads(clip, file)
+    page.note_uploads(clip, file, say.sound)
     page.when_there_is_an_avatar(sliders, lambda _: dict.fromkeys(sliders, 0.0))
 
 

@@ -18,6 +18,7 @@ from spatialavatar.app.requests import (
     ExportRequest,
     GenerateRequest,
     RefineRequest,
+    Speech,
     TrackRequest,
 )
 from spatialavatar.app.schemas import FACTS, FILE, FILES, FLAG, NUMBER, TEXT, WHOLE, one_of
@@ -89,6 +90,8 @@ class Endpoint:
         facts: which facts the last returned value contains.
         roles: by which the work names the returned files; ``{name}`` stands for a value.
         request: from the checked values and the path of a folder to the request of the work; None answers at once.
+        together: the name of a value that does not go with the others, as they were sent or received, and a sentence;
+            or None.
     """
 
     name: str
@@ -98,6 +101,23 @@ class Endpoint:
     facts: str
     roles: tuple[str, ...] = ()
     request: Callable[[Mapping[str, Any], str], Any] | None = None
+    together: Callable[[Mapping[str, Any]], tuple[str, str] | None] = lambda _: None
+
+    def complaints(self, given: Mapping[str, Any], early: bool = False) -> dict[str, str]:
+        """Sentences about what is wrong, by the name of the value.
+
+        Args:
+            given: every value.
+            early: the values are as they were sent, no address in them has been fetched.
+        """
+        found = {}
+        for value in self.values:
+            one = given[value.name]
+            if (sentence := value.early_complaint(one) if early else value.complaint(one)) is not None:
+                found[value.name] = sentence
+        if not found and (clash := self.together(given)) is not None:
+            found[clash[0]] = clash[1]
+        return found
 
     @property
     def help(self) -> str:
@@ -189,22 +209,39 @@ def _refine_request(values: Mapping[str, Any], folder: str) -> RefineRequest:
     )
 
 
+def _one_source(values: Mapping[str, Any]) -> tuple[str, str] | None:
+    given = [name for name in ("motion", "audio", "text") if values[name]]
+    if len(given) > 1:
+        return given[1], f"The values {' and '.join(given)} each move the avatar; give one of them."
+    if values["voice"] and not values["text"]:
+        return "voice", "The voice reads the text; give a text, or leave the voice out."
+    return None
+
+
+def _speech(values: Mapping[str, Any]) -> Speech | None:
+    if not values["audio"] and not values["text"]:
+        return None
+    return Speech(values["audio"], values["text"], values["voice"] or None, float(values["liveliness"]))
+
+
 def _drive_request(values: Mapping[str, Any], folder: str) -> DriveRequest:
-    motion = values["motion"] or str(example_motion(values["example"]))
-    smoothing = 0.0 if is_motion_file(motion) else float(values["smoothing"])
+    speech = _speech(values)
+    motion = "" if speech else values["motion"] or str(example_motion(values["example"]))
+    smoothing = 0.0 if speech or is_motion_file(motion) else float(values["smoothing"])
     strength, size = float(values["strength"]), int(values["size"])
     return DriveRequest(
         values["avatar"],
         motion,
         folder,
         strength,
-        values["relative"],
+        values["relative"] or speech is not None,  # speech is relative to the resting face
         smoothing,
         size,
-        values["head_pose"],
+        "centred" if speech else values["head_pose"],
         PartStrengths(**{name: float(values[name]) for name in PARTS}),
         values["scene"],
         values["background"],
+        speech,
     )
 
 
@@ -272,7 +309,7 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
     ),
     Endpoint(
         "drive",
-        "Make a video of an avatar that follows a video, a motion file or an example motion.",
+        "Make a video of an avatar that follows a video, a motion file or an example motion, or that speaks.",
         (
             _AVATAR,
             _CONSENT,
@@ -286,7 +323,7 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
             _one_of(
                 "example",
                 "example motion",
-                "The example motion to use where no motion is given: Talk, Look around or Make faces.",
+                "The example motion to use where no motion, audio or text is given: Talk, Look around or Make faces.",
                 tuple(MOTIONS),
                 "Talk",
             ),
@@ -348,11 +385,47 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
                 checks.background,
                 "",
             ),
+            Value(
+                "audio",
+                FILE,
+                "speech",
+                "A sound file, or a video with sound, of at most 60 seconds, which the avatar speaks; in place of "
+                "motion and text.",
+                checks.sound,
+                None,
+                max_bytes=checks.MAX_SOUND_BYTES,
+            ),
+            Value(
+                "text",
+                TEXT,
+                "text to say",
+                f"A text of at most {checks.MAX_SPEECH_LETTERS} characters, which the avatar says; in place of motion "
+                "and audio.",
+                checks.speech_text,
+                "",
+            ),
+            Value(
+                "voice",
+                TEXT,
+                "voice of the text",
+                "One of Kokoro's voices, such as af_heart or bm_george, or espeak:de and other languages of espeak-ng; "
+                "empty for af_heart, and for espeak:en-us where Kokoro cannot be fetched.",
+                checks.voice,
+                "",
+            ),
+            _number(
+                "liveliness",
+                "liveliness",
+                "With audio or text: how much head, brows, lids and eyes move, 0 (only the lips) to 1.",
+                (0.0, 1.0),
+                1.0,
+            ),
         ),
         (Value("", FILE, "video"), _FACTS),
         "frames, frames per second, held frames, warnings",
         ("video",),
         _drive_request,
+        _one_source,
     ),
     Endpoint(
         "track",

@@ -23,6 +23,7 @@ from spatialavatar.app.where import what_runs_where
 _WORDS = {
     "upload_text.drop_gallery": "Drop photos here",
     "upload_text.drop_video": "Drop a video here",
+    "upload_text.drop_audio": "Drop a sound file here",
     "upload_text.drop_file": "Drop the file here",
     "upload_text.click_to_upload": "choose from this device",
     "common.webcam": "Use the camera",

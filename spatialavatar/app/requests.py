@@ -65,16 +65,34 @@ class RefineRequest:
 
 
 @dataclass(frozen=True)
+class Speech:
+    """What an avatar says, a sound or a text, and how.
+
+    Attributes:
+        audio: a sound file; None for the text.
+        text: to say.
+        voice: of the text; None for the default.
+        liveliness: amount of the motion of head, brows, lids and eyes, 0 (only lips) to 1.
+    """
+
+    audio: str | None = None
+    text: str = ""
+    voice: str | None = None
+    liveliness: float = 1.0
+
+
+@dataclass(frozen=True)
 class DriveRequest:
-    """An avatar and a motion to a video.
+    """An avatar and a motion or a speech to a video.
 
     Attributes:
         avatar: an avatar file.
-        motion: a video, a motion file or a saved track.
+        motion: a video, a motion file or a saved track; empty where there is a speech.
         folder: where to write ``driven.mp4``, or ``driven.webm`` with transparency.
         strength, relative, smoothing, head_pose, parts, scene: as in ``DriveConfig``.
         size: width and height in pixels; in the photo, its shorter side.
         background: a colour or "blur"; empty for that of the scene.
+        speech: in place of the motion.
     """
 
     avatar: str
@@ -88,6 +106,7 @@ class DriveRequest:
     parts: PartStrengths = field(default_factory=PartStrengths)
     scene: SceneKind = "plain"
     background: str = ""
+    speech: Speech | None = None
 
 
 @dataclass(frozen=True)

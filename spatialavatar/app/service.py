@@ -43,9 +43,8 @@ class Service:
         """
         one = endpoint(name)
         given = one.complete(values)
-        for value in one.values:
-            if (sentence := value.complaint(given[value.name])) is not None:
-                raise complaint(sentence)
+        for sentence in one.complaints(given).values():
+            raise complaint(sentence)
         with _errors_for_people(), tempfile.TemporaryDirectory(dir=work_folder(), ignore_cleanup_errors=True) as folder:
             assert one.request is not None, f"/{name} has no steps"
             request = replace(one.request(given, folder), **overrides or {})

@@ -13,7 +13,7 @@ from spatialavatar.media.paths import check_writable
 from spatialavatar.media.photos import is_animation, is_image, read_image
 from spatialavatar.media.reader import VideoReader
 from spatialavatar.media.sequence import PictureSequence
-from spatialavatar.media.sound import SoundReader, has_sound
+from spatialavatar.media.sound import SoundReader, has_sound, sound_seconds
 from spatialavatar.media.writer import VideoWriter
 
 __all__ = [
@@ -36,4 +36,5 @@ __all__ = [
     "is_animation",
     "is_image",
     "read_image",
+    "sound_seconds",
 ]

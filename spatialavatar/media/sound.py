@@ -15,9 +15,10 @@ from spatialavatar.errors import InputError
 from spatialavatar.media.ffmpeg import Watchdog, ffmpeg_output, input_arguments
 from spatialavatar.media.limits import FRAME_SECONDS
 from spatialavatar.media.paths import PathLike, existing_file
-from spatialavatar.media.probe import first_frame_time, probe
+from spatialavatar.media.probe import MediaFacts, count_packets, first_frame_time, probe
 
 _SECONDS_FOR_SECONDS: Final = 2.0  # time limit of the work, per second of sound; a processor needs a hundredth of it
+_SOUNDS: Final = "a WAV, MP3, M4A, FLAC or OGG file"
 
 
 @dataclass(frozen=True)
@@ -69,12 +70,10 @@ class SoundReader:
         self.path = existing_file(path, "sound file")
         self.rate = rate
         self.warnings: list[str] = []
-        facts = probe(self.path)
+        self.duration = _probe_sound(self.path).seconds
         sound = sound_of(self.path)
-        if sound is None:
-            raise InputError(f"The file {self.path.name} has no sound track; give a WAV, MP3, M4A, FLAC or OGG file.")
+        assert sound is not None  # _probe_sound found it
         self._sound = sound
-        self.duration = facts.seconds
 
     def blocks(self, size: int) -> Iterator[np.ndarray]:
         """Yield blocks (N,) float32 in [-1, 1] of ``size`` samples, the last one shorter.
@@ -116,6 +115,38 @@ class SoundReader:
                 self.warnings.append(sentence)
             block = np.where(finite, block, np.float32(0.0))
         return block.clip(-1.0, 1.0)
+
+
+def sound_seconds(path: PathLike) -> float:
+    """Duration of a file's sound, counted, not the one that the header declares; nothing is decoded.
+
+    The cost is two ffmpeg processes, each of which ends after ``limits.PROBE_SECONDS``.
+
+    Raises:
+        InputError: the file is missing, is no container of sound, or has no sound that can be read.
+    """
+    path = existing_file(path, "sound file")
+    index = _probe_sound(path).audio_index
+    assert index is not None  # _probe_sound found it
+    length = count_packets(path, (index,)).get(index)
+    if length is None:
+        raise InputError(f"The file {path.name} holds no sound that can be decoded; save or record it again.")
+    return length.end - length.start
+
+
+def _probe_sound(path: Path) -> MediaFacts:
+    """What a file with sound declares about itself.
+
+    Raises:
+        InputError: it is no container of sound, or has no sound track.
+    """
+    try:
+        facts = probe(path)
+    except InputError as error:
+        raise InputError(f"The file {path.name} is no sound that can be read; give {_SOUNDS}.") from error
+    if facts.audio_index is None:
+        raise InputError(f"The file {path.name} has no sound track; give {_SOUNDS}.")
+    return facts
 
 
 def has_sound(path: Path) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from functools import lru_cache
 from typing import Final
 
@@ -9,15 +10,27 @@ from spatialavatar.errors import InputError, MissingAssetError
 from spatialavatar.speech.synthesis.espeak import Espeak
 from spatialavatar.speech.synthesis.kokoro import Kokoro, is_voice
 from spatialavatar.speech.synthesis.record import Utterance
+from spatialavatar.speech.synthesis.voices import ESPEAK, VOICES, is_voice_name, missing_synthesiser
 
-__all__ = ["DEFAULT_VOICE", "FALLBACK_VOICE", "MAX_TEXT", "Espeak", "Kokoro", "Utterance", "synthesise"]
+__all__ = [
+    "DEFAULT_VOICE",
+    "FALLBACK_VOICE",
+    "MAX_TEXT",
+    "VOICES",
+    "Espeak",
+    "Kokoro",
+    "Utterance",
+    "is_voice_name",
+    "missing_synthesiser",
+    "synthesise",
+]
 
 DEFAULT_VOICE: Final = "af_heart"
 FALLBACK_VOICE: Final = "espeak:en-us"
 MAX_TEXT: Final = 5000
 """Characters of the longest text."""
 
-_ESPEAK: Final = "espeak:"
+_one_at_a_time = threading.Lock()  # espeak-ng has one state in a process
 
 
 def synthesise(text: str, voice: str | None = None) -> tuple[Utterance, tuple[str, ...]]:
@@ -39,8 +52,13 @@ def synthesise(text: str, voice: str | None = None) -> tuple[Utterance, tuple[st
         raise InputError("There is no text to say; give some words.")
     if len(text) > MAX_TEXT:
         raise InputError(f"The text has {len(text)} characters; give at most {MAX_TEXT}, or several texts.")
-    if voice is not None and voice.startswith(_ESPEAK):
-        return _espeak().say(text, voice.removeprefix(_ESPEAK)), ()
+    with _one_at_a_time:
+        return _read(text, voice)
+
+
+def _read(text: str, voice: str | None) -> tuple[Utterance, tuple[str, ...]]:
+    if voice is not None and voice.startswith(ESPEAK):
+        return _espeak().say(text, voice.removeprefix(ESPEAK)), ()
     if voice is not None and not is_voice(voice):
         raise InputError(f"There is no voice {voice!r}; give one such as {DEFAULT_VOICE} or {FALLBACK_VOICE}.")
     try:
@@ -48,7 +66,7 @@ def synthesise(text: str, voice: str | None = None) -> tuple[Utterance, tuple[st
     except MissingAssetError as error:
         if voice is not None:
             raise
-        spoken = _espeak().say(text, FALLBACK_VOICE.removeprefix(_ESPEAK))
+        spoken = _espeak().say(text, FALLBACK_VOICE.removeprefix(ESPEAK))
         return spoken, (f"espeak-ng speaks, because Kokoro's voices are out of reach. {error}",)
     return network.say(text, voice or DEFAULT_VOICE), ()
 

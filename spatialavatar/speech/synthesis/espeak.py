@@ -80,11 +80,11 @@ class Espeak:
             InputError: there is no voice of that name, or the text has nothing to say.
         """
         self._sound, self._events = [], []
-        if self._library.espeak_SetVoiceByName(voice.encode()) != 0:
+        if self._library.espeak_SetVoiceByName(voice.encode("utf-8", "replace")) != 0:
             raise InputError(f"espeak-ng has no voice {voice!r}; 'espeak-ng --voices' lists the languages.")
         for parameter, value in ((_RATE, speed), (_PITCH, pitch), (_RANGE, spread)):
             self._library.espeak_SetParameter(parameter, value, 0)
-        data = text.encode()
+        data = text.encode("utf-8", "replace")  # half a pair of surrogates has no encoding
         self._library.espeak_Synth(data, len(data) + 1, 0, 1, 0, _UTF8, None, None)
         sound = np.frombuffer(b"".join(self._sound), np.int16).astype(np.float32) / 32768
         if not len(sound) or not self._events:
@@ -102,6 +102,15 @@ class Espeak:
                 self._events.append((events[index].sample, sound))
             index += 1
         return 0
+
+
+def has_espeak() -> None:
+    """Load the library without starting it.
+
+    Raises:
+        MissingAssetError: this machine does not have it.
+    """
+    _library()
 
 
 def _library() -> tuple[Any, bytes | None]:
