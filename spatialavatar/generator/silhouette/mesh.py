@@ -8,12 +8,11 @@ from typing import Final
 
 import numpy as np
 import scipy.sparse as sp
-from scipy.sparse.linalg import splu
 from scipy.spatial import cKDTree
 
 from spatialavatar.generator.config import SilhouetteConfig
 from spatialavatar.generator.head_mesh import HeadMesh, head_mesh
-from spatialavatar.generator.numerics import Floats, Ints, Mask, smoothstep
+from spatialavatar.generator.numerics import Floats, Ints, Mask, smoothstep, solve_directly
 from spatialavatar.head import HeadModel
 from spatialavatar.render.mesh import vertex_normals
 
@@ -90,8 +89,8 @@ def build_field(mesh: OutlineMesh, rest: Floats, flat: Floats, config: Silhouett
     """Directions and bending of one person's head; ``rest`` and ``flat`` (V, 3) as in :class:`HeightField`."""
     normals = vertex_normals(flat, mesh.base.faces).astype(np.float64)
     laplacian, area = _cotangent_laplacian(flat, mesh.base.faces)
-    smoothing = (sp.diags(area) + config.normal_smoothing**2 * laplacian).tocsc()
-    directions = splu(smoothing).solve(area[:, None] * normals)
+    smoothing = sp.diags(area) + config.normal_smoothing**2 * laplacian
+    directions = solve_directly(smoothing, area[:, None] * normals)
     directions /= np.maximum(np.linalg.norm(directions, axis=1, keepdims=True), 1e-9)
     bending = config.bending_length**4 * (laplacian @ sp.diags(1.0 / area) @ laplacian)
     return HeightField(rest, flat, directions, area, laplacian, bending)

@@ -7,10 +7,9 @@ from typing import Final
 
 import numpy as np
 import scipy.sparse as sp
-from scipy.sparse.linalg import splu
 
 from spatialavatar.generator.config import SilhouetteConfig
-from spatialavatar.generator.numerics import Floats, smoothstep
+from spatialavatar.generator.numerics import Floats, smoothstep, solve_directly
 from spatialavatar.generator.silhouette.measuring import Gaps
 from spatialavatar.generator.silhouette.mesh import HeightField, OutlineMesh
 
@@ -70,7 +69,7 @@ def solve_heights(
     system = field.bending + sp.diags(field.area * (weight + _anchors(mesh, config)))
     if symmetry > 0.0:
         system = system + symmetry * _asymmetry(mesh, field)
-    solved = splu(system.tocsc()).solve(field.area * weighted)
+    solved = solve_directly(system, field.area * weighted)
     return (solved * (mesh.mobility > 0)).clip(*config.limits)
 
 
@@ -93,10 +92,10 @@ def meet_expected(
         config: constants.
     """
     weight, target = data
-    smooth = splu((sp.diags(field.area) + _EXPECTED_SMOOTHING**2 * field.laplacian).tocsc())
-    expected = smooth.solve(field.area * expected) * mesh.mobility
+    smoothing = sp.diags(field.area) + _EXPECTED_SMOOTHING**2 * field.laplacian
+    expected = solve_directly(smoothing, field.area * expected) * mesh.mobility
     system = field.bending + sp.diags(field.area * (weight + _anchors(mesh, config) + _EXPECTED_ANCHOR))
-    change = splu(system.tocsc()).solve(field.area * weight * (target - expected))
+    change = solve_directly(system, field.area * weight * (target - expected))
     return ((expected + change) * (mesh.mobility > 0)).clip(*config.limits)
 
 
