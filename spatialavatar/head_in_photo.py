@@ -10,9 +10,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn.functional import grid_sample
 
 from spatialavatar.avatar import Avatar
-from spatialavatar.head import carried
+from spatialavatar.head import carried, root_motion
 from spatialavatar.records import Camera, Gaussians, HeadParams
 from spatialavatar.render import render
 
@@ -22,6 +23,8 @@ _CUT: Final = 0.65
 """Height at which the photo's own neck ends; above _FADE, so that the rendered neck is opaque there."""
 _FACE_ALPHA: Final = 0.97
 _FACE_RIM: Final = 0.02  # of the picture's longer side: eroded from the face before its colour is measured
+_NECK_RIM: Final = 0.4  # of the neck from the chin to _CUT: how near to the outline a Gaussian of the neck ends
+_SKIN_SPREAD: Final = 0.13  # distance in sRGB from the median colour of the neck, up to which a colour is the skin's
 _GAINS: Final = (0.7, 1.4)  # of a colour channel
 
 
@@ -32,17 +35,26 @@ class HeadInPhoto:
     and less towards its lower end, the neck.
     """
 
-    def __init__(self, avatar: Avatar, tone: Tensor | None = None, camera: Camera | None = None) -> None:
+    def __init__(
+        self,
+        avatar: Avatar,
+        tone: Tensor | None = None,
+        camera: Camera | None = None,
+        body: NDArray[np.float32] | None = None,
+    ) -> None:
         """Prepare an avatar.
 
         Args:
             avatar: the avatar.
             tone: (3,) colour of the photo's face, to which the avatar's is matched; None leaves it.
-            camera: of the whole photo; needed for ``tone``.
+            camera: of the whole photo; needed for ``tone`` and ``body``.
+            body: (H, W) matte of the photo's body, outside of which its neck ends; None leaves the neck.
         """
         self._avatar = avatar
         self._identity = avatar.identity()
         self._keep = _neck_fade(avatar)[:, None]
+        if body is not None and camera is not None:
+            self._keep = self._keep * neck_in_body(avatar, camera, body)[:, None]
         self._still = avatar.head.skinning_weights[:, :1]
         self._gain = avatar.shape.new_ones(3)
         if tone is not None and camera is not None and float(tone.min()) > 0:
@@ -84,6 +96,39 @@ def face_pixels(avatar: Avatar, camera: Camera) -> NDArray[np.bool_]:
     return cv2.erode(inner, np.ones((rim, rim), np.uint8)) > 0
 
 
+def neck_in_body(avatar: Avatar, camera: Camera, matte: NDArray[np.float32]) -> Tensor:
+    """(N,) share of each Gaussian of the neck that lies within the outline of the photo's neck; 1 of the others.
+
+    A neck that is wider than the person's would stand out of the body.
+
+    Args:
+        avatar: the avatar.
+        camera: of the photo, sees the reference.
+        matte: (H, W) of the photo's body.
+    """
+    with torch.inference_mode():
+        pixels = camera.project(avatar.pose(avatar.reference).means[: len(avatar.layout)])
+        chin, end = neck_pixels(avatar, camera)
+        axis = (end - chin) / (end - chin).norm().clamp_min(1.0)
+        # Above its end, the photo's neck counts as wide as there.
+        missing = (((1.1 + _NECK_RIM) * (end - chin) + chin - pixels) @ axis).clamp_min(0.0)
+        above = ((chin - pixels) @ axis / (end - chin).norm().clamp_min(1.0)).clamp(0.0, 1.0)
+        pixels = pixels + missing[:, None] * axis
+        places = 2.0 * pixels / pixels.new_tensor([camera.width, camera.height]) - 1.0
+        rim = 2 * max(1, round(_NECK_RIM * float((end - chin).norm()))) + 1  # a Gaussian reaches beyond its centre
+        picture = torch.from_numpy(cv2.erode(matte, np.ones((rim, rim), np.uint8))).to(pixels)[None, None]
+        inside = grid_sample(picture, places[None, None], padding_mode="border", align_corners=False).flatten()
+    neck = _neck_heights(avatar) < torch.inf
+    skin = neck & (inside > 0.9)
+    if not bool(skin.any()):
+        return torch.ones_like(inside)
+    # Hair beside the neck is painted on it, too; it stays, because the body of the photo does not have it.
+    colors = avatar.gaussians.colors
+    unlike = (colors - colors[skin].median(0).values).norm(dim=-1) / _SKIN_SPREAD - 1.0
+    share = torch.maximum((1.5 * inside - 0.25), torch.maximum(above, unlike)).clamp(0.0, 1.0)
+    return torch.where(neck, share, torch.ones_like(share))
+
+
 def neck_levels(avatar: Avatar) -> tuple[Tensor, Tensor]:
     """Points (3,) of the neck's axis at the chin, and where the photo's own neck ends; rest space, metres."""
     low, chin = _neck_ends(avatar)
@@ -98,18 +143,28 @@ def neck_levels(avatar: Avatar) -> tuple[Tensor, Tensor]:
     return at(chin), at(low + _CUT * (chin - low))
 
 
+def neck_pixels(avatar: Avatar, camera: Camera) -> Tensor:
+    """(2, 2) pixels of the points of :func:`neck_levels`, where the torso carries them in the reference."""
+    points = torch.stack(neck_levels(avatar))
+    rotation, offset = (value[0] for value in root_motion(avatar.reference, avatar.identity()))
+    return camera.project(points @ rotation.T + offset)
+
+
 def _neck_fade(avatar: Avatar) -> Tensor:
     """(N,) share of each Gaussian that is rendered: 0 at the neck's lower end, 1 from its middle up."""
+    t = ((_neck_heights(avatar) - _FADE[0]) / (_FADE[1] - _FADE[0])).clamp(0.0, 1.0)
+    return t * t * (3.0 - 2.0 * t)
+
+
+def _neck_heights(avatar: Avatar) -> Tensor:
+    """(N,) heights of the Gaussians, 0 at the neck's lower end and 1 at the chin; infinite beside the neck."""
     head = avatar.head
     rest = avatar.layout.surface(head, avatar.identity().vertices)[:, 1]
     low, chin = _neck_ends(avatar)
     heights = (rest - low) / max(chin - low, 1e-4)
-    t = ((heights - _FADE[0]) / (_FADE[1] - _FADE[0])).clamp(0.0, 1.0)
-    fade = t * t * (3.0 - 2.0 * t)
     parts = head.available_parts("neck")
-    return (
-        torch.where(avatar.layout.mask(head, *parts), fade, torch.ones_like(fade)) if parts else torch.ones_like(fade)
-    )
+    neck = avatar.layout.mask(head, *parts) if parts else torch.zeros_like(heights, dtype=torch.bool)
+    return torch.where(neck, heights, torch.full_like(heights, torch.inf))
 
 
 def _neck_ends(avatar: Avatar) -> tuple[float, float]:

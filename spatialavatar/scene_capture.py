@@ -9,23 +9,25 @@ import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from spatialavatar.avatar import Avatar
-from spatialavatar.head.rotations import axis_angle_to_matrix
-from spatialavatar.head_in_photo import HeadInPhoto, face_pixels, neck_levels
+from spatialavatar.head_in_photo import HeadInPhoto, face_pixels, neck_pixels
 from spatialavatar.photo_scene import MAX_SCENE_SIDE, PhotoScene, whole_camera
 from spatialavatar.picture_fill import fill
-from spatialavatar.records import Camera, Track
+from spatialavatar.records import SEGMENT_CLASSES, Camera, Track
 from spatialavatar.render import render
 from spatialavatar.tracking.matting import fuse
 from spatialavatar.tracking.networks import Networks
 from spatialavatar.tracking.photos import shared_networks
 
-_SHOWN: Final = 0.03  # least matte of a pixel that shows some of the person
+_SHOWN: Final = 0.15  # least matte of a pixel that shows some of the person
 _REACH: Final = 0.015  # of the crop's side: how far hair and its shadow reach beyond the matte
 _FRINGE: Final = 0.03  # of the crop's side: half of the width up to which hair beside the avatar's head is its fringe
+_FLANK_TUCK: Final = 0.06  # of the crop's side: how far the body's neck continues behind the avatar's
+_FLANK_RISE: Final = 0.01  # of the crop's side, above the chin: to where the body's neck reaches beside the avatar's
+_FLANK_SLOPE: Final = 0.35  # width of that neck beside the avatar's over the distance from its upper end
 _COVERED: Final = 0.5  # alpha of the avatar's head from which a pixel counts as part of the person
+_LEAST_BESIDE: Final = 0.02  # share of the picture that must lie beside the person for its colours to be used
 _BLEND: Final = 0.06  # of the crop's side, beside the crop, over which its matte passes into that of the whole photo
 
 
@@ -57,10 +59,19 @@ def capture_scene(
     with torch.inference_mode():
         shown, _ = render(HeadInPhoto(avatar).gaussians(avatar.reference), camera)
     covered = shown[..., 3].numpy() > _COVERED
-    above = _above_the_neck(avatar, camera)
+    level, end = _neck_level(avatar, camera)
+    above = 1.0 - _smooth_ramp(level, 0.0, end)
     side = float(box[2] - box[0])
-    removed = above * _head_region(person, covered, above, side)
-    behind = fill(picture, removed == 0)
+    removed = _head_region(person, covered, above, side)
+    skin = _skin(tracks[index], box, person.shape)
+    removed *= np.where(skin, np.minimum(above, 1.0 - _flank(skin, covered, level, side)), above)
+    # What the driven head leaves out of its neck, such as hair that is painted on it, stays with the body.
+    with torch.inference_mode():
+        inner = HeadInPhoto(avatar, camera=camera, body=(person * (1.0 - removed)).astype(np.float32))
+        shown, _ = render(inner.gaussians(avatar.reference), camera)
+    left_out = covered & (shown[..., 3].numpy() < _COVERED) & (level > 0.0)
+    removed *= 1.0 - cv2.GaussianBlur(left_out.astype(np.float32), (0, 0), max(0.5, 0.002 * side))
+    behind = fill(picture, _beside_the_person(person, removed, side))
     plate = np.round(picture + removed[..., None] * (behind.astype(np.float32) - picture)).astype(np.uint8)
     body = np.round(255.0 * person * (1.0 - removed)).astype(np.uint8)
     mask = face_pixels(avatar, camera)
@@ -120,24 +131,13 @@ def _connected(matte: NDArray[np.float32], box: NDArray[np.float64]) -> NDArray[
     return matte * own
 
 
-def _above_the_neck(avatar: Avatar, camera: Camera) -> NDArray[np.float32]:
-    """(H, W): 1 above the chin, 0 below the middle of the neck, smooth between, along the neck in the picture."""
-    chin, middle = neck_levels(avatar)
-    posed = _on_torso(torch.stack([chin, middle]), avatar)
-    (ux, uy), (lx, ly) = camera.project(posed).double().numpy()
+def _neck_level(avatar: Avatar, camera: Camera) -> tuple[NDArray[np.float32], float]:
+    """(H, W) pixels below the chin along the neck, and those to where the photo's own neck ends."""
+    (ux, uy), (lx, ly) = neck_pixels(avatar, camera).double().numpy()
     rows, columns = np.mgrid[: camera.height, : camera.width].astype(np.float32) + 0.5
-    along = np.array([lx - ux, ly - uy])
-    along = along / max(float(along @ along), 1e-6)
-    level = (columns - ux) * along[0] + (rows - uy) * along[1]
-    t = np.clip(1.0 - level, 0.0, 1.0)
-    return (t * t * (3.0 - 2.0 * t)).astype(np.float32)
-
-
-def _on_torso(points: Tensor, avatar: Avatar) -> Tensor:
-    """Rest points (P, 3) of the neck in the world, as the torso carries them in the reference."""
-    rotation = axis_angle_to_matrix(avatar.reference.rotation[0])
-    root = avatar.identity().joints[0]
-    return (points - root) @ rotation.T + root + avatar.reference.translation[0]
+    length = max(float(np.hypot(lx - ux, ly - uy)), 1.0)
+    level = ((columns - ux) * (lx - ux) + (rows - uy) * (ly - uy)) / length
+    return level.astype(np.float32), length
 
 
 def _head_region(
@@ -157,6 +157,46 @@ def _head_region(
     region &= ~cv2.erode(thick, _disc(max(1, reach // 2))) | covered
     soft = cv2.GaussianBlur(region.astype(np.float32), (0, 0), max(0.5, 0.25 * reach))
     return np.where(region > 0, np.maximum(soft, cv2.erode(region, _disc(max(1, reach // 2)))), soft)
+
+
+def _beside_the_person(person: NDArray[np.float32], removed: NDArray[np.float32], side: float) -> NDArray[np.bool_]:
+    """(H, W): pixels whose colours continue behind the person; all that stay, where the person fills the picture."""
+    shown = (person > _SHOWN).astype(np.uint8)
+    beside = (cv2.dilate(shown, _disc(max(1, round(0.5 * _REACH * side)))) == 0) & (removed == 0)
+    return beside if beside.mean() > _LEAST_BESIDE else removed == 0
+
+
+def _skin(track: Track, box: NDArray[np.float64], shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    """(H, W): pixels of the crop that are not of the classes clothes, hair and face."""
+    segments = None if track.pictures is None else track.pictures.segments
+    if segments is None:
+        return np.zeros(shape, bool)
+    x0, y0, x1, _ = box
+    step = segments.shape[2] / (x1 - x0)
+    to_picture = np.array([[1.0 / step, 0.0, x0], [0.0, 1.0 / step, y0]])
+    others = [SEGMENT_CLASSES.index(name) for name in ("clothes", "hair", "face_skin")]
+    skin = (~np.isin(segments[0].numpy(), others)).astype(np.uint8)
+    return cv2.warpAffine(skin, to_picture, (shape[1], shape[0]), flags=cv2.INTER_NEAREST) > 0
+
+
+def _flank(
+    skin: NDArray[np.bool_], covered: NDArray[np.bool_], level: NDArray[np.float32], side: float
+) -> NDArray[np.float32]:
+    """(H, W) in [0, 1]: the sides of a neck that is wider than the avatar's, and the skin next to them behind the head.
+
+    They stay with the body; towards the jaw, which turns, they become narrower.
+    """
+    width = cv2.distanceTransform((~covered).astype(np.uint8), cv2.DIST_L2, 5) / side
+    beside = cv2.morphologyEx((skin & ~covered).astype(np.uint8), cv2.MORPH_OPEN, _disc(max(1, round(0.002 * side))))
+    near = cv2.dilate(beside, _disc(round(_FLANK_TUCK * side))) > 0
+    slope = _smooth_ramp(_FLANK_SLOPE * (level / side + _FLANK_RISE) - width, 0.0, 0.01)
+    return np.where(covered, near * _smooth_ramp(level / side, 0.0, 0.05), slope).astype(np.float32)
+
+
+def _smooth_ramp(values: NDArray[np.float32], low: float, high: float) -> NDArray[np.float32]:
+    """0 up to ``low``, 1 from ``high``, smooth between."""
+    t = np.clip((values - low) / (high - low), 0.0, 1.0)
+    return (t * t * (3.0 - 2.0 * t)).astype(np.float32)
 
 
 def _touching(mask: NDArray[np.uint8], place: NDArray[np.bool_]) -> NDArray[np.uint8]:

@@ -123,7 +123,8 @@ class PhotoStage:
         self._part = self._plate[self._rows, self._columns].astype(np.float32)
         self._camera = camera.window(x0, y0, x1, y1)
         # An avatar refined on a video has the light of the video; the face takes the mean colour of the photo's.
-        self._head = HeadInPhoto(avatar.without_bust(), scene.tone, self._camera)
+        body = _resized(scene.matte, size)[self._rows, self._columns]
+        self._head = HeadInPhoto(avatar.without_bust(), scene.tone, self._camera, body)
 
     def frame(self, params: HeadParams) -> NDArray[np.uint8]:
         """One frame (H, W, 3)."""

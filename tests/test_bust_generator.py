@@ -9,7 +9,7 @@ import torch
 from spatialavatar.avatar import Avatar
 from spatialavatar.generator.bust import with_bust
 from spatialavatar.generator.bust.config import BustConfig
-from spatialavatar.records import CLOTHES, Surroundings, Track
+from spatialavatar.records import BODY_SKIN, CLOTHES, SEGMENT_CLASSES, Surroundings, Track
 from spatialavatar.render import render
 
 from .support.painted_torso import SHIRT, SIZE, make_torso_photo
@@ -50,6 +50,35 @@ def test_the_neck_has_no_hole_where_the_head_turns_and_nods():
         inside = ((pixels >= 0) & (pixels < SIZE)).all(1)
         assert inside.sum() > 10
         assert alpha[pixels[inside, 1], pixels[inside, 0]].min() > 0.95
+
+
+def neck_rows(track: Track) -> slice:
+    """Rows between the chin and the shirt in which the photo shows the neck beside the chin."""
+    classes = track.require_pictures().require_segments()[0]
+    face = (classes == SEGMENT_CLASSES.index("face_skin")).nonzero()[:, 0].max()
+    shirt = (classes == CLOTHES).nonzero()[:, 0].min()
+    return slice(int(face) + 2, int(shirt) - 1)
+
+
+def test_a_neck_that_is_wider_than_the_mesh_is_as_wide_as_in_the_photo():
+    avatar, track = make_torso_photo(neck_side=20)
+    _, alpha = with_bust(avatar, [track]).render()
+    _, bare = avatar.render()
+    rows = neck_rows(track)
+    skin = track.require_pictures().require_segments()[0][rows] == BODY_SKIN
+    beside = skin & (bare[rows] < 0.5)
+    assert beside.sum() > 20
+    assert alpha[rows][beside].mean() > 0.88
+
+
+def test_a_neck_that_is_narrower_than_the_mesh_is_as_narrow_as_in_the_photo():
+    avatar, track = make_torso_photo(neck_side=-12)
+    _, alpha = with_bust(avatar, [track]).render()
+    _, bare = avatar.render()
+    rows = neck_rows(track)
+    beside = (track.require_pictures().mattes[0][rows] == 0) & (bare[rows] > 0.5)
+    assert beside.sum() > 20
+    assert alpha[rows][beside].mean() < 0.5 * bare[rows][beside].mean()
 
 
 def test_a_photo_that_ends_at_the_chin_gives_no_bust():

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import weakref
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
+from spatialavatar import staging
 from spatialavatar.driving import UNIT_LIMITS, DriveConfig, drive, drive_frames, drive_still, portrait_view, retarget
 from spatialavatar.errors import FormatError, InputError, OutputError
 from spatialavatar.head import HeadModel
 from spatialavatar.head.arkit import ARKIT_52
 from spatialavatar.head.rotations import axis_angle_to_matrix, matrix_to_axis_angle
 from spatialavatar.media import VideoReader
-from spatialavatar.records import Evidence, Neutral, Track
+from spatialavatar.records import Evidence, Neutral, Track, as_uint8_image
+from spatialavatar.render.kernels import thread_count
 from spatialavatar.transfer_gain import amplified_gaze, amplified_jaw, amplified_units
 
 from .support.avatars import make_ball_avatar
@@ -208,6 +212,30 @@ def test_the_watch_callback_receives_every_frame(avatar, tmp_path):
 
 def whole_turn(params) -> torch.Tensor:
     return matrix_to_axis_angle(axis_angle_to_matrix(params.rotation) @ axis_angle_to_matrix(params.neck))
+
+
+def test_a_drive_holds_few_frames_however_long_it_is(avatar, tmp_path, monkeypatch):
+    """Counts the pictures that exist while a slow encoder takes them one by one."""
+    alive: list[weakref.ref] = []
+    most = 0
+
+    class Kept(np.ndarray):
+        """An array that weak references can follow."""
+
+    def kept(image: torch.Tensor) -> np.ndarray:
+        picture = as_uint8_image(image).view(Kept)
+        alive.append(weakref.ref(picture))
+        return picture
+
+    def watch(_: np.ndarray) -> None:
+        nonlocal most
+        most = max(most, sum(reference() is not None for reference in alive))
+
+    monkeypatch.setattr(staging, "as_uint8_image", kept)
+    track = make_track(avatar, frames=300)
+    drive(avatar, track, tmp_path / "out.mp4", DriveConfig(smoothing=0.0, size=16), device="cpu", watch=watch)
+    assert len(alive) == 300
+    assert most <= 2 * thread_count() + 2
 
 
 def test_as_filmed_keeps_most_of_the_drivers_resting_turn(avatar):

@@ -78,11 +78,25 @@ def test_six_endpoints_are_public_and_every_value_has_a_type_and_a_name(client: 
         ("photos", "list[filepath]", False),
         ("consent", "bool", False),
         ("scene", "bool", True),
+        ("bust", "bool", True),
     ]
     assert signatures["/refine"][0] == ("avatar", "filepath", False)
     assert [name for name, _, _ in signatures["/drive"]] == [
         *("avatar", "consent", "motion", "example", "strength", "smoothing", "relative", "size", "head_pose"),
-        *("pose", "mouth", "brows", "lids", "gaze", "scene", "background", "audio", "text", "voice", "liveliness"),
+        *(
+            "pose",
+            "mouth",
+            "brows",
+            "lids",
+            "gaze",
+            "scene",
+            "background",
+            "audio",
+            "text",
+            "voice",
+            "liveliness",
+            "bust",
+        ),
     ]
     assert all(p["label"] for e in endpoints.values() for p in (*e["parameters"], *e["returns"]))
 
@@ -118,6 +132,9 @@ def test_drive_passes_scene_and_background_on(app: RunningApp, client: Client, a
     values = {"avatar": avatar, "consent": True, "example": "Talk", "size": 256, "api_name": "/drive"}
     client.predict(**values, scene="photo", background="blur", mouth=0.5)
     assert (app.fake.last.scene, app.fake.last.background, app.fake.last.parts.mouth) == ("photo", "blur", 0.5)
+    assert app.fake.last.bust
+    client.predict(**values, bust=False)
+    assert not app.fake.last.bust
     for wrong in ({"scene": "moon"}, {"background": "/etc/hostname"}, {"background": 3}):
         with pytest.raises(ValidationError, match="must be"):
             client.predict(**values, **wrong)

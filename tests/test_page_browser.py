@@ -149,6 +149,17 @@ def test_an_avatar_with_its_photo_is_shown_in_it_and_driven_where_it_is_shown(
     assert app.fake.stills[-1].scene == "plain"
 
 
+def test_the_settings_of_a_drive_reach_it(page: Page, app: RunningApp) -> None:
+    create(page)
+    go_to(page, "Drive")
+    page.get_by_role("button", name="Settings").click()
+    page.locator("#body").get_by_label("Head only").check()
+    page.locator("#behind").get_by_label("None (transparent)").check()
+    page.get_by_role("button", name="Make the video").click()
+    page.get_by_text("Your video is ready").wait_for()
+    assert (app.fake.last.bust, app.fake.last.scene) == (False, "transparent")
+
+
 def test_a_photos_warning_is_shown_beside_it(page: Page) -> None:
     create(page)
     card = page.locator(".sa-seen li")

@@ -12,6 +12,7 @@ pytest.importorskip("gradio", reason="the page needs the extra 'app': pip instal
 from spatialavatar.app import fragments
 from spatialavatar.app.activity import _time_left
 from spatialavatar.app.controls import CONTROLS, MOODS, mood_values, movements
+from spatialavatar.app.drive import _scene
 from spatialavatar.head.arkit import ARKIT_52
 
 
@@ -76,6 +77,21 @@ def test_a_curve_of_two_points_is_not_drawn() -> None:
 )
 def test_the_remaining_time_is_shown_once_it_can_be_estimated(fraction: float, elapsed: float, text: str) -> None:
     assert _time_left(fraction, elapsed) == text
+
+
+@pytest.mark.parametrize(
+    ("place", "behind", "colour", "expected"),
+    [
+        ("In the photo", "Its own", "#336699", ("photo", "")),
+        ("In the photo", "The photo's, out of focus", "#336699", ("photo", "blur")),
+        ("On its own", "A colour", "rgba(51.2, 102, 153, 1)", ("plain", "#336699")),
+        ("In the photo", "None (transparent)", "#336699", ("transparent", "")),
+    ],
+)
+def test_the_background_of_the_page_is_a_scene_and_a_background(
+    place: str, behind: str, colour: str, expected: tuple[str, str]
+) -> None:
+    assert _scene(place, behind, colour) == expected
 
 
 def test_signing_in_is_offered_only_with_oauth(monkeypatch: pytest.MonkeyPatch) -> None:

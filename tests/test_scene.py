@@ -17,14 +17,14 @@ from spatialavatar.avatar import AVATAR_FILE, Avatar
 from spatialavatar.driving import DriveConfig, drive, drive_frames, drive_still, picture_size, retarget
 from spatialavatar.errors import FormatError, InputError, OutputError
 from spatialavatar.head.rotations import axis_angle_to_matrix
-from spatialavatar.head_in_photo import HeadInPhoto
+from spatialavatar.head_in_photo import HeadInPhoto, neck_pixels
 from spatialavatar.media import VideoReader
 from spatialavatar.motion import Motion
 from spatialavatar.photo_scene import MAX_SCENE_BYTES, PhotoScene
 from spatialavatar.picture_fill import fill
 from spatialavatar.records import Evidence, HeadMotion, Pictures, Track
 from spatialavatar.render import render
-from spatialavatar.scene_capture import capture_scene
+from spatialavatar.scene_capture import _beside_the_person, capture_scene
 from spatialavatar.staging import photo_camera, read_background
 
 from .support.scenes_of_photos import BOX, SIZE, avatar_with_scene, plate
@@ -182,6 +182,35 @@ def test_the_rendered_neck_fades_out_above_its_lower_end():
     keep = HeadInPhoto(avatar).gaussians(avatar.reference).colors[:, 3]
     assert float(keep[rest < rest.min() + 0.01].max()) == 0.0
     assert float(keep[rest > 0.0].min()) == 1.0
+
+
+def test_the_rendered_neck_ends_at_the_outline_of_the_photos_neck():
+    avatar = avatar_with_scene()
+    camera = photo_camera(avatar)
+    matte = np.ones((SIZE[1], SIZE[0]), np.float32)
+    matte[:, : SIZE[0] // 2] = 0.0  # the person's neck is its right half
+    wide, narrow = (
+        HeadInPhoto(avatar, camera=camera, body=body).gaussians(avatar.reference).colors[:, 3] for body in (None, matte)
+    )
+    places = camera.project(avatar.pose(avatar.reference).means)[:, 0]
+    neck = (wide > 0) & avatar.layout.mask(avatar.head, *avatar.head.available_parts("neck"))
+    chin, end = neck_pixels(avatar, camera)
+    low = neck & (camera.project(avatar.pose(avatar.reference).means)[:, 1] > chin[1])
+    left, right = low & (places < SIZE[0] // 2 - 1), low & (places > SIZE[0] // 2 + 4)
+    assert end[1] > chin[1]
+    assert left.any()
+    assert float(narrow[left].max()) < 0.1
+    assert torch.equal(narrow[right], wide[right])
+    assert torch.equal(narrow[~neck], wide[~neck])
+
+
+def test_the_background_behind_a_person_has_no_colour_of_the_body():
+    picture = np.full((64, 64, 3), 100, np.uint8)
+    person, removed = np.zeros((64, 64), np.float32), np.zeros((64, 64), np.float32)
+    person[16:, 16:48], removed[16:40, 16:48] = 1.0, 1.0
+    picture[person > 0] = (200, 0, 0)
+    filled = fill(picture, _beside_the_person(person, removed, 64.0))
+    assert np.abs(filled[20:40, 16:48].astype(int) - 100).max() < 5
 
 
 def test_the_face_takes_the_mean_colour_of_the_photos():

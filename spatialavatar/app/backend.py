@@ -113,7 +113,9 @@ def generate_steps(request: GenerateRequest) -> Steps:
             files = {f"seen_{i}": _save_seen(track, request.folder, f"seen_{i}.jpg") for i, track in enumerate(tracks)}
             report(0.5, "Found the face", files, photos=[list(track.warnings) for track in tracks])
 
-        avatar = generate(list(request.photos), scene=request.scene, progress=report, tracked=tracked)
+        avatar = generate(
+            list(request.photos), scene=request.scene, bust=request.bust, progress=report, tracked=tracked
+        )
         report(1.0, "Done", _results(avatar, request.folder), warnings=list(avatar.info.get("warnings", ())))
 
     yield from steps_of(work)
@@ -275,6 +277,7 @@ def render_steps(request: DriveRequest, tracked: str, sound: str | None, frames:
 
     def work(report: Report) -> None:
         avatar = Avatar.load(request.avatar)
+        avatar = avatar if request.bust else avatar.without_bust()
         config = DriveConfig(
             strength=request.strength,
             relative=request.relative,

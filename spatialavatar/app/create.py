@@ -25,6 +25,7 @@ _TIPS = """
 * Use photos of one person with the same hairstyle.
 """
 _SCENE = "Keep the photo's background, to show the avatar in it. The avatar file then contains it."
+_BUST = "Include the shoulders; without them the avatar ends below the neck."
 _CONSENT = "This is me, or the person has agreed to this."
 
 Photos = list[tuple[str, str | None]] | None
@@ -55,6 +56,7 @@ def build(page: Page) -> None:
         examples = {label: gr.Button(label, icon=path, size="sm", min_width=80) for label, path in paths.items()}
     consent = gr.Checkbox(label=_CONSENT, elem_id="consent")
     scene = gr.Checkbox(True, label=_SCENE, elem_id="keep-scene")
+    bust = gr.Checkbox(True, label=_BUST, elem_id="keep-bust")
     making = Activity("Make the avatar", "Your avatar is ready.")
     seen = gr.HTML("", elem_id="seen")
     with gr.Row(visible=False, elem_classes="sa-next") as onward:
@@ -66,12 +68,15 @@ def build(page: Page) -> None:
         file = gr.File(label="Avatar file", file_types=[".safetensors"], height=130, elem_id="avatar-file")
         opening = gr.HTML("")
 
-    def make(request: gr.Request, taken: Photos, agreed: bool, scene: bool) -> Iterator[tuple[Step, Updates]]:
+    def make(
+        request: gr.Request, taken: Photos, agreed: bool, scene: bool, bust: bool
+    ) -> Iterator[tuple[Step, Updates]]:
         if not taken:
             raise gr.Error("Give a photo first: your own, or one of the examples.", print_exception=False)
         if not agreed:
             raise gr.Error("Please tick the box above first: it confirms consent.", print_exception=False)
-        for step in page.service.steps("generate", photos=[path for path, _ in taken], consent=agreed, scene=scene):
+        paths = [path for path, _ in taken]
+        for step in page.service.steps("generate", photos=paths, consent=agreed, scene=scene, bust=bust):
             yield step, shown(request, step)
 
     def shown(request: gr.Request, step: Step) -> Updates:
@@ -87,7 +92,7 @@ def build(page: Page) -> None:
             updates[onward] = gr.Row(visible=True)
         return updates
 
-    making.on([making.start.click], make, [photos, consent, scene], [*page.avatar_outputs, seen, onward])
+    making.on([making.start.click], make, [photos, consent, scene, bust], [*page.avatar_outputs, seen, onward])
 
     def choose(label: str) -> Callable[..., tuple[Any, bool]]:
         def chosen(request: gr.Request) -> tuple[Any, bool]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,6 +17,7 @@ from spatialavatar.app.say import Say
 from spatialavatar.app.stage import PLACES, Page
 from spatialavatar.app.steps import Step
 from spatialavatar.examples import MOTIONS
+from spatialavatar.staging import BLUR, SceneKind
 
 _INTRODUCTION = """
 ## Bring it to life
@@ -32,6 +34,8 @@ _STRENGTHS = {
     "gaze": "Gaze",
     "pose": "Head",
 }
+_BODIES = {"With shoulders": True, "Head only": False}
+_BACKGROUNDS = ("Its own", "A colour", "The photo's, out of focus", "None (transparent)")
 _HEAD_POSES = {"Into the camera": "centred", "Where the filmed head looks": "as filmed"}
 
 
@@ -60,6 +64,15 @@ def build(page: Page) -> None:
             smoothing = gr.Slider(0.0, 5.0, 1.0, step=0.1, label="Smoothing of the video's motion", buttons=[])
             size = gr.Radio(list(_SIZES), value="Medium", label="Size of the video")
             head_pose = gr.Radio(list(_HEAD_POSES), value=next(iter(_HEAD_POSES)), label="Where should the head look?")
+            body = gr.Radio(
+                list(_BODIES),
+                value=next(iter(_BODIES)),
+                label="How much of the person? In the photo, all of it",
+                elem_id="body",
+            )
+            behind = gr.Radio(list(_BACKGROUNDS), value=_BACKGROUNDS[0], label="Background", elem_id="behind")
+            colour = gr.ColorPicker("#ffffff", label="Colour of the background", visible=False, elem_id="colour")
+        settings = [smoothing, size, head_pose, body, behind, colour]
         moving = Activity("Make the video", "Your video is ready.")
 
     def move(
@@ -72,7 +85,7 @@ def build(page: Page) -> None:
         *options: Any,
     ) -> Iterator[tuple[Step, Updates]]:
         spoken, options = options[: len(say.inputs)], options[len(say.inputs) :]
-        place, smoothing, size, head_pose, *strengths = options
+        place, smoothing, size, head_pose, body, behind, colour, *strengths = options
         source: dict[str, Any] = {"example": motion}
         if way == "say":
             source = say.values(*spoken)
@@ -80,7 +93,7 @@ def build(page: Page) -> None:
             source = {"motion": clip or file}
             if not source["motion"]:
                 raise gr.Error("Give a video of a face first, or choose an example.", print_exception=False)
-        scene = PLACES[place]
+        scene, background = _scene(place, behind, colour)
         steps = page.service.steps(
             "drive",
             avatar=page.there(avatar),
@@ -91,6 +104,8 @@ def build(page: Page) -> None:
             size=_SIZES[size],
             head_pose="centred" if scene == "photo" else _HEAD_POSES[head_pose],
             scene=scene,
+            background=background,
+            bust=_BODIES[body],
         )
         for step in steps:
             yield step, shown(request, step)
@@ -106,14 +121,30 @@ def build(page: Page) -> None:
     moving.on(
         [moving.start.click],
         move,
-        [page.avatar, way, motion, clip, file, *say.inputs, page.stage.place, smoothing, size, head_pose, *strengths],
+        [page.avatar, way, motion, clip, file, *say.inputs, page.stage.place, *settings, *strengths],
         page.video_outputs,
     )
+    behind.change(lambda one: gr.ColorPicker(visible=one == _BACKGROUNDS[1]), behind, colour, **_IN_THE_BROWSER)
     for tab in (example, video, saying):
         tab.select(lambda tab=tab: tab.id, None, way, **_IN_THE_BROWSER)
     hand.select(None, None, None, js=FRONT, **_IN_THE_BROWSER)
     page.note_uploads(clip, file, say.sound)
     page.when_there_is_an_avatar(sliders, lambda _: dict.fromkeys(sliders, 0.0))
+
+
+def _scene(place: str, behind: str, colour: str) -> tuple[SceneKind, str]:
+    """Scene and background of a drive, from one of ``PLACES``, one of ``_BACKGROUNDS``, and a colour."""
+    own, plain, blurred, nothing = _BACKGROUNDS
+    if behind == nothing:
+        return "transparent", ""
+    return PLACES[place], {own: "", plain: _as_hex(colour), blurred: BLUR}[behind]
+
+
+def _as_hex(colour: str) -> str:
+    """A colour of gradio's picker, #336699 or rgba(51.2, 102, 153, 1), as #336699."""
+    if colour.startswith("#"):
+        return colour
+    return "#" + "".join(f"{min(255, round(float(number))):02x}" for number in re.findall(r"[\d.]+", colour)[:3])
 
 
 def _by_hand(page: Page) -> list[Any]:

@@ -170,6 +170,10 @@ def _one_of(name: str, label: str, help_text: str, options: Sequence[Any], defau
     return Value(name, one_of(options), label, help_text, lambda value: checks.choice(value, name, options), default)
 
 
+def _flag(name: str, label: str, help_text: str) -> Value:
+    return Value(name, FLAG, label, help_text, lambda value: checks.flag(value, name), True)
+
+
 def _number(name: str, label: str, help_text: str, limits: tuple[float, float], default: float) -> Value:
     schema = WHOLE if isinstance(default, int) else NUMBER
     return Value(
@@ -242,6 +246,7 @@ def _drive_request(values: Mapping[str, Any], folder: str) -> DriveRequest:
         values["scene"],
         values["background"],
         speech,
+        values["bust"],
     )
 
 
@@ -260,19 +265,17 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
                 max_bytes=checks.MAX_PHOTO_BYTES,
             ),
             _CONSENT,
-            Value(
+            _flag(
                 "scene",
-                FLAG,
                 "keep the photo's background",
                 "Whether the avatar file keeps the photo's background and body, which scene=photo of /drive needs.",
-                lambda value: checks.flag(value, "scene"),
-                True,
             ),
+            _flag("bust", "with shoulders", "Whether to add the torso; without it the avatar ends below the neck."),
         ),
         _NEW_AVATAR,
         "warnings about the photos",
         ("avatar", "preview"),
-        lambda values, folder: GenerateRequest(tuple(values["photos"]), folder, values["scene"]),
+        lambda values, folder: GenerateRequest(tuple(values["photos"]), folder, values["scene"], values["bust"]),
     ),
     Endpoint(
         "refine",
@@ -341,13 +344,10 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
                 (0.0, 10.0),
                 1.0,
             ),
-            Value(
+            _flag(
                 "relative",
-                FLAG,
                 "relative to the driver's neutral face and pose",
                 "Whether to transfer the change from the driver's neutral face and pose.",
-                lambda value: checks.flag(value, "relative"),
-                True,
             ),
             _one_of(
                 "size",
@@ -420,6 +420,7 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
                 (0.0, 1.0),
                 1.0,
             ),
+            _flag("bust", "with shoulders", "Whether to show the torso; scene=photo always shows the photo's own."),
         ),
         (Value("", FILE, "video"), _FACTS),
         "frames, frames per second, held frames, warnings",

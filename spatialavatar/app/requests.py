@@ -32,11 +32,13 @@ class GenerateRequest:
         photos: paths of one to four.
         folder: where to write ``avatar.safetensors`` and ``preview.png``.
         scene: whether to keep the photo's background and body in the avatar.
+        bust: whether to add the torso.
     """
 
     photos: tuple[str, ...]
     folder: str
     scene: bool = True
+    bust: bool = True
 
 
 @dataclass(frozen=True)
@@ -93,6 +95,7 @@ class DriveRequest:
         size: width and height in pixels; in the photo, its shorter side.
         background: a colour or "blur"; empty for that of the scene.
         speech: in place of the motion.
+        bust: whether to show the torso; in the photo it is the photo's own.
     """
 
     avatar: str
@@ -107,6 +110,7 @@ class DriveRequest:
     scene: SceneKind = "plain"
     background: str = ""
     speech: Speech | None = None
+    bust: bool = True
 
 
 @dataclass(frozen=True)

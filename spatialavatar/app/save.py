@@ -16,7 +16,7 @@ _INTRODUCTION = """
 Nothing is kept here after you leave, so save what you want to keep.
 """
 _THINGS = {  # title, what is on the button, what it is
-    "video": ("Video", "video", "An MP4 file that plays everywhere."),
+    "video": ("Video", "video", "An MP4 file that plays everywhere; without a background, a WebM file."),
     "avatar": ("Avatar", "avatar", "Open it here again, or use it in a program."),
     "html": ("Web page", "web page", "One file that shows and moves it in any browser."),
     "ply": ("3D file", "3D file", "The neutral head for splat viewers (.ply)."),

@@ -17,8 +17,11 @@ DISTANCE = 0.76
 SHIRT = (40, 60, 160)
 
 
-def make_torso_photo(rows: int = SIZE) -> tuple[Avatar, Track]:
-    """An avatar and its photo, whose picture ends after some rows."""
+def make_torso_photo(rows: int = SIZE, neck_side: int = 0) -> tuple[Avatar, Track]:
+    """An avatar and its photo, whose picture ends after some rows.
+
+    The person's neck is wider than the avatar's by ``neck_side`` pixels on each side, or narrower by ``-neck_side``.
+    """
     avatar = make_grey_avatar(128)
     head, camera = avatar.head, Camera.frontal(SIZE)
     params = head.neutral().replace(translation=torch.tensor([[0.0, 0.05, -DISTANCE]]))
@@ -29,12 +32,15 @@ def make_torso_photo(rows: int = SIZE) -> tuple[Avatar, Track]:
     neck = (face >= 0) & head.part_faces("neck").numpy()[np.maximum(face, 0)]
     classes = np.zeros((SIZE, SIZE), np.uint8)
     classes[face >= 0] = SEGMENT_CLASSES.index("face_skin")
-    classes[neck] = BODY_SKIN
+    kernel = np.ones((1, 2 * abs(neck_side) + 1), np.uint8)
+    change = cv2.dilate if neck_side > 0 else cv2.erode
+    narrow = change(((face >= 0) & neck).astype(np.uint8), kernel) > 0
+    classes[neck & (face >= 0)] = 0
+    classes[narrow & (classes == 0)] = BODY_SKIN
     shirt = np.zeros((SIZE, SIZE), np.uint8)
-    corners = camera.project(
-        torch.tensor([[-0.06, -0.06, 0.0], [0.06, -0.06, 0.0], [0.19, -0.13, 0.0], [0.2, -0.4, 0.0], [-0.2, -0.4, 0.0]])
-        + params.translation
-    ).numpy()
+    low = 0.05 if neck_side else 0.0  # a lower collar shows more of the neck
+    outline = [[-0.06, -0.06, 0.0], [0.06, -0.06, 0.0], [0.19, -0.13, 0.0], [0.2, -0.4, 0.0], [-0.2, -0.4, 0.0]]
+    corners = camera.project(torch.tensor(outline) + params.translation - torch.tensor([0.0, low, 0.0])).numpy()
     corners = np.concatenate([corners, [[2 * corners[:2, 0].mean() - corners[2, 0], corners[2, 1]]]])
     cv2.fillPoly(shirt, [np.round(corners).astype(np.int32)], 1)
     collar = (shirt > 0) & ~((face >= 0) & ~neck)

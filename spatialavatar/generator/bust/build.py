@@ -73,7 +73,9 @@ def _head_share(avatar: Avatar, picture: TorsoPicture, config: BustConfig) -> Te
     clothes = bilinear(blur(picture.clothes.astype(np.float32), 1.5), pixels) * torso
     held = smoothstep(weight, *config.share_fade) * torso
     covered = smoothstep(weight, *config.clothes_fade) * clothes * neck
-    return torch.from_numpy(1.0 - np.maximum(held, covered)).float()
+    # A neck that is wider than the person's would stand out of the torso's outline.
+    outside = smoothstep(bilinear(blur(picture.background.astype(np.float32), 4.0), pixels), 0.1, 0.5) * neck
+    return torch.from_numpy(1.0 - np.maximum.reduce([held, covered, outside])).float()
 
 
 def _sharpened(avatar: Avatar, picture: TorsoPicture, config: BustConfig) -> Avatar:

@@ -17,6 +17,11 @@ class BustConfig:
         skin_rise: below the chin, over which skin beside the head mesh fades in.
         neck_fade: skinning weights of the root joint between which the torso's skin fades in on the neck.
         side_fade: the same beside the neck of the head mesh, where the person's neck is wider.
+        flank_rise: above the chin, to which the person's neck reaches where it is wider than the mesh's.
+        flank_slope: its width beside the mesh's over the distance from its upper end.
+        flank_tuck: by which that part continues behind the neck.
+        wisp: half of the width of strips of the torso that are left out.
+        strand: the same of strands of hair that hang beside the torso.
         share_fade: the same, between which the head's Gaussians fade out in front of the torso.
         clothes_fade: the same for Gaussians of the neck behind clothes.
         tuck: by which the torso continues behind the head.
@@ -38,6 +43,11 @@ class BustConfig:
     skin_rise: float = 0.02
     neck_fade: tuple[float, float] = (0.3, 0.6)
     side_fade: tuple[float, float] = (0.5, 0.95)
+    flank_rise: float = 0.004
+    flank_slope: float = 0.35
+    flank_tuck: float = 0.025
+    wisp: float = 0.004
+    strand: float = 0.01
     share_fade: tuple[float, float] = (0.6, 0.9)
     clothes_fade: tuple[float, float] = (0.02, 0.2)
     tuck: float = 0.035

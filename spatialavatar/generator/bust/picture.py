@@ -19,6 +19,7 @@ DENSE = 478
 """Landmarks whose chin separates head and torso."""
 
 _CHIN = 152
+_ENCLOSED = 0.012  # metres from the background, beyond which a pixel is no part of the outline
 _NEAREST = 0.1  # metres; a head is farther from its camera
 _FACE_SKIN = SEGMENT_CLASSES.index("face_skin")
 
@@ -107,20 +108,30 @@ def torso_picture(avatar: Avatar, track: Track, config: BustConfig) -> TorsoPict
     held = np.where(neck, smoothstep(weight, *config.neck_fade), smoothstep(weight, *config.side_fade))
     held[_under(neck)] = 1.0
     rises = np.where(~clothes & ~hair, held * smoothstep(below, 0.0, config.skin_rise), rises)
+    # A neck that is wider than the mesh's stands still beside it, narrower towards the jaw, which turns.
+    flank = ~(on_mesh | clothes | hair | (classes == _FACE_SKIN))
+    width = cv2.distanceTransform((~on_mesh).astype(np.uint8), cv2.DIST_L2, 5) * pixel
+    slope = smoothstep(config.flank_slope * (below + config.flank_rise) - width, 0.0, 0.004)
+    # Between a collar and the jaw it has no outline that could stand out.
+    within = cv2.distanceTransform(person.astype(np.uint8), cv2.DIST_L2, 5) * pixel
+    enclosed = smoothstep(within, 0.5 * _ENCLOSED, _ENCLOSED) * smoothstep(below, -config.hair_rise, 0.0)
+    rises = np.where(flank, np.maximum.reduce([rises, slope, enclosed]), rises)
     shown = person & ~of_face & ~head_shows & (rises > 0.05)
-    shown = _large_parts(shown & ((below > 0.0) | clothes), config.least_part) | (shown & hair)
-    shown = _connected(shown)
+    shown = _large_parts(shown & ((below > 0.0) | clothes), config.least_part) | (shown & (hair | flank))
+    shown = _solid(shown & ~_strands(shown & hair, ~person, config.strand / pixel), config.wisp / pixel)
     # Behind head and neck clothes continue to the sides and downwards, and hair behind hair.
     tuck = _disc(config.tuck / pixel)
     tuck[len(tuck) // 2 + 1 :] = 0
     behind = cv2.dilate((shown & clothes).astype(np.uint8), tuck) > 0
     near = (cv2.dilate((shown & hair).astype(np.uint8), tuck) > 0) & hair
     moving = neck & ~clothes & ~hair & (held < 0.05)
-    hidden = ((near & head_shows) | (behind & (head_shows | moving))) & person
+    beneath = cv2.dilate((shown & flank).astype(np.uint8), _disc(config.flank_tuck / pixel)) > 0
+    hidden = ((near & head_shows) | (behind & (head_shows | moving)) | (beneath & moving)) & person
     # Soft edges: the matte, but only beside what is shown.
     reach = cv2.dilate(shown.astype(np.uint8), _disc(4.0)) > 0
     opacity = padded.matte * reach * ~head_shows * ~of_face * rises
-    tucked = np.where(behind, 1.0, smoothstep(below, -config.hair_rise, 0.0)) * padded.matte
+    tucked = np.where(beneath & ~behind, smoothstep(below, 0.0, config.skin_rise), 1.0)
+    tucked = np.where(near & ~behind, smoothstep(below, -config.hair_rise, 0.0), tucked) * padded.matte
     opacity = np.where(hidden, tucked, opacity) * padded.inside
     return TorsoPicture(
         image=_continued(padded.image, shown & (padded.matte > 0.9) & (padded.inside > 0.999)),
@@ -202,9 +213,20 @@ def _large_parts(mask: Mask, least: float) -> Mask:
     return (areas >= max(1.0, least * areas.max(initial=0)))[labels] & mask
 
 
-def _connected(mask: Mask) -> Mask:
-    """The largest connected part."""
-    return _large_parts(mask, 1.0)
+def _strands(hair: Mask, background: Mask, radius: float) -> Mask:
+    """Strands of hair of a width below ``2 * radius`` pixels that hang beside the torso and not on it."""
+    core = cv2.morphologyEx(hair.astype(np.uint8), cv2.MORPH_OPEN, _disc(radius))
+    thin = hair & (cv2.dilate(core, _disc(0.5 * radius)) == 0)
+    beside = cv2.dilate(background.astype(np.uint8), _disc(2.0 * radius)) > 0
+    _, labels = cv2.connectedComponents(thin.astype(np.uint8), connectivity=8)
+    areas = np.bincount(labels.ravel())
+    return thin & (np.bincount(labels.ravel(), beside.ravel()) > 0.5 * areas)[labels]
+
+
+def _solid(mask: Mask, radius: float) -> Mask:
+    """The largest part that hangs together by more than strips of a width of ``2 * radius`` pixels, with its fringe."""
+    core = cv2.morphologyEx(mask.astype(np.uint8), cv2.MORPH_OPEN, _disc(radius)) > 0
+    return mask & (cv2.dilate(_large_parts(core, 1.0).astype(np.uint8), _disc(0.5 * radius)) > 0)
 
 
 def _continued(image: NDArray[np.uint8], known: Mask) -> Pixels:
