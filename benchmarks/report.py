@@ -13,8 +13,6 @@ PAGES = {
     "drive": "speed.md",
     "rasterizer": "speed.md",
     "gpu": "speed.md",
-    "webcam": "speed.md",
-    "drive-memory": "speed.md",
     "base-heldout": "network.md",
     "base-portraits": "network.md",
     "refinement": "refinement.md",
