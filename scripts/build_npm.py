@@ -23,22 +23,21 @@ WEB = ROOT / "spatialavatar" / "export" / "web"
 PACKAGE = ROOT / "integrations" / "npm"
 EXPORTS = (
     *("ENGINE_SOURCE", "Engine", "FLOATS", "ROW", "VERTEX", "FRAGMENT", "Puppet", "Viewer", "viewOf"),
-    *("followed", "followStream", "loadAvatar", "readMotion"),
+    *("followed", "followStream", "loadAvatar", "readMotion", "SPEECH_SOURCE", "Speaker"),
 )
 # readMotion and motion.js use this function of the engine, which the player does not.
 SHARED = "const { transposed } = SpatialAvatarEngine;"
 
 
 def core() -> str:
-    """One module of the page's scripts: the engine as code and as the text of its worker, the player, motion."""
-    engine = (WEB / "engine.js").read_text(encoding="utf-8")
-    code = engine.partition("\nif (typeof WorkerGlobalScope")[0]  # the worker's part runs in the worker only
-    parts = [
-        "// Built by scripts/build_npm.py from spatialavatar/export/web.",
-        code.replace('"use strict";\n', ""),
-        f"const ENGINE_SOURCE = {json.dumps(engine)};",
-        (WEB / "player.js").read_text(encoding="utf-8"),
-        (WEB / "motion.js").read_text(encoding="utf-8"),
+    """One module of the page's scripts: engine and speech as code and as the text of their workers, player, motion."""
+    workers = {name: (WEB / f"{name}.js").read_text(encoding="utf-8") for name in ("engine", "speech")}
+    parts = ["// Built by scripts/build_npm.py from spatialavatar/export/web."]
+    for name, source in workers.items():
+        code = source.partition("\nif (typeof WorkerGlobalScope")[0]  # the worker's part runs in the worker only
+        parts += [code.replace('"use strict";\n', ""), f"const {name.upper()}_SOURCE = {json.dumps(source)};"]
+    parts += [
+        *((WEB / f"{name}.js").read_text(encoding="utf-8") for name in ("player", "motion", "speaker")),
         SHARED,
         (PACKAGE / "src" / "load.js").read_text(encoding="utf-8"),
         f"export {{ {', '.join(EXPORTS)} }};",

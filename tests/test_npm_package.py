@@ -133,6 +133,8 @@ element.addEventListener("error", ({ detail }) => console.log(detail.message.len
 element.addEventListener("click", (event) => event.preventDefault());
 element.setExpression(smile);
 const picture: Promise<Blob> = element.snapshot();
+const speech = await element.speak(await navigator.mediaDevices.getUserMedia({ audio: true }));
+speech.ended.then(() => speech.stop());
 // @ts-expect-error - no unit of that name
 element.setExpression({ smile: 1 });
 const avatar = new SpatialAvatarObject(await loadAvatar("me.html"));

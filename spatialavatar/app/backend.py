@@ -14,6 +14,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +57,14 @@ from spatialavatar.tracking import load_track, save_track, track, track_video
 from spatialavatar.tracking.overlay import draw
 
 _AVATAR = EXPORTS["avatar"]
-_SAVERS = {"ply": save_ply, "splat": save_splat, "spz": save_spz, "glb": save_glb, "html": save_html}
+_SAVERS = {
+    "ply": save_ply,
+    "splat": save_splat,
+    "spz": save_spz,
+    "glb": save_glb,
+    "html": save_html,
+    "speaking_html": partial(save_html, speech=True),
+}
 _MOST_FRAMES = round(60 * MAX_VIDEO_SECONDS)
 _PREVIEW_SECONDS = 0.7
 _GPU_START = 15.0  # seconds to fork, to acquire the GPU and to compile kernels

@@ -456,8 +456,9 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
                 "form",
                 "format",
                 "ply, splat or spz for splat viewers and editors, in metres; glb for a textured mesh with ARKit morph "
-                "targets; html for a web page that shows and moves the avatar; view for a PLY that fits gradio's "
-                "Model3D; png for a picture; card for the text that goes with it; avatar for the avatar file itself.",
+                "targets; html for a web page that shows and moves the avatar, speaking_html for one that also speaks "
+                "from a microphone or a sound file; view for a PLY that fits gradio's Model3D; png for a picture; card "
+                "for the text that goes with it; avatar for the avatar file itself.",
                 tuple(EXPORTS),
                 "ply",
             ),

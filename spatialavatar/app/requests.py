@@ -16,12 +16,13 @@ EXPORTS = {
     "spz": "avatar.spz",
     "glb": "avatar.glb",
     "html": "avatar.html",
+    "speaking_html": "speaking.html",
     "view": "view.ply",
     "png": "avatar.png",
     "card": "README.md",
 }
-"""What an avatar can be saved as: the avatar file, Gaussians in metres (three forms), a mesh, a web page, Gaussians
-for gradio's Model3D, a picture, the text that goes with it."""
+"""What an avatar can be saved as: the avatar file, Gaussians in metres (three forms), a mesh, a web page, one
+that also speaks, Gaussians for gradio's Model3D, a picture, the text that goes with it."""
 
 
 @dataclass(frozen=True)

@@ -19,9 +19,15 @@ _THINGS = {  # title, what is on the button, what it is
     "video": ("Video", "video", "An MP4 file that plays everywhere; without a background, a WebM file."),
     "avatar": ("Avatar", "avatar", "Open it here again, or use it in a program."),
     "html": ("Web page", "web page", "One file that shows and moves it in any browser."),
+    "speaking_html": (
+        "Speaking page",
+        "speaking page",
+        "The web page, which also speaks from a microphone or a sound.",
+    ),
     "ply": ("3D file", "3D file", "The neutral head for splat viewers (.ply)."),
     "card": ("Description", "description", "What it is, how to use it, and what is allowed."),
 }
+_LATER = ("speaking_html", "ply", "card")  # are made when this step is opened
 _SIGN_IN = """
 ### Upload to your account
 Sign in with Hugging Face to upload the avatar to a private repository of yours.
@@ -45,11 +51,11 @@ def build(page: Page) -> None:
         return {buttons[name]: gr.DownloadButton(f"Save the {_THINGS[name][1]}", value=path, interactive=True)}
 
     page.when_there_is_an_avatar(
-        [buttons[name] for name in ("avatar", "html", "ply", "card")],
+        [buttons[name] for name in ("avatar", "html", *_LATER)],
         lambda avatar: {
             **saved("avatar", avatar),
             **saved("html", page.exported(avatar, "html")["html"]),
-            **{buttons[name]: gr.DownloadButton("Save", value=None, interactive=False) for name in ("ply", "card")},
+            **{buttons[name]: gr.DownloadButton("Save", value=None, interactive=False) for name in _LATER},
         },
     )
     page.when_there_is_a_video(
@@ -58,14 +64,14 @@ def build(page: Page) -> None:
 
     def prepare(avatar: str | None) -> Updates:
         try:
-            made = page.exported(page.there(avatar), "ply", "card")
+            made = page.exported(page.there(avatar), *_LATER)
         except gr.Error as error:
             return {trouble: fragments.notice(error.message, "problem")}
-        return {**saved("ply", made["ply"]), **saved("card", made["card"]), trouble: ""}
+        return {trouble: "", **{key: value for name in _LATER for key, value in saved(name, made[name]).items()}}
 
     quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
     play.click(lambda video: page.stage.show(fragments.film(video)), page.video, page.stage.front, **quiet)
-    page.tabs["save"].select(prepare, page.avatar, [buttons["ply"], buttons["card"], trouble], **quiet)
+    page.tabs["save"].select(prepare, page.avatar, [*(buttons[name] for name in _LATER), trouble], **quiet)
     if "OAUTH_CLIENT_ID" in os.environ:
         _own_account(page)
 

@@ -42,6 +42,11 @@ def declare(commands: Commands) -> None:
         metavar="URL",
         help="html: address of your own copy of the face tracker (docs/guide/web-avatar.md)",
     )
+    command.add_argument(
+        "--speech",
+        action="store_true",
+        help="html: embed the network that hears speech (1.2 MB): the page speaks from a microphone or a sound file",
+    )
     splats = "/".join(_SPLATS)
     command.add_argument(
         "--expression", metavar="UNIT=WEIGHT,...", help=f"{splats}: ARKit units with weights, such as jawOpen=0.6"
@@ -73,7 +78,7 @@ def _export(options: argparse.Namespace, progress: Progress) -> Outcome:
     avatar = Avatar.from_pretrained(options.avatar)
     if options.format == "html":
         motion = motion_track(options.motion, avatar.head, progress) if options.motion else None
-        save_html(avatar, output, motion, options.mediapipe)
+        save_html(avatar, output, motion, options.mediapipe, speech=options.speech)
     elif options.format == "glb":
         save_glb(avatar, output)
     elif options.format == "lam-zip":
@@ -95,6 +100,8 @@ def _check_format_options(options: argparse.Namespace) -> None:
         raise InputError(f"A {options.format} file does not move; leave --motion out or choose --format html.")
     if options.mediapipe and options.format != "html":
         raise InputError(f"A {options.format} file follows no camera; leave --mediapipe out or choose --format html.")
+    if options.speech and options.format != "html":
+        raise InputError(f"A {options.format} file hears no speech; leave --speech out or choose --format html.")
     for name in ("expression", "yaw", "pitch", "roll"):
         if getattr(options, name) is not None and options.format not in _SPLATS:
             raise InputError(f"A {options.format} file is posed where it is shown; leave --{name} out.")

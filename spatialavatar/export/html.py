@@ -27,6 +27,7 @@ from spatialavatar.avatar import Avatar, skull_box
 from spatialavatar.driving import UNIT_LIMITS, DriveConfig, avatar_gains, portrait_view, retarget
 from spatialavatar.errors import InputError
 from spatialavatar.export.root_triangles import RootTriangles, on_root_triangles
+from spatialavatar.export.web_speech import speech_arrays, speech_description
 from spatialavatar.files import atomic_output
 from spatialavatar.head.arkit import ARKIT_52
 from spatialavatar.head.rotations import axis_angle_to_matrix
@@ -55,7 +56,14 @@ _UNSEEN = 1e-7  # metres; smaller offsets of a basis are left out
 Stored = tuple[NDArray[Any], float]
 
 
-def save_html(avatar: Avatar, path: str | Path, motion: Track | None = None, mediapipe: str | None = None) -> Path:
+def save_html(
+    avatar: Avatar,
+    path: str | Path,
+    motion: Track | None = None,
+    mediapipe: str | None = None,
+    *,
+    speech: bool = False,
+) -> Path:
     """Write the page; the file appears whole or not at all.
 
     Args:
@@ -65,13 +73,16 @@ def save_html(avatar: Avatar, path: str | Path, motion: Track | None = None, med
         mediapipe: address of a folder with the face tracker for the visitor's camera: ``vision_bundle.mjs``
             and ``wasm/`` of the npm package @mediapipe/tasks-vision, and ``face_landmarker.task``. By default they
             are loaded from their publishers' servers, when the visitor first starts the camera.
+        speech: embed the network that hears speech (1.2 MB), so that the avatar speaks what a microphone or a sound
+            file says.
 
     Raises:
         InputError: the Gaussians have other channels than three colours, the motion is of another head, or
             ``mediapipe`` is no address.
         OutputError: the file cannot be written.
+        MissingAssetError: the network's weights are not on disk and cannot be fetched.
     """
-    page = html_page(avatar, motion, mediapipe)
+    page = html_page(avatar, motion, mediapipe, speech=speech)
     path = Path(path)
     with atomic_output(path) as temporary:
         temporary.write_text(page, encoding="utf-8")
@@ -79,7 +90,12 @@ def save_html(avatar: Avatar, path: str | Path, motion: Track | None = None, med
 
 
 def html_page(
-    avatar: Avatar, motion: Track | None = None, mediapipe: str | None = None, streams: str = LOCAL_STREAMS
+    avatar: Avatar,
+    motion: Track | None = None,
+    mediapipe: str | None = None,
+    streams: str = LOCAL_STREAMS,
+    *,
+    speech: bool = False,
 ) -> str:
     """The page's text; arguments and errors as for :func:`save_html`.
 
@@ -88,6 +104,7 @@ def html_page(
         motion: played by the page from the start.
         mediapipe: address of a folder with the face tracker.
         streams: sources of WebSockets in the page's Content-Security-Policy, from which ?motion=... may come.
+        speech: embed the network that hears speech.
     """
     library, model = (LIBRARY, MODEL) if mediapipe is None else _own_tracker(mediapipe)
     folder = files("spatialavatar.export") / "web"
@@ -97,7 +114,7 @@ def html_page(
         "policy": _policy(library, model, streams),
         "library": library,
         "model": model,
-        "data": base64.b64encode(web_binary(avatar, motion)).decode("ascii"),
+        "data": base64.b64encode(web_binary(avatar, motion, speech=speech)).decode("ascii"),
         **{name.partition(".")[0]: (folder / name).read_text(encoding="utf-8") for name in _SOURCES},
     }
     for name, text in parts.items():
@@ -105,7 +122,7 @@ def html_page(
     return page
 
 
-_SOURCES = ("style.css", "engine.js", "webcam.js", "player.js", "motion.js", "page.js")
+_SOURCES = ("style.css", "engine.js", "speech.js", "webcam.js", "player.js", "motion.js", "speaker.js", "page.js")
 
 
 def _own_tracker(folder: str) -> tuple[str, str]:
@@ -129,7 +146,7 @@ def _policy(library: str, model: str, streams: str) -> str:
     )
 
 
-def web_binary(avatar: Avatar, motion: Track | None = None) -> bytes:
+def web_binary(avatar: Avatar, motion: Track | None = None, *, speech: bool = False) -> bytes:
     """The page's data; arguments and errors as for :func:`save_html`."""
     if avatar.gaussians.colors.shape[1] != 3:
         raise InputError(f"A page shows three colours, not {avatar.gaussians.colors.shape[1]} channels.")
@@ -144,6 +161,9 @@ def web_binary(avatar: Avatar, motion: Track | None = None) -> bytes:
             params, _ = retarget(motion, avatar, DriveConfig(), avatar_gains(avatar, motion))
             stored |= {f"motion_{name}": (_floats(getattr(params, name)), 0.0) for name in _MOTION}
             description["motion"] = {"frames": len(params), "fps": float(motion.fps)}
+        if speech:
+            stored |= {name: (array, 0.0) for name, array in speech_arrays().items()}
+            description["speech"] = speech_description()
     return _packed(description, stored)
 
 

@@ -86,8 +86,10 @@ _GROUPS: Final = (
     ),
 )
 
-_QUIET_JAW: Final = 0.6  # share of its target to which the jaw opens in the quietest speech
-_LOUD_JAW: Final = 1.15  # and in the loudest
+QUIET_JAW: Final = 0.6
+"""Share of its target to which the jaw opens in the quietest speech."""
+LOUD_JAW: Final = 1.15
+"""As ``QUIET_JAW``, in the loudest speech."""
 
 
 @dataclass(frozen=True)
@@ -138,11 +140,11 @@ def articulate(shares: Any, loudness: Any, tables: Tables = TABLES) -> Any:
         total = total + part @ tables.dominances[offset]
         level = level + loudness[..., offset : offset + count] / (2 * REACH + 1)
     blended: Any = weighted / total
-    gain = _QUIET_JAW + (_LOUD_JAW - _QUIET_JAW) * level.clip(0.0, 1.0)
+    gain = QUIET_JAW + (LOUD_JAW - QUIET_JAW) * level.clip(0.0, 1.0)
     # Closed lips hold the jaw, and nothing else opens them.
     open_share = 1.0 - blended[..., CLOSE : CLOSE + 1]
-    factors = gain[..., None] * tables_like(_JAW_ROW, blended) + tables_like(1.0 - _JAW_ROW, blended)
-    held = open_share * tables_like(_OPENING_ROW, blended) + tables_like(1.0 - _OPENING_ROW, blended)
+    factors = gain[..., None] * tables_like(JAW_ROW, blended) + tables_like(1.0 - JAW_ROW, blended)
+    held = open_share * tables_like(OPENING_ROW, blended) + tables_like(1.0 - OPENING_ROW, blended)
     return (blended * factors * held).clip(0.0, 1.0)
 
 
@@ -150,8 +152,10 @@ def _row(*names: str) -> np.ndarray:
     return np.array([float(name in names) for name in ARTICULATORS], np.float32)
 
 
-_JAW_ROW: Final = _row("jaw")
-_OPENING_ROW: Final = _row("jaw", "lower_down", "upper_up", "funnel", "stretch", "tongue")
+JAW_ROW: Final = _row("jaw")
+"""(12,) 1 for the articulators that loudness scales."""
+OPENING_ROW: Final = _row("jaw", "lower_down", "upper_up", "funnel", "stretch", "tongue")
+"""(12,) 1 for those that closed lips hold."""
 
 
 def tables_like(row: np.ndarray, like: Any) -> Any:
@@ -184,9 +188,10 @@ def _unit_matrix() -> np.ndarray:
     return matrix
 
 
-_MATRIX: Final = _unit_matrix()
+UNIT_MATRIX: Final = _unit_matrix()
+"""(12, 52) ARKit weights of each articulator at position 1."""
 
 
 def arkit_weights(positions: np.ndarray) -> np.ndarray:
     """ARKit weights (..., 52) float32 of positions (..., 12) of the articulators."""
-    return np.asarray(positions, np.float32) @ _MATRIX
+    return np.asarray(positions, np.float32) @ UNIT_MATRIX

@@ -22,6 +22,16 @@ export interface MotionFrame {
   translation: [number, number, number];
 }
 
+/** What an avatar can speak, if its page was exported with --speech. */
+export type Sound = AudioBuffer | MediaStream | HTMLMediaElement | Blob;
+
+/** A speech that has begun. */
+export interface Speech {
+  stop(): void;
+  /** Resolves at the end, or after `stop`. */
+  ended: Promise<void>;
+}
+
 export interface SpatialAvatarEventMap extends Omit<HTMLElementEventMap, "load" | "error"> {
   /** The first picture is drawn. */
   load: CustomEvent<{ units: ArkitUnit[]; gaussians: number }>;
@@ -41,6 +51,11 @@ export declare class SpatialAvatarElement extends HTMLElement {
   load(): Promise<void>;
   setExpression(weights: Expression): void;
   turn(angles: HeadAngles): void;
+  /**
+   * Moves the lips to a sound, and plays it unless it is a MediaStream; resolves once it speaks. Call it from a click. Rejects
+   * with a sentence where the avatar or the browser cannot.
+   */
+  speak(sound: Sound): Promise<Speech>;
   /** Back to the resting face, looking ahead. */
   reset(): void;
   /** The current picture as a PNG with transparency. */

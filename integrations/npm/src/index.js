@@ -1,5 +1,7 @@
 // <spatial-avatar src="me.html" motion="ws://127.0.0.1:8765/motion" camera="left"></spatial-avatar>
-import { ENGINE_SOURCE, Viewer, followStream, followed, loadAvatar, readMotion, viewOf } from "./core.js";
+import {
+  ENGINE_SOURCE, SPEECH_SOURCE, Speaker, Viewer, followStream, followed, loadAvatar, readMotion, viewOf,
+} from "./core.js";
 
 export { loadAvatar };
 
@@ -34,6 +36,7 @@ export class SpatialAvatarElement extends (globalThis.HTMLElement ?? Object) {
     super();
     this.viewer = null;
     this.source = null; // of motion: { close }
+    this.speaker = null;
     this.attempt = 0;
     const root = this.attachShadow({ mode: "open" });
     const style = document.createElement("style");
@@ -125,6 +128,8 @@ export class SpatialAvatarElement extends (globalThis.HTMLElement ?? Object) {
 
   stop() {
     this.attempt++;
+    this.speaker?.stop();
+    this.speaker = null;
     this.source?.close();
     this.viewer?.end();
     this.canvas?.remove();
@@ -152,6 +157,17 @@ export class SpatialAvatarElement extends (globalThis.HTMLElement ?? Object) {
 
   turn(angles) {
     this.avatar.turn(angles);
+  }
+
+  /** Speaks an AudioBuffer, a MediaStream, an audio element or a file; `motion` goes on at its end. Call it from a click. */
+  async speak(sound) {
+    const viewer = this.avatar;
+    this.speaker ??= new Speaker(viewer, SPEECH_SOURCE, (frame) => viewer.drive(frame && followed(viewer, frame)));
+    const speech = await this.speaker.speak(sound);
+    this.source?.close();
+    this.source = null;
+    speech.ended.then(() => viewer === this.viewer && this.move());
+    return speech;
   }
 
   reset() {

@@ -1,5 +1,5 @@
 import { Mesh, PerspectiveCamera } from "three";
-import type { Expression, HeadAngles, MotionFrame } from "./index.js";
+import type { Expression, HeadAngles, MotionFrame, Sound, Speech } from "./index.js";
 
 /**
  * An avatar in a scene of three.js. Its origin is the middle of the skull; y is up, the face looks along +z, units are
@@ -14,6 +14,8 @@ export declare class SpatialAvatarObject extends Mesh {
   turn(angles: HeadAngles): void;
   /** Poses the head by a frame of motion; null returns to the weights and turns set before. */
   follow(frame: MotionFrame | null): void;
+  /** As `speak` of the web component. */
+  speak(sound: Sound): Promise<Speech>;
   /** Back to the resting face, looking ahead. */
   reset(): void;
   /** The camera of a portrait, to be added to this object. */

@@ -4,7 +4,7 @@ import {
   BufferAttribute, BufferGeometry, CustomBlending, DataTexture, DoubleSide, FloatType, GLSL3, Matrix4, Mesh, NearestFilter, OneFactor,
   OneMinusSrcAlphaFactor, PerspectiveCamera, RGBAFormat, RawShaderMaterial, Sphere, Vector2, Vector3, Vector4,
 } from "three";
-import { Engine, FLOATS, FRAGMENT, Puppet, ROW, VERTEX, followed, loadAvatar } from "./core.js";
+import { Engine, FLOATS, FRAGMENT, Puppet, ROW, SPEECH_SOURCE, Speaker, VERTEX, followed, loadAvatar } from "./core.js";
 
 const WIDTH = ROW * FLOATS / 4; // texels in a row
 const withoutVersion = (shader) => shader.slice(shader.indexOf("\n") + 1);
@@ -61,6 +61,12 @@ export class SpatialAvatarObject extends Mesh {
     this.puppet.drive(frame && followed(this.puppet, frame));
   }
 
+  /** Speaks an AudioBuffer, a MediaStream, an audio element or a file. Call it from a click. */
+  speak(sound) {
+    this.speaker ??= new Speaker(this.engine, SPEECH_SOURCE, (frame) => this.follow(frame));
+    return this.speaker.speak(sound);
+  }
+
   reset() {
     this.puppet.drive(null);
     this.puppet.reset();
@@ -97,6 +103,7 @@ export class SpatialAvatarObject extends Mesh {
   }
 
   dispose() {
+    this.speaker?.stop();
     this.material.uniforms.splats.value.dispose();
     this.material.dispose();
     this.geometry.dispose();

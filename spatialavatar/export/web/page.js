@@ -1,4 +1,4 @@
-// The page: sliders, the mouse, the visitor's webcam, streams of motion, and what the address asks for.
+// The page: sliders, the mouse, the visitor's webcam and voice, streams of motion, and what the address asks for.
 const SLIDERS = [ // label, ARKit units
   ["Open mouth", ["jawOpen"]],
   ["Smile", ["mouthSmileLeft", "mouthSmileRight"]],
@@ -92,6 +92,7 @@ function connect(viewer) {
   });
   element("record").addEventListener("click", () => toggleRecording(canvas));
   connectWebcam(viewer);
+  if (info.speech) connectSpeech(viewer);
 }
 
 /** A drag rotates the view; the wheel, or two fingers, zoom. */
@@ -146,7 +147,7 @@ function connectWebcam(viewer) {
     session = null;
     viewer.drive(null);
     button.textContent = "Use my camera";
-    sliders.disabled = false;
+    sliders.disabled = element("speak-live").disabled = element("speak-file").disabled = false;
     element("webcam-view").hidden = true;
     show(text);
   };
@@ -165,7 +166,7 @@ function connectWebcam(viewer) {
     try {
       session = await SpatialAvatarWebcam.start(viewer.info, viewer.arrays, element("video"), button.dataset, changed);
       button.textContent = "Stop the camera";
-      sliders.disabled = true;
+      sliders.disabled = element("speak-live").disabled = element("speak-file").disabled = true;
       element("webcam-view").hidden = false;
     } catch (error) {
       stop(error instanceof SpatialAvatarWebcam.Trouble ? error.message : STATES.ended);
@@ -173,6 +174,57 @@ function connectWebcam(viewer) {
       button.disabled = false;
     }
   });
+}
+
+/** The two buttons with which the avatar speaks; while it does, the camera and the sliders rest. */
+function connectSpeech(viewer) {
+  const speaker = new Speaker(viewer, element("speech").textContent, (frame) => viewer.drive(frame && followed(viewer, frame)));
+  const buttons = { live: element("speak-live"), file: element("speak-file") }, chooser = element("sound");
+  const words = { live: buttons.live.textContent, file: buttons.file.textContent };
+  let speaking = null; // { kind, stop }
+  const show = (text) => {
+    element("speech-state").textContent = text;
+    element("speech-state").hidden = !text;
+  };
+  const rest = (text = "") => {
+    speaking = null;
+    for (const [kind, button] of Object.entries(buttons)) Object.assign(button, { disabled: false, textContent: words[kind] });
+    element("webcam").disabled = element("sliders").disabled = false;
+    show(text);
+  };
+  const start = async (kind, sound) => {
+    for (const button of [...Object.values(buttons), element("webcam")]) button.disabled = true;
+    show(kind === "live" ? "Starting the microphone." : "Reading the sound.");
+    let media = null;
+    try {
+      media = kind === "live" ? await microphone() : sound;
+      const { stop, ended } = await speaker.speak(media);
+      speaking = { kind, stop };
+      Object.assign(buttons[kind], { disabled: false, textContent: kind === "live" ? "Stop the microphone" : "Stop the sound" });
+      element("sliders").disabled = true;
+      show(kind === "live" ? "Speak: the avatar's lips follow. Your voice stays in this page." : "");
+      await ended;
+      rest();
+    } catch (error) {
+      rest(error instanceof SpeechTrouble ? error.message : "The sound stopped; try again, or choose another file.");
+    } finally {
+      if (media instanceof MediaStream) media.getTracks().forEach((track) => track.stop());
+    }
+  };
+  for (const [kind, button] of Object.entries(buttons)) {
+    button.hidden = false;
+    button.addEventListener("click", () => {
+      if (speaking) speaking.stop();
+      else if (kind === "live") start("live");
+      else chooser.click();
+    });
+  }
+  chooser.addEventListener("change", () => {
+    const [file] = chooser.files;
+    if (file) start("file", file);
+    chooser.value = ""; // so that the same file can be chosen again
+  });
+  viewer.speaker = speaker;
 }
 
 let recorder = null;
