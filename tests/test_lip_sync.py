@@ -1,0 +1,51 @@
+"""The measure of agreement between rendered lips and sound: it prefers lips in time to early and late ones."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from scripts.measure_lip_sync import FPS, agreement, at_visemes, loudness_correlation
+from spatialavatar.speech import Phoneme
+from spatialavatar.speech.synthesis import Utterance
+
+from .support.sounds import RATE, silence, vowel
+
+
+@pytest.fixture(scope="module")
+def utterance() -> Utterance:
+    """Syllables of uneven length: "ma", "pa", "ba" ..."""
+    phonemes, sound, at = [], [], 0.0
+    for index, length in enumerate((0.2, 0.31, 0.24, 0.4, 0.22, 0.35, 0.28, 0.19)):
+        phonemes += [Phoneme("mpb"[index % 3], at, at + 0.1), Phoneme("a", at + 0.1, at + 0.1 + length)]
+        sound += [silence(0.1), vowel(length)]
+        at += 0.1 + length
+    return Utterance(np.concatenate(sound), RATE, tuple(phonemes))
+
+
+@pytest.fixture(scope="module")
+def gaps(utterance: Utterance) -> np.ndarray:
+    """Lips that close on the consonants, a frame each (T,)."""
+    times = (np.arange(int(utterance.seconds * FPS)) + 0.5) / FPS
+    closed = np.array(
+        [any(one.ipa != "a" and one.start <= time < one.end for one in utterance.phonemes) for time in times]
+    )
+    return np.where(closed, 0.0, 0.2)
+
+
+@pytest.mark.parametrize("shift", [-0.3, 0.3])
+def test_lips_in_time_agree_better_than_shifted_ones(utterance: Utterance, gaps: np.ndarray, shift: float) -> None:
+    assert agreement(gaps, FPS, utterance.phonemes) > 0.9
+    assert agreement(gaps, FPS, utterance.phonemes, shift) < 0.75
+    assert loudness_correlation(gaps, FPS, utterance) > 0.6 > loudness_correlation(gaps, FPS, utterance, shift) + 0.2
+
+
+def test_a_still_mouth_agrees_with_nothing(utterance: Utterance, gaps: np.ndarray) -> None:
+    assert agreement(np.full_like(gaps, 0.1), FPS, utterance.phonemes) == 0.5
+
+
+def test_late_lips_are_found_by_their_shift(utterance: Utterance, gaps: np.ndarray) -> None:
+    late = np.concatenate([np.zeros(3), gaps])  # 240 ms
+    scores = {shift: agreement(late, FPS, utterance.phonemes, -shift) for shift in (0.0, 0.24)}
+    assert scores[0.24] > scores[0.0]
+    assert len(at_visemes(gaps, FPS, utterance.phonemes, ("PP",), 100.0)) == 0
