@@ -114,7 +114,7 @@ def test_the_page_speaks_a_file_and_the_microphone_and_explains_what_fails(brows
     page.get_by_role("button", name="Stop the microphone").press("Enter")
     until(page, "spatialAvatar.driven === null")
     page.evaluate(
-        "navigator.mediaDevices.getUserMedia = async () => { throw new DOMException('', 'NotAllowedError'); }"
+        "() => { navigator.mediaDevices.getUserMedia = () => Promise.reject(new DOMException('', 'NotAllowedError')); }"
     )
     live.press("Enter")
     page.get_by_text("The browser may not use the microphone; allow it for this page, or play a sound file.").wait_for()

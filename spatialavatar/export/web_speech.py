@@ -10,7 +10,9 @@ from numpy.typing import NDArray
 from spatialavatar.head.arkit import ARKIT_52
 from spatialavatar.speech.coarticulation import (
     ARTICULATORS,
+    BELIEVED,
     CLOSE,
+    DOUBTED,
     JAW_ROW,
     LOUD_JAW,
     OPENING_ROW,
@@ -41,6 +43,9 @@ def speech_description() -> dict[str, Any]:
         "reach": REACH,
         "articulators": len(ARTICULATORS),
         "close": CLOSE,
+        "lips": VISEMES.index("PP"),
+        "doubted": DOUBTED,
+        "believed": BELIEVED,
         "quietJaw": QUIET_JAW,
         "loudJaw": LOUD_JAW,
         "frames": {"rate": VISEME_RATE, "count": len(ARKIT_52)},

@@ -29,6 +29,7 @@ ARTICULATORS: Final = (
 _INDEX: Final = {name: index for index, name in enumerate(ARTICULATORS)}
 JAW: Final = _INDEX["jaw"]
 CLOSE: Final = _INDEX["close"]
+_LIPS: Final = VISEMES.index("PP")
 
 # Targets of each viseme; what is left out is 0.
 _TARGETS: Final[dict[str, dict[str, float]]] = {
@@ -146,6 +147,25 @@ def articulate(shares: Any, loudness: Any, tables: Tables = TABLES) -> Any:
     factors = gain[..., None] * tables_like(JAW_ROW, blended) + tables_like(1.0 - JAW_ROW, blended)
     held = open_share * tables_like(OPENING_ROW, blended) + tables_like(1.0 - OPENING_ROW, blended)
     return (blended * factors * held).clip(0.0, 1.0)
+
+
+DOUBTED: Final = 0.2
+"""Probability of p, b or m up to which :func:`believed` takes them for other sounds."""
+BELIEVED: Final = 0.4
+"""Probability from which it keeps them whole."""
+
+
+def believed(probabilities: np.ndarray) -> np.ndarray:
+    """Shares (T, 15) for :func:`articulate` from a network's probabilities (T, 15), without closures that it doubts.
+
+    The lips dominate so strongly that a probability of 0.2 would close them, and lips that close without need look
+    worse than a closure that stays half open. The other sounds take the share.
+    """
+    lips = probabilities[:, _LIPS]
+    kept = lips * ((lips - DOUBTED) / (BELIEVED - DOUBTED)).clip(0.0, 1.0)
+    shares = probabilities * ((1.0 - kept) / (1.0 - lips).clip(1e-6))[:, None]
+    shares[:, _LIPS] = kept
+    return shares.astype(np.float32)
 
 
 def _row(*names: str) -> np.ndarray:
