@@ -36,8 +36,8 @@ SENTENCES = (  # Kokoro's voice, espeak-ng's, text
     ("am_michael", "en-us", "Bob, may I have five more apples before the show, please?"),
     ("ef_dora", "es", "Mi mamá compra pan, fruta y un poco de vino para la fiesta."),
     ("em_alex", "es", "Pablo vive cerca del mar, pero trabaja en un pueblo pequeño."),
-    ("ff_siwis", "fr-fr", "Ma maman a fait un bon gâteau pour le petit bébé."),
-    ("ff_siwis", "fr-fr", "Il faut beaucoup de pommes et un peu de beurre."),
+    ("ff_siwis", "fr", "Ma maman a fait un bon gâteau pour le petit bébé."),
+    ("ff_siwis", "fr", "Il faut beaucoup de pommes et un peu de beurre."),
 )
 OPEN = ("aa", "E", "O")
 _UPPER, _LOWER, _RIGHT, _LEFT = 13, 14, 33, 263  # landmarks: inner lips, outer corners of the eyes

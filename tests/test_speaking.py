@@ -15,8 +15,8 @@ from spatialavatar.head.arkit import ARKIT_INDEX
 from spatialavatar.media import VideoReader, has_sound
 from spatialavatar.speaking import SpeechConfig, rested_track, speak
 from spatialavatar.speech import Phoneme, motion_of, speech_motion, utterance_motion
-from spatialavatar.speech.synthesis import Espeak, Kokoro, Utterance, synthesise
-from spatialavatar.speech.synthesis.kokoro import EARLY
+from spatialavatar.speech.synthesis import VOICES, Espeak, Kokoro, Utterance, is_voice_name, synthesise
+from spatialavatar.speech.synthesis.kokoro import EARLY, LANGUAGES
 
 from .support.avatars import make_ball_avatar
 from .support.sounds import silence, vowel, write_wav
@@ -181,6 +181,17 @@ def test_espeak_gives_the_times_of_the_sounds() -> None:
     assert starts == sorted(starts)
     with pytest.raises(InputError, match="has no voice"):
         espeak.say("Papa", "xx-nowhere")
+
+
+def test_espeak_has_every_voice_that_the_page_offers_and_kokoro_needs() -> None:
+    try:
+        espeak = Espeak()
+    except MissingAssetError as error:
+        pytest.skip(str(error))
+    offered = [name.removeprefix("espeak:") for name in VOICES.values() if name.startswith("espeak:")]
+    assert all(is_voice_name(name) for name in VOICES.values())
+    for language in {*offered, *LANGUAGES.values()}:
+        assert espeak.say("1", language).seconds > 0.05
 
 
 def test_kokoro_takes_sound_and_times_from_a_network_of_its_form(tmp_path: Path) -> None:

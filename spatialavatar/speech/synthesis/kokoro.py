@@ -27,7 +27,7 @@ LANGUAGES: Final = {
     "a": "en-us",
     "b": "en-gb-x-rp",
     "e": "es",
-    "f": "fr-fr",
+    "f": "fr",
     "h": "hi",
     "i": "it",
     "j": "ja",
