@@ -23,7 +23,7 @@ export interface MotionFrame {
 }
 
 /** What an avatar can speak, if its page was exported with --speech. */
-export type Sound = AudioBuffer | MediaStream | HTMLMediaElement | Blob;
+export type Sound = AudioBuffer | Blob | MediaStream;
 
 /** A speech that has begun. */
 export interface Speech {

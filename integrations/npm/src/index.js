@@ -159,7 +159,7 @@ export class SpatialAvatarElement extends (globalThis.HTMLElement ?? Object) {
     this.avatar.turn(angles);
   }
 
-  /** Speaks an AudioBuffer, a MediaStream, an audio element or a file; `motion` goes on at its end. Call it from a click. */
+  /** Speaks an AudioBuffer, a file or a MediaStream; `motion` goes on at its end. Call it from a click. */
   async speak(sound) {
     const viewer = this.avatar;
     this.speaker ??= new Speaker(viewer, SPEECH_SOURCE, (frame) => viewer.drive(frame && followed(viewer, frame)));

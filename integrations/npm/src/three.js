@@ -61,7 +61,7 @@ export class SpatialAvatarObject extends Mesh {
     this.puppet.drive(frame && followed(this.puppet, frame));
   }
 
-  /** Speaks an AudioBuffer, a MediaStream, an audio element or a file. Call it from a click. */
+  /** Speaks an AudioBuffer, a file or a MediaStream. Call it from a click. */
   speak(sound) {
     this.speaker ??= new Speaker(this.engine, SPEECH_SOURCE, (frame) => this.follow(frame));
     return this.speaker.speak(sound);

@@ -120,13 +120,16 @@ class Speaker {
   }
 
   /**
-   * Speaks an AudioBuffer, a MediaStream, an audio element or a file (Blob); resolves once it speaks, to { stop, ended }: a
-   * function, and a promise that resolves at the end. A second call ends the first. Call it from a click.
+   * Speaks an AudioBuffer, a file (Blob) or a MediaStream; resolves once it speaks, to { stop, ended }: a function, and a
+   * promise that resolves at the end. A second call ends the first. Call it from a click.
    */
   async speak(sound) {
     const { avatar } = this;
     if (!avatar.info.speech) {
       throw new SpeechTrouble("This avatar has no speech network; export its page with --speech.");
+    }
+    if (![AudioBuffer, Blob, MediaStream].some((kind) => sound instanceof kind)) {
+      throw new SpeechTrouble("Give an AudioBuffer, a file or a MediaStream to speak.");
     }
     this.stop();
     const context = new AudioContext(), attempt = (this.playing = { stop: () => {} });
@@ -161,7 +164,6 @@ class Speaker {
         show.end();
         lips.end();
         tap.listen(() => {});
-        if (media instanceof HTMLMediaElement) media.pause();
         free();
         context.close();
         this.follow(null);
@@ -253,6 +255,5 @@ function nodeOf(context, sound) {
     if (!sound.getAudioTracks().length) throw new SpeechTrouble("The stream has no sound; ask for a microphone.");
     return [context.createMediaStreamSource(sound), async () => {}];
   }
-  if (sound instanceof HTMLMediaElement) return [context.createMediaElementSource(sound), () => sound.play()];
-  throw new SpeechTrouble("Give an AudioBuffer, a MediaStream, an audio element or a file to speak.");
+  return [context.createMediaElementSource(sound), () => sound.play()];
 }
