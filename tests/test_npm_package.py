@@ -31,6 +31,7 @@ from spatialavatar.motion import read_motion
 
 from .support.chromium import needs_chromium, until
 from .support.painted_avatar import ours, painted_avatar, psnr
+from .support.sounds import vowel
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -80,7 +81,7 @@ def avatar() -> Avatar:
 def site(project: Path, avatar: Avatar, examples: Path) -> Iterator[str]:
     """Address of the installed package's example pages, with an avatar and a motion beside them."""
     pages = project / "node_modules" / "spatialavatar" / "examples"
-    save_html(avatar, pages / "avatar.html")
+    save_html(avatar, pages / "avatar.html", speech=True)
     shutil.copy(examples / "motions" / "expressions.json", pages / "motion.json")
     (pages / "none.html").write_text("<title>no avatar</title>", encoding="utf-8")
     handler = functools.partial(SimpleHTTPRequestHandler, directory=str(project))
@@ -209,6 +210,31 @@ def test_the_component_plays_a_motion_file_as_driving_has_it(component: Page, av
     assert float((expected.expression - found).abs().amax(1).min()) < 1e-4  # one of the frames
     component.evaluate("document.getElementById('avatar').removeAttribute('motion')")
     until(component, "document.getElementById('avatar').avatar.driven === null")
+
+
+@needs_chromium
+def test_the_component_speaks_a_sound_and_rests_at_its_end(component: Page) -> None:
+    component.locator("#avatar").click()  # without one, browsers play no sound
+    peak, rests, refused = component.evaluate(
+        """async (samples) => {
+            const avatar = document.getElementById("avatar");
+            const buffer = new AudioBuffer({ length: samples.length, sampleRate: 16000 });
+            buffer.copyToChannel(Float32Array.from(samples), 0);
+            const { ended } = await avatar.speak(buffer);
+            let peak = 0, over = false;
+            ended.then(() => (over = true));
+            while (!over) {
+                peak = Math.max(peak, ...(avatar.avatar.driven?.expression ?? []));
+                await new Promise(requestAnimationFrame);
+            }
+            const refused = await avatar.speak("hello").catch((error) => error.message);
+            return [peak, avatar.avatar.driven === null, refused];
+        }""",
+        vowel(0.6).tolist(),
+    )
+    assert peak > 0.1
+    assert rests
+    assert refused == "Give an AudioBuffer, a file or a MediaStream to speak."
 
 
 @needs_chromium
