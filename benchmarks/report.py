@@ -13,6 +13,7 @@ PAGES = {
     "drive": "speed.md",
     "rasterizer": "speed.md",
     "gpu": "speed.md",
+    "webcam": "speed.md",
     "base-heldout": "network.md",
     "base-portraits": "network.md",
     "refinement": "refinement.md",

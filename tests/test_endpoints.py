@@ -83,20 +83,8 @@ def test_six_endpoints_are_public_and_every_value_has_a_type_and_a_name(client: 
     assert signatures["/refine"][0] == ("avatar", "filepath", False)
     assert [name for name, _, _ in signatures["/drive"]] == [
         *("avatar", "consent", "motion", "example", "strength", "smoothing", "relative", "size", "head_pose"),
-        *(
-            "pose",
-            "mouth",
-            "brows",
-            "lids",
-            "gaze",
-            "scene",
-            "background",
-            "audio",
-            "text",
-            "voice",
-            "liveliness",
-            "bust",
-        ),
+        *("pose", "mouth", "brows", "lids", "gaze", "scene", "background", "audio", "text", "voice", "liveliness"),
+        *("bust", "picture"),
     ]
     assert all(p["label"] for e in endpoints.values() for p in (*e["parameters"], *e["returns"]))
 
@@ -128,13 +116,17 @@ def test_drive_smooths_a_video_and_not_a_motion_file(app: RunningApp, client: Cl
     assert app.fake.last.strength == 0.5
 
 
-def test_drive_passes_scene_and_background_on(app: RunningApp, client: Client, avatar: Any) -> None:
+def test_drive_passes_scene_and_background_on(app: RunningApp, client: Client, avatar: Any, photo: Any) -> None:
     values = {"avatar": avatar, "consent": True, "example": "Talk", "size": 256, "api_name": "/drive"}
     client.predict(**values, scene="photo", background="blur", mouth=0.5)
     assert (app.fake.last.scene, app.fake.last.background, app.fake.last.parts.mouth) == ("photo", "blur", 0.5)
     assert app.fake.last.bust
     client.predict(**values, bust=False)
     assert not app.fake.last.bust
+    client.predict(**values, picture=photo)
+    assert Path(app.fake.last.background).name == "lake.jpg"
+    with pytest.raises(ValidationError, match="safetensors"):
+        client.predict(**values, picture=avatar)
     for wrong in ({"scene": "moon"}, {"background": "/etc/hostname"}, {"background": 3}):
         with pytest.raises(ValidationError, match="must be"):
             client.predict(**values, **wrong)

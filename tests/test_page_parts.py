@@ -82,16 +82,17 @@ def test_the_remaining_time_is_shown_once_it_can_be_estimated(fraction: float, e
 @pytest.mark.parametrize(
     ("place", "behind", "colour", "expected"),
     [
-        ("In the photo", "Its own", "#336699", ("photo", "")),
-        ("In the photo", "The photo's, out of focus", "#336699", ("photo", "blur")),
-        ("On its own", "A colour", "rgba(51.2, 102, 153, 1)", ("plain", "#336699")),
-        ("In the photo", "None (transparent)", "#336699", ("transparent", "")),
+        ("In the photo", "Its own", "#336699", ("photo", {})),
+        ("In the photo", "The photo's, out of focus", "#336699", ("photo", {"background": "blur"})),
+        ("On its own", "A colour", "rgba(51.2, 102, 153, 1)", ("plain", {"background": "#336699"})),
+        ("On its own", "A picture", "#336699", ("plain", {"picture": "beach.jpg"})),
+        ("In the photo", "None (transparent)", "#336699", ("transparent", {})),
     ],
 )
 def test_the_background_of_the_page_is_a_scene_and_a_background(
-    place: str, behind: str, colour: str, expected: tuple[str, str]
+    place: str, behind: str, colour: str, expected: tuple[str, dict[str, str]]
 ) -> None:
-    assert _scene(place, behind, colour) == expected
+    assert _scene(place, behind, colour, "beach.jpg") == expected
 
 
 def test_signing_in_is_offered_only_with_oauth(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -103,6 +103,11 @@ def picture_or_video(path: Any) -> str | None:
     return _file(path, "photo or video", MAX_VIDEO_BYTES) or _media(path, "photo", "video")
 
 
+def picture(path: Any) -> str | None:
+    """A picture."""
+    return _file(path, "picture", MAX_PHOTO_BYTES) or _media(path, "photo")
+
+
 def sound(path: Any) -> str | None:
     """A file with at most a minute of sound."""
     if complaint := _file(path, "sound file", MAX_SOUND_BYTES):

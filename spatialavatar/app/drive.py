@@ -35,7 +35,7 @@ _STRENGTHS = {
     "pose": "Head",
 }
 _BODIES = {"With shoulders": True, "Head only": False}
-_BACKGROUNDS = ("Its own", "A colour", "The photo's, out of focus", "None (transparent)")
+_BACKGROUNDS = ("Its own", "A colour", "A picture", "The photo's, out of focus", "None (transparent)")
 _HEAD_POSES = {"Into the camera": "centred", "Where the filmed head looks": "as filmed"}
 
 
@@ -72,7 +72,10 @@ def build(page: Page) -> None:
             )
             behind = gr.Radio(list(_BACKGROUNDS), value=_BACKGROUNDS[0], label="Background", elem_id="behind")
             colour = gr.ColorPicker("#ffffff", label="Colour of the background", visible=False, elem_id="colour")
-        settings = [smoothing, size, head_pose, body, behind, colour]
+            picture = gr.File(
+                label="Picture of the background", file_types=["image"], height=120, visible=False, elem_id="backdrop"
+            )
+        settings = [smoothing, size, head_pose, body, behind, colour, picture]
         moving = Activity("Make the video", "Your video is ready.")
 
     def move(
@@ -85,7 +88,7 @@ def build(page: Page) -> None:
         *options: Any,
     ) -> Iterator[tuple[Step, Updates]]:
         spoken, options = options[: len(say.inputs)], options[len(say.inputs) :]
-        place, smoothing, size, head_pose, body, behind, colour, *strengths = options
+        place, smoothing, size, head_pose, body, behind, colour, picture, *strengths = options
         source: dict[str, Any] = {"example": motion}
         if way == "say":
             source = say.values(*spoken)
@@ -93,7 +96,7 @@ def build(page: Page) -> None:
             source = {"motion": clip or file}
             if not source["motion"]:
                 raise gr.Error("Give a video of a face first, or choose an example.", print_exception=False)
-        scene, background = _scene(place, behind, colour)
+        scene, background = _scene(place, behind, colour, picture)
         steps = page.service.steps(
             "drive",
             avatar=page.there(avatar),
@@ -104,7 +107,7 @@ def build(page: Page) -> None:
             size=_SIZES[size],
             head_pose="centred" if scene == "photo" else _HEAD_POSES[head_pose],
             scene=scene,
-            background=background,
+            **background,
             bust=_BODIES[body],
         )
         for step in steps:
@@ -124,20 +127,37 @@ def build(page: Page) -> None:
         [page.avatar, way, motion, clip, file, *say.inputs, page.stage.place, *settings, *strengths],
         page.video_outputs,
     )
-    behind.change(lambda one: gr.ColorPicker(visible=one == _BACKGROUNDS[1]), behind, colour, **_IN_THE_BROWSER)
+    behind.change(
+        lambda one: (gr.ColorPicker(visible=one == _BACKGROUNDS[1]), gr.File(visible=one == _BACKGROUNDS[2])),
+        behind,
+        [colour, picture],
+        **_IN_THE_BROWSER,
+    )
     for tab in (example, video, saying):
         tab.select(lambda tab=tab: tab.id, None, way, **_IN_THE_BROWSER)
     hand.select(None, None, None, js=FRONT, **_IN_THE_BROWSER)
-    page.note_uploads(clip, file, say.sound)
+    page.note_uploads(clip, file, say.sound, picture)
     page.when_there_is_an_avatar(sliders, lambda _: dict.fromkeys(sliders, 0.0))
 
 
-def _scene(place: str, behind: str, colour: str) -> tuple[SceneKind, str]:
-    """Scene and background of a drive, from one of ``PLACES``, one of ``_BACKGROUNDS``, and a colour."""
-    own, plain, blurred, nothing = _BACKGROUNDS
+def _scene(place: str, behind: str, colour: str, picture: str | None) -> tuple[SceneKind, dict[str, Any]]:
+    """Scene of a drive, and its values for the background, from one of ``PLACES`` and one of ``_BACKGROUNDS``.
+
+    Raises:
+        gr.Error: there is no picture yet.
+    """
+    own, plain, pictured, blurred, nothing = _BACKGROUNDS
     if behind == nothing:
-        return "transparent", ""
-    return PLACES[place], {own: "", plain: _as_hex(colour), blurred: BLUR}[behind]
+        return "transparent", {}
+    if behind == pictured and picture is None:
+        raise gr.Error("Choose a picture for the background first, or another background.", print_exception=False)
+    values = {
+        own: {},
+        plain: {"background": _as_hex(colour)},
+        pictured: {"picture": picture},
+        blurred: {"background": BLUR},
+    }
+    return PLACES[place], values[behind]
 
 
 def _as_hex(colour: str) -> str:

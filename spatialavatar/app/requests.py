@@ -94,7 +94,7 @@ class DriveRequest:
         folder: where to write ``driven.mp4``, or ``driven.webm`` with transparency.
         strength, relative, smoothing, head_pose, parts, scene: as in ``DriveConfig``.
         size: width and height in pixels; in the photo, its shorter side.
-        background: a colour or "blur"; empty for that of the scene.
+        background: a colour, "blur" or the path of a picture; empty for that of the scene.
         speech: in place of the motion.
         bust: whether to show the torso; in the photo it is the photo's own.
     """
