@@ -12,7 +12,7 @@ There are two ways to transfer a performance:
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -76,7 +76,9 @@ _SIDE: Final = 512
 _PHOTO_SHIFT: Final = 0.02
 """Largest translation of the head over the still body of a photo, metres."""
 
+_LIDS: Final = ("eyeBlinkLeft", "eyeBlinkRight")
 _RESPONSE_SIZE: Final = 256  # pixels; the landmark network reads a face at this size
+_RESPONSE_FRAMING: Final = 0.62
 _MANY_FRAMES: Final = 20  # a quantile of fewer frames is no resting value
 _FILMED_SHARE: Final = 0.7
 """Share of the driver's resting turn that "as filmed" keeps: an avatar of one photo is weaker from the side."""
@@ -206,11 +208,11 @@ def avatar_gains(avatar: Avatar, track: Track | None = None, landmarker: FaceLan
     if not avatar.head.has_named_units or (track is not None and not _is_tracked(track)):
         return None
     landmarker = landmarker or shared_networks().landmarker
-    camera, home = portrait_view(avatar, _RESPONSE_SIZE)
+    camera, home = portrait_view(avatar, _RESPONSE_SIZE, _RESPONSE_FRAMING)
     gains = measured_gains(avatar, camera, home, landmarker)
     if track is None or len(track) == 0:
         return gains
-    moved, camera = retarget(track, avatar, DriveConfig(size=_RESPONSE_SIZE), gains)
+    moved, camera = retarget(track, avatar, DriveConfig(size=_RESPONSE_SIZE, framing=_RESPONSE_FRAMING), gains)
     return matched_gains(gains, avatar, track, moved, camera, landmarker)
 
 
@@ -238,7 +240,7 @@ def retarget(
     if len(track) == 0:
         raise InputError("The motion has no frames; give a longer one.")
     track = track.without_pictures().to(avatar.shape.device)
-    params = _smoothed(track.params, track.fps, config.smoothing)
+    params = _smoothed(track.params, track.fps, config.smoothing, avatar.head.expressions)
     if not config.relative:
         absolute = avatar.with_torso(_absolute(params, avatar, config), config.neck_share)
         return absolute, track.camera.resized(config.side, config.side)
@@ -589,15 +591,19 @@ def _limited(expression: Tensor, head: HeadModel) -> Tensor:
     return expression.clamp(*UNIT_LIMITS)
 
 
-def _smoothed(params: HeadParams, fps: float, amount: float) -> HeadParams:
-    """One-euro filtering of every channel; the cut-off of the face is higher: blinks and jaw are fast."""
+def _smoothed(params: HeadParams, fps: float, amount: float, names: Sequence[str]) -> HeadParams:
+    """One-euro filtering of every channel but the lids; the cut-off of the face is higher: it moves fast."""
     if amount == 0.0 or len(params) < 3 or fps <= 0:
         return params
     # The whole clip is available, so the filter runs both ways and the motion does not lag behind the sound.
     face = {"fps": fps, "min_cutoff": 4.0 / amount, "zero_phase": True}
     head = {"fps": fps, "min_cutoff": 1.5 / amount, "zero_phase": True}
+    expression = one_euro(params.expression, beta=8.0, **face)
+    # The lids close and open within four frames, which a filter would leave half open.
+    lids = [index for index, name in enumerate(names) if name in _LIDS]
+    expression[:, lids] = params.expression[:, lids]
     return params.replace(
-        expression=one_euro(params.expression, beta=8.0, **face),
+        expression=expression,
         rotation=one_euro_rotations(params.rotation, beta=6.0, **head),
         translation=one_euro(params.translation, beta=30.0, **head),
         neck=one_euro_rotations(params.neck, beta=6.0, **head),

@@ -309,3 +309,10 @@ def test_eyes_that_squint_apart_are_made_parallel():
 
 def test_the_jaw_does_not_close_through_the_teeth():
     assert float(amplified_jaw(torch.tensor([[-0.4, 0.0, 0.0]]))[0, 0]) == pytest.approx(-0.03)
+
+
+def test_smoothing_keeps_the_peak_of_a_blink(named):
+    expression = torch.zeros(12, 2)
+    expression[5:8, 1] = torch.tensor([0.6, 1.0, 0.6])
+    params, _ = retarget(make_track(named, frames=12, expression=expression), named, DriveConfig(size=64))
+    assert torch.equal(params.expression[:, 1], expression[:, 1])

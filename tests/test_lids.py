@@ -7,9 +7,16 @@ import torch
 
 from spatialavatar import hub
 from spatialavatar.head import HeadModel, load_head
+from spatialavatar.head.arkit import ARKIT_INDEX
 from spatialavatar.records import Camera, HeadParams
 from spatialavatar.render.mesh import rasterize_mesh
-from spatialavatar.tracking.lids import CLOSED_GAP, lid_gaps, with_shut_lids
+from spatialavatar.tracking.landmark_sets import (
+    LOWER_LID_LEFT,
+    LOWER_LID_RIGHT,
+    UPPER_LID_LEFT,
+    UPPER_LID_RIGHT,
+)
+from spatialavatar.tracking.lids import CLOSED_GAP, lid_gaps, shut_by_network, with_shut_lids
 
 
 @pytest.fixture(scope="module")
@@ -73,3 +80,44 @@ def test_the_gap_is_what_the_mesh_shows(head):
     points = head.landmarks(head.vertices(params))
     measured = (points[:, 159, 1] - points[:, 145, 1]) / (points[:, 33] - points[:, 133]).norm(dim=-1)
     assert torch.argsort(measured).tolist() == torch.argsort(lid_gaps(head, params)[:, 0]).tolist()
+
+
+def eyes(frames: int, narrower: float = 1.0) -> torch.Tensor:
+    """Landmarks (T, 478, 2) of open eyes; the left one has this share of the other's width."""
+    points = torch.zeros(frames, 478, 2)
+    for (upper, lower), centre, width in (
+        ((UPPER_LID_RIGHT, LOWER_LID_RIGHT), -60.0, 40.0),
+        ((UPPER_LID_LEFT, LOWER_LID_LEFT), 60.0, 40.0 * narrower),
+    ):
+        for lid, height in ((upper, -8.0), (lower, 8.0)):
+            across = torch.linspace(-1.0, 1.0, len(lid))
+            points[:, list(lid)] = torch.stack([centre + 0.5 * width * across, height * (1.0 - across**2)], 1)
+    return points
+
+
+def blink_scores(right: list[float], left: list[float]) -> torch.Tensor:
+    """Scores (T, 52) of the two lids."""
+    scores = torch.zeros(len(right), 52)
+    scores[:, ARKIT_INDEX["eyeBlinkRight"]] = torch.tensor(right)
+    scores[:, ARKIT_INDEX["eyeBlinkLeft"]] = torch.tensor(left)
+    return scores
+
+
+def test_a_wink_shuts_its_eye_where_the_network_scores_it_low():
+    shut = shut_by_network(eyes(5), blink_scores([0.1] * 5, [0.1, 0.1, 0.4, 0.1, 0.1]))
+    assert shut[2].tolist() == [0.0, 1.0]
+    assert float(shut[[0, 1, 3, 4]].max()) == 0.0
+
+
+def test_half_closed_lids_of_both_eyes_are_no_wink():
+    shut = shut_by_network(eyes(5), blink_scores([0.1, 0.1, 0.4, 0.1, 0.1], [0.1, 0.1, 0.4, 0.1, 0.1]))
+    assert float(shut.max()) == 0.0
+
+
+def test_an_eye_that_droops_throughout_is_no_wink():
+    assert float(shut_by_network(eyes(5), blink_scores([0.1] * 5, [0.4] * 5)).max()) == 0.0
+
+
+def test_a_head_that_is_turned_away_has_no_winks():
+    scores = blink_scores([0.1] * 5, [0.1, 0.1, 0.4, 0.1, 0.1])
+    assert float(shut_by_network(eyes(5, narrower=0.5), scores).max()) == 0.0

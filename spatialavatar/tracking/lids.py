@@ -29,6 +29,13 @@ CLOSED_GAP: Final = 0.005
 CLOSED_LIDS_GAP: Final = -0.015  # gap of closed lids: they overlap, so that no corner stays open
 BLINK_SCORES: Final = (0.42, 0.50)  # blink score at which closing begins, and from which it is complete
 BLINK_SHAPES: Final = (0.05, 0.25)  # the same for closure by landmarks; it excludes eyes that look down
+WINK_EXCESS: Final = (0.16, 0.26)  # blink score of one eye beyond the other's at which a wink begins, and is complete
+WINK_SCORES: Final = (0.25, 0.35)  # least blink score of the eye that winks
+WINK_OPEN: Final = (0.25, 0.40)  # blink score of the other eye up to which it is open, and from which it is not
+WINK_WIDTHS: Final = (
+    0.65,
+    0.80,
+)  # width of the narrower eye over the other's, at which winks begin to count, and count
 MAX_BLINK: Final = 1.3
 """Largest weight of a blink unit that closing gives; relative driving limits it again (``driving.UNIT_LIMITS``)."""
 
@@ -46,7 +53,26 @@ def shut_by_network(points: Tensor, scores: Tensor) -> Tensor:
     own = scores[:, [ARKIT_INDEX[unit] for unit in _UNITS]]
     # People blink with both eyes, so the mean of both scores counts as much as the eye's own; a wink is still possible.
     by_score = _ramp(0.5 * (own + own.mean(1, keepdim=True)), *BLINK_SCORES)
-    return by_score * _ramp(shut_eyes(points).mean(1, keepdim=True), *BLINK_SHAPES)
+    blink = by_score * _ramp(shut_eyes(points).mean(1, keepdim=True), *BLINK_SHAPES)
+    return torch.maximum(blink, winks(own) * _frontal(points)[:, None])
+
+
+def winks(scores: Tensor) -> Tensor:
+    """Degree to which one eye is shut and the other is not, from the blink scores (T, 2) of both eyes; (T, 2).
+
+    The network scores a wink lower than a blink of the same lid, often below the score of half-closed lids. Its sign is
+    the difference of the eyes beyond the usual one of the clip, which a drooping lid causes.
+    """
+    excess = scores - scores.flip(1)
+    excess = excess - excess.median(0).values
+    other_open = 1.0 - _ramp(scores.flip(1), *WINK_OPEN)
+    return _ramp(excess, *WINK_EXCESS) * _ramp(scores, *WINK_SCORES) * other_open
+
+
+def _frontal(points: Tensor) -> Tensor:
+    """(T,) degree to which both eyes are seen equally wide; on a turned head the scores differ without a wink."""
+    right, left = ((points[:, lid[0]] - points[:, lid[-1]]).norm(dim=-1) for lid, _ in _LIDS)
+    return _ramp(torch.minimum(right, left) / torch.maximum(right, left).clamp_min(1e-6), *WINK_WIDTHS)
 
 
 def lid_gaps(head: HeadModel, params: HeadParams) -> Tensor:
