@@ -59,7 +59,7 @@ _MATCHED: Final = {
     "mouthPucker": (0.04, 0.4, 2.0),
     "mouthFunnel": (0.04, 0.4, 2.0),
     "mouthStretch": (0.04, 0.3, 2.0),
-    "gaze": (0.04, 0.8, 1.7),
+    "gaze": (0.04, 0.8, 1.4),
     "lips": (0.02, 0.8, 1.35),
 }
 """Of each measure: the standard deviation above which the driver moves in it, and the lowest and highest factor."""

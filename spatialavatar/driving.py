@@ -78,7 +78,7 @@ _PHOTO_SHIFT: Final = 0.02
 
 _LIDS: Final = ("eyeBlinkLeft", "eyeBlinkRight")
 _RESPONSE_SIZE: Final = 256  # pixels; the landmark network reads a face at this size
-_RESPONSE_FRAMING: Final = 0.62
+_RESPONSE_FRAMING: Final = 0.85  # a larger face is read with less noise than that of a portrait
 _MANY_FRAMES: Final = 20  # a quantile of fewer frames is no resting value
 _FILMED_SHARE: Final = 0.7
 """Share of the driver's resting turn that "as filmed" keeps: an avatar of one photo is weaker from the side."""
