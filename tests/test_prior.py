@@ -12,7 +12,7 @@ import torch
 
 from spatialavatar.errors import FormatError, InputError, MissingAssetError
 from spatialavatar.generator import BaseResult, GeneratorConfig, SpatialAvatar, build_base
-from spatialavatar.generator.prior.applying import first_look, shape_head, stricter_sides, usable
+from spatialavatar.generator.prior.applying import first_look, shape_head, usable
 from spatialavatar.generator.prior.colors import side_share
 from spatialavatar.generator.prior.config import PriorConfig
 from spatialavatar.generator.prior.fills import measure_fills, push_pull
@@ -190,12 +190,11 @@ def test_without_segments_the_rules_complete_the_head():
     assert not usable(source_views([track(), painted_track(0.15)], model().head))
 
 
-def test_grazing_samples_of_the_sides_count_less():
-    strict = stricter_sides(surface(), sphere(), SMALL)
-    assert strict.share[surface().mask("scalp", "ears")].min() == 1.0
-    assert strict.share[surface().mask("eye_left", "mouth")].max() == 0.0
-    views = source_views([track()], model().head)
-    look = first_look(surface(), sphere(), SMALL, views).observation
+def test_the_prior_completes_sides_and_back_and_leaves_eyes_and_mouth():
+    share = side_share(surface(), sphere(), SMALL)
+    assert share[surface().mask("scalp", "ears")].min() == 1.0
+    assert share[surface().mask("eye_left", "mouth")].max() == 0.0
+    look = first_look(surface(), sphere(), source_views([track()], model().head)).observation
     assert np.isfinite(np.concatenate([value.ravel() for value in look.arrays().values()])).all()
 
 

@@ -13,7 +13,7 @@ from spatialavatar.generator.openings import Openings, find_openings, lash_line
 from spatialavatar.generator.pooling import Pooled, mean_pool
 from spatialavatar.generator.sources import SourceView
 from spatialavatar.generator.surface import TexelSurface
-from spatialavatar.generator.visibility import StricterFacing, visibility
+from spatialavatar.generator.visibility import visibility
 from spatialavatar.generator.warping import Warp, sample, warp
 
 
@@ -40,16 +40,13 @@ class PhotoEvidence:
     shading: Floats
 
 
-def observe(
-    surface: TexelSurface, view: SourceView, offsets: Pixels | None, stricter: StricterFacing | None = None
-) -> PhotoEvidence:
+def observe(surface: TexelSurface, view: SourceView, offsets: Pixels | None) -> PhotoEvidence:
     """Warp, sample and weigh one photo.
 
     Args:
         surface: the texels.
         view: the photo.
         offsets: (V, 3) float32 metres on the rest vertices, or None.
-        stricter: limits of the facing on a part of the head.
     """
     warped = warp(surface, view, offsets)
     found = find_openings(view, surface.config.visibility.opening_margin)
@@ -57,7 +54,7 @@ def observe(
         view=view,
         warp=warped,
         openings=found,
-        weight=visibility(surface, view, found, warped, stricter),
+        weight=visibility(surface, view, found, warped),
         colors=_sampled_colors(surface, view, found, warped),
         gain=np.ones(3),
         shading=np.zeros((len(surface), 3)),

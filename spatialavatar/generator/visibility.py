@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-
 import cv2
 import numpy as np
 
@@ -22,37 +20,12 @@ _FAR = 1e3
 """Metres: depth of pixels that show no mesh."""
 
 
-@dataclass(frozen=True, eq=False)
-class StricterFacing:
-    """Limits of the facing on a part of the head, where something better than a grazing sample is at hand.
-
-    Attributes:
-        share: (N,) in [0, 1], how far they hold.
-        facing: cosines as in ``VisibilityConfig``.
-        hair_facing: the same for hair.
-    """
-
-    share: Floats
-    facing: tuple[float, float]
-    hair_facing: tuple[float, float]
-
-
-def visibility(
-    surface: TexelSurface,
-    view: SourceView,
-    found: Openings | None,
-    warped: Warp,
-    stricter: StricterFacing | None = None,
-) -> Floats:
+def visibility(surface: TexelSurface, view: SourceView, found: Openings | None, warped: Warp) -> Floats:
     """Weight (N,) in [0, 1] of each texel's sample: 0 where the photo does not show it, 1 where it shows it well."""
     config = surface.config.visibility
     nearest = _zbuffer(surface, view, warped)
     weight = depth_test(surface, nearest, warped)
-    facing = _facing(view, warped, config)
-    if stricter is not None:
-        limits = replace(config, facing=stricter.facing, hair_facing=stricter.hair_facing)
-        facing = facing + stricter.share * (_facing(view, warped, limits) - facing)
-    weight *= facing
+    weight *= _facing(view, warped, config)
     weight *= smoothstep(bilinear(blur(view.matte, config.matte_blur), warped.pixels), *config.matte)
     weight *= inside_picture(view, warped, config.border)
     weight *= _not_clothes(surface, view, warped)

@@ -14,7 +14,6 @@ from spatialavatar.generator.evidence import PhotoEvidence, balance, observe, po
 from spatialavatar.generator.numerics import Pixels, smoothstep
 from spatialavatar.generator.pooling import Pooled
 from spatialavatar.generator.prior.colors import complete_sides, side_share
-from spatialavatar.generator.prior.config import PriorConfig
 from spatialavatar.generator.prior.head_prior import ExpectedHead, HeadPrior
 from spatialavatar.generator.prior.observation import Observation, observe_head
 from spatialavatar.generator.prior.sphere import SphereGrid
@@ -22,7 +21,6 @@ from spatialavatar.generator.prior.strand_gaussians import stretch_along_strands
 from spatialavatar.generator.silhouette import OutlineFit, fit_outline
 from spatialavatar.generator.sources import SourceView
 from spatialavatar.generator.surface import TexelSurface
-from spatialavatar.generator.visibility import StricterFacing
 from spatialavatar.records import Gaussians
 
 _ROUNDS: Final = 2
@@ -69,46 +67,36 @@ def usable(views: Sequence[SourceView]) -> bool:
     return all(view.segments is not None for view in views)
 
 
-def first_look(
-    surface: TexelSurface, sphere: SphereGrid, config: PriorConfig, views: Sequence[SourceView]
-) -> FirstLook:
+def first_look(surface: TexelSurface, sphere: SphereGrid, views: Sequence[SourceView]) -> FirstLook:
     """Fit the outline and map what the photos show, in use and in training alike.
 
     Args:
         surface: the texels.
         sphere: their map.
-        config: of the prior.
         views: photos with segments, of one shape.
     """
     fit = fit_outline(surface.head, views, replace(surface.config.silhouette, rounds=_ROUNDS))
-    photos, pooled = _read(surface, stricter_sides(surface, sphere, config), views, fit.offsets())
+    photos, pooled = _read(surface, views, fit.offsets())
     return FirstLook(fit, observe_head(surface, sphere, fit, photos, pooled))
 
 
 def shape_head(surface: TexelSurface, prior: HeadPrior, views: Sequence[SourceView]) -> ShapedHead:
     """Outline of the photos and the prior, and what the photos show on it."""
-    look = first_look(surface, prior.sphere, prior.config, views)
+    look = first_look(surface, prior.sphere, views)
     expected = prior.complete(look.observation)
     heights = prior.sphere.to_vertices @ expected.height.ravel()
     offsets = look.fit.towards(heights, surface.config.silhouette)
-    photos, pooled = _read(surface, stricter_sides(surface, prior.sphere, prior.config), views, offsets)
+    photos, pooled = _read(surface, views, offsets)
     return ShapedHead(expected, offsets, photos, pooled)
 
 
-def stricter_sides(surface: TexelSurface, sphere: SphereGrid, config: PriorConfig) -> StricterFacing:
-    """Limits of the facing where the prior is better than a grazing sample."""
-    return StricterFacing(side_share(surface, sphere, config), config.facing, config.hair_facing)
-
-
-def _read(
-    surface: TexelSurface, stricter: StricterFacing, views: Sequence[SourceView], offsets: Pixels
-) -> tuple[list[PhotoEvidence], Pooled]:
-    photos = balance(surface, [observe(surface, view, offsets, stricter) for view in views])
+def _read(surface: TexelSurface, views: Sequence[SourceView], offsets: Pixels) -> tuple[list[PhotoEvidence], Pooled]:
+    photos = balance(surface, [observe(surface, view, offsets) for view in views])
     return photos, pool(photos)
 
 
 def paint_sides(surface: TexelSurface, prior: HeadPrior, head: ShapedHead, completed: Completed) -> Completed:
-    """Colours with hair, sides and back completed by the prior; the face's core, eyes and mouth stay.
+    """Colours with unseen hair, sides and back completed by the prior; what is seen and the face's core stay.
 
     Args:
         surface: the texels.
@@ -119,7 +107,8 @@ def paint_sides(surface: TexelSurface, prior: HeadPrior, head: ShapedHead, compl
     rest = surface.grid.mesh.rest(head.photos[0].view.params.shape) + head.offsets
     points = surface.grid.points_on(rest)
     painted = complete_sides(surface, prior, head.expected, head.photos, head.pooled, points)
-    share = side_share(surface, prior.sphere, prior.config)
+    unseen = 1.0 - smoothstep(head.pooled.visibility, *prior.config.seen)
+    share = side_share(surface, prior.sphere, prior.config) * unseen
     return Completed(
         colors=share[:, None] * painted.colors + (1.0 - share[:, None]) * completed.colors,
         own=share * painted.own + (1.0 - share) * completed.own,

@@ -17,8 +17,7 @@ class PriorConfig(Checked):
         side_azimuth: degrees from the face's middle from which the prior replaces the mirror and the smooth fill on the
             face, and from which on fully. The face's core stays with what is seen.
         forehead: metres above the eyes' centres from which, and from which on fully, the same holds for the forehead.
-        facing: cosines as ``VisibilityConfig.facing`` outside of the face's core: grazing samples smear there.
-        hair_facing: the same for hair.
+        seen: visibilities from which a texel's own colour takes the place of the prior's, and from which on fully.
         contrast: least and greatest standard deviation of the log brightness of painted strands.
         stretch: length of a Gaussian on unseen hair along its strand, relative to its texel.
     """
@@ -26,8 +25,7 @@ class PriorConfig(Checked):
     channels: tuple[int, int, int, int] = (24, 48, 128, 240)
     side_azimuth: tuple[float, float] = setting((58.0, 74.0), "degrees", 0.0, 180.0)
     forehead: tuple[float, float] = setting((0.052, 0.062), "m", 0.0, 0.5)
-    facing: tuple[float, float] = setting((0.3, 0.6), "cosine", -1.0, 1.0)
-    hair_facing: tuple[float, float] = setting((0.12, 0.4), "cosine", -1.0, 1.0)
+    seen: tuple[float, float] = setting((0.02, 0.1), "1", 0.0, 1.0)
     contrast: tuple[float, float] = setting((0.05, 0.2), "1", 0.0, 1.0)
     stretch: float = setting(2.0, "1", 1.0, 10.0)
 

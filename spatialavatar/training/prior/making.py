@@ -13,7 +13,6 @@ from spatialavatar.errors import SpatialAvatarError
 from spatialavatar.files import make_folder
 from spatialavatar.generator.numerics import Pixels, smoothstep
 from spatialavatar.generator.prior.applying import first_look
-from spatialavatar.generator.prior.config import PriorConfig
 from spatialavatar.generator.prior.observation import Observation, Outline, Seen, observation
 from spatialavatar.generator.prior.sphere import SphereGrid, blur_around, sphere_grid
 from spatialavatar.generator.sources import SourceView, source_views
@@ -40,22 +39,20 @@ class Workshop:
     Attributes:
         surface: the texels, with the constants of the base.
         sphere: their map.
-        config: of the prior.
     """
 
     surface: TexelSurface
     sphere: SphereGrid
-    config: PriorConfig
 
     @classmethod
-    def of(cls, surface: TexelSurface, config: PriorConfig | None = None) -> Workshop:
+    def of(cls, surface: TexelSurface) -> Workshop:
         """With the map of the surface's head."""
-        return cls(surface, sphere_grid(surface.head, surface.layout), config or PriorConfig())
+        return cls(surface, sphere_grid(surface.head, surface.layout))
 
 
 def head_sample(workshop: Workshop, whole: WholeTruth, views: Sequence[SourceView]) -> tuple[Observation, Truth]:
     """One to four pictures of a synthetic head, as ``generate`` would see them, and the truth."""
-    look = first_look(workshop.surface, workshop.sphere, workshop.config, views)
+    look = first_look(workshop.surface, workshop.sphere, views)
     return look.observation, true_maps(workshop.sphere, look.fit, whole, workshop.surface.config.silhouette)
 
 
@@ -121,7 +118,7 @@ def shown_from(workshop: Workshop, yaw: float, pitch: float) -> Pixels:
 
 def photo_observation(workshop: Workshop, views: Sequence[SourceView]) -> Observation:
     """What one to four photos of a real person show."""
-    return first_look(workshop.surface, workshop.sphere, workshop.config, views).observation
+    return first_look(workshop.surface, workshop.sphere, views).observation
 
 
 def masked_sample(whole: Observation, mask: Pixels) -> tuple[Observation, Truth]:
