@@ -20,7 +20,7 @@ from spatialavatar.generator.prior.head_prior import HeadPrior, constant_maps
 from spatialavatar.generator.prior.network import PriorNetwork, features_of, interpret, mirrored
 from spatialavatar.generator.prior.observation import HULLS, Outline, Seen, observation
 from spatialavatar.generator.prior.sphere import COLUMNS, ROWS, SphereGrid, sphere_grid
-from spatialavatar.generator.prior.strands import strand_texture
+from spatialavatar.generator.prior.strands import HairTexture, seen_texture, strand_shade
 from spatialavatar.generator.prior.weights import load_prior, save_prior
 from spatialavatar.generator.silhouette import OutlineFit, fit_outline
 from spatialavatar.generator.sources import source_views
@@ -133,22 +133,33 @@ def test_features_of_the_mirrored_head_are_the_mirrored_features_with_both_sides
 
 def test_strands_vary_across_their_direction_and_hardly_along_it():
     down = np.broadcast_to(np.array([-1.0, 0.0]), (ROWS, COLUMNS, 2))  # twice 90 degrees
-    shade = strand_texture(sphere(), surface().grid.points, down, seed=5)
+    shade = strand_shade(sphere(), surface().grid.points, down, HairTexture(), seed=5)
     picture = sphere().gather(shade[:, None])[20:60, 10:50, 0]
     assert np.diff(picture, axis=0).std() < 0.8 * np.diff(picture, axis=1).std()
-    assert np.array_equal(shade, strand_texture(sphere(), surface().grid.points, down, seed=5))
+    assert np.array_equal(shade, strand_shade(sphere(), surface().grid.points, down, HairTexture(), seed=5))
+
+
+def test_curls_are_told_from_strands():
+    points, shown = surface().grid.points, surface().mask("scalp").astype(np.float64)
+    straight = 0.4 + 0.15 * np.sin(500.0 * points[:, 0])
+    curly = 0.4 + 0.15 * np.sin(500.0 * points[:, 0]) * np.sin(500.0 * points[:, 1]) * np.sin(500.0 * points[:, 2])
+    found = [seen_texture(sphere(), value[:, None].repeat(3, 1), shown, (0.05, 0.2)) for value in (straight, curly)]
+    assert found[0].curl < 0.5 < found[1].curl
+    assert found[0].locks > HairTexture().locks
+    assert seen_texture(sphere(), straight[:, None].repeat(3, 1), 0.0 * shown, (0.05, 0.2)) == HairTexture()
 
 
 def test_heights_are_the_expected_ones_without_an_outline_and_meet_a_measured_one():
     head = model().head
     fit = fit_outline(head, source_views([track()], head), replace(CONFIG.silhouette, rounds=2))
     expected = np.full(len(fit.heights), 0.012)
+    unmeasured_again = replace(CONFIG.silhouette, rounds=0)
     free = (fit.mesh.mobility > 0.99) & (fit.field.rest[:, 1] > 0.02)
-    unmeasured = replace(fit, rim_weight=0.0 * fit.rim_weight).towards(expected, CONFIG.silhouette)
+    unmeasured = replace(fit, rim_weight=0.0 * fit.rim_weight).towards(expected, [], unmeasured_again)
     assert np.abs(heights_of(fit, unmeasured) - 0.012)[free].max() < 0.001
     measured = free & (fit.rim_weight > 1.0)
     assert measured.sum() > 5
-    error = np.abs(heights_of(fit, fit.towards(expected, CONFIG.silhouette)) - fit.rim_height)[measured].mean()
+    error = np.abs(heights_of(fit, fit.towards(expected, [], unmeasured_again)) - fit.rim_height)[measured].mean()
     assert error < 0.4 * np.abs(0.012 - fit.rim_height)[measured].mean()
 
 

@@ -11,20 +11,25 @@ import torch
 
 from spatialavatar.generator.completion.complete import Completed
 from spatialavatar.generator.evidence import PhotoEvidence, balance, observe, pool
-from spatialavatar.generator.numerics import Pixels, smoothstep
+from spatialavatar.generator.numerics import Floats, Pixels, smoothstep
 from spatialavatar.generator.pooling import Pooled
-from spatialavatar.generator.prior.colors import complete_sides, side_share
-from spatialavatar.generator.prior.head_prior import ExpectedHead, HeadPrior
+from spatialavatar.generator.prior.colors import believed, complete_sides, hair_texture, side_share
+from spatialavatar.generator.prior.head_prior import HeadPrior
 from spatialavatar.generator.prior.observation import Observation, observe_head
+from spatialavatar.generator.prior.shaped import ShapedHead
 from spatialavatar.generator.prior.sphere import SphereGrid
 from spatialavatar.generator.prior.strand_gaussians import stretch_along_strands
 from spatialavatar.generator.silhouette import OutlineFit, fit_outline
 from spatialavatar.generator.sources import SourceView
 from spatialavatar.generator.surface import TexelSurface
+from spatialavatar.generator.visibility import inside_picture
 from spatialavatar.records import Gaussians
 
 _ROUNDS: Final = 2
 """Alternations of the outline's fit where it is the prior's input: the solve that follows replaces the others."""
+
+_LATER_ROUNDS: Final = 3
+"""Measurements of the gaps that expected heights leave."""
 
 _STRETCHED: Final = ("scalp", "neck", "ears")
 _HAIRY: Final = (0.5, 0.8)
@@ -43,23 +48,6 @@ class FirstLook:
 
     fit: OutlineFit
     observation: Observation
-
-
-@dataclass(frozen=True, eq=False)
-class ShapedHead:
-    """The photos on the outline that the prior completes.
-
-    Attributes:
-        expected: the whole head by the prior.
-        offsets: (V, 3) float32 metres on the rest vertices.
-        photos: balanced.
-        pooled: their mean.
-    """
-
-    expected: ExpectedHead
-    offsets: Pixels
-    photos: list[PhotoEvidence]
-    pooled: Pooled
 
 
 def usable(views: Sequence[SourceView]) -> bool:
@@ -85,9 +73,10 @@ def shape_head(surface: TexelSurface, prior: HeadPrior, views: Sequence[SourceVi
     look = first_look(surface, prior.sphere, views)
     expected = prior.complete(look.observation)
     heights = prior.sphere.to_vertices @ expected.height.ravel()
-    offsets = look.fit.towards(heights, surface.config.silhouette)
+    config = surface.config.silhouette
+    offsets = look.fit.towards(heights, views, replace(config, rounds=min(_LATER_ROUNDS, config.rounds)))
     photos, pooled = _read(surface, views, offsets)
-    return ShapedHead(expected, offsets, photos, pooled)
+    return ShapedHead(expected, offsets, photos, pooled, hair_texture(surface, prior, photos, pooled))
 
 
 def _read(surface: TexelSurface, views: Sequence[SourceView], offsets: Pixels) -> tuple[list[PhotoEvidence], Pooled]:
@@ -104,14 +93,21 @@ def paint_sides(surface: TexelSurface, prior: HeadPrior, head: ShapedHead, compl
         head: the shaped head.
         completed: by rules, without the prior.
     """
-    rest = surface.grid.mesh.rest(head.photos[0].view.params.shape) + head.offsets
-    points = surface.grid.points_on(rest)
-    painted = complete_sides(surface, prior, head.expected, head.photos, head.pooled, points)
-    unseen = 1.0 - smoothstep(head.pooled.visibility, *prior.config.seen)
-    share = side_share(surface, prior.sphere, prior.config) * unseen
+    painted = complete_sides(surface, prior, head)
+    seen = smoothstep(completed.own * head.pooled.visibility, *prior.config.seen)
+    # A frayed rim is not seen clearly, but a camera looks at it, and what is beside it fits best.
+    seen = np.maximum(seen, surface.mask("scalp", "neck") * looked_at(head.photos, *prior.config.facing))
+    share = side_share(surface, prior.sphere, prior.config) * (1.0 - seen * believed(surface, prior, head))
     return Completed(
         colors=share[:, None] * painted.colors + (1.0 - share[:, None]) * completed.colors,
         own=share * painted.own + (1.0 - share) * completed.own,
+    )
+
+
+def looked_at(photos: Sequence[PhotoEvidence], low: float, high: float) -> Floats:
+    """(N,) in [0, 1]: 1 where a texel faces a camera, whatever its photo shows there; cosines as in ``PriorConfig``."""
+    return np.max(
+        [smoothstep(one.warp.facing, low, high) * inside_picture(one.view, one.warp, 4.0) for one in photos], 0
     )
 
 
@@ -121,7 +117,8 @@ def comb(surface: TexelSurface, prior: HeadPrior, head: ShapedHead, gaussians: G
     hair = prior.sphere.scatter(head.expected.hair[..., None])[:, 0]
     certainty = prior.sphere.scatter(np.hypot(direction[..., 0], direction[..., 1])[..., None])[:, 0].clip(0.0, 1.0)
     share = smoothstep(hair, *_HAIRY) * (1.0 - smoothstep(head.pooled.visibility, *_SHOWN)) * certainty
-    stretch = np.where(surface.mask(*_STRETCHED), 1.0 + (prior.config.stretch - 1.0) * share, 1.0)
+    longest = 1.0 + (prior.config.stretch - 1.0) * (1.0 - head.texture.curl)
+    stretch = np.where(surface.mask(*_STRETCHED), 1.0 + (longest - 1.0) * share, 1.0)
     # Nearly round ones would only turn.
     stretch = np.where(stretch > 1.2, stretch, 1.0)
     identity = surface.head.identity(head.photos[0].view.params.shape, torch.from_numpy(head.offsets))

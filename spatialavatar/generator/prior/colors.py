@@ -13,10 +13,11 @@ from spatialavatar.generator.numerics import Floats, smoothstep
 from spatialavatar.generator.pooling import Pooled
 from spatialavatar.generator.prior.config import PriorConfig
 from spatialavatar.generator.prior.fills import OFFSET
-from spatialavatar.generator.prior.head_prior import ExpectedHead, HeadPrior
+from spatialavatar.generator.prior.head_prior import HeadPrior
 from spatialavatar.generator.prior.observation import mean_share
+from spatialavatar.generator.prior.shaped import ShapedHead
 from spatialavatar.generator.prior.sphere import OUTER_PARTS, SphereGrid, blur_around
-from spatialavatar.generator.prior.strands import seen_contrast, strand_texture
+from spatialavatar.generator.prior.strands import HairTexture, seen_texture, strand_shade
 from spatialavatar.generator.surface import TexelSurface
 
 _EAR_KEEP = (0.5, 0.95)
@@ -62,14 +63,16 @@ class _Sight:
     keep: Floats
 
 
-def complete_sides(
-    surface: TexelSurface,
-    prior: HeadPrior,
-    expected: ExpectedHead,
-    photos: Sequence[PhotoEvidence],
-    pooled: Pooled,
-    points: Floats,
-) -> Completed:
+def hair_texture(
+    surface: TexelSurface, prior: HeadPrior, photos: Sequence[PhotoEvidence], pooled: Pooled
+) -> HairTexture:
+    """Contrast and curl of the hair that the photos show on the scalp."""
+    hair = mean_share([photo.view.hair() for photo in photos], photos)
+    shown = surface.mask("scalp") * pooled.visibility * (hair > 0.8)
+    return seen_texture(prior.sphere, pooled.colors, shown, prior.config.contrast)
+
+
+def complete_sides(surface: TexelSurface, prior: HeadPrior, head: ShapedHead) -> Completed:
     """Colours: samples where the photos show the head well, elsewhere the twin's detail and the prior.
 
     Meaningless on eyes and inside the mouth.
@@ -77,19 +80,16 @@ def complete_sides(
     Args:
         surface: the texels.
         prior: for its map and constants.
-        expected: the whole head.
-        photos: what each photo shows.
-        pooled: their mean.
-        points: (N, 3) texels on the shaped head, metres.
+        head: the shaped head.
     """
     sphere, outer = prior.sphere, surface.mask(*OUTER_PARTS).astype(np.float64)
-    sight = _sight(surface, sphere, expected, photos, pooled)
+    sight = _sight(surface, sphere, head)
+    expected, pooled = head.expected, head.pooled
     grid_colors = _adapted(sphere, expected.colors, pooled.colors, sight.keep * outer)
     colors = sphere.scatter(grid_colors)
-    seed = int(photos[0].view.key[:8], 16)
-    shown = surface.mask("scalp") & (pooled.visibility > 0.8) & (sight.hair > 0.7)
-    contrast = seen_contrast(surface, pooled.colors, shown, prior.config.contrast)
-    shade = contrast * strand_texture(sphere, points, expected.direction, seed) * sight.expected_hair
+    seed = int(head.photos[0].view.key[:8], 16)
+    points = surface.grid.points_on(surface.grid.mesh.rest(head.photos[0].view.params.shape) + head.offsets)
+    shade = strand_shade(sphere, points, expected.direction, head.texture, seed) * sight.expected_hair
     shade += _grain(surface, sight, seed) * (1.0 - sight.expected_hair)
     colors = (colors * np.exp(shade)[:, None]).clip(0.0, 1.0)
     colors = _with_twin(surface, sphere, sight, grid_colors, colors, outer)
@@ -97,16 +97,18 @@ def complete_sides(
     return Completed((keep * pooled.colors + (1.0 - keep) * colors).clip(0.0, 1.0), sight.keep)
 
 
-def _sight(
-    surface: TexelSurface,
-    sphere: SphereGrid,
-    expected: ExpectedHead,
-    photos: Sequence[PhotoEvidence],
-    pooled: Pooled,
-) -> _Sight:
+def believed(surface: TexelSurface, prior: HeadPrior, head: ShapedHead) -> Floats:
+    """(N,) in [0, 1]: 0 where a doubtful sample of ear or neck is hair and skin is expected, or the reverse."""
+    sight = _sight(surface, prior.sphere, head)
+    differ = smoothstep(np.abs(sight.hair - sight.expected_hair), *_DISAGREE)
+    return 1.0 - surface.mask("ears", "neck") * differ * (1.0 - smoothstep(head.pooled.visibility, 0.9, 0.999))
+
+
+def _sight(surface: TexelSurface, sphere: SphereGrid, head: ShapedHead) -> _Sight:
+    pooled, photos = head.pooled, head.photos
     hair = mean_share([photo.view.hair() for photo in photos], photos)
     clothes = mean_share([photo.view.clothes() for photo in photos], photos)
-    mask = sphere.scatter(expected.hair[..., None])[:, 0]
+    mask = sphere.scatter(head.expected.hair[..., None])[:, 0]
     keep = smoothstep(pooled.visibility, *surface.config.fill.keep)
     keep = np.where(surface.mask("ears"), smoothstep(pooled.visibility, *_EAR_KEEP), keep)
     doubtful = 1.0 - smoothstep(pooled.visibility, 0.9, 0.999)

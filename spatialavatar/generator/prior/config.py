@@ -18,14 +18,17 @@ class PriorConfig(Checked):
             face, and from which on fully. The face's core stays with what is seen.
         forehead: metres above the eyes' centres from which, and from which on fully, the same holds for the forehead.
         seen: visibilities from which a texel's own colour takes the place of the prior's, and from which on fully.
-        contrast: least and greatest standard deviation of the log brightness of painted strands.
+        facing: cosines of the angle to a camera from which, and from which on fully, scalp and neck keep what the rules
+            complete, seen or not.
+        contrast: least and greatest standard deviation of the log brightness from strand to strand.
         stretch: length of a Gaussian on unseen hair along its strand, relative to its texel.
     """
 
     channels: tuple[int, int, int, int] = (24, 48, 128, 240)
-    side_azimuth: tuple[float, float] = setting((58.0, 74.0), "degrees", 0.0, 180.0)
+    side_azimuth: tuple[float, float] = setting((50.0, 66.0), "degrees", 0.0, 180.0)
     forehead: tuple[float, float] = setting((0.052, 0.062), "m", 0.0, 0.5)
-    seen: tuple[float, float] = setting((0.02, 0.1), "1", 0.0, 1.0)
+    seen: tuple[float, float] = setting((0.05, 0.2), "1", 0.0, 1.0)
+    facing: tuple[float, float] = setting((0.0, 0.15), "cosine", -1.0, 1.0)
     contrast: tuple[float, float] = setting((0.05, 0.2), "1", 0.0, 1.0)
     stretch: float = setting(2.0, "1", 1.0, 10.0)
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Final
 
 import cv2
 import numpy as np
 
-from spatialavatar.generator.numerics import LUMA, Floats, Mask, Pixels, bilinear
+from spatialavatar.generator.numerics import LUMA, Floats, Mask, Pixels, bilinear, smoothstep
+from spatialavatar.generator.prior.fills import OFFSET
 from spatialavatar.generator.prior.sphere import SphereGrid, blur_around, frames
-from spatialavatar.generator.surface import TexelSurface
 
 _FINE: Final = 2
 """Pixels of the strands' picture per cell of the map, along one side."""
@@ -18,57 +19,105 @@ _STEP: Final = 0.0025
 """Metres of a step along a strand."""
 
 _LENGTH: Final = 0.03
-"""Metres over which a strand keeps its brightness."""
+"""Metres over which a strand keeps its brightness, where hair is straight."""
 
-_LOCK: Final = 2.0
-"""Pixels, half width of a lock of strands."""
+_LOCK: Final = 3.5
+"""Pixels, deviation of the noise that becomes locks."""
 
-_LOCKS: Final = 0.9
-"""Contrast of locks relative to that of strands."""
+_CURLED: Final = 0.3
+"""Length of strands in curly hair relative to straight hair."""
 
-_LEAST_SEEN: Final = 100
-"""Texels that must show hair before its contrast is measured."""
+_TURN: Final = 1.2
+"""Radians, deviation of the directions of curly hair."""
 
-_USUAL_CONTRAST: Final = 0.12
+_CURL: Final = 3.0
+"""Pixels, size of a curl."""
+
+_LEAST_SEEN: Final = 40
+"""Cells that must show hair before its contrast is measured."""
+
+_BROAD: Final = 4.0
+"""Cells, deviation of the blur that tells locks from the light on the head."""
+
+_COHERENT: Final = (0.3, 0.5)
+"""Coherence of the seen hair's edges at which it is curly, and straight."""
+
+_LOCK_SHARE: Final = 0.7
+"""Share of the seen hair's contrast between locks that is painted: some of it is gloss."""
+
+_LOCK_LIMITS: Final = (0.04, 0.13)
 
 
-def strand_texture(sphere: SphereGrid, points: Floats, direction: Floats, seed: int) -> Floats:
-    """(N,) values of mean 0 and deviation about 1 that vary across the strands and hardly along them.
+@dataclass(frozen=True)
+class HairTexture:
+    """How uneven the hair is.
+
+    Attributes:
+        strands: standard deviation of the log brightness from strand to strand.
+        locks: the same from lock to lock.
+        curl: in [0, 1]; 0 is straight.
+    """
+
+    strands: float = 0.1
+    locks: float = 0.08
+    curl: float = 0.0
+
+
+def strand_shade(sphere: SphereGrid, points: Floats, direction: Floats, texture: HairTexture, seed: int) -> Floats:
+    """(N,) log brightness of mean about 0 that varies across the strands and hardly along them.
 
     Args:
         sphere: the map.
         points: (N, 3) texels on the person's head, metres.
         direction: (ROWS, COLUMNS, 2) of ``network.Prediction``.
+        texture: of the hair.
         seed: of the noise.
     """
     axes = frames(sphere, points)
     angle = _enlarged(direction)
     across, down = (np.maximum(_enlarged(length) / _FINE, 2e-4) for length in (axes.across_length, axes.down_length))
-    half = 0.5 * np.arctan2(angle[..., 1], angle[..., 0])
+    noise, turns = np.random.default_rng(seed).standard_normal((2, *across.shape)).astype(np.float32)
+    bend = blur_around(turns, _CURL)
+    half = 0.5 * np.arctan2(angle[..., 1], angle[..., 0]) + _TURN * texture.curl * bend / bend.std()
     move = np.stack([np.cos(half) * _STEP / across, np.sin(half) * _STEP / down], -1).astype(np.float32)
-    noise = np.random.default_rng(seed).standard_normal(half.shape).astype(np.float32)
-    strands, locks = _smear(noise, move, _LENGTH), _smear(blur_around(noise, _LOCK), move, 1.5 * _LENGTH)
-    picture = strands / strands.std() + _LOCKS * locks / locks.std()
+    length = _LENGTH * (1.0 - (1.0 - _CURLED) * texture.curl)
+    strands, locks = _smear(noise, move, length), _smear(blur_around(noise, _LOCK), move, 1.5 * length)
+    picture = texture.strands * strands / strands.std() + texture.locks * (locks - locks.mean()) / locks.std()
     wide = np.concatenate([picture[:, -1:], picture, picture[:, :1]], 1).astype(np.float32)
     row, column = (sphere.positions * _FINE).T
-    return bilinear(wide, np.stack([column + 1.0, row], 1)) / float(picture.std())
+    return bilinear(wide, np.stack([column + 1.0, row], 1))
 
 
-def seen_contrast(surface: TexelSurface, colors: Floats, shown: Mask, limits: tuple[float, float]) -> float:
-    """Standard deviation of the log brightness of the hair that is seen, from texel to texel, within limits.
+def seen_texture(sphere: SphereGrid, colors: Floats, shown: Floats, limits: tuple[float, float]) -> HairTexture:
+    """Contrast and curl of the hair that is seen.
 
     Args:
-        surface: the texels.
+        sphere: the map.
         colors: (N, 3) sRGB.
-        shown: (N,) bool, texels that show hair clearly.
-        limits: least and greatest.
+        shown: (N,) in [0, 1], where they show hair clearly.
+        limits: least and greatest contrast of strands.
     """
-    neighbours = surface.tables.neighbours
-    inside = shown & shown[neighbours].all(1)
+    weight = sphere.gather(shown[:, None])[..., 0]
+    luma = np.log(np.maximum(colors @ LUMA, 0.0) + OFFSET)
+    cells = sphere.gather((luma * shown)[:, None])[..., 0] / np.maximum(weight, 1e-6)
+    sure = (weight > 0.8).astype(np.float64)
+    inside = (sure > 0.0) & (blur_around(sure, 2.0) > 0.9)
     if inside.sum() < _LEAST_SEEN:
-        return float(np.clip(_USUAL_CONTRAST, *limits))
-    luma = np.log(np.maximum(colors @ LUMA, 0.0) + 0.02)
-    return float(np.clip(np.std(luma[inside] - luma[neighbours[inside]].mean(1)), *limits))
+        return HairTexture()
+    fine, broad = (blur_around(cells * sure, s) / np.maximum(blur_around(sure, s), 1e-3) for s in (1.0, _BROAD))
+    # Texels are finer than cells, whose mean takes half of the contrast.
+    strands = float(np.clip(1.4 * np.std((cells - fine)[inside]), *limits))
+    locks = float(np.clip(_LOCK_SHARE * np.std((fine - broad)[inside]), *_LOCK_LIMITS))
+    curl = 1.0 - float(smoothstep(np.array(_coherence(cells - broad, inside)), *_COHERENT))
+    return HairTexture((1.0 + 0.5 * curl) * strands, (1.0 - 0.4 * curl) * locks, curl)
+
+
+def _coherence(picture: Floats, inside: Mask) -> float:
+    """In [0, 1], how far edges within 3 cells run in one direction, as the structure tensor measures it."""
+    sideways, down = 0.5 * (np.roll(picture, -1, 1) - np.roll(picture, 1, 1)), np.gradient(picture, axis=0)
+    products = (sideways * sideways, sideways * down, down * down)
+    xx, xy, yy = (blur_around(product * inside, 3.0).astype(np.float64) for product in products)
+    return float((np.hypot(xx - yy, 2.0 * xy) / np.maximum(xx + yy, 1e-9))[inside].mean())
 
 
 def _enlarged(maps: Floats) -> Floats:
