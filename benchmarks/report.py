@@ -14,6 +14,7 @@ PAGES = {
     "rasterizer": "speed.md",
     "gpu": "speed.md",
     "webcam": "speed.md",
+    "drive-memory": "speed.md",
     "base-heldout": "network.md",
     "base-portraits": "network.md",
     "refinement": "refinement.md",
