@@ -128,6 +128,28 @@ class ExpressionResidual(Record):
         weight, bias = folded(modulation, self.output_weight, self.output_bias)
         return torch.addmm(bias, self.features, weight.T).mul_(self.freedom[:, None])
 
+    def plus(self, other: ExpressionResidual) -> ExpressionResidual:
+        """A residual whose changes are the sum of both, under the same freedom.
+
+        Args:
+            other: of the same N Gaussians and expressions; its freedom is not used.
+        """
+        # Hidden units and features of both stand side by side; a hidden unit modulates the features of its own part.
+        film = [part.film_weight.unflatten(0, (8, -1)) for part in (self, other)]
+        above = functional.pad(film[0], (0, film[1].shape[-1]))
+        below = functional.pad(film[1], (film[0].shape[-1], 0))
+        bias = [part.film_bias.unflatten(0, (8, -1)) for part in (self, other)]
+        return ExpressionResidual(
+            features=torch.cat([self.features, other.features], 1),
+            freedom=self.freedom,
+            hidden_weight=torch.cat([self.hidden_weight, other.hidden_weight]),
+            hidden_bias=torch.cat([self.hidden_bias, other.hidden_bias]),
+            film_weight=torch.cat([above, below], 1).flatten(0, 1),
+            film_bias=torch.cat(bias, 1).flatten(),
+            output_weight=torch.cat([self.output_weight, other.output_weight], 1),
+            output_bias=self.output_bias + other.output_bias,
+        )
+
     def subset(self, rows: Tensor) -> ExpressionResidual:
         """The residual of the Gaussians ``rows`` (n,) alone."""
         return replace(self, **{name: getattr(self, name)[rows] for name in OF_TEXELS})

@@ -741,6 +741,8 @@ def test_constants_outside_their_range_are_refused(change, message):
         ("anti_spike.aspect_share", 0.0),
         ("colors.gate", (0.1, 40.0)),
         ("turned_views.every", 0),
+        ("bases.inputs", 8.5),
+        ("bases.color", -1.0),
     ],
 )
 def test_a_constant_outside_its_range_is_refused_by_name(name, value):

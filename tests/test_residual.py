@@ -16,7 +16,7 @@ from spatialavatar.export.ply import ply_rows
 from spatialavatar.generator.network.corrections import scaled
 from spatialavatar.generator.network.heads import ResidualHead
 from spatialavatar.records import HeadParams, Track
-from spatialavatar.refinement import RateConfig, RefineConfig, refine
+from spatialavatar.refinement import BasesConfig, RateConfig, RefineConfig, refine
 from spatialavatar.refinement.deformation import Deformer
 from spatialavatar.residual import changed, expression_code
 
@@ -156,7 +156,7 @@ def test_gradients_reach_the_gaussians_through_the_residual():
 @pytest.mark.parametrize("rate", [0.0, 1e-2])
 def test_refinement_keeps_the_residual_and_moves_it_only_when_told(rate):
     avatar, track = moving_avatar(), filmed_moving()
-    config = RefineConfig(iterations=10, size=64, rates=RateConfig(residual=rate))
+    config = RefineConfig(iterations=10, size=64, rates=RateConfig(residual=rate), bases=BasesConfig(inputs=0))
     refined = [step for step in refine(avatar, track, config) if step.fraction == 1.0][-1].avatar
     assert refined.layout.id == avatar.layout.id
     assert len(refined.gaussians) == len(avatar.gaussians)

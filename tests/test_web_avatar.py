@@ -24,7 +24,17 @@ from spatialavatar.motion import Motion, read_motion
 
 from .support.avatars import make_bust
 from .support.chromium import needs_chromium, sync_api, until
-from .support.painted_avatar import FEATURES, SIZE, ours, painted_avatar, psnr, scripted, theirs, with_residual
+from .support.painted_avatar import (
+    FEATURES,
+    SIZE,
+    ours,
+    painted_avatar,
+    psnr,
+    scripted,
+    theirs,
+    with_bases,
+    with_residual,
+)
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -98,6 +108,18 @@ def test_the_page_shows_what_a_network_adds_to_an_expression(
     expected = ours(expressive, *view)
     assert psnr(expected, ours(avatar, *view)) < 25
     assert psnr(theirs(expressing, *view), expected) >= 36
+
+
+def test_the_page_shows_what_a_refinement_learned_by_expression(
+    browser: Browser, avatar: Avatar, tmp_path: Path
+) -> None:
+    learned, view = with_bases(avatar, 0.05), (POSES["aside"], next(iter(FACES.values())))
+    page = opened(browser, save_html(learned, tmp_path / "avatar.html"))
+    page.locator("#controls").wait_for()
+    expected = ours(learned, *view)
+    assert psnr(expected, ours(avatar, *view)) < 30
+    assert psnr(theirs(page, *view), expected) >= 36
+    page.close()
 
 
 def test_numbers_of_a_texel_in_a_residual_are_a_byte_each(expressive: Avatar, avatar: Avatar) -> None:

@@ -2,6 +2,7 @@
 
 from spatialavatar.refinement.config import (
     AntiSpikeConfig,
+    BasesConfig,
     ColorConfig,
     LossConfig,
     RateConfig,
@@ -23,6 +24,7 @@ from spatialavatar.refinement.report import RefineReport, write_report
 __all__ = [
     "Alignment",
     "AntiSpikeConfig",
+    "BasesConfig",
     "ColorConfig",
     "LossConfig",
     "PhotometricConfig",

@@ -20,6 +20,16 @@ MIN_OPACITY = 1e-4
 _MIN_SCALE = 1e-8  # triangle units; the logarithm of 0 is infinite
 
 
+def texel_means(values: Tensor, layout: UVLayout) -> Tensor:
+    """Means (N, C) of values (N, C) over the valid ones of the 3 x 3 texels around each."""
+    values = torch.cat([values, torch.ones_like(values[:, :1])], 1)
+    # Sums of shifted pictures take a tenth of the time of a pooling with channels last.
+    picture = torch.nn.functional.pad(layout.to_image(values), (0, 0, 1, 1, 1, 1))
+    rows = (picture[:-2] + picture[1:-1]).add_(picture[2:])
+    around = layout.from_image((rows[:, :-2] + rows[:, 1:-1]).add_(rows[:, 2:]))
+    return around[:, :-1] / around[:, -1:]
+
+
 class Attributes:
     """Local Gaussians as five leaf tensors: means, quaternions, log scales, opacity logits, colours.
 
@@ -54,10 +64,7 @@ class Attributes:
     def smooth_colors(self, share: float, layout: UVLayout) -> None:
         """Move the change of each colour by ``share`` towards the mean change of the 3 x 3 texels around it."""
         change = self.tensors["color"] - self._start["color"]
-        values = torch.cat([change, torch.ones_like(change[:, :1])], 1)
-        picture = layout.to_image(values).movedim(-1, 0)
-        around = layout.from_image(torch.nn.functional.avg_pool2d(picture, 3, stride=1, padding=1).movedim(0, -1))
-        self.tensors["color"].add_(around[:, :-1] / around[:, -1:] - change, alpha=share)
+        self.tensors["color"].add_(texel_means(change, layout) - change, alpha=share)
 
     def gaussians(self) -> Gaussians:
         """The local Gaussians, differentiable; quaternions of any length (the rasteriser normalises them)."""

@@ -10,6 +10,7 @@ from torch import Tensor
 from spatialavatar.avatar import Avatar
 from spatialavatar.records import Camera, Gaussians, Track
 from spatialavatar.refinement.deformation import Deformer, PosedHead
+from spatialavatar.refinement.expression_bases import ExpressionBases
 from spatialavatar.refinement.frame_views import FrameViews, View
 from spatialavatar.refinement.visibility import matte_interior, visibility
 from spatialavatar.render import Backend, rasterize_view
@@ -67,9 +68,13 @@ class Clip:
             self._cameras[size] = self._track.camera.resized(size, size).to(self._device)
         return self._cameras[size]
 
-    def to_world(self, local: Gaussians, posed: PosedHead) -> Gaussians:
-        """The Gaussians of a frame; differentiable in the local ones."""
-        return self._deformer.to_world(local, posed)
+    def learn(self, bases: ExpressionBases) -> None:
+        """Add the changes of ``bases`` to the Gaussians of each frame from now on."""
+        self._deformer.bases = bases
+
+    def to_world(self, local: Gaussians, posed: PosedHead, *, learned: bool = True) -> Gaussians:
+        """The Gaussians of a frame, with the changes that are being learned or without; differentiable in both."""
+        return self._deformer.to_world(local, posed, learned=learned)
 
     def rasterize(self, world: Gaussians, camera: Camera, size: int) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         """Render a window of a picture of ``size`` pixels.

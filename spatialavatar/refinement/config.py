@@ -123,6 +123,29 @@ class ColorConfig(Constants):
 
 
 @dataclass(frozen=True)
+class BasesConfig(Constants):
+    """Changes of the Gaussians by expression, learned for the person (all ours; see ``expression_bases.py``).
+
+    Attributes:
+        inputs: K, numbers that describe an expression, each with a vector a Gaussian for position and for colour; 0
+            switches the bases off.
+        skull: count the rotation of the skull among what the inputs describe, which fits light that changes as the
+            head turns.
+        position: learning rate of the vectors of positions, triangle units.
+        color: learning rate of the vectors of colours.
+        pull: share of the bases that is undone each step, times the schedule.
+        smoothing: share by which the bases approach, each step, their mean over the texels around, times the schedule.
+    """
+
+    inputs: int = constant(8, 0, 32)
+    skull: bool = True
+    position: float = constant(1e-3, 0.0, 10.0)
+    color: float = constant(1e-3, 0.0, 10.0)
+    pull: float = constant(1e-3, 0.0, 1.0)
+    smoothing: float = constant(1e-2, 0.0, 1.0)
+
+
+@dataclass(frozen=True)
 class TurnedViewsConfig(Constants):
     """Comparisons with the initial avatar from random sides (all ours; see ``turned_views.py``).
 
@@ -151,6 +174,7 @@ class RefineConfig(Constants):
         rates: learning rates.
         anti_spike: measures against needles.
         colors: limits on colours.
+        bases: changes by expression.
         turned_views: comparisons from random sides.
 
     Raises:
@@ -165,6 +189,7 @@ class RefineConfig(Constants):
     rates: RateConfig = RateConfig()
     anti_spike: AntiSpikeConfig = AntiSpikeConfig()
     colors: ColorConfig = ColorConfig()
+    bases: BasesConfig = BasesConfig()
     turned_views: TurnedViewsConfig = TurnedViewsConfig()
 
     def __post_init__(self) -> None:

@@ -35,10 +35,12 @@ class Constants:
             numbers = value if isinstance(value, tuple) else (value,)
             if value is None and "None" in str(one.type):
                 continue
-            if not all(isinstance(number, (int, float)) and low <= number <= high for number in numbers):
+            whole = str(one.type) == "int"
+            kinds = (int,) if whole else (int, float)
+            if not all(isinstance(number, kinds) and low <= number <= high for number in numbers):
                 raise InputError(
-                    f"The constant {one.name!r} of {type(self).__name__} is {value!r}; give a value from {low:g} to "
-                    f"{high:g}."
+                    f"The constant {one.name!r} of {type(self).__name__} is {value!r}; give a "
+                    f"{'whole number' if whole else 'value'} from {low:g} to {high:g}."
                 )
 
     def as_dict(self) -> dict[str, Any]:

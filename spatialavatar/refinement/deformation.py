@@ -17,6 +17,7 @@ from spatialavatar.head import HeadModel, Identity, UVLayout, triangle_frames
 from spatialavatar.head.rotations import quat_multiply
 from spatialavatar.records import Gaussians, HeadParams
 from spatialavatar.refinement._compiled import ToWorld
+from spatialavatar.refinement.expression_bases import ExpressionBases
 from spatialavatar.residual import ExpressionResidual, expression_code
 
 _CACHE_BYTES = 400 * 2**20  # about 600 frames of the default head
@@ -55,6 +56,9 @@ class Deformer:
     """Transforms the local Gaussians of one person to the world in any frame, with gradients to the Gaussians.
 
     The same map as :meth:`spatialavatar.avatar.Avatar.pose`.
+
+    Attributes:
+        bases: changes by expression that are being learned, applied last; or None.
     """
 
     def __init__(
@@ -70,6 +74,7 @@ class Deformer:
         """
         self._head = head
         self._residual = residual
+        self.bases: ExpressionBases | None = None
         self._identity = identity
         self._triangle = layout.faces
         self._bary = layout.bary[..., None]
@@ -114,12 +119,19 @@ class Deformer:
         """(N, 3) outward unit normals of the triangles that the Gaussians are bound to, world."""
         return posed.normals.index_select(0, self._triangle)
 
-    def to_world(self, local: Gaussians, posed: PosedHead) -> Gaussians:
+    def to_world(self, local: Gaussians, posed: PosedHead, *, learned: bool = True) -> Gaussians:
         """World Gaussians: x = s R x_local + c, q = q_tri q_local, scale = s scale_local (method section 1).
 
         Where the avatar has a residual, its changes for the frame's expression are added to ``local`` first.
+
+        Args:
+            local: N Gaussians.
+            posed: the frame.
+            learned: whether to add the changes of ``bases``.
         """
-        if self._residual is not None:
+        if learned and self.bases is not None:
+            local = self.bases.at(local, posed.code, self._residual)
+        elif self._residual is not None:
             local = self._residual.at(local, posed.code)
         if local.means.device.type == "cpu" and not posed.vertices.requires_grad:
             means, quats, scales = ToWorld.apply(

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from spatialavatar.refinement.attributes import ATTRIBUTE_FAMILIES, VECTOR_FAMILIES, Attributes
 from spatialavatar.refinement.config import RefineConfig
+from spatialavatar.refinement.expression_bases import ExpressionBases
 from spatialavatar.refinement.joint_adam import JointAdam
 from spatialavatar.residual import ExpressionResidual
 
@@ -91,7 +92,10 @@ class Family:
 
 
 def families_of(
-    attributes: Attributes, residual: ExpressionResidual | None, config: RefineConfig
+    attributes: Attributes,
+    residual: ExpressionResidual | None,
+    config: RefineConfig,
+    bases: ExpressionBases | None = None,
 ) -> tuple[Family, ...]:
     """All families of a run, in the order of its checkpoints.
 
@@ -99,12 +103,18 @@ def families_of(
         attributes: of the Gaussians.
         residual: the avatar's own copy with weights that take gradients; None where the avatar has none.
         config: learning rates, and the families that are switched off by a rate of 0.
+        bases: changes by expression that are to be learned; None for none.
     """
     families = [_attribute_family(name, attributes, config) for name in ATTRIBUTE_FAMILIES]
     if residual is not None and config.rates.residual > 0.0:
         weights, rate = residual.weights(), config.rates.residual
         optimiser = torch.optim.Adam([{"params": [tensor]} for tensor in weights.values()], rate)
         families.append(Family("residual", weights, rate, optimiser))
+    if bases is not None:
+        for name, tensor in bases.tensors.items():
+            rate = float(getattr(config.bases, name))
+            group = {"params": [tensor], "lr": rate, "eps": config.rates.adam_epsilon}
+            families.append(Family("bases", {name: tensor}, rate, torch.optim.Adam([group], fused=True)))
     return tuple(families)
 
 

@@ -105,7 +105,9 @@ class Objective:
         center = posed.vertices.detach().mean(0)
         camera = turned_camera(clip.camera(size), center, self._config.turned_views.reach, self._generator)
         with torch.no_grad():
-            initial = clip.to_world(attributes.initial_shape(), posed)
+            initial = clip.to_world(attributes.initial_shape(), posed, learned=False).replace(
+                colors=world.colors.detach()
+            )
             expected, cover, _ = clip.rasterize(self._near(initial, posed, camera, mouth=False), camera, size)
         color, alpha, _ = clip.rasterize(self._near(world, posed, camera), camera, size)
         return interior_difference(color, alpha, expected, cover)

@@ -20,12 +20,15 @@ from spatialavatar.refinement.attributes import Attributes
 from spatialavatar.refinement.checkpoint import Checkpoint, run_id
 from spatialavatar.refinement.clip import Clip
 from spatialavatar.refinement.config import RefineConfig
+from spatialavatar.refinement.expression_bases import ExpressionBases, ExpressionInputs
 from spatialavatar.refinement.families import families_of
 from spatialavatar.refinement.frames import check_track, reference_frame, split_frames, with_track_shape
 from spatialavatar.refinement.objective import Objective
 from spatialavatar.render import render
+from spatialavatar.residual import ExpressionResidual
 
 _SMOOTH_EVERY = 4  # steps between two smoothings of the colours; each has the strength of four
+_SMOOTH_BASES_EVERY = 8  # likewise, of the bases, which are six times as large
 
 
 class RefinementRun:
@@ -68,10 +71,24 @@ class RefinementRun:
         self._clip = Clip(self._start, track, self._residual, config.backend)
         gate = self._clip.color_gate(self._start.gaussians, training, config.size, config.colors.gate)
         self._attributes = Attributes(avatar.gaussians, gate)
-        self._families = families_of(self._attributes, self._residual, config)
+        self._bases = self._expression_bases(training, gate)
+        self._families = families_of(self._attributes, self._residual, config, self._bases)
         self._objective = Objective(self._clip, self._start, training, config, self._generator)
         self._scale_bounds = self._clip.local_scale_bounds(self._start, config.anti_spike.scale_range)
         self.iteration, self.seconds, self.consistent = 0, 0.0, True
+
+    def _expression_bases(self, training: Tensor, gate: Tensor | None) -> ExpressionBases | None:
+        """The bases at no change; None where they are switched off, or the clip has one expression only."""
+        config, start = self._config.bases, self._start
+        if config.inputs == 0:
+            return None
+        params = self._track.params[training.to(self._track.params.jaw.device)]
+        inputs = ExpressionInputs(params, start.head, config.inputs, skull=config.skull)
+        if len(inputs.low) == 0:
+            return None
+        bases = ExpressionBases(inputs, start, gate)
+        self._clip.learn(bases)
+        return bases
 
     @property
     def fraction(self) -> float:
@@ -116,6 +133,11 @@ class RefinementRun:
             share = _SMOOTH_EVERY * colors.smoothing * schedule
             self._attributes.smooth_colors(min(share, 1.0), self._start.layout)
         tensors["color"].clamp_(0.0, 1.0)
+        if self._bases is not None:
+            self._bases.pull(self._config.bases.pull * schedule)
+            if self._config.bases.smoothing > 0.0 and self.iteration % _SMOOTH_BASES_EVERY == 2:
+                share = _SMOOTH_BASES_EVERY * self._config.bases.smoothing * schedule
+                self._bases.smooth(min(share, 1.0), self._start.layout)
         frozen = self.iteration < self._config.scaled_start(spikes.scale_freeze)
         if spikes.clamp and not frozen:
             tensors["scale"].copy_(clamp_scales(tensors["scale"], *self._scale_bounds, spikes.max_spread))
@@ -128,9 +150,14 @@ class RefinementRun:
         return dataclasses.replace(
             self._start,
             gaussians=gaussians,
-            residual=None if self._residual is None else self._residual.copied(),
+            residual=self._snapshot_of_residual(),
             info={**self._start.info, "refined": refined},
         )
+
+    def _snapshot_of_residual(self) -> ExpressionResidual | None:
+        """The avatar's own residual with the learned changes; None where it has neither."""
+        own = None if self._residual is None else self._residual.copied()
+        return own if self._bases is None else self._bases.residual(own)
 
     @torch.no_grad()
     def preview(self) -> np.ndarray:

@@ -17,6 +17,7 @@ from spatialavatar.generator.network.heads import ResidualHead
 from spatialavatar.head import build_layout
 from spatialavatar.head.arkit import ARKIT_INDEX
 from spatialavatar.records import Camera, Gaussians, HeadParams
+from spatialavatar.refinement.expression_bases import ExpressionBases, ExpressionInputs
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -99,3 +100,15 @@ def with_residual(avatar: Avatar, strength: float, hidden: int = 64) -> Avatar:
     count = len(avatar.layout)
     features, weight = (torch.randn(count, FEATURES, generator=random), torch.rand(count, generator=random))
     return replace(avatar, residual=head.of_person(features, weight))
+
+
+@torch.no_grad()
+def with_bases(avatar: Avatar, strength: float) -> Avatar:
+    """The avatar with random changes by expression in the form that a refinement learns; strength is their size."""
+    random = torch.Generator().manual_seed(6)
+    params = avatar.head.neutral(20)
+    clip = params.replace(expression=torch.rand(params.expression.shape, generator=random))
+    bases = ExpressionBases(ExpressionInputs(clip, avatar.head, 8, skull=False), avatar, None)
+    for tensor in bases.tensors.values():
+        tensor.copy_(strength * torch.randn(tensor.shape, generator=random))
+    return replace(avatar, residual=bases.residual(None))

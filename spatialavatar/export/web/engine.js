@@ -177,7 +177,8 @@ const SpatialAvatarEngine = (() => {
       const { residual_features: features, residual_freedom: freedom } = this.arrays;
       const { quats, means: places, scales: sizes, colors: paints } = this.arrays;
       const { means, rotations, scales, colors } = this.local, { weight: w, bias: b } = this.folded(code);
-      const width = w.length / 12;
+      const width = w.length / 12, rows = this.residualRows();
+      if (rows) return this.expressRows(rows, w, b);
       for (let n = 0, at = 0; n < this.count; n++) {
         let mx = b[0], my = b[1], mz = b[2], rx = b[3], ry = b[4], rz = b[5];
         let sx = b[6], sy = b[7], sz = b[8], red = b[9], green = b[10], blue = b[11];
@@ -201,6 +202,37 @@ const SpatialAvatarEngine = (() => {
         scales[i + 2] = sizes[i + 2] * Math.exp(sz);
         colors[i] = clamped(paints[i] + red); colors[i + 1] = clamped(paints[i + 1] + green);
         colors[i + 2] = clamped(paints[i + 2] + blue);
+      }
+    }
+
+    /**
+     * The row of the residual's output that each feature adds to, where each adds to one row, and none to rotation or
+     * scale, as in what a refinement learns; otherwise null. It takes a fifth of the time of all rows.
+     */
+    residualRows() {
+      if (this.rows !== undefined) return this.rows;
+      const { residual_output_weight: outputs, residual_output_bias: bias } = this.arrays, width = outputs.length / 12;
+      const used = [...Array(width).keys()].map((c) => [...Array(12).keys()].filter((row) => outputs[row * width + c]));
+      const moves = (row) => row < 3 || row > 8;
+      const alone = used.every((rows) => rows.length === 0 || (rows.length === 1 && moves(rows[0])));
+      const rests = bias.every((value, row) => moves(row) || value === 0);
+      this.rows = alone && rests ? Uint8Array.from(used, (rows) => rows[0] ?? 0) : null;
+      return this.rows;
+    }
+
+    /** express, where every feature adds to one row of positions or colours. */
+    expressRows(rows, weight, bias) {
+      const { residual_features: features, residual_freedom: freedom, means: places, colors: paints } = this.arrays;
+      const { means, colors } = this.local, width = rows.length, sums = new Float64Array(12);
+      const own = Float64Array.from(rows, (row, c) => weight[12 * c + row]);
+      for (let n = 0, at = 0, i = 0; n < this.count; n++, i += 3) {
+        sums.set(bias);
+        for (let c = 0; c < width; c++) sums[rows[c]] += features[at++] * own[c];
+        const free = freedom[n];
+        for (let axis = 0; axis < 3; axis++) {
+          means[i + axis] = places[i + axis] + free * sums[axis];
+          colors[i + axis] = clamped(paints[i + axis] + free * sums[9 + axis]);
+        }
       }
     }
 
