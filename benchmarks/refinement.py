@@ -3,6 +3,7 @@
     python benchmarks/refinement.py CLIPS... --results DIR            # videos, or saved tracks with pictures
     python benchmarks/refinement.py CLIPS... --results DIR --iterations 300 --size 256
     python benchmarks/refinement.py CLIP --results DIR --ablation     # the anti-spike table
+    python benchmarks/refinement.py CLIP --results DIR --try bases.inputs=0     # without changes by expression
     python benchmarks/refinement.py CLIP --results DIR --try rates.color=1e-2 --try colors.gate=None
     python benchmarks/refinement.py --results DIR --write             # write the tables of DIR into docs/results
 
@@ -12,8 +13,8 @@ not be in the repository: sheets show people.
 
 The avatar of each clip is made from one of its training frames; the last fifth is held out. Heads are first aligned
 with the pictures (the photometric pass), as by the command. PSNR, SSIM and LPIPS are means over the held-out frames at
-512 pixels over white, without torso and clothes; "inner" counts the head's pixels only. "Before" is the avatar of the
-photo on the track before the alignment.
+512 pixels over white, without torso and clothes; "inner" counts the head's pixels only. "Holes" and "specks" are those
+of turned heads, percent. "Before" is the avatar of the photo on the track before the alignment.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 from PIL import Image
@@ -85,6 +87,32 @@ def turned(params: HeadParams, yaw: float) -> HeadParams:
     return params.replace(rotation=matrix_to_axis_angle(axis_angle_to_matrix(params.rotation) @ turn))
 
 
+@torch.no_grad()
+def turned_faults(start: Avatar, refined: Avatar, size: int = 256) -> tuple[float, float]:
+    """Holes and specks of a refined avatar, means over turns of its reference frame to both sides, percent.
+
+    Args:
+        start: initial avatar, with the refined one's shape.
+        refined: the refined one.
+        size: of the renders, pixels.
+
+    Returns:
+        The alpha lost where the initial avatar covers the background, and the share of covered pixels that differ
+        from the median of the 5 x 5 around them by more than 25 levels.
+    """
+    camera, holes, specks = refined.camera.resized(size, size), [], []
+    for yaw in (yaw for yaw in YAWS if yaw):
+        params = turned(refined.reference, yaw)
+        _, expected = start.render(params, camera)
+        image, alpha = refined.render(params, camera, torch.ones(3))
+        holes.append(float((expected - alpha).clamp_min(0.0)[expected > 0.98].mean()))
+        levels = (image.clamp(0.0, 1.0) * 255).round().byte().numpy()
+        median = np.stack([cv2.medianBlur(np.ascontiguousarray(levels[..., c]), 5) for c in range(3)], -1)
+        off = np.abs(levels.astype(int) - median).max(-1) > 25
+        specks.append(float(off[alpha.numpy() > 0.9].mean()))
+    return 100.0 * float(np.mean(holes)), 100.0 * float(np.mean(specks))
+
+
 def measure(
     track: Track, aligned: Track, avatar: Avatar, config: RefineConfig, stride: int, place: Path
 ) -> tuple[dict[str, Any], Avatar]:
@@ -129,8 +157,12 @@ def measure(
     for leftover in (partial, place):
         leftover.unlink(missing_ok=True)
     aspect = max(screen_aspect(refined, turned(refined.reference, yaw), refined.camera) for yaw in YAWS)
+    start = replace(with_track_shape(avatar, aligned, 0).without_bust(), reference=refined.reference)
+    holes, specks = turned_faults(start, refined.without_bust())
     return {
         "scores": scores,
+        "holes": holes,
+        "specks": specks,
         "iterations": step.iteration,
         "size": config.size,
         "stride": stride,
@@ -172,9 +204,10 @@ def rows(results: Mapping[str, dict[str, Any]]) -> list[list[str]]:
         values = [[moment[figure] for moment in (moments[0], moments[-1])] for figure in FIGURES]
         sums.append(values)
         speed = f"{result['steps_per_cpu_second']:.1f}"
-        lines.append([name, *_pairs(values), f"{result['aspect']:.1f}", speed, f"{result['peak_gib']:.1f}"])
+        faults = [f"{result[name]:.2f}" if name in result else "" for name in ("holes", "specks")]
+        lines.append([name, *_pairs(values), *faults, f"{result['aspect']:.1f}", speed, f"{result['peak_gib']:.1f}"])
     if len(lines) > 1:
-        lines.append(["mean", *_pairs(np.mean(sums, 0).tolist()), "", "", ""])
+        lines.append(["mean", *_pairs(np.mean(sums, 0).tolist()), "", "", "", "", ""])
     return lines
 
 
@@ -183,7 +216,15 @@ def _pairs(values: list[list[float]]) -> list[str]:
     return [f"{before:.{n}f} → {after:.{n}f}" for (before, after), n in zip(values, digits)]
 
 
-HEADER = ["", *(name for name, _ in FIGURES.values()), "largest aspect", "steps per CPU second", "GiB"]
+HEADER = [
+    "",
+    *(name for name, _ in FIGURES.values()),
+    "holes",
+    "specks",
+    "largest aspect",
+    "steps per CPU second",
+    "GiB",
+]
 
 
 def early_rows(results: Mapping[str, dict[str, Any]]) -> list[list[str]]:
