@@ -153,12 +153,13 @@ def test_heights_are_the_expected_ones_without_an_outline_and_meet_a_measured_on
     head = model().head
     fit = fit_outline(head, source_views([track()], head), replace(CONFIG.silhouette, rounds=2))
     expected = np.full(len(fit.heights), 0.012)
+    unmeasured_again = replace(CONFIG.silhouette, rounds=0)
     free = (fit.mesh.mobility > 0.99) & (fit.field.rest[:, 1] > 0.02)
-    unmeasured = replace(fit, rim_weight=0.0 * fit.rim_weight).towards(expected, CONFIG.silhouette)
+    unmeasured = replace(fit, rim_weight=0.0 * fit.rim_weight).towards(expected, [], unmeasured_again)
     assert np.abs(heights_of(fit, unmeasured) - 0.012)[free].max() < 0.001
     measured = free & (fit.rim_weight > 1.0)
     assert measured.sum() > 5
-    error = np.abs(heights_of(fit, fit.towards(expected, CONFIG.silhouette)) - fit.rim_height)[measured].mean()
+    error = np.abs(heights_of(fit, fit.towards(expected, [], unmeasured_again)) - fit.rim_height)[measured].mean()
     assert error < 0.4 * np.abs(0.012 - fit.rim_height)[measured].mean()
 
 

@@ -63,7 +63,9 @@ class _Convolution(nn.Module):
     def __init__(self, inputs: int, outputs: int, stride: int = 1, size: int = 3) -> None:
         super().__init__()
         self.weight = nn.Conv2d(inputs, outputs, size, stride, size // 2)
-        nn.init.kaiming_normal_(self.weight.weight, a=0.1)
+        # On the meta device, where only shapes count, normal_ would import sympy, which is slow.
+        if not self.weight.weight.is_meta:
+            nn.init.kaiming_normal_(self.weight.weight, a=0.1)
         nn.init.zeros_(self.weight.bias)  # type: ignore[arg-type]
 
     def forward(self, x: Tensor) -> Tensor:

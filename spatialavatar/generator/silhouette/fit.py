@@ -39,9 +39,21 @@ class OutlineFit:
         """(V, 3) float32, metres in head space."""
         return self.field.offsets(self.heights).astype(np.float32)
 
-    def towards(self, expected: Floats, config: SilhouetteConfig) -> Pixels:
-        """Offsets (V, 3) float32 of the heights nearest to ``expected`` (V,) in bending that meet the outline."""
+    def towards(self, expected: Floats, views: Sequence[SourceView], config: SilhouetteConfig) -> Pixels:
+        """Offsets (V, 3) float32 of the heights nearest to ``expected`` (V,) in bending that meet the outline.
+
+        Args:
+            expected: metres.
+            views: the photos; expected heights move the outline, so that its gaps are measured again.
+            config: constants; ``rounds`` 0 takes the gaps that were measured last.
+        """
         heights = meet_expected(self.mesh, self.field, (self.rim_weight, self.rim_height), expected, config)
+        people = [person_view(view) for view in views] if config.rounds else []
+        for _ in range(config.rounds):
+            gaps = [measure_gaps(self.mesh, self.field, heights, person, config) for person in people]
+            weight, weighted = targets(gaps, heights, config)
+            found = weight, weighted / np.maximum(weight, 1e-9)
+            heights = meet_expected(self.mesh, self.field, found, expected, config)
         return self.field.offsets(heights).astype(np.float32)
 
 
