@@ -60,6 +60,7 @@ from spatialavatar.staging import (
 )
 from spatialavatar.threads import in_order, one_torch_thread
 from spatialavatar.tracking.landmarker import LANDMARK_COUNT, FaceLandmarker
+from spatialavatar.tracking.lids import lids_as_shut
 from spatialavatar.tracking.photos import shared_networks
 from spatialavatar.tracking.smoothing import one_euro, one_euro_rotations
 from spatialavatar.transfer_gain import JAW_LIMITS, Gains, amplified_gaze, amplified_jaw, amplified_units
@@ -253,6 +254,8 @@ def retarget(
     expression = config.parts.of_units(names, expression)
     if names is not None and _is_tracked(track):
         gains = gains or Gains()
+        if LANDMARK_COUNT in avatar.head.landmark_embeddings:
+            expression = lids_as_shut(avatar.head, expression, (params.shape, avatar.shape))
         expression = amplified_units(expression, names, UNIT_LIMITS, gains)
         jaw, eyes = amplified_jaw(jaw), amplified_gaze(eyes, gains.yaw)
         if LANDMARK_COUNT in avatar.head.landmark_embeddings:

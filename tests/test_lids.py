@@ -16,7 +16,7 @@ from spatialavatar.tracking.landmark_sets import (
     UPPER_LID_LEFT,
     UPPER_LID_RIGHT,
 )
-from spatialavatar.tracking.lids import CLOSED_GAP, lid_gaps, shut_by_network, with_shut_lids
+from spatialavatar.tracking.lids import CLOSED_GAP, lid_gaps, lids_as_shut, shut_by_network, with_shut_lids
 
 
 @pytest.fixture(scope="module")
@@ -121,3 +121,14 @@ def test_an_eye_that_droops_throughout_is_no_wink():
 def test_a_head_that_is_turned_away_has_no_winks():
     scores = blink_scores([0.1] * 5, [0.1, 0.1, 0.4, 0.1, 0.1])
     assert float(shut_by_network(eyes(5, narrower=0.5), scores).max()) == 0.0
+
+
+def test_lids_that_shut_a_driver_shut_an_avatar_with_larger_eyes(head):
+    driver = head.neutral(1)
+    shut = with_shut_lids(head, driver, torch.ones(1, 2)).expression
+    shapes = torch.randn(16, head.shape_count, generator=torch.Generator().manual_seed(1))
+    gap = [float(lid_gaps(head, driver.replace(shape=s, expression=shut)).max()) for s in shapes]
+    larger = shapes[gap.index(max(gap))]
+    assert max(gap) > CLOSED_GAP
+    scaled = lids_as_shut(head, shut, (driver.shape, larger))
+    assert (lid_gaps(head, driver.replace(shape=larger, expression=scaled)) <= CLOSED_GAP).all()

@@ -7,6 +7,7 @@ between the lids is linear in the expression, so the needed weight has a closed 
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Final
 
 import torch
@@ -36,6 +37,7 @@ WINK_WIDTHS: Final = (
     0.65,
     0.80,
 )  # width of the narrower eye over the other's, at which winks begin to count, and count
+_PLAUSIBLE_WEIGHTS: Final = (0.5, 1.5)  # of a blink unit that shut a lid
 MAX_BLINK: Final = 1.3
 """Largest weight of a blink unit that closing gives; relative driving limits it again (``driving.UNIT_LIMITS``)."""
 
@@ -101,6 +103,34 @@ def with_shut_lids(head: HeadModel, params: HeadParams, shut: Tensor) -> HeadPar
         now = expression[:, index]
         expression[:, index] = torch.maximum(now, (now + missing).clamp_max(MAX_BLINK))
     return params.replace(expression=expression)
+
+
+def lids_as_shut(head: HeadModel, expression: Tensor, shapes: tuple[Tensor, Tensor]) -> Tensor:
+    """Expression (T, E) with the blink units scaled so that a lid covers the same share of the second person's eye.
+
+    Eyes of other people are open by another height, so that a weight which shuts one leaves another slightly open.
+    Expressions of a head without blink units of these names are returned unchanged.
+
+    Args:
+        head: the head model of both.
+        expression: (T, E) of the first person, lids at rest at 0.
+        shapes: (S,) each, of the first and of the second person.
+    """
+    if not all(unit in head.expressions for unit in _UNITS):
+        return expression
+    first, second = (_shutting_weights(head, tuple(shape.tolist())) for shape in shapes)
+    scaled = expression.clone()
+    for side, unit in enumerate(_UNITS):
+        scaled[:, head.expressions.index(unit)] *= second[side] / first[side]
+    return scaled
+
+
+@lru_cache(maxsize=8)  # a live driver asks in every frame
+def _shutting_weights(head: HeadModel, shape: tuple[float, ...]) -> tuple[float, ...]:
+    """Weights that shut the right and the left eye of a person at rest."""
+    rest, basis = _gap_basis(head, torch.tensor(shape, device=head.device))
+    closing = -basis[[head.expressions.index(unit) for unit in _UNITS], [0, 1]].clamp_max(-1e-6)
+    return tuple(((rest - CLOSED_LIDS_GAP) / closing).clamp(*_PLAUSIBLE_WEIGHTS).tolist())
 
 
 def _gap_basis(head: HeadModel, shape: Tensor) -> tuple[Tensor, Tensor]:
