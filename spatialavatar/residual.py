@@ -119,7 +119,17 @@ class ExpressionResidual(Record):
 
     def at(self, local: Gaussians, code: Tensor) -> Gaussians:
         """Return the N local Gaussians under one :func:`expression_code` (1, E + 12); differentiable in all."""
-        return changed(local, by_attribute(self.changes(code)))
+        changes = by_attribute(self.changes(code))
+        if self._turns_nothing() and local.space == "local" and local.colors.shape[1] == 3:
+            # What ``changed`` computes, without the products by one: half the time of a driven frame.
+            colors = (local.colors + changes["colors"]).clamp(0.0, 1.0)
+            return local.replace(means=local.means + changes["positions"], colors=colors)
+        return changed(local, changes)
+
+    def _turns_nothing(self) -> bool:
+        """Whether rotations, scales and new channels of colour stay as they are, and are not being learned."""
+        weight, bias = self.output_weight, self.output_bias
+        return len(weight) == 12 and not (weight.requires_grad or weight[3:9].any() or bias[3:9].any())
 
     def changes(self, code: Tensor) -> Tensor:
         """Return (N, 12) the changes under one code (1, E + 12): position, rotation, scale and colour."""

@@ -14,7 +14,7 @@ from spatialavatar.records import HeadParams
 from spatialavatar.refinement import BasesConfig, RateConfig, RefineConfig, refine
 from spatialavatar.refinement.expression_bases import ExpressionBases, ExpressionInputs
 from spatialavatar.refinement.scores import FrameScorer, mean_score
-from spatialavatar.residual import expression_code
+from spatialavatar.residual import by_attribute, changed, expression_code
 
 from .support.filmed_ball import SIZE, filmed, in_grey, patterned_ball, turning
 from .support.moving_avatar import moving_avatar
@@ -62,6 +62,16 @@ def test_the_stored_residual_computes_the_learned_changes(avatar):
     assert (ours.colors - avatar.gaussians.colors).abs().max() > 0.02
     for name in ("means", "quats", "scales", "opacities", "colors"):
         torch.testing.assert_close(getattr(ours, name), getattr(theirs, name), atol=1e-6, rtol=1e-5)
+
+
+@torch.no_grad()
+def test_a_residual_of_positions_and_colours_is_added_as_any_other_bit_by_bit():
+    avatar = patterned_ball()
+    params = talking(avatar.head, avatar.shape)
+    residual, code = random_bases(avatar, params).residual(None), expression_code(params[3])
+    ours, theirs = residual.at(avatar.gaussians, code), changed(avatar.gaussians, by_attribute(residual.changes(code)))
+    for name in ("means", "quats", "scales", "opacities", "colors"):
+        assert torch.equal(getattr(ours, name), getattr(theirs, name)), name
 
 
 @torch.no_grad()
