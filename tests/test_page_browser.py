@@ -404,6 +404,8 @@ def test_nothing_is_wider_than_the_screen(browser: Browser, app: RunningApp, siz
         for step in ("Create", "Sharpen", "Drive", "Save"):
             go_to(page, step)
             assert page.evaluate("document.documentElement.scrollWidth") <= size[0], step
+            for way in ("Example", "Your video", "Say something", "By hand") if step == "Drive" else ():
+                sync_api.expect(page.locator("#ways").get_by_role("tab", name=way, exact=True)).to_be_visible()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -43,7 +43,7 @@ def build(page: Page) -> None:
     """Build the step and connect its events."""
     gr.Markdown(_INTRODUCTION)
     way = gr.State("example")
-    with gr.Tabs(elem_id="ways"):
+    with gr.Tabs(elem_id="ways", overflow_behavior="wrap"):
         with gr.Tab("Example", id="example") as example:
             motion = gr.Radio(list(MOTIONS), value=next(iter(MOTIONS)), label="What should it do?", elem_id="motion")
         with gr.Tab("Your video", id="video") as video:

@@ -24,7 +24,7 @@ class Say:
     def __init__(self) -> None:
         missing = missing_synthesiser()
         how = gr.State(_RECORDED if missing else _TYPED)
-        with gr.Tabs(elem_id="says", selected=_RECORDED if missing else _TYPED):
+        with gr.Tabs(elem_id="says", selected=_RECORDED if missing else _TYPED, overflow_behavior="wrap"):
             with gr.Tab("Type a text", id=_TYPED) as typed:
                 text = gr.Textbox(
                     label="What should it say?",
