@@ -20,6 +20,7 @@ from spatialavatar.avatar import AVATAR_FILE, Avatar
 from spatialavatar.errors import FormatError, MissingAssetError, OutputError
 from spatialavatar.generator import GeneratorConfig, SpatialAvatar
 from spatialavatar.generator.network import NetworkConfig
+from spatialavatar.generator.prior.config import PriorConfig
 from spatialavatar.hub import weights
 from spatialavatar.hub.constants import PAPER_ID
 from spatialavatar.hub.papers import fetch_model_of, paper_facts
@@ -418,7 +419,7 @@ def test_the_shipped_card_is_the_one_that_the_code_writes(repository: Path) -> N
 def test_the_shipped_configuration_is_this_releases(repository: Path) -> None:
     config = SpatialAvatar.from_pretrained(repository / "weights").config
     trained = read_training_config(repository / "configs" / "open.toml").network
-    assert config == GeneratorConfig(network=trained), "run python scripts/write_model_card.py"
+    assert config == GeneratorConfig(network=trained, prior=PriorConfig()), "run python scripts/write_model_card.py"
 
 
 def test_an_avatars_card_names_the_model_and_not_the_paper(avatar_files: dict[str, bytes]) -> None:
