@@ -16,27 +16,64 @@ from spatialavatar.generator.sources import SourceView
 _LEAST_RADIUS: Final = 2.0
 """Pixels: an opening whose inscribed circles are all smaller is closed."""
 
+_HALF_SHUT: Final = ((0.12, 0.18), (0.3, 0.5))
+"""Areas of an eye's opening over its width squared up to which it counts as half shut and from which on as open, and
+blink scores up to which it is open and from which on half shut. Open eyes of the London set have .19 to .27 and .03 to
+.25."""
+
+_SHUT: Final = ((0.04, 0.08), (0.5, 0.65))
+"""The same between shut and half shut. Landmarks outline an opening on shut lids too, so the score counts as well."""
+
+_THROUGH_LIDS: Final = 0.02
+"""Share of an eye that is half shut: its colours tint what hides, but none is kept as it is."""
+
 _LASH_REACH: Final = 5
 """Pixels across, in which the darkest one is taken for the lash."""
 
 
 @dataclass(frozen=True, eq=False)
 class Openings:
-    """Masks (H, W) of the openings of eyes and mouth: 1 well inside ("inner"), 1 inside and at the rim ("outer")."""
+    """Masks (H, W) of the openings of eyes and mouth: 1 well inside ("inner"), 1 inside and at the rim ("outer").
+
+    Attributes:
+        open_share: of the left and the right eye, in [0, 1]. Through half-shut lids the photo shows little, in their
+            shadow and beside their lashes.
+    """
 
     eyes_inner: Pixels
     eyes_outer: Pixels
     mouth_inner: Pixels
     mouth_outer: Pixels
+    open_share: tuple[float, float]
 
 
 def find_openings(view: SourceView, margin: float) -> Openings | None:
     """The openings, with ``margin`` pixels between rim and mask; None without dense landmarks."""
     if view.landmarks is None:
         return None
-    eyes = _masks(view.matte.shape, [view.landmarks[list(contour)] for contour in (LEFT_EYE, RIGHT_EYE)], margin)
+    contours = [view.landmarks[list(contour)] for contour in (LEFT_EYE, RIGHT_EYE)]
+    eyes = _masks(view.matte.shape, contours, margin)
     mouth = _masks(view.matte.shape, [view.landmarks[list(INNER_LIPS)]], margin)
-    return Openings(*eyes, *mouth)
+    left, right = (_open_share(contour, blink) for contour, blink in zip(contours, view.blinks or (0.0, 0.0)))
+    return Openings(*eyes, *mouth, open_share=(left, right))
+
+
+def _open_share(contour: Floats, blink: float) -> float:
+    """``Openings.open_share`` of an eye by its contour (n, 2), pixels, and its blink score."""
+    aperture = np.array(_aperture(contour))
+    through, wide = (
+        float(smoothstep(aperture, *apertures) * (1.0 - smoothstep(np.array(blink), *blinks)))
+        for apertures, blinks in (_SHUT, _HALF_SHUT)
+    )
+    return _THROUGH_LIDS * through + (1.0 - _THROUGH_LIDS) * wide
+
+
+def _aperture(contour: Floats) -> float:
+    """Area of a closed contour (n, 2) over its width squared."""
+    x, y = contour.T
+    area = 0.5 * abs(x @ np.roll(y, -1) - y @ np.roll(x, -1))
+    width = np.linalg.norm(contour[:, None] - contour, axis=2).max()
+    return float(area / max(width**2, 1e-12))
 
 
 def lash_line(view: SourceView, found: Openings) -> Pixels:

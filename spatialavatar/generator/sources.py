@@ -14,6 +14,7 @@ from torch import Tensor
 from spatialavatar.errors import InputError
 from spatialavatar.generator.numerics import Pixels
 from spatialavatar.head import HeadModel
+from spatialavatar.head.arkit import ARKIT_INDEX
 from spatialavatar.records import CLOTHES, HAIR, Camera, HeadParams, Track, as_float_image
 from spatialavatar.tracking.picture_border import beyond_picture
 
@@ -36,6 +37,7 @@ class SourceView:
         extent: (2, 2) float64 crop pixels, corners (x0, y0) and (x1, y1) of the source picture. Beyond it the crop
             repeats the picture's border and the matte is 0, although the person continues.
         key: hash of picture, matte, parameters and intrinsics.
+        blinks: scores in [0, 1] that the left and the right eye are shut, or None.
     """
 
     image: Pixels
@@ -47,6 +49,7 @@ class SourceView:
     intrinsics: NDArray[np.float64]
     extent: NDArray[np.float64]
     key: str
+    blinks: tuple[float, float] | None = None
 
     def hair(self) -> Pixels | None:
         """(H, W) 1 on hair; None without segments."""
@@ -93,7 +96,17 @@ def _view(track: Track, frame: int) -> SourceView:
         intrinsics=track.camera.intrinsics.cpu().double().numpy(),
         extent=_extent(pictures.images[frame], pictures.mattes[frame]),
         key=digest.hexdigest(),
+        blinks=_blinks(track, frame),
     )
+
+
+def _blinks(track: Track, frame: int) -> tuple[float, float] | None:
+    """``SourceView.blinks`` of a frame."""
+    if track.evidence is None:
+        return None
+    scores = track.evidence.blendshapes[frame].cpu().double()
+    left, right = (float(scores[ARKIT_INDEX[name]]) for name in ("eyeBlinkLeft", "eyeBlinkRight"))
+    return (left, right) if np.isfinite([left, right]).all() else None
 
 
 def _extent(image: Tensor, matte: Tensor) -> NDArray[np.float64]:

@@ -146,7 +146,7 @@ def _through_openings(surface: TexelSurface, found: Openings | None, warped: War
     """(N,) weight by the detected openings: eyes and the mouth's inside count only there, skin and lips never there.
 
     The fitted lids and lips are a pixel or two off; without this an open eye leaves lashes on the eyeball and white on
-    the lid, and a smile leaves teeth on the lips.
+    the lid, and a smile leaves teeth on the lips. An eye that is half shut counts less, a shut one not at all.
     """
     weight = np.ones(len(warped.depth))
     if found is None:
@@ -154,6 +154,8 @@ def _through_openings(surface: TexelSurface, found: Openings | None, warped: War
     behind_lids, behind_lips = surface.mask(*EYES), surface.mask(*BEHIND_LIPS)
     in_front = ~(behind_lids | behind_lips)
     weight[behind_lids] *= bilinear(found.eyes_inner, warped.pixels[behind_lids])
+    for eye, share in zip(EYES, found.open_share):
+        weight[surface.mask(eye)] *= share
     weight[behind_lips] *= bilinear(found.mouth_inner, warped.pixels[behind_lips])
     closed = np.maximum(found.eyes_outer, found.mouth_outer)
     lash = surface.tables.lash[in_front]

@@ -1,4 +1,7 @@
-"""Eyes: what lids hide takes the colour of its ring around the pole, in either eye; beyond what is seen, white."""
+"""Eyes: what lids hide takes the colour of its mirror twin in the other eye, else of its ring around the pole.
+
+Beyond what is seen it is an eye with pupil, iris and white, tinted to the iris that is seen.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +15,14 @@ from spatialavatar.generator.pooling import Pooled
 from spatialavatar.generator.surface import TexelSurface
 from spatialavatar.generator.texel_tables import EYES
 
-_IRIS: Final = np.array([0.25, 0.17, 0.12])
-"""sRGB of a brown iris in ordinary light, where no iris is seen."""
+_IRIS: Final = np.array([0.30, 0.28, 0.27])
+"""sRGB of an iris with its pupil in ordinary light, where no iris is seen: mean of 13 people of the London set."""
+
+_PUPIL: Final = ((8.0, 12.0), 0.35)
+"""Degrees from the pole between which the pupil turns into the iris, and its brightness relative to the iris."""
+
+_LIMBUS: Final = ((16.0, 24.0), 0.75)
+"""Degrees between which the iris darkens towards its rim, and the brightness there relative to its middle."""
 
 _RINGS: Final = np.radians(np.arange(0.0, 181.0, 4.0))
 """Centres, radians from the pole, of the rings in which an eye's colour is averaged."""
@@ -36,13 +45,17 @@ def complete_eyes(surface: TexelSurface, pooled: Pooled, colors: Floats, light: 
         return colors
     angle, weight, shown = surface.tables.eye_angle[eyes], pooled.visibility[eyes], pooled.colors[eyes]
     width = _RINGS[1] - _RINGS[0]
-    share = np.exp(-0.5 * ((angle[:, None] - _RINGS) / width) ** 2) * weight[:, None]
+    # Squared: through half-shut lids the shape of iris and pupil is not seen, but their colour is.
+    share = np.exp(-0.5 * ((angle[:, None] - _RINGS) / width) ** 2) * weight[:, None] ** 2
     prior, prior_texels = _prior_rings(shown, weight, angle, light), surface.config.interior.prior_texels
     rings = (share.T @ shown + prior_texels * prior) / (share.sum(0) + prior_texels)[:, None]
     ring_colors = np.stack([np.interp(angle, _RINGS, rings[:, channel]) for channel in range(3)], 1)
     result = colors.copy()
-    keep = smoothstep(weight, 0.25, 0.75)[:, None]
-    result[eyes] = keep * shown + (1.0 - keep) * ring_colors
+    result[eyes] = ring_colors
+    keep = smoothstep(pooled.visibility, 0.25, 0.75)[:, None]
+    for source in (surface.tables.twin, slice(None)):
+        kept = keep[source][eyes]
+        result[eyes] = kept * pooled.colors[source][eyes] + (1.0 - kept) * result[eyes]
     return result
 
 
@@ -50,5 +63,9 @@ def _prior_rings(colors: Floats, weight: Floats, angle: Floats, light: Floats) -
     """Colours (R, 3) of rings of which nothing is seen: iris up to its usual angle, then white of the eye."""
     iris = weight * (angle < IRIS_EDGE[0])
     iris_color = (iris @ colors) / iris.sum() if iris.sum() > 1 else _IRIS * light
+    degrees, (pupil, pupil_tone), (limbus, limbus_tone) = np.degrees(_RINGS), _PUPIL, _LIMBUS
+    tone = pupil_tone + (1.0 - pupil_tone) * smoothstep(degrees, *pupil)
+    tone *= 1.0 - (1.0 - limbus_tone) * smoothstep(degrees, *limbus)
+    iris_color = tone[:, None] * iris_color
     white = smoothstep(_RINGS, *IRIS_EDGE)[:, None]
     return (white * (SCLERA * light).clip(0.0, 0.95) + (1.0 - white) * iris_color).clip(0.0, 1.0)

@@ -26,6 +26,10 @@ MIN_WHITE_TEXELS: Final = 20
 _MEAN_SKIN_LUMA: Final = 0.58
 """Luma of a mean skin in ordinary light."""
 
+_LIGHT_OF_SKIN: Final = (0.70, 0.22)
+"""Light at the eyes, under brows and lids, from the luma of the skin over the mean skin's: factor and exponent, fitted
+to the white of the eyes of 16 people of the London set, between its mean and its brighter half."""
+
 _FAIREST_SKIN_LUMA: Final = 0.75
 
 
@@ -42,8 +46,9 @@ def light_of_photo(surface: TexelSurface, pooled: Pooled) -> Floats:
     skin = surface.mask("face") & (seen > 0.5)
     if not skin.any():
         return np.ones(3)
+    factor, exponent = _LIGHT_OF_SKIN
     brightness = float(np.median(sampled[skin] @ LUMA)) / _MEAN_SKIN_LUMA
-    return np.full(3, np.sqrt(brightness)).clip(*limits)
+    return np.full(3, factor * brightness**exponent).clip(*limits)
 
 
 def light_at_mouth(surface: TexelSurface, pooled: Pooled, light: Floats) -> Floats:
