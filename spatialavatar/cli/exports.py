@@ -45,7 +45,7 @@ def declare(commands: Commands) -> None:
     command.add_argument(
         "--speech",
         action="store_true",
-        help="html: embed the network that hears speech (1.2 MB): the page speaks from a microphone or a sound file",
+        help="html: embed the speech network (1.2 MB), so that the page speaks from a microphone or a sound file",
     )
     splats = "/".join(_SPLATS)
     command.add_argument(
