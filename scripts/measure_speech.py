@@ -18,7 +18,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from scripts.speech_data.augment import Clip, frames_of, in_room, load_clips, loudness_of, music, noise, telephone
-from spatialavatar.speech.coarticulation import CLOSE, JAW, REACH, articulate, believed
+from spatialavatar.speech.coarticulation import CLOSE, JAW, REACH, articulate, drop_uncertain_closures
 from spatialavatar.speech.features import HOP, SAMPLE_RATE, LogMel
 from spatialavatar.speech.network import DELAY, SpeechNetwork, load_weights, shipped_weights
 from spatialavatar.speech.visemes import VISEME_INDEX, VISEMES
@@ -46,7 +46,7 @@ class Scores:
         padded = np.concatenate([heard_sound, np.zeros((DELAY + 3) * HOP, np.float32)])
         heard = SpeechNetwork(weights).push(LogMel().push(padded))
         found = heard.visemes[DELAY : DELAY + count]
-        curves = _positions(believed(found), heard.loudness[DELAY : DELAY + count])
+        curves = _positions(drop_uncertain_closures(found), heard.loudness[DELAY : DELAY + count])
         sure = shares.max(1) > 0.9
         for wanted, got in zip(shares[sure].argmax(1), found[sure].argmax(1)):
             self.frames[wanted] += 1

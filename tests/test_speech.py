@@ -20,7 +20,7 @@ from spatialavatar.speech import (
     phoneme_motion,
     speech_motion,
 )
-from spatialavatar.speech.coarticulation import ARTICULATORS, CLOSE, JAW, REACH, articulate, believed
+from spatialavatar.speech.coarticulation import ARTICULATORS, CLOSE, JAW, REACH, articulate, drop_uncertain_closures
 from spatialavatar.speech.network import load_weights
 from spatialavatar.speech.resampling import Resampler
 from spatialavatar.speech.visemes import viseme_frames, viseme_spans
@@ -74,12 +74,12 @@ def test_vowels_round_the_consonants_beside_them():
 
 
 @pytest.mark.parametrize(("heard", "closed"), [(0.15, False), (0.9, True)])
-def test_only_a_closure_that_the_network_believes_closes_the_lips(heard, closed):
+def test_only_a_probable_closure_closes_the_lips(heard, closed):
     probabilities = np.zeros((7, len(VISEMES)), np.float32)
     probabilities[:, VISEMES.index("aa")] = 1.0
     probabilities[3] = 0.0
     probabilities[3, [VISEMES.index("PP"), VISEMES.index("aa")]] = heard, 1.0 - heard
-    shares = believed(probabilities)
+    shares = drop_uncertain_closures(probabilities)
     np.testing.assert_allclose(shares.sum(1), 1.0, atol=1e-6)
     assert (articulate(shares, np.ones(7, np.float32))[1, CLOSE] > 0.7) == closed
 

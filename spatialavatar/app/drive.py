@@ -13,7 +13,7 @@ from spatialavatar.app import fragments
 from spatialavatar.app.activity import Activity, Updates
 from spatialavatar.app.controls import CONTROLS, GROUPS, MOODS, mood_values
 from spatialavatar.app.live import FRONT, HOLD
-from spatialavatar.app.say import Say
+from spatialavatar.app.say import SpeechControls
 from spatialavatar.app.stage import PLACES, Page
 from spatialavatar.app.steps import Step
 from spatialavatar.examples import MOTIONS
@@ -51,7 +51,7 @@ def build(page: Page) -> None:
             with gr.Accordion("I have a motion file", open=False):
                 file = gr.File(label="Motion file (.json or .csv)", file_types=[".json", ".csv"], height=120)
         with gr.Tab("Say something", id="say") as saying:
-            say = Say()
+            say = SpeechControls()
         with gr.Tab("By hand", id="hand", elem_id="by-hand") as hand:
             sliders = _by_hand(page)
     with gr.Column(elem_id="filming"):  # page.css hides it under the tab By hand, without a request
@@ -67,7 +67,7 @@ def build(page: Page) -> None:
             body = gr.Radio(
                 list(_BODIES),
                 value=next(iter(_BODIES)),
-                label="How much of the person? In the photo, all of it",
+                label="How much of the person? (In the photo: always all)",
                 elem_id="body",
             )
             behind = gr.Radio(list(_BACKGROUNDS), value=_BACKGROUNDS[0], label="Background", elem_id="behind")

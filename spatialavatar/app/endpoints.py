@@ -90,8 +90,8 @@ class Endpoint:
         facts: which facts the last returned value contains.
         roles: by which the work names the returned files; ``{name}`` stands for a value.
         request: from the checked values and the path of a folder to the request of the work; None answers at once.
-        together: the name of a value that does not go with the others, as they were sent or received, and a sentence;
-            or None.
+        conflict: from the values, as sent or received, to the name of one that excludes another, and a sentence; or
+            to None.
     """
 
     name: str
@@ -101,21 +101,21 @@ class Endpoint:
     facts: str
     roles: tuple[str, ...] = ()
     request: Callable[[Mapping[str, Any], str], Any] | None = None
-    together: Callable[[Mapping[str, Any]], tuple[str, str] | None] = lambda _: None
+    conflict: Callable[[Mapping[str, Any]], tuple[str, str] | None] = lambda _: None
 
     def complaints(self, given: Mapping[str, Any], early: bool = False) -> dict[str, str]:
         """Sentences about what is wrong, by the name of the value.
 
         Args:
             given: every value.
-            early: the values are as they were sent, no address in them has been fetched.
+            early: whether the values are as they were sent, before files at addresses in them are fetched.
         """
         found = {}
         for value in self.values:
             one = given[value.name]
             if (sentence := value.early_complaint(one) if early else value.complaint(one)) is not None:
                 found[value.name] = sentence
-        if not found and (clash := self.together(given)) is not None:
+        if not found and (clash := self.conflict(given)) is not None:
             found[clash[0]] = clash[1]
         return found
 
@@ -213,7 +213,7 @@ def _refine_request(values: Mapping[str, Any], folder: str) -> RefineRequest:
     )
 
 
-def _one_source(values: Mapping[str, Any]) -> tuple[str, str] | None:
+def _conflicting_sources(values: Mapping[str, Any]) -> tuple[str, str] | None:
     given = [name for name in ("motion", "audio", "text") if values[name]]
     if len(given) > 1:
         return given[1], f"The values {' and '.join(given)} each move the avatar; give one of them."
@@ -435,7 +435,7 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
         "frames, frames per second, held frames, warnings",
         ("video",),
         _drive_request,
-        _one_source,
+        _conflicting_sources,
     ),
     Endpoint(
         "track",

@@ -69,12 +69,12 @@ class RefineRequest:
 
 @dataclass(frozen=True)
 class Speech:
-    """What an avatar says, a sound or a text, and how.
+    """Speech of an avatar: a sound or a text.
 
     Attributes:
         audio: a sound file; None for the text.
-        text: to say.
-        voice: of the text; None for the default.
+        text: the words, where there is no sound.
+        voice: that reads the text; None for the default.
         liveliness: amount of the motion of head, brows, lids and eyes, 0 (only lips) to 1.
     """
 

@@ -27,7 +27,7 @@ _THINGS = {  # title, what is on the button, what it is
     "ply": ("3D file", "3D file", "The neutral head for splat viewers (.ply)."),
     "card": ("Description", "description", "What it is, how to use it, and what is allowed."),
 }
-_LATER = ("speaking_html", "ply", "card")  # are made when this step is opened
+_LATER = ("speaking_html", "ply", "card")  # files that are made when this step is opened
 _SIGN_IN = """
 ### Upload to your account
 Sign in with Hugging Face to upload the avatar to a private repository of yours.

@@ -1,4 +1,4 @@
-"""The way of step 3 in which the avatar says something: a text, a recording or a sound file."""
+"""Controls of step 3 for an avatar that speaks a text, a recording or a sound file."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"
 _TYPED, _RECORDED = "typed", "recorded"
 
 
-class Say:
+class SpeechControls:
     """The controls, created at their place on the page.
 
     Attributes:
@@ -59,7 +59,7 @@ class Say:
         if how == _TYPED:
             if not text:
                 raise gr.Error("Type what the avatar should say first.", print_exception=False)
-            default = voice == next(iter(VOICES))  # which another may replace where it is out of reach
+            default = voice == next(iter(VOICES))  # sent empty: espeak-ng may replace it
             return {"text": text, "voice": "" if default else VOICES[voice], "liveliness": liveliness}
         if not sound:
             raise gr.Error("Record something first, or choose a sound file.", print_exception=False)

@@ -73,8 +73,7 @@ def save_html(
         mediapipe: address of a folder with the face tracker for the visitor's camera: ``vision_bundle.mjs``
             and ``wasm/`` of the npm package @mediapipe/tasks-vision, and ``face_landmarker.task``. By default they
             are loaded from their publishers' servers, when the visitor first starts the camera.
-        speech: embed the network that hears speech (1.2 MB), so that the avatar speaks what a microphone or a sound
-            file says.
+        speech: embed the speech network (1.2 MB), so that the avatar speaks the sound of a microphone or a file.
 
     Raises:
         InputError: the Gaussians have other channels than three colours, the motion is of another head, or
@@ -104,7 +103,7 @@ def html_page(
         motion: played by the page from the start.
         mediapipe: address of a folder with the face tracker.
         streams: sources of WebSockets in the page's Content-Security-Policy, from which ?motion=... may come.
-        speech: embed the network that hears speech.
+        speech: embed the speech network.
     """
     library, model = (LIBRARY, MODEL) if mediapipe is None else _own_tracker(mediapipe)
     folder = files("spatialavatar.export") / "web"

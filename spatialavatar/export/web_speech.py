@@ -1,4 +1,4 @@
-"""What a page needs to hear speech: the network's weights and the constants of speech.js, for the page's binary."""
+"""Speech of web pages: the network's weights and the constants of speech.js, for the page's binary."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 from spatialavatar.head.arkit import ARKIT_52
 from spatialavatar.speech.coarticulation import (
     ARTICULATORS,
-    BELIEVED,
     CLOSE,
-    DOUBTED,
+    FULL_CLOSURE,
     JAW_ROW,
     LOUD_JAW,
+    NO_CLOSURE,
     OPENING_ROW,
     QUIET_JAW,
     REACH,
@@ -44,8 +44,8 @@ def speech_description() -> dict[str, Any]:
         "articulators": len(ARTICULATORS),
         "close": CLOSE,
         "lips": VISEMES.index("PP"),
-        "doubted": DOUBTED,
-        "believed": BELIEVED,
+        "doubted": NO_CLOSURE,
+        "believed": FULL_CLOSURE,
         "quietJaw": QUIET_JAW,
         "loudJaw": LOUD_JAW,
         "frames": {"rate": VISEME_RATE, "count": len(ARKIT_52)},

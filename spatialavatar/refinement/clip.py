@@ -68,12 +68,12 @@ class Clip:
             self._cameras[size] = self._track.camera.resized(size, size).to(self._device)
         return self._cameras[size]
 
-    def learn(self, bases: ExpressionBases) -> None:
+    def add_bases(self, bases: ExpressionBases) -> None:
         """Add the changes of ``bases`` to the Gaussians of each frame from now on."""
         self._deformer.bases = bases
 
     def to_world(self, local: Gaussians, posed: PosedHead, *, learned: bool = True) -> Gaussians:
-        """The Gaussians of a frame, with the changes that are being learned or without; differentiable in both."""
+        """The Gaussians of a frame, with or without the learned changes; differentiable in both."""
         return self._deformer.to_world(local, posed, learned=learned)
 
     def rasterize(self, world: Gaussians, camera: Camera, size: int) -> tuple[Tensor, Tensor, dict[str, Tensor]]:

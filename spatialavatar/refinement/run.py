@@ -87,7 +87,7 @@ class RefinementRun:
         if len(inputs.low) == 0:
             return None
         bases = ExpressionBases(inputs, start, gate)
-        self._clip.learn(bases)
+        self._clip.add_bases(bases)
         return bases
 
     @property

@@ -149,20 +149,20 @@ def articulate(shares: Any, loudness: Any, tables: Tables = TABLES) -> Any:
     return (blended * factors * held).clip(0.0, 1.0)
 
 
-DOUBTED: Final = 0.2
-"""Probability of p, b or m up to which :func:`believed` takes them for other sounds."""
-BELIEVED: Final = 0.4
+NO_CLOSURE: Final = 0.2
+"""Probability of p, b or m up to which :func:`drop_uncertain_closures` drops them."""
+FULL_CLOSURE: Final = 0.4
 """Probability from which it keeps them whole."""
 
 
-def believed(probabilities: np.ndarray) -> np.ndarray:
-    """Shares (T, 15) for :func:`articulate` from a network's probabilities (T, 15), without closures that it doubts.
+def drop_uncertain_closures(probabilities: np.ndarray) -> np.ndarray:
+    """Shares (T, 15) for :func:`articulate` from a network's probabilities (T, 15), without uncertain closures.
 
-    The lips dominate so strongly that a probability of 0.2 would close them, and lips that close without need look
-    worse than a closure that stays half open. The other sounds take the share.
+    The lips dominate so strongly that a probability of 0.2 would close them, and a needless closure looks worse
+    than one that stays half open. The share goes to the other visemes.
     """
     lips = probabilities[:, _LIPS]
-    kept = lips * ((lips - DOUBTED) / (BELIEVED - DOUBTED)).clip(0.0, 1.0)
+    kept = lips * ((lips - NO_CLOSURE) / (FULL_CLOSURE - NO_CLOSURE)).clip(0.0, 1.0)
     shares = probabilities * ((1.0 - kept) / (1.0 - lips).clip(1e-6))[:, None]
     shares[:, _LIPS] = kept
     return shares.astype(np.float32)

@@ -8,7 +8,7 @@ import numpy as np
 
 from spatialavatar.errors import InputError
 from spatialavatar.head.arkit import ARKIT_52
-from spatialavatar.speech.coarticulation import REACH, arkit_weights, articulate, believed
+from spatialavatar.speech.coarticulation import REACH, arkit_weights, articulate, drop_uncertain_closures
 from spatialavatar.speech.features import HOP, LOOK_AHEAD, SAMPLE_RATE, LogMel
 from spatialavatar.speech.network import DELAY, Heard, SpeechNetwork
 from spatialavatar.speech.resampling import Resampler
@@ -85,7 +85,7 @@ class LipListener:
         return weights
 
     def _articulated(self, shares: np.ndarray, loudness: np.ndarray) -> np.ndarray:
-        self._shares = np.concatenate([self._shares, believed(shares)])
+        self._shares = np.concatenate([self._shares, drop_uncertain_closures(shares)])
         self._loudness = np.concatenate([self._loudness, loudness])
         if len(self._shares) <= 2 * REACH:
             return np.zeros((0, len(ARKIT_52)), np.float32)

@@ -33,10 +33,7 @@ BLINK_SHAPES: Final = (0.05, 0.25)  # the same for closure by landmarks; it excl
 WINK_EXCESS: Final = (0.16, 0.26)  # blink score of one eye beyond the other's at which a wink begins, and is complete
 WINK_SCORES: Final = (0.25, 0.35)  # least blink score of the eye that winks
 WINK_OPEN: Final = (0.25, 0.40)  # blink score of the other eye up to which it is open, and from which it is not
-WINK_WIDTHS: Final = (
-    0.65,
-    0.80,
-)  # width of the narrower eye over the other's, at which winks begin to count, and count
+WINK_WIDTHS: Final = (0.65, 0.80)  # narrower over wider eye, at which winks begin to count, and count fully
 _PLAUSIBLE_WEIGHTS: Final = (0.5, 1.5)  # of a blink unit that shut a lid
 MAX_BLINK: Final = 1.3
 """Largest weight of a blink unit that closing gives; relative driving limits it again (``driving.UNIT_LIMITS``)."""
@@ -125,7 +122,7 @@ def lids_as_shut(head: HeadModel, expression: Tensor, shapes: tuple[Tensor, Tens
     return scaled
 
 
-@lru_cache(maxsize=8)  # a live driver asks in every frame
+@lru_cache(maxsize=8)  # live driving calls this in every frame
 def _shutting_weights(head: HeadModel, shape: tuple[float, ...]) -> tuple[float, ...]:
     """Weights that shut the right and the left eye of a person at rest."""
     rest, basis = _gap_basis(head, torch.tensor(shape, device=head.device))

@@ -85,7 +85,7 @@ function listening({ info, arrays }, source, rate, heard) {
 /** Asks for the microphone. */
 async function microphone() {
   if (!navigator.mediaDevices) {
-    throw new SpeechTrouble("The browser lends its microphone only to pages opened by https or from a file; play a sound file.");
+    throw new SpeechTrouble("The browser allows the microphone only on pages opened by https or from a file; play a sound file.");
   }
   try {
     return await navigator.mediaDevices.getUserMedia({ audio: true });
@@ -94,7 +94,7 @@ async function microphone() {
       NotAllowedError: "The browser may not use the microphone; allow it for this page, or play a sound file.",
       SecurityError: "The browser may not use the microphone; allow it for this page, or play a sound file.",
       NotFoundError: "There is no microphone; plug one in, or play a sound file.",
-    }[error.name] ?? "The microphone gives no sound, perhaps to another program; close that, or play a sound file.");
+    }[error.name] ?? "The microphone gives no sound. Close other programs that use it, or play a sound file.");
   }
 }
 

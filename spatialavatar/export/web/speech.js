@@ -174,11 +174,11 @@ const SpatialAvatarSpeech = (() => {
       const out = addProduct(Float64Array.from(of("output.bias")), this.scaled(x), of("output.weight"));
       const logits = out.slice(0, info.visemes), highest = Math.max(...logits);
       const powers = logits.map((value) => Math.exp(value - highest)), total = powers.reduce((sum, value) => sum + value, 0);
-      return { shares: this.believed(powers.map((value) => value / total)), loudness: within(out[info.visemes + 1]) };
+      return { shares: this.dropUncertainClosures(powers.map((value) => value / total)), loudness: within(out[info.visemes + 1]) };
     }
 
-    /** Shares without closures that the network doubts (coarticulation.py, believed). */
-    believed(probabilities) {
+    /** Shares without uncertain closures (coarticulation.py, drop_uncertain_closures). */
+    dropUncertainClosures(probabilities) {
       const { lips, doubted, believed } = this.info, heard = probabilities[lips];
       const kept = heard * within((heard - doubted) / (believed - doubted)), rest = (1 - kept) / Math.max(1e-6, 1 - heard);
       return probabilities.map((value, k) => k === lips ? kept : value * rest);

@@ -97,7 +97,7 @@ def complete_sides(surface: TexelSurface, prior: HeadPrior, head: ShapedHead) ->
     return Completed((keep * pooled.colors + (1.0 - keep) * colors).clip(0.0, 1.0), sight.keep)
 
 
-def believed(surface: TexelSurface, prior: HeadPrior, head: ShapedHead) -> Floats:
+def plausible_samples(surface: TexelSurface, prior: HeadPrior, head: ShapedHead) -> Floats:
     """(N,) in [0, 1]: 0 where a doubtful sample of ear or neck is hair and skin is expected, or the reverse."""
     sight = _sight(surface, prior.sphere, head)
     differ = smoothstep(np.abs(sight.hair - sight.expected_hair), *_DISAGREE)

@@ -104,7 +104,7 @@ class Espeak:
         return 0
 
 
-def has_espeak() -> None:
+def require_espeak() -> None:
     """Load the library without starting it.
 
     Raises:

@@ -7,7 +7,7 @@ from functools import lru_cache
 from typing import Final
 
 from spatialavatar.errors import MissingAssetError
-from spatialavatar.speech.synthesis.espeak import MISSING, has_espeak
+from spatialavatar.speech.synthesis.espeak import MISSING, require_espeak
 from spatialavatar.speech.synthesis.kokoro import is_voice
 
 ESPEAK: Final = "espeak:"
@@ -53,7 +53,7 @@ _ESPEAK_NAME: Final = re.compile(r"[a-z]{2,3}(-[a-z0-9]{1,8}){0,4}(\+[A-Za-z0-9]
 
 
 def is_voice_name(name: str) -> bool:
-    """Whether a name has the form of a voice of either synthesiser; one of espeak-ng is no path then."""
+    """Whether a name has the form of a voice of either synthesiser. A name of espeak-ng that passes is no path."""
     if name.startswith(ESPEAK):
         return _ESPEAK_NAME.fullmatch(name.removeprefix(ESPEAK)) is not None
     return is_voice(name)
@@ -63,7 +63,7 @@ def is_voice_name(name: str) -> bool:
 def missing_synthesiser() -> str | None:
     """What to install before a text can be read on this machine, as a sentence; None where all is there."""
     try:
-        has_espeak()
+        require_espeak()
     except MissingAssetError:
         return MISSING
     return None
