@@ -89,7 +89,7 @@ def test_skin_moves_along_its_normal_only():
         corrections = network(inputs(), view(), code()).corrections
     skin = layout.mask(head, part)
     assert 0 < int(skin.sum()) < len(layout)
-    assert (corrections.positions[0, ~skin] != 0.0).float().mean() > 0.9
+    assert (corrections.positions[0, ~skin & ~network.behind] != 0.0).float().mean() > 0.9
     normals = triangle_frames(head.template[head.faces]).rotation[layout.faces][skin, :, 1]
     outward = torch.nn.functional.normalize(layout.surface(head, head.template)[skin], dim=-1)
     moved = corrections.positions[0, skin]
@@ -107,6 +107,20 @@ def test_no_gaussian_shrinks_where_no_photo_shows_it():
         with torch.no_grad():
             least[visibility] = float(network(given, view(), code()).corrections.scales.min())
     assert least[0.0] >= 0.0 > least[0.6]
+
+
+def test_gaussians_on_the_back_stay_where_no_photo_shows_them():
+    torch.manual_seed(0)
+    network = shaken(tiny())
+    assert 0 < int(network.behind.sum()) < len(network.behind)
+    for visibility in (0.0, 0.6):
+        given = inputs().replace(known=inputs().known.index_fill(-1, torch.tensor([6]), visibility))
+        with torch.no_grad():
+            corrections = network(given, view(), code()).corrections
+        for name in ("positions", "rotations", "scales"):
+            moved = getattr(corrections, name)[0].abs().sum(-1) > 0
+            assert bool(moved[network.behind].any()) == (visibility > 0.5), name
+            assert name == "scales" or moved[~network.behind].float().mean() > 0.9, name
 
 
 def test_opacity_is_left_alone_where_its_gain_is_zero():

@@ -42,6 +42,10 @@ def test_what_the_photo_shows_well_is_left_as_it_is(networks: Networks, examples
     moved = (ours.means - base.gaussians.means).norm(dim=-1)
     assert float(moved[shown].max()) < 0.02 < float(moved[hidden].max())
     assert torch.equal(ours.opacities, base.gaussians.opacities)
+    back = model.network.behind & (base.visibility == 0.0)  # what moves or turns there lets the face shine through
+    assert int(back.sum()) > 5000
+    for name in ("means", "quats", "scales"):
+        assert torch.equal(getattr(ours, name)[back], getattr(base.gaussians, name)[back]), name
 
 
 def test_a_person_who_was_held_out_is_shown_better_than_by_the_base(

@@ -19,6 +19,7 @@ from spatialavatar.generator.network.heads import FRONTAL, AttributeHeads, Resid
 from spatialavatar.generator.network.style_unet import LEAST_SQUARE, StyleUNet
 from spatialavatar.generator.network.unwrapping import pool_seen, pool_sources, sample_at
 from spatialavatar.head import HeadModel, UVLayout
+from spatialavatar.head.binding import triangle_frames
 from spatialavatar.records import Gaussians, Record
 from spatialavatar.residual import ExpressionResidual
 
@@ -27,6 +28,9 @@ if TYPE_CHECKING:  # the base's constants are stored with the network's, so that
 
 _SHOWN = 0.5
 """Visibility from which a photo counts as showing a texel."""
+
+_BEHIND = -0.35
+"""Cosine between a texel's normal and the direction to the front below which the texel is on the back of the head."""
 
 _KNOWN_CHANNELS = 7
 """Channels of ``NetworkInputs.known``; the last is the visibility."""
@@ -115,10 +119,12 @@ class CorrectionNetwork(nn.Module):
         texels: (N,) index of each texel in the flattened UV grid.
         axes: (N, 3) 1 for the axes of its triangle along which the five heads may move a Gaussian; the second is the
             normal.
+        behind: (N,) bool, texels of the mean head that face away from a camera in front of it.
     """
 
     texels: Tensor
     axes: Tensor
+    behind: Tensor
 
     def __init__(self, config: NetworkConfig, head: HeadModel, layout: UVLayout) -> None:
         """Initialise with random weights and last layers of zero; a transformer's weights come from the Hub.
@@ -146,6 +152,7 @@ class CorrectionNetwork(nn.Module):
         free = torch.ones(len(layout), 3, device=layout.texels.device)
         free[layout.mask(head, *head.available_parts(*config.along_normal))] = free.new_tensor([0.0, 1.0, 0.0])
         self.register_buffer("axes", free, persistent=False)
+        self.register_buffer("behind", _facing(head, layout) < _BEHIND, persistent=False)
         self.encoder = build_encoder(config.encoder)
         self.dense = DenseHead(self.encoder.widths, self.encoder.scaling, config.dense_channels)
         self.unet = StyleUNet(
@@ -208,7 +215,14 @@ class CorrectionNetwork(nn.Module):
         corrections = self.heads(feature.values, view)
         # Hair stretches the side of the scalp that no photo shows; a Gaussian that shrinks there leaves a hole.
         scales = torch.where(feature.hidden[..., None], corrections.scales.clamp_min(0.0), corrections.scales)
-        corrections = corrections.replace(positions=corrections.positions * self.axes, scales=scales)
+        # Neither the photo nor the training photos show the back: Gaussians that the heads move or turn there leave
+        # gaps through which the face is visible from behind.
+        kept = (~(feature.hidden & self.behind))[..., None].to(scales)
+        corrections = corrections.replace(
+            positions=corrections.positions * self.axes * kept,
+            rotations=corrections.rotations * kept,
+            scales=scales * kept,
+        )
         if expression is not None:
             corrections = corrections.replace(residual=self.residual(feature.values, expression))
         corrections = corrections.scaled(feature.correction_weight)
@@ -226,3 +240,8 @@ class CorrectionNetwork(nn.Module):
         grid = values.new_zeros(len(values), self._resolution**2, values.shape[-1])
         grid[:, self.texels] = values
         return grid.unflatten(1, (self._resolution, self._resolution)).movedim(-1, 1)
+
+
+def _facing(head: HeadModel, layout: UVLayout) -> Tensor:
+    """(N,) cosines between the normals of the template's texels and the direction to the front."""
+    return triangle_frames(head.template[head.faces]).rotation[layout.faces, 2, 1]
