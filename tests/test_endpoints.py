@@ -173,7 +173,7 @@ def test_two_clients_at_once_get_their_own_results(app: RunningApp, examples: Pa
 
 
 def test_uploads_and_results_are_deleted_when_the_visitor_leaves(app: RunningApp, examples: Path) -> None:
-    before = wait_for(lambda: not list(app.cache.glob("visitor-*/*")) and app.files())
+    before = wait_for(lambda: not app.visitors_results() and app.files())
     with app.client() as client:
         photo = handle_file(str(examples / "portraits" / "street.jpg"))
         client.predict(photos=[photo], consent=True, api_name="/generate")
@@ -187,7 +187,7 @@ def test_leaving_keeps_a_file_that_another_visitor_sent_too(app: RunningApp, cli
         one.predict(source=clip, consent=True, api_name="/track")
         with app.client() as other:
             other.predict(source=clip, consent=True, api_name="/track")
-        wait_for(lambda: len(list(app.cache.glob("visitor-*/*"))) == 1)
+        wait_for(lambda: len(app.visitors_results()) == 1)
         assert any(path.name == "moods.mp4" for path in app.files())
 
 

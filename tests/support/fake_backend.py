@@ -169,6 +169,16 @@ class RunningApp:
         """All files that visitors have on the server."""
         return {Path(folder) / name for folder, _, names in os.walk(self.cache) for name in names}
 
+    def visitors_results(self) -> list[str]:
+        """What lies in the folders of visitors, also while the server deletes some of them."""
+        walk = os.walk(self.cache)
+        return [
+            name
+            for folder, folders, names in walk
+            if Path(folder).name.startswith("visitor-")
+            for name in folders + names
+        ]
+
 
 @contextmanager
 def running_app(folder: Path) -> Iterator[RunningApp]:
