@@ -60,7 +60,7 @@ from spatialavatar.staging import (
 )
 from spatialavatar.threads import in_order, one_torch_thread
 from spatialavatar.tracking.landmarker import LANDMARK_COUNT, FaceLandmarker
-from spatialavatar.tracking.lids import lids_as_shut
+from spatialavatar.tracking.lids import BLINK_UNITS, lids_as_shut
 from spatialavatar.tracking.photos import shared_networks
 from spatialavatar.tracking.smoothing import one_euro, one_euro_rotations
 from spatialavatar.transfer_gain import JAW_LIMITS, Gains, amplified_gaze, amplified_jaw, amplified_units
@@ -77,7 +77,6 @@ _SIDE: Final = 512
 _PHOTO_SHIFT: Final = 0.02
 """Largest translation of the head over the still body of a photo, metres."""
 
-_LIDS: Final = ("eyeBlinkLeft", "eyeBlinkRight")
 _RESPONSE_SIZE: Final = 256  # pixels; the landmark network reads a face at this size
 _RESPONSE_FRAMING: Final = 0.85  # a larger face is read with less noise than that of a portrait
 _MANY_FRAMES: Final = 20  # a quantile of fewer frames is no resting value
@@ -603,7 +602,7 @@ def _smoothed(params: HeadParams, fps: float, amount: float, names: Sequence[str
     head = {"fps": fps, "min_cutoff": 1.5 / amount, "zero_phase": True}
     expression = one_euro(params.expression, beta=8.0, **face)
     # The lids close and open within four frames, which a filter would leave half open.
-    lids = [index for index, name in enumerate(names) if name in _LIDS]
+    lids = [index for index, name in enumerate(names) if name in BLINK_UNITS]
     expression[:, lids] = params.expression[:, lids]
     return params.replace(
         expression=expression,

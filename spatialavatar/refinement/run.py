@@ -14,7 +14,7 @@ from torch import Tensor
 from spatialavatar.avatar import Avatar
 from spatialavatar.errors import FormatError
 from spatialavatar.head import build_layout
-from spatialavatar.records import Track, as_uint8_image
+from spatialavatar.records import HeadParams, Track, as_uint8_image
 from spatialavatar.refinement.anti_spike import clamp_scales
 from spatialavatar.refinement.attributes import Attributes
 from spatialavatar.refinement.checkpoint import Checkpoint, run_id
@@ -63,26 +63,25 @@ class RefinementRun:
         self._input, self._track, self._config, self._seed, self._minutes = avatar, track, config, seed, minutes
         self._generator = torch.Generator().manual_seed(seed)
         training = self._split.training
-        jaw = track.params.jaw[training.to(track.params.jaw.device)]
-        self._reference = int(training[reference_frame(jaw, self._generator)])
+        params = track.params[training.to(track.params.jaw.device)]
+        self._reference = int(training[reference_frame(params.jaw, self._generator)])
         self._start = with_track_shape(avatar, track, self._reference)
         residual = avatar.residual
         self._residual = None if residual is None else residual.copied(config.rates.residual > 0.0)
         self._clip = Clip(self._start, track, self._residual, config.backend)
         gate = self._clip.color_gate(self._start.gaussians, training, config.size, config.colors.gate)
         self._attributes = Attributes(avatar.gaussians, gate)
-        self._bases = self._expression_bases(training, gate)
+        self._bases = self._expression_bases(params, gate)
         self._families = families_of(self._attributes, self._residual, config, self._bases)
         self._objective = Objective(self._clip, self._start, training, config, self._generator)
         self._scale_bounds = self._clip.local_scale_bounds(self._start, config.anti_spike.scale_range)
         self.iteration, self.seconds, self.consistent = 0, 0.0, True
 
-    def _expression_bases(self, training: Tensor, gate: Tensor | None) -> ExpressionBases | None:
+    def _expression_bases(self, params: HeadParams, gate: Tensor | None) -> ExpressionBases | None:
         """The bases at no change; None where they are switched off, or the clip has one expression only."""
         config, start = self._config.bases, self._start
         if config.inputs == 0:
             return None
-        params = self._track.params[training.to(self._track.params.jaw.device)]
         inputs = ExpressionInputs(params, start.head, config.inputs, skull=config.skull)
         if len(inputs.low) == 0:
             return None

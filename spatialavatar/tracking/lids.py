@@ -38,7 +38,7 @@ _PLAUSIBLE_WEIGHTS: Final = (0.5, 1.5)  # of a blink unit that shut a lid
 MAX_BLINK: Final = 1.3
 """Largest weight of a blink unit that closing gives; relative driving limits it again (``driving.UNIT_LIMITS``)."""
 
-_UNITS: Final = ("eyeBlinkRight", "eyeBlinkLeft")
+BLINK_UNITS: Final = ("eyeBlinkRight", "eyeBlinkLeft")
 _LIDS: Final = ((UPPER_LID_RIGHT, LOWER_LID_RIGHT), (UPPER_LID_LEFT, LOWER_LID_LEFT))
 
 
@@ -49,7 +49,7 @@ def shut_by_network(points: Tensor, scores: Tensor) -> Tensor:
         points: (T, 478, 2) landmarks.
         scores: (T, 52) blendshape scores.
     """
-    own = scores[:, [ARKIT_INDEX[unit] for unit in _UNITS]]
+    own = scores[:, [ARKIT_INDEX[unit] for unit in BLINK_UNITS]]
     # People blink with both eyes, so the mean of both scores counts as much as the eye's own; a wink is still possible.
     by_score = _ramp(0.5 * (own + own.mean(1, keepdim=True)), *BLINK_SCORES)
     blink = by_score * _ramp(shut_eyes(points).mean(1, keepdim=True), *BLINK_SHAPES)
@@ -88,12 +88,12 @@ def with_shut_lids(head: HeadModel, params: HeadParams, shut: Tensor) -> HeadPar
 
     Parameters of a head without blink units of these names are returned unchanged.
     """
-    if not all(unit in head.expressions for unit in _UNITS):
+    if not all(unit in head.expressions for unit in BLINK_UNITS):
         return params
     _, basis = _gap_basis(head, params.shape)
     gaps = lid_gaps(head, params)
     expression = params.expression.clone()
-    for side, unit in enumerate(_UNITS):
+    for side, unit in enumerate(BLINK_UNITS):
         index = head.expressions.index(unit)
         closing = -basis[index, side].clamp_max(-1e-6)
         missing = (shut[:, side] * (gaps[:, side] - CLOSED_LIDS_GAP)).clamp_min(0.0) / closing
@@ -113,11 +113,11 @@ def lids_as_shut(head: HeadModel, expression: Tensor, shapes: tuple[Tensor, Tens
         expression: (T, E) of the first person, lids at rest at 0.
         shapes: (S,) each, of the first and of the second person.
     """
-    if not all(unit in head.expressions for unit in _UNITS):
+    if not all(unit in head.expressions for unit in BLINK_UNITS):
         return expression
     first, second = (_shutting_weights(head, tuple(shape.tolist())) for shape in shapes)
     scaled = expression.clone()
-    for side, unit in enumerate(_UNITS):
+    for side, unit in enumerate(BLINK_UNITS):
         scaled[:, head.expressions.index(unit)] *= second[side] / first[side]
     return scaled
 
@@ -126,7 +126,7 @@ def lids_as_shut(head: HeadModel, expression: Tensor, shapes: tuple[Tensor, Tens
 def _shutting_weights(head: HeadModel, shape: tuple[float, ...]) -> tuple[float, ...]:
     """Weights that shut the right and the left eye of a person at rest."""
     rest, basis = _gap_basis(head, torch.tensor(shape, device=head.device))
-    closing = -basis[[head.expressions.index(unit) for unit in _UNITS], [0, 1]].clamp_max(-1e-6)
+    closing = -basis[[head.expressions.index(unit) for unit in BLINK_UNITS], [0, 1]].clamp_max(-1e-6)
     return tuple(((rest - CLOSED_LIDS_GAP) / closing).clamp(*_PLAUSIBLE_WEIGHTS).tolist())
 
 

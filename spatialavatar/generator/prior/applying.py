@@ -13,7 +13,7 @@ from spatialavatar.generator.completion.complete import Completed
 from spatialavatar.generator.evidence import PhotoEvidence, balance, observe, pool
 from spatialavatar.generator.numerics import Floats, Pixels, smoothstep
 from spatialavatar.generator.pooling import Pooled
-from spatialavatar.generator.prior.colors import complete_sides, hair_texture, plausible_samples, side_share
+from spatialavatar.generator.prior.colors import complete_sides, hair_texture, see, side_share
 from spatialavatar.generator.prior.head_prior import HeadPrior
 from spatialavatar.generator.prior.observation import Observation, observe_head
 from spatialavatar.generator.prior.shaped import ShapedHead
@@ -93,18 +93,20 @@ def paint_sides(surface: TexelSurface, prior: HeadPrior, head: ShapedHead, compl
         head: the shaped head.
         completed: by rules, without the prior.
     """
-    painted = complete_sides(surface, prior, head)
+    sight = see(surface, prior.sphere, head)
+    painted = complete_sides(surface, prior, head, sight)
     seen = smoothstep(completed.own * head.pooled.visibility, *prior.config.seen)
     # At a frayed rim visibility is low although it faces a camera: the rules' colours fit what is beside it best.
-    seen = np.maximum(seen, surface.mask("scalp", "neck") * looked_at(head.photos, *prior.config.facing))
-    share = side_share(surface, prior.sphere, prior.config) * (1.0 - seen * plausible_samples(surface, prior, head))
+    seen = np.maximum(seen, surface.mask("scalp", "neck") * facing_share(head.photos, *prior.config.facing))
+    plausible = 1.0 - surface.mask("ears", "neck") * sight.doubt
+    share = side_share(surface, prior.sphere, prior.config) * (1.0 - seen * plausible)
     return Completed(
         colors=share[:, None] * painted.colors + (1.0 - share[:, None]) * completed.colors,
         own=share * painted.own + (1.0 - share) * completed.own,
     )
 
 
-def looked_at(photos: Sequence[PhotoEvidence], low: float, high: float) -> Floats:
+def facing_share(photos: Sequence[PhotoEvidence], low: float, high: float) -> Floats:
     """(N,) in [0, 1]: 1 where a texel faces a camera, even if its photo does not show it; see ``PriorConfig``."""
     return np.max(
         [smoothstep(one.warp.facing, low, high) * inside_picture(one.view, one.warp, 4.0) for one in photos], 0

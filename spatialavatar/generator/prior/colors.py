@@ -47,19 +47,21 @@ _LEAST_SKIN = 500
 
 
 @dataclass(frozen=True, eq=False)
-class _Sight:
-    """What is seen, and where it stays.
+class Sight:
+    """What the photos show beside what the prior expects, and where it stays.
 
     Attributes:
         pooled: colours and visibility.
         hair: (N,) share of hair in the samples.
         expected_hair: (N,) in [0, 1].
+        doubt: (N,) in [0, 1]: 1 where a sample that is not seen well is hair and skin is expected, or the reverse.
         keep: (N,) in [0, 1], share of the own sample in the result.
     """
 
     pooled: Pooled
     hair: Floats
     expected_hair: Floats
+    doubt: Floats
     keep: Floats
 
 
@@ -72,7 +74,7 @@ def hair_texture(
     return seen_texture(prior.sphere, pooled.colors, shown, prior.config.contrast)
 
 
-def complete_sides(surface: TexelSurface, prior: HeadPrior, head: ShapedHead) -> Completed:
+def complete_sides(surface: TexelSurface, prior: HeadPrior, head: ShapedHead, sight: Sight) -> Completed:
     """Colours: samples where the photos show the head well, elsewhere the twin's detail and the prior.
 
     Meaningless on eyes and inside the mouth.
@@ -81,9 +83,9 @@ def complete_sides(surface: TexelSurface, prior: HeadPrior, head: ShapedHead) ->
         surface: the texels.
         prior: for its map and constants.
         head: the shaped head.
+        sight: of :func:`see`.
     """
     sphere, outer = prior.sphere, surface.mask(*OUTER_PARTS).astype(np.float64)
-    sight = _sight(surface, sphere, head)
     expected, pooled = head.expected, head.pooled
     grid_colors = _adapted(sphere, expected.colors, pooled.colors, sight.keep * outer)
     colors = sphere.scatter(grid_colors)
@@ -97,25 +99,19 @@ def complete_sides(surface: TexelSurface, prior: HeadPrior, head: ShapedHead) ->
     return Completed((keep * pooled.colors + (1.0 - keep) * colors).clip(0.0, 1.0), sight.keep)
 
 
-def plausible_samples(surface: TexelSurface, prior: HeadPrior, head: ShapedHead) -> Floats:
-    """(N,) in [0, 1]: 0 where a doubtful sample of ear or neck is hair and skin is expected, or the reverse."""
-    sight = _sight(surface, prior.sphere, head)
-    differ = smoothstep(np.abs(sight.hair - sight.expected_hair), *_DISAGREE)
-    return 1.0 - surface.mask("ears", "neck") * differ * (1.0 - smoothstep(head.pooled.visibility, 0.9, 0.999))
-
-
-def _sight(surface: TexelSurface, sphere: SphereGrid, head: ShapedHead) -> _Sight:
+def see(surface: TexelSurface, sphere: SphereGrid, head: ShapedHead) -> Sight:
+    """Compare what the photos show with what the prior expects."""
     pooled, photos = head.pooled, head.photos
     hair = mean_share([photo.view.hair() for photo in photos], photos)
     clothes = mean_share([photo.view.clothes() for photo in photos], photos)
     mask = sphere.scatter(head.expected.hair[..., None])[:, 0]
     keep = smoothstep(pooled.visibility, *surface.config.fill.keep)
     keep = np.where(surface.mask("ears"), smoothstep(pooled.visibility, *_EAR_KEEP), keep)
-    doubtful = 1.0 - smoothstep(pooled.visibility, 0.9, 0.999)
-    keep *= 1.0 - smoothstep(np.abs(hair - mask), *_DISAGREE) * doubtful
+    doubt = smoothstep(np.abs(hair - mask), *_DISAGREE) * (1.0 - smoothstep(pooled.visibility, 0.9, 0.999))
+    keep *= 1.0 - doubt
     aside = smoothstep(np.abs(sphere.azimuth), *_CLOTHES_AZIMUTH)
     keep *= 1.0 - surface.mask("neck") * aside * smoothstep(clothes, 0.2, 0.6)
-    return _Sight(pooled, hair, mask, keep)
+    return Sight(pooled, hair, mask, doubt, keep)
 
 
 def _adapted(sphere: SphereGrid, expected: Floats, seen: Floats, weight: Floats) -> Floats:
@@ -130,7 +126,7 @@ def _adapted(sphere: SphereGrid, expected: Floats, seen: Floats, weight: Floats)
     return ((expected + OFFSET) * scale - OFFSET).clip(0.0, 1.0)
 
 
-def _grain(surface: TexelSurface, sight: _Sight, seed: int) -> Floats:
+def _grain(surface: TexelSurface, sight: Sight, seed: int) -> Floats:
     """(N,) log brightness of skin's unevenness, drawn from that of the seen skin; 0 where too little is seen."""
     neighbours, colors = surface.tables.neighbours, sight.pooled.colors
     uneven = np.log((colors + OFFSET) / (colors[neighbours].mean(1) + OFFSET)).mean(1)
@@ -144,7 +140,7 @@ def _grain(surface: TexelSurface, sight: _Sight, seed: int) -> Floats:
 
 
 def _with_twin(
-    surface: TexelSurface, sphere: SphereGrid, sight: _Sight, expected: Floats, colors: Floats, outer: Floats
+    surface: TexelSurface, sphere: SphereGrid, sight: Sight, expected: Floats, colors: Floats, outer: Floats
 ) -> Floats:
     """Colours (N, 3) with the detail of the mirror twin where that is seen well and is hair or skin as expected."""
     twin = surface.tables.twin
