@@ -2,7 +2,7 @@
 #
 #   make demo     an avatar from an example photo, driven: outputs/demo.mp4 and outputs/demo.png
 #   make test     the test suite
-#   make app      the web page, on this machine
+#   make app      the app in a browser, on this machine
 #   make lint     ruff, pyright and the import layers
 #   make docs     the documentation as a site, in build/site; fails on a broken link
 #   make wheel    the wheel, in build/dist; installs it alone into an empty environment and runs the demo there

@@ -2,7 +2,7 @@
 
     python benchmarks/base.py portraits PHOTOS...        # folders or files: the re-rendered source views
     python benchmarks/base.py heldout FOLDER...          # folders of photos of one person: K = 1, 2, 3 sources
-    ... --write                                          # rewrites a section of docs/results/network.md
+    ... --write                                          # rewrites a section of docs/results/base.md
 
 PSNR in dB against the photo, over light grey. "head": the matte above the chin without clothes, photo composited by
 its matte, render by its alpha. "inner": the part of it where the render is opaque. "cover": how much of it that is.
@@ -161,7 +161,7 @@ def main() -> None:
     parser.add_argument("what", choices=["portraits", "heldout"])
     parser.add_argument("paths", nargs="+")
     parser.add_argument("--every", type=int, default=1, help="use every n-th photo")
-    parser.add_argument("--write", action="store_true", help="rewrite the section of docs/results/network.md")
+    parser.add_argument("--write", action="store_true", help="rewrite the section of docs/results/base.md")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     model = load_model(None, base=True)

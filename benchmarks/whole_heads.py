@@ -1,4 +1,4 @@
-"""Turned views of synthetic heads, with and without the prior of whole heads; docs/results/network.md has the figures.
+"""Turned views of synthetic heads, with and without the prior of whole heads; docs/results/prior.md has the figures.
 
 PYTHONPATH=. python benchmarks/whole_heads.py HEADS --out heads.json, where HEADS was made by ``spatialavatar synth``.
 
