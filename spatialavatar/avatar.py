@@ -359,7 +359,7 @@ class Avatar(Pretrained):
 
         Raises:
             MissingAssetError: there is nothing by that name, or it cannot be fetched.
-            FormatError: a file is damaged, of another version, or not what the repository's manifest lists.
+            FormatError: a file is damaged, of an unsupported version, or differs from the repository's manifest.
         """
         path = Path(repo_or_folder)
         if path.is_file() or path.suffix == Path(AVATAR_FILE).suffix:
@@ -440,7 +440,7 @@ def _has_bust(file: TensorFile) -> bool:
 
 
 def _misshapen(tensors: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...]]) -> list[str]:
-    """Faults of tensors whose shape is another, or whose values are not finite."""
+    """Descriptions of tensors with wrong shapes or values that are not finite."""
     return [
         f"has {key} of shape {tuple(tensors[key].shape)} instead of finite values of {shape}"
         for key, shape in shapes.items()

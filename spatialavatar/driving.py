@@ -168,7 +168,7 @@ class DriveReport:
         path: the video.
         frames: number of its frames.
         fps: frames per second.
-        held: frames that hold the motion of another frame, because the driver has none there.
+        held: frames without a tracked driver, which repeat the motion of a neighbouring frame.
         warnings: sentences about the driver.
     """
 

@@ -30,7 +30,7 @@ class NoFaceError(InputError):
 
 
 class FormatError(SpatialAvatarError, ValueError):
-    """A file of ours or of a head model is damaged, of another version, or does not fit the other files."""
+    """A SpatialAvatar or head model file is damaged, of an unsupported version, or does not fit the other files."""
 
 
 class MissingAssetError(SpatialAvatarError, FileNotFoundError):

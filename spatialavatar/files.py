@@ -27,7 +27,7 @@ def make_folder(folder: str | Path) -> Path:
 
 @contextmanager
 def atomic_output(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary path beside ``path``, which is renamed to ``path`` when the block ends without an error.
+    """Yield a temporary path next to ``path``, which is renamed to ``path`` when the block ends without an error.
 
     The temporary name keeps the suffix, since writers choose their format by it. It is random, so that threads and
     processes can write the same file at the same time: the last one wins.
@@ -99,5 +99,5 @@ def _check_target(path: Path) -> None:
 
 
 def _reason(error: Exception) -> str:
-    """The cause in words, without a path."""
+    """The cause as text, without a path."""
     return (error.strerror if isinstance(error, OSError) else None) or str(error)

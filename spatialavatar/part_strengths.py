@@ -106,7 +106,7 @@ class StrengthPreset:
         """The preset with the strengths that ``text`` states, such as ``1.2`` or ``mouth=1.2,pose=.5``.
 
         Raises:
-            InputError: the text is of another form, or a strength is outside of its range.
+            InputError: the text is malformed, or a strength is outside of its range.
         """
         given = read_strengths(text)
         overall = given.pop("", self.strength)
@@ -117,7 +117,7 @@ def read_strengths(text: str) -> dict[str, float]:
     """Strengths by part that a text such as ``1.2`` or ``1.2,mouth=1.5,pose=.5`` states; "" is the whole expression.
 
     Raises:
-        InputError: the text is of another form, or names a part twice.
+        InputError: the text is malformed, or names a part twice.
     """
     found: dict[str, float] = {}
     for item in text.split(","):
@@ -153,7 +153,7 @@ def load_preset(path: str | Path) -> StrengthPreset:
 
     Raises:
         MissingAssetError: there is no such file.
-        FormatError: it is no preset, of another version, or has a strength that is no number in its range.
+        FormatError: it is no preset, of an unsupported version, or a strength is not a number in its range.
     """
     path = Path(path)
     if not path.is_file():

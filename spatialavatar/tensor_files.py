@@ -1,8 +1,8 @@
 """Safetensors files: written whole or not at all, and read by a schema that is checked before memory is allocated.
 
 Our files carry a JSON header under the metadata key ``spatialavatar``. A reader opens the file, which reads and checks
-the list of tensors only, and then reads the tensors by a schema: name, types, shape, range. What a schema lets through
-needs no further checks of this kind.
+the list of tensors only, and then reads the tensors by a schema: name, types, shape, range. Tensors that pass need no
+further checks of this kind.
 
 Tensors are read into memory of their own and not mapped: a mapped file that is cut short while it is in use ends the
 process.
@@ -53,7 +53,7 @@ _NAME_LENGTH: Final = 60
 
 @dataclass(frozen=True)
 class TensorSpec:
-    """What a tensor of a format must be.
+    """Specification of one tensor of a format.
 
     Attributes:
         shape: sizes; a name is a size that is given to :meth:`TensorFile.read`, or else is that of the first tensor
@@ -144,7 +144,7 @@ class TensorFile:
             The tensors by name, on the CPU, in the types of the file.
 
         Raises:
-            FormatError: a tensor is missing, unknown, of another type or shape, out of range, or cannot be read.
+            FormatError: a tensor is missing, unknown, of the wrong type or shape, out of range, or cannot be read.
         """
         self.check(schema, sizes, advice)
         tensors = self._tensors([name for name in schema if name in self.entries])
@@ -155,12 +155,12 @@ class TensorFile:
         """Compare the list of tensors with a schema, without reading any; :meth:`read` does so too.
 
         Raises:
-            FormatError: a tensor is missing, unknown, or of another type or shape.
+            FormatError: a tensor is missing, unknown, or of the wrong type or shape.
         """
         self._refuse(_list_faults(self.entries, schema, dict(sizes or {})), advice)
 
     def read_all(self) -> dict[str, Tensor]:
-        """Read every tensor, whatever it is: for files that only this program's own user writes.
+        """Read every tensor without a schema. Use it only for files that the user's own runs have written.
 
         Raises:
             FormatError: the file cannot be read.

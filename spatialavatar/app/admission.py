@@ -26,11 +26,11 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from spatialavatar.app import jobs
 
 GPU_QUEUE: Final = "gpu"
-"""The ``concurrency_id`` of every event that computes: one at a time, whoever calls."""
+"""The ``concurrency_id`` of every event that computes: one runs at a time, over all callers."""
 MAX_WAITING: Final = 20
 """Calls that may wait for the worker, and events of any kind that may wait at all times ten."""
 UNHEARD_SECONDS: Final = 10.0
-"""A call ends when nobody has listened to it for so long."""
+"""Seconds after which a call without a listener ends."""
 
 _BUSY: Final = f"The app is busy: {MAX_WAITING} calls are waiting already; try again in a few minutes."
 _UNUSABLE: Final = (
@@ -150,7 +150,7 @@ class BoundedQueue(Queue):
                     await self._end(event, _UNHEARD)
 
     async def _end(self, event: Event | None, sentence: str) -> None:
-        """Take an event out of the queue or stop its work; whoever listens later reads the sentence."""
+        """Take an event out of the queue or stop its work; later listeners receive the sentence."""
         if event is None or not event.alive:
             return
         self.send_message(event, ProcessCompletedMessage(output={"error": sentence}, success=False))
@@ -166,7 +166,7 @@ def bound_queue(demo: gr.Blocks) -> None:
 
 
 class ClientWatch:
-    """ASGI middleware: tells the queue who listens to which session, and which calls are cancelled."""
+    """ASGI middleware that reports listeners of sessions and cancelled calls to the queue."""
 
     def __init__(self, app: ASGIApp) -> None:
         """Wrap ``app``."""

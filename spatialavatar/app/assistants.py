@@ -1,4 +1,4 @@
-"""What the MCP server has beside the tools: resources to read and prompts to start from."""
+"""Resources and prompts of the MCP server; its tools are the endpoints."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from spatialavatar.errors import InputError
 from spatialavatar.examples import MOTIONS, example_motion
 from spatialavatar.head.arkit import ARKIT_52
 
-_SHORT: Final = 5  # frames of an example motion that a resource shows; whole ones are long and say no more
+_SHORT: Final = 5  # frames of an example motion that a resource shows, as a short sample
 _NAMES: Final = {label.lower().replace(" ", "-"): label for label in MOTIONS}
 
 

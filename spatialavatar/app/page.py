@@ -1,6 +1,6 @@
-"""The web page: a stage with the avatar, and four steps beside it.
+"""The web page: the avatar's stage and four steps.
 
-Each step is a module of its own: ``create``, ``sharpen``, ``drive``, ``save``; they share ``stage``.
+Each step has its own module: ``create``, ``sharpen``, ``drive``, ``save``; they share ``stage``.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ def run_app(host: str | None = None, port: int | None = None) -> None:
     """Load the models, serve the page and the endpoints, and return when the server is stopped.
 
     Visitors' files lie in a folder of this run, which is deleted when the process ends by SIGINT, SIGTERM or SIGHUP.
-    What a run that was killed has left is deleted at the next start. Where the variable ``GRADIO_TEMP_DIR`` names a
+    Files of a killed run are deleted at the next start. Where the variable ``GRADIO_TEMP_DIR`` names a
     folder, that one is used, and everything in it is deleted by age.
 
     Args:
@@ -82,7 +82,7 @@ def _exit_on_signals() -> None:
 
 
 def _make_run_folder(parent: Path) -> Path:
-    """A folder for this process, beside those of other runs; what dead runs have left is deleted."""
+    """Create this process's folder, next to those of other runs. Folders of ended runs are deleted."""
     user = os.getuid() if hasattr(os, "getuid") else "app"
     runs = parent / f"spatialavatar-{user}"
     with suppress(OSError):

@@ -27,7 +27,7 @@ from typing import Final
 from gradio.utils import get_upload_folder
 
 MAX_AGE: Final = 2 * 3600.0
-"""Seconds after which a file is deleted even if nobody left."""
+"""Seconds after which a file is deleted, even if its visitor is still there."""
 MAX_UPLOAD_AGE: Final = 600.0
 """Seconds without a change after which an upload that has not arrived is deleted."""
 FETCHED: Final = "fetched-"
@@ -59,7 +59,7 @@ class _Visitor:
 class Sessions:
     """The visitors' folders by gradio's session hash, and the uploads that belong to them.
 
-    The names of the folders cannot be guessed, since a file there is served to whoever has its address. Programs that
+    The names of the folders cannot be guessed, because anyone with a file's address can download it. Programs that
     call without a session share one folder, in which only age counts.
     """
 
@@ -115,14 +115,14 @@ class Sessions:
             shared = {path for other in self._visitors.values() for path in other.uploads}
         shutil.rmtree(visitor.folder, ignore_errors=True)
         for path, file in visitor.uploads.items():
-            # A file of another identity was uploaded again since, by a visitor whose call is still to come.
+            # With a different identity the path holds a newer upload, whose visitor's call has not arrived yet.
             if path not in shared and _identity(path) == file:
                 with suppress(OSError):
                     Path(path).unlink()
                     Path(path).parent.rmdir()
 
     def sweep(self) -> None:
-        """Delete every file in gradio's upload folder that is too old, whoever left it there, and empty folders."""
+        """Delete old files of all visitors in gradio's upload folder, and empty folders."""
         now = time.time()
         for folder, _, names in os.walk(self._root, topdown=False):
             for name in names:
@@ -140,7 +140,7 @@ class Sessions:
                     del visitor.uploads[path]
 
     def clear(self) -> None:
-        """Delete everything of every visitor, and what this process has in work or is receiving."""
+        """Delete the files of all visitors, and this process's work in progress and unfinished uploads."""
         for session in list(self._visitors):
             self.close(session)
         folder = Path(self._root)
@@ -170,7 +170,7 @@ class Sessions:
 
 
 def _identity(path: str) -> tuple[int, int] | None:
-    """Tells a file from another one that takes its place; None where there is none."""
+    """Identity of a file, to detect its replacement; None if there is no file."""
     try:
         facts = os.stat(path)
     except OSError:

@@ -1,4 +1,4 @@
-"""The stage, which shows the avatar beside every step of the page, and the state that the steps share."""
+"""The stage, which shows the avatar next to every step of the page, and the state shared by the steps."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class Page:
         self._followers: dict[str, list[tuple[list[Any], Follow]]] = {"avatar": [], "video": []}
 
     def when_there_is_an_avatar(self, outputs: list[Any], updates: Follow) -> None:
-        """Apply ``updates(avatar)`` to ``outputs`` whenever an avatar is made, sharpened or opened."""
+        """Apply ``updates(avatar)`` to ``outputs`` after an avatar is made, sharpened or opened."""
         self._followers["avatar"].append((outputs, updates))
 
     def when_there_is_a_video(self, outputs: list[Any], updates: Follow) -> None:
@@ -75,7 +75,7 @@ class Page:
         self._followers["video"].append((outputs, updates))
 
     def note_uploads(self, *components: Any) -> None:
-        """Delete what is uploaded there when the visitor leaves."""
+        """Delete this component's uploads when the visitor leaves."""
 
         def note(path: str | None, request: gr.Request) -> None:
             self.sessions.note(request.session_hash, [path] if path else [])
@@ -139,7 +139,7 @@ class Page:
         return self.exported(avatar, "html")["html"] if avatar else None
 
     def exported(self, avatar: str, *forms: str) -> dict[str, str]:
-        """Paths, by form, of exported files beside the avatar; each is written at its first request."""
+        """Paths of exported files by format, in the avatar's folder; each is written at its first request."""
         paths = {form: Path(avatar).with_name(EXPORTS[form]) for form in forms}
         if not all(path.is_file() for path in paths.values()):
             for step in self.service.steps("export", {"forms": tuple(paths)}, avatar=avatar):

@@ -260,7 +260,7 @@ def _strength_text(text: str) -> str:
     """The value of ``--strength``, checked.
 
     Raises:
-        OptionError: it is of another form, or a strength is out of range.
+        OptionError: it is malformed, or a strength is out of range.
     """
     from spatialavatar.part_strengths import StrengthPreset
 
@@ -275,7 +275,7 @@ def _strengths(options: argparse.Namespace) -> StrengthPreset:
     """The strengths of ``--preset``, then of ``--strength``, then of ``--only``.
 
     Raises:
-        InputError: a strength is of another form or out of range, or ``--only`` stills a part that is given.
+        InputError: a strength is malformed or out of range, or ``--only`` stills a part that is given.
         MissingAssetError, FormatError: as :func:`load_preset`.
     """
     from spatialavatar.part_strengths import StrengthPreset, load_preset, read_strengths

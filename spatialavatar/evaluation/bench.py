@@ -119,7 +119,7 @@ def merge(folders: Sequence[str | Path], out: str | Path) -> dict[str, Any]:
     """Join the results of several shards into one table and report.
 
     Raises:
-        InputError: a folder holds no results, or results of another run than the first.
+        InputError: a folder holds no results, or those of a different run than the first.
         FormatError: results are damaged.
         OutputError: ``out`` cannot be written.
     """

@@ -43,7 +43,7 @@ class RunSubject:
 
 def run_facts(config: BenchConfig, subject: RunSubject) -> dict[str, Any]:
     """Everything that is needed to repeat the run, JSON-ready; ``key`` is equal for runs with equal figures."""
-    # Without the results beside the weights: one run would change the next one's key.
+    # Results files in the weights' folder do not count: one run would change the next one's key.
     files = [entry for entry in hub.manifest() if "/results" not in entry["path"]]
     weights = hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()[:16]
     facts = {

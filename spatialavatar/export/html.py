@@ -76,7 +76,7 @@ def save_html(
         speech: embed the speech network (1.2 MB), so that the avatar speaks the sound of a microphone or a file.
 
     Raises:
-        InputError: the Gaussians have other channels than three colours, the motion is of another head, or
+        InputError: the Gaussians do not have three colour channels, the motion is of a different head, or
             ``mediapipe`` is no address.
         OutputError: the file cannot be written.
         MissingAssetError: the network's weights are not on disk and cannot be fetched.

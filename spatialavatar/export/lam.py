@@ -53,8 +53,8 @@ def save_lam_zip(avatar: Avatar, path: str | Path) -> Path:
         path: the file; the renderer refuses an address without ``.zip``.
 
     Raises:
-        InputError: the Gaussians have other channels than three colours, or there are more of them than the renderer
-            has room for, or the name does not end in ``.zip``.
+        InputError: the Gaussians do not have three colour channels, or there are more of them than the renderer
+            supports, or the name does not end in ``.zip``.
         OutputError: the file cannot be written.
     """
     path = Path(path)

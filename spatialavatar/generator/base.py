@@ -28,7 +28,7 @@ from spatialavatar.records import Gaussians, Track
 
 @dataclass(frozen=True, eq=False)
 class BaseResult:
-    """What the photos alone determine.
+    """The result of the base, before the network.
 
     Attributes:
         gaussians: N local Gaussians.
@@ -73,7 +73,7 @@ def build_base(
         prior: completes outline, hair, sides and back; without it, or where a photo has no segments, rules do.
 
     Raises:
-        InputError: no photo, more than four, tracks of another head, or of different shapes.
+        InputError: no photo, more than four, tracks of a different head, or of different shapes.
     """
     report = progress or no_progress
     views = source_views(tracks, head)

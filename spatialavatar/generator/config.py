@@ -143,8 +143,8 @@ class MirrorConfig(Checked):
 
     Attributes:
         confidence: visibility that a mirrored colour counts as, relative to its twin's.
-        facing: cosines of the angle to the viewer below which a sample of skin yields to its twin's, and above which
-            it is as good as frontal.
+        facing: cosines of the angle to the viewer below which a sample of skin is replaced by its twin's, and above
+            which it counts as frontal.
         seam_rounds: averaging rounds over which a texel's surroundings are judged: 20 reach about 5 mm of the face.
         seam: mean share of own samples around a texel of which it keeps nothing and all of its own.
     """
@@ -227,7 +227,7 @@ class SurfelConfig(Checked):
 
 @dataclass(frozen=True)
 class SharpeningConfig(Checked):
-    """Adding back what the render misses of the photos (``sharpening``).
+    """Adding the difference between photos and renders (``sharpening``).
 
     Attributes:
         rounds: renders of each source view.

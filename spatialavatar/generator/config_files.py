@@ -65,7 +65,7 @@ _LATER: Final = {
     "visibility": {"occluder_margin": 0.0, "occluder_depth": (0.002, 0.006), "occluder_yaw": (12.0, 25.0)},
     "silhouette": {"symmetry": 0.0},
 }
-"""Constants that came with version 3, with the values that leave a model as it was."""
+"""Constants added in version 3, with the values that reproduce earlier models."""
 
 _AFTER_3: Final = {
     "visibility": {"rim_margin": 0.0},

@@ -79,7 +79,7 @@ def pool(photos: Sequence[PhotoEvidence]) -> Pooled:
 
 
 def _sampled_colors(surface: TexelSurface, view: SourceView, found: Openings | None, warped: Warp) -> Floats:
-    """Colours (N, 3) of a photo at the texels; at the lids' edge those of the lashes beside it."""
+    """Colours (N, 3) of a photo at the texels; at the lids' edge those of the adjacent lashes."""
     colors = sample(view.image, warped)
     if found is None:
         return colors

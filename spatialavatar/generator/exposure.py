@@ -66,7 +66,7 @@ def apply_gain(colors: Floats, gain: Floats) -> Floats:
 
 
 def match_light(surface: TexelSurface, colors: Sequence[Floats], weights: Sequence[Floats]) -> list[Floats]:
-    """Bring the photos' shading together, so that no edge shows where one takes over from another.
+    """Match the photos' shading, so that no seam shows between two photos.
 
     Each photo is multiplied by a smooth field: the ratio of the photos' mean to it where others show the same texels,
     extended to where only it does. Detail stays; a single photo is unchanged.

@@ -19,7 +19,7 @@ _BLINKS = ("eyeBlinkLeft", "eyeBlinkRight")
 
 @dataclass(frozen=True, eq=False)
 class HeadMesh:
-    """Mesh of a head model, whatever the person.
+    """Mesh of a head model, independent of the person.
 
     Attributes:
         model: the head model.

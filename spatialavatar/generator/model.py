@@ -78,7 +78,7 @@ class SpatialAvatar(Pretrained):
 
         Raises:
             FormatError: no encoder is of the kind that the configuration names.
-            InputError: the network or the prior has another configuration.
+            InputError: the network's or the prior's configuration differs.
             MissingAssetError: the encoder's library or weights are missing.
         """
         self.config = config
@@ -116,7 +116,7 @@ class SpatialAvatar(Pretrained):
             bust: add the torso, if a photo shows enough of it.
 
         Raises:
-            InputError: no photo, more than four, or tracks of different shapes or of another head.
+            InputError: no photo, more than four, or tracks of different shapes or of a different head.
             NoFaceError: a picture shows no usable face.
         """
         given = [photos] if isinstance(photos, (Track, np.ndarray)) else list(photos)
@@ -179,7 +179,7 @@ class SpatialAvatar(Pretrained):
         return SpatialAvatar(config, self.head, self._folder, prior=self.prior)
 
     def with_prior(self, prior: HeadPrior | None) -> SpatialAvatar:
-        """The same model with another prior of whole heads for its head and layout, or with none."""
+        """A copy of the model with ``prior``, which must be for its head and layout; None removes the prior."""
         config = dataclasses.replace(self.config, prior=None if prior is None else prior.config)
         return SpatialAvatar(config, self.head, self._folder, self.network, prior)
 

@@ -36,8 +36,8 @@ class Openings:
     """Masks (H, W) of the openings of eyes and mouth: 1 well inside ("inner"), 1 inside and at the rim ("outer").
 
     Attributes:
-        open_share: of the left and the right eye, in [0, 1]. Through half-shut lids the photo shows little, in their
-            shadow and beside their lashes.
+        open_share: of the left and the right eye, in [0, 1]. Through half-shut lids the photo shows little of the eye,
+            in the shadow of lids and lashes.
     """
 
     eyes_inner: Pixels

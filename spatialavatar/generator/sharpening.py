@@ -1,4 +1,4 @@
-"""Sharpening: add to each colour what a render of the source views misses of the photos there."""
+"""Sharpening: add the difference between photos and renders of the source views to the colours."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def sharpen(
         ]
         step = config.step * strength * mean_pool(missing, gates).colors
         colors = (colors + step).clip(0.0, 1.0)
-    # Ringing beyond what the photo's own contrast explains comes from errors of the fit.
+    # Ringing stronger than the photo's own contrast comes from errors of the fit.
     colors = start + (colors - start).clip(-config.limit, config.limit)
     return gaussians.replace(colors=torch.from_numpy(colors).float())
 

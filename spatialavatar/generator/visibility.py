@@ -69,7 +69,8 @@ def occlusion_margin(warped: Warp, config: VisibilityConfig) -> Floats:
 def _beside_occluders(surface: TexelSurface, view: SourceView, nearest: Pixels, warped: Warp) -> Floats:
     """(N,) 0 on texels of the face that lie a few pixels beside a surface well in front of them, 1 elsewhere.
 
-    The fit is a few pixels off: just behind nose, lips and brow the photo shows what is in front. That holds for turned
+    The fit is a few pixels off: next to the edges of nose, lips and brow, the photo shows the nearer surface. That
+        holds for turned
     heads; a photo from the front has no other sample of these places. Sideburns and hair keep their samples.
     """
     config = surface.config.visibility
@@ -103,7 +104,7 @@ def _on_turned_face(surface: TexelSurface, view: SourceView, weight: Floats) -> 
 
 
 def _whole_pixels(pixels: Floats) -> Ints:
-    """Pixels (N, 2) rounded down; what is not finite lies outside the picture."""
+    """Pixels (N, 2) rounded down; coordinates that are not finite count as outside of the picture."""
     return np.floor(np.nan_to_num(pixels, nan=-9.0, posinf=-9.0, neginf=-9.0)).astype(np.int64)
 
 

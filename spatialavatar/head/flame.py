@@ -183,7 +183,7 @@ def read_uv(path: Path, faces: Ints) -> Floats:
 
     Raises:
         InputError: the file cannot be opened.
-        FormatError: it has no UVs, or those of another mesh.
+        FormatError: it has no UVs, or those of a different mesh.
     """
     if path.suffix.lower() == ".obj":
         corners, coordinates, indices = _read_obj(path)

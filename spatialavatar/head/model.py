@@ -368,7 +368,7 @@ def _read_description(path: Path, damaged: str) -> dict[str, Any]:
     """The content of ``head.json``.
 
     Raises:
-        FormatError: the file does not describe a head model, or is of another version.
+        FormatError: the file does not describe a head model, or has an unsupported version.
     """
     try:
         if path.stat().st_size > _MAX_DESCRIPTION_BYTES:

@@ -54,7 +54,7 @@ class Pretrained(ABC):
 
         Raises:
             MissingAssetError: there is nothing by that name, or it cannot be fetched.
-            FormatError: a file is damaged, of another version, or not what the repository's manifest lists.
+            FormatError: a file is damaged, of an unsupported version, or differs from the repository's manifest.
         """
         folder = fetch(
             repo_or_folder,

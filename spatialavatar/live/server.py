@@ -1,7 +1,7 @@
 """Serves an avatar's web page and its motion to this machine: http://127.0.0.1:8765/?motion&transparent in OBS.
 
 A WebSocket at ``/motion`` sends the newest frame to every page. Browsers may read it from the server's own page and
-from origins that were allowed; a page of another site that knows the address gets neither page nor motion.
+from origins that were allowed; pages of other sites receive neither page nor motion, even with the right address.
 """
 
 from __future__ import annotations

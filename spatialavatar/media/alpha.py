@@ -88,7 +88,7 @@ class PictureWriter:
         """Append one (H, W, 4) uint8 sRGB frame with straight alpha.
 
         Raises:
-            InputError: the frame has another size or type.
+            InputError: the frame has the wrong size or type.
             OutputError: writing fails, for instance because the disk is full.
         """
         check_frame(frame, self.size, 4)
@@ -160,7 +160,7 @@ def alpha_writer(
         audio_from: a file whose sound track is added.
 
     Raises:
-        OutputError: the name has another suffix, or cannot be written.
+        OutputError: the suffix is not supported, or the file cannot be written.
         InputError: ``audio_from`` cannot be read, or the frame rate is not a positive number.
     """
     if not (math.isfinite(fps) and fps > 0):
@@ -174,7 +174,7 @@ def check_alpha_name(path: PathLike) -> None:
     """Refuse a place where no video with transparency can be written.
 
     Raises:
-        OutputError: the suffix is another one, a folder there is not empty, or the place cannot be written.
+        OutputError: the suffix is not supported, the folder is not empty, or the path cannot be written.
     """
     path = Path(path)
     suffix = path.suffix.lower()

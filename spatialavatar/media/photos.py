@@ -286,7 +286,7 @@ def _grey_to_8_bit(values: np.ndarray, full: float | None = None) -> np.ndarray:
 
 
 def _apply_profile(photo: Image.Image, profile: bytes) -> Image.Image:
-    """Convert from an embedded ICC profile; a profile that is damaged or of another colour space is ignored."""
+    """Convert from an embedded ICC profile; it is ignored if damaged or of a different colour space."""
     try:
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
         converted = ImageCms.profileToProfile(photo, source, ImageCms.createProfile("sRGB"), outputMode="RGB")

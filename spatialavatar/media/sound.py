@@ -1,4 +1,4 @@
-"""Reading the sound of a file, and putting it beside the pictures of another."""
+"""Read the sound of a file, and add it to the pictures of another file."""
 
 from __future__ import annotations
 
@@ -178,7 +178,7 @@ def add_sound(pictures: Path, sound: SoundTrack, seconds: float, out: Path, log:
 
     Args:
         pictures: a file of ours.
-        sound: what to put beside them.
+        sound: the sound to add.
         seconds: duration of the pictures.
         out: the file to make.
         log: receives ffmpeg's messages.

@@ -23,7 +23,7 @@ from spatialavatar.media.paths import PathLike, check_writable, existing_file
 from spatialavatar.media.sound import SoundTrack, add_sound, sound_of
 
 _VIDEO_SUFFIXES: Final = (".mp4", ".m4v", ".mov", ".mkv")
-_SECONDS_PER_FRAME: Final = 0.05  # to finish a file: time limit beside FRAME_SECONDS
+_SECONDS_PER_FRAME: Final = 0.05  # time limit to finish a file, in addition to FRAME_SECONDS
 
 
 TO_YUV: Final = "scale=out_color_matrix=bt709:out_range=tv:flags=bicubic+accurate_rnd+full_chroma_int"
@@ -140,7 +140,7 @@ class VideoWriter:
         """Append one (H, W, 3) uint8 sRGB frame.
 
         Raises:
-            InputError: the frame has another size or type.
+            InputError: the frame has the wrong size or type.
             OutputError: writing fails, for instance because the disk is full.
         """
         check_frame(frame, self.size, self._channels)
@@ -193,7 +193,7 @@ class VideoWriter:
             return self._process.wait()
 
     def _add_sound(self, sound: SoundTrack) -> None:
-        """Put the sound beside the finished pictures.
+        """Add the sound to the finished pictures.
 
         A second pass, because in one pass the length depends on which stream is ahead when the frames end.
         """

@@ -30,7 +30,7 @@ class Lpips:
     """LPIPS (AlexNet), in single precision, on the CPU unless it is moved."""
 
     def __init__(self, weights: Path | None = None) -> None:
-        """Load the network; ``weights`` is another file than the one that ships.
+        """Load the network from ``weights``; by default from the file that ships.
 
         Raises:
             MissingAssetError: the file is not there.

@@ -170,7 +170,7 @@ def needs_flame(name: str, head_id: str) -> str:
 
 
 def check_flame(head_id: str, is_flame: bool, path: Path) -> None:
-    """Refuse to write FLAME parameters of another head.
+    """Check that the head is a FLAME head.
 
     Raises:
         FormatError: the head is no FLAME head.
@@ -212,7 +212,7 @@ def write_flame(track: Track, path: Path) -> None:
 
 
 def _to_arrays(track: Track) -> dict[str, np.ndarray]:
-    """VHAP's keys; what is ours (rate, neutral) is float64, which GaussianAvatars' reader leaves out."""
+    """VHAP's keys. Our additions (rate, neutral) are float64, which GaussianAvatars' reader ignores."""
     track = track.without_pictures().to("cpu")
     params, camera = track.params, track.camera
     arrays = {

@@ -1,4 +1,4 @@
-"""What a motion file may hold: how much of it, and the type, width and range of every field.
+"""Limits of a motion file: number of frames, and the type, width and range of every field.
 
 Every reader of this package sends its values through :meth:`Field.read`, so a wrong file is refused in one sentence
 that names the file and the field, before the values reach a head.
@@ -54,7 +54,7 @@ class Field:
             (T, width) float32.
 
         Raises:
-            FormatError: the values are not numbers, or their shape is another one.
+            FormatError: the values are not numbers, or have the wrong shape.
             InputError: a value is not finite, or beyond ``limit``.
         """
         width = self.width if width is None else width

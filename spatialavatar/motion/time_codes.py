@@ -127,7 +127,7 @@ def _frame_stamps(groups: Sequence[tuple[str | None, ...]]) -> _Stamps:
     frame = np.array([float(f"{group[4]}.{group[5] or 0}") for group in groups])
     decimals = max(len(group[5] or "") for group in groups)
     rate = _frames_a_second(whole, frame)
-    # Frame numbers of another rate than 60 stand out by where they stop; a take below a second may not get there.
+    # The largest frame number gives a rate other than 60; a take below a second may not reach it.
     sure = rate is not None or decimals > 0
     rate = max(DEFAULT_RATE, float(np.floor(frame.max()) + 1)) if rate is None else rate
     if any(group[3] == ";" for group in groups) and rate % 30 == 0:

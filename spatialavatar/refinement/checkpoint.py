@@ -64,7 +64,7 @@ class StateFile:
         format: name of the format in the header.
         version: of the format.
         noun: name of the kind in error messages.
-        inputs: what the file depends on, in error messages.
+        inputs: description of the inputs that the file depends on, for error messages.
     """
 
     format: str
@@ -95,7 +95,7 @@ class StateFile:
             Tensors by name, and the header.
 
         Raises:
-            FormatError: the file is damaged, of another release, or of another run.
+            FormatError: the file is damaged, or belongs to a different release or run.
         """
         tensors, header = read_tensors(path, self.damaged(path))
         if header.get("format") != self.format or header.get("version") != self.version:

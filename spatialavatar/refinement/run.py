@@ -180,7 +180,7 @@ class RefinementRun:
         """Continue from the checkpoint of the run with the id ``run``.
 
         Raises:
-            FormatError: the file is damaged, or of another run or release.
+            FormatError: the file is damaged, or belongs to a different run or release.
         """
         required, optional = {"generator": self._generator.get_state()}, {}
         for family in self._families:

@@ -47,7 +47,7 @@ class Audio2FaceListener(WindowListener):
 
         Raises:
             MissingAssetError: a file or onnxruntime is missing.
-            FormatError: a file is damaged or of another version.
+            FormatError: a file is damaged or of an unsupported version.
         """
         self._graph = Graph(folder / "network.onnx", ("input", "emotion"), _WHAT)
         info = _json(folder / "network_info.json")
@@ -64,7 +64,7 @@ class Audio2FaceListener(WindowListener):
         self._skin = _size(sizes, "num_shapes_skin", folder, 4096)
         self._load_basis(folder)
         super().__init__()
-        self.hear(np.zeros(self.size, np.float32))  # refuses a file whose output is another before any work
+        self.hear(np.zeros(self.size, np.float32))  # checks the model's output shape before any work
 
     def hear(self, window: np.ndarray) -> np.ndarray:
         """Weights (1, 52) of a window."""

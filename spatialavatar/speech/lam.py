@@ -36,7 +36,7 @@ class LamListener(WindowListener):
 
         Raises:
             MissingAssetError: the file or onnxruntime is missing.
-            FormatError: the file is another network.
+            FormatError: the file is a different network.
         """
         self._graph = Graph(path, (INPUT,), "LAM-A2E (wav2arkit_cpu.onnx)")
         fixed = self._graph.shapes[INPUT][-1]  # exports for browsers take windows of one length only
@@ -45,7 +45,7 @@ class LamListener(WindowListener):
             raise FormatError(f"The network {path.name} takes {self.size} samples; give one for 9,600 samples or more.")
         self.before = self.size - int(self.hop) - _AFTER
         super().__init__()
-        self.hear(np.zeros(self.size, np.float32))  # refuses a file whose output is another before any work
+        self.hear(np.zeros(self.size, np.float32))  # checks the model's output shape before any work
 
     def hear(self, window: np.ndarray) -> np.ndarray:
         """Weights (12, 52) of a window."""

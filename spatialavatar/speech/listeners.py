@@ -12,11 +12,11 @@ def load_listener(path: str | Path | None = None) -> SpeechListener:
 
     Args:
         path: None for the network that ships, an ``.onnx`` file for LAM-A2E, or a folder of NVIDIA Audio2Face-3D;
-            docs/guide/speech.md tells where they are.
+            docs/guide/speech.md gives the links.
 
     Raises:
         MissingAssetError: a file is missing.
-        FormatError: it is another network, or damaged.
+        FormatError: it is a different network, or damaged.
     """
     if path is None:
         return LipListener()

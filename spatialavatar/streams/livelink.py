@@ -6,7 +6,7 @@ Source: the layout that Unreal Engine's plug-in AppleARKitFaceSupport and PyLive
     int32 frame, float32 sub-frame, int32 rate, int32 rate's denominator;
     uint8 61; float32 x 61: the 52 ARKit units, then yaw, pitch and roll of the head, the left and the right eye
 
-A packet without a face ends before the count. The angles mean what they mean in the app's CSV files
+A packet without a face ends before the count. The angles are defined as in the app's CSV files
 (docs/reference/motion.md); those of the eyes repeat the eyeLook units and are not read.
 """
 
@@ -63,7 +63,7 @@ class LiveLinkDecoder:
         """The frame of a packet; without a face the one before, which is marked so.
 
         Raises:
-            FormatError: the packet has another layout or version, or a value is not plausible.
+            FormatError: the packet has an unknown layout or version, or a value is not plausible.
         """
         if not packet or packet[0] != _VERSION:
             raise FormatError("The packet is none of Live Link Face, version 6.")

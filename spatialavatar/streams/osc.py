@@ -64,7 +64,7 @@ def read_message(data: bytes) -> Message:
     """One message.
 
     Raises:
-        FormatError: it is damaged, or has an argument of another type.
+        FormatError: it is damaged, or has an argument of an unsupported type.
     """
     address, at = _read_text(data, 0)
     if not address.startswith("/"):

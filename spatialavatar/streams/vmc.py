@@ -27,7 +27,7 @@ _HEAD: Final = ("Neck", "Head")  # bones whose product is the head's rotation
 
 _FLOAT: Final = struct.Struct(">f")
 _VALUE: Final = b"/VMC/Ext/Blend/Val\0\0,sf\0"  # how a message of a name and a float begins
-_MOST_KNOWN: Final = 4 * len(ARKIT_52)  # in whatever case a sender writes them
+_MOST_KNOWN: Final = 4 * len(ARKIT_52)  # in any case (upper or lower)
 
 _PRESETS: Final[dict[str, dict[str, float]]] = {
     "a": {"jawOpen": 0.7},
@@ -43,7 +43,7 @@ _PRESETS: Final[dict[str, dict[str, float]]] = {
     "angry": {"browDownLeft": 0.9, "browDownRight": 0.9},
     "sorrow": {"browInnerUp": 0.8, "mouthFrownLeft": 0.7, "mouthFrownRight": 0.7},
 }
-"""What the presets of VRM 0 look like in ARKit units, for senders without those."""
+"""The presets of VRM 0 as ARKit weights, for senders that do not send ARKit units."""
 
 _RENAMED: Final = {
     "aa": "a",
@@ -96,7 +96,7 @@ class VmcDecoder:
         return frame
 
     def _take(self, address: str, arguments: tuple[Argument, ...]) -> MotionFrame | None:
-        """Read one message; unknown ones are ignored, as the specification asks."""
+        """Read one message; unknown ones are ignored, as specified."""
         if address == "/VMC/Ext/Blend/Val":
             self._take_value(arguments)
         elif address == "/VMC/Ext/Blend/Apply":
@@ -145,7 +145,7 @@ class VmcDecoder:
 
 
 def _numbers(arguments: tuple[Argument, ...], count: int) -> tuple[float, ...]:
-    """The numbers after the name, of ``count`` arguments; more than those are ignored, as the specification asks.
+    """The numbers after the name, of ``count`` arguments; further ones are ignored, as specified.
 
     Raises:
         FormatError: there are fewer, or one is no number.

@@ -50,7 +50,7 @@ class IdentityEmbedder:
             (128,) float32 of length 1; the cosine of two faces is their dot product.
 
         Raises:
-            InputError: the picture is of another type, or the landmarks are not the dense ones.
+            InputError: the picture is not uint8 RGB, or there are not 478 landmarks.
         """
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
             raise InputError(f"A picture must be (H, W, 3) uint8, not {image.shape} {image.dtype}.")

@@ -127,8 +127,7 @@ def load_track(path: str | Path) -> Track:
     """Read a file that :func:`save_track` wrote.
 
     Raises:
-        InputError: there is no such file.
-        FormatError: the file is no track, of another version, or damaged.
+        InputError: there is no such file. FormatError: the file is no track, of an unsupported version, or damaged.
     """
     path = Path(path)
     if not path.is_file():
@@ -144,7 +143,7 @@ def track_from_bytes(data: bytes, name: str) -> Track:
         name: the file's name in messages.
 
     Raises:
-        FormatError: it is no track, of another version, or damaged.
+        FormatError: it is no track, of an unsupported version, or damaged.
     """
     return _read(data, name)
 

@@ -51,7 +51,7 @@ def draw(image: np.ndarray, landmarks: np.ndarray, *, color: tuple[int, int, int
         (H, W, 3) uint8.
 
     Raises:
-        InputError: there are not 478 landmarks, or the image is of another kind.
+        InputError: there are not 478 landmarks, or the image is not (H, W, 3) uint8.
     """
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
         raise InputError(f"The picture to draw on is {image.dtype} of shape {image.shape}; give (H, W, 3) uint8.")

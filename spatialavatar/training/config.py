@@ -58,7 +58,7 @@ class TrainingConfig:
         base: constants of the base avatar, which the network corrects.
         start: the ``model/network.safetensors`` of another run: the initial weights, and the reference of L2-SP; "" for
             none.
-        head: folder of another head model; "" for the shipped one.
+        head: folder of a head model; "" for the shipped one.
         held_out: name patterns of the people excluded from training and used for evaluation.
         alone: whether people with a single picture are used, as source and target at once.
         seed: of all random draws.

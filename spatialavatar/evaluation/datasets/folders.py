@@ -1,4 +1,4 @@
-"""Names in folders, and the small JSON files beside pictures."""
+"""File names of data-set folders, and the small JSON files next to pictures."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 The held-out part is what the set itself holds out, else the last 350 frames of clips of 1,000 frames or more, else the
 last fifth. It has no influence on the training: the identity is fitted on the training part. The same avatar before
-refinement is measured beside it.
+refinement is measured too.
 """
 
 from __future__ import annotations

@@ -63,7 +63,7 @@ def _at_rest(avatar: Avatar, world: Gaussians, picture: TorsoPicture) -> Gaussia
 
 
 def _head_share(avatar: Avatar, picture: TorsoPicture, config: BustConfig) -> Tensor:
-    """(N,) share of the opacity of the head's Gaussians beside the torso."""
+    """(N,) factor of the opacity of the head's Gaussians where the torso takes over."""
     head, layout = avatar.head, avatar.layout
     posed = avatar.pose(picture.params)
     pixels = picture.camera.project(posed.means).double().numpy()

@@ -18,7 +18,7 @@ class BustConfig:
         neck_fade: skinning weights of the root joint between which the torso's skin fades in on the neck.
         side_fade: the same beside the neck of the head mesh, where the person's neck is wider.
         flank_rise: above the chin, to which the person's neck reaches where it is wider than the mesh's.
-        flank_slope: its width beside the mesh's over the distance from its upper end.
+        flank_slope: how far it exceeds the mesh's width, over the distance from its upper end.
         flank_tuck: by which that part continues behind the neck.
         wisp: half of the width of strips of the torso that are left out.
         strand: the same of strands of hair that hang beside the torso.

@@ -127,7 +127,7 @@ def torso_picture(avatar: Avatar, track: Track, config: BustConfig) -> TorsoPict
     moving = neck & ~clothes & ~hair & (held < 0.05)
     beneath = cv2.dilate((shown & flank).astype(np.uint8), _disc(config.flank_tuck / pixel)) > 0
     hidden = ((near & head_shows) | (behind & (head_shows | moving)) | (beneath & moving)) & person
-    # Soft edges: the matte, but only beside what is shown.
+    # Soft edges: the matte, but only next to visible pixels.
     reach = cv2.dilate(shown.astype(np.uint8), _disc(4.0)) > 0
     opacity = padded.matte * reach * ~head_shows * ~of_face * rises
     tucked = np.where(beneath & ~behind, smoothstep(below, 0.0, config.skin_rise), 1.0)

@@ -53,7 +53,7 @@ def fill_from_mirror(surface: TexelSurface, pooled: Pooled, square: Floats) -> K
     borrowed = mirror_confidence(surface, seen)
     own = own_share(surface, seen * square, mirror_confidence(surface, seen * square))
     reliable = seen * own
-    # A doubtful ratio with none beside it would tint all that it extends to.
+    # A doubtful ratio without neighbours would tint the whole area that it is extended to.
     both = smoothstep(np.minimum(reliable, reliable[twin]), *_RELIABLE)
     ratio = np.log((colors + LOG_OFFSET) / (colors[twin] + LOG_OFFSET))
     balance = light_field(surface.tables.laplacian, ratio, both, config.light)

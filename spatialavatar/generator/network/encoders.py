@@ -132,7 +132,7 @@ class TransformerEncoder(Encoder):
             vit: a ``Dinov2Model``, ``Dinov2WithRegistersModel`` or ``DINOv3ViTModel``, of at least four layers.
 
         Raises:
-            FormatError: the model is of another kind or has fewer layers.
+            FormatError: the model is of a different class or has fewer layers.
         """
         super().__init__()
         config = vit.config

@@ -45,7 +45,7 @@ factor of 1, rotations cost identity more than all other corrections together.
 
 
 class AttributeHeads(nn.Module):
-    """Five two-layer heads over UV feature and view, alike at every texel; the second layers start at zero (step 5)."""
+    """Five two-layer heads over UV feature and view, shared by all texels; the second layers start at zero (step 5)."""
 
     def __init__(self, features: int, hidden: int, colors: int, opacity_gain: float) -> None:
         """Initialise with last layers of zero.

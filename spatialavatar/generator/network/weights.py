@@ -67,7 +67,7 @@ def load_network(path: str | Path, config: NetworkConfig, head: HeadModel, layou
 
     Raises:
         MissingAssetError: there is no such file, or the encoder's library or weights are missing.
-        FormatError: it is damaged, of another version, or does not fit the head model, layout or configuration.
+        FormatError: it is damaged, of an unsupported version, or does not fit head model, layout or configuration.
     """
     path = Path(path)
     if not path.is_file():
@@ -103,7 +103,7 @@ def _check_header(name: str, header: dict[str, Any], head: HeadModel, layout: UV
     """Compare the file's metadata with the head model and layout in use.
 
     Raises:
-        FormatError: it is no network's, of another version, or was trained for others.
+        FormatError: it is no network's, of an unsupported version, or does not fit head model or layout.
     """
     if header.get("format") != NETWORK_FORMAT:
         raise FormatError(f"{name} is a safetensors file but not a network's weights; fetch the model again.")

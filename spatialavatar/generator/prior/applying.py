@@ -1,4 +1,4 @@
-"""The prior in the base: outline, colours and strands of what the photos do not show."""
+"""Use of the prior in the base: outline, colours and strands of unseen parts."""
 
 from __future__ import annotations
 
@@ -51,12 +51,12 @@ class FirstLook:
 
 
 def usable(views: Sequence[SourceView]) -> bool:
-    """Whether the photos tell hair from skin."""
+    """Whether the photos have segments (hair, skin)."""
     return all(view.segments is not None for view in views)
 
 
 def first_look(surface: TexelSurface, sphere: SphereGrid, views: Sequence[SourceView]) -> FirstLook:
-    """Fit the outline and map what the photos show, in use and in training alike.
+    """Fit the outline and map the photos onto the sphere; used by ``generate`` and by training.
 
     Args:
         surface: the texels.
@@ -69,7 +69,7 @@ def first_look(surface: TexelSurface, sphere: SphereGrid, views: Sequence[Source
 
 
 def shape_head(surface: TexelSurface, prior: HeadPrior, views: Sequence[SourceView]) -> ShapedHead:
-    """Outline of the photos and the prior, and what the photos show on it."""
+    """Outline from photos and prior, and the photos' evidence on it."""
     look = first_look(surface, prior.sphere, views)
     expected = prior.complete(look.observation)
     heights = prior.sphere.to_vertices @ expected.height.ravel()
@@ -96,7 +96,8 @@ def paint_sides(surface: TexelSurface, prior: HeadPrior, head: ShapedHead, compl
     sight = see(surface, prior.sphere, head)
     painted = complete_sides(surface, prior, head, sight)
     seen = smoothstep(completed.own * head.pooled.visibility, *prior.config.seen)
-    # At a frayed rim visibility is low although it faces a camera: the rules' colours fit what is beside it best.
+    # At a frayed rim visibility is low although it faces a camera: there the rules' colours match the neighbouring
+    # texels best.
     seen = np.maximum(seen, surface.mask("scalp", "neck") * facing_share(head.photos, *prior.config.facing))
     plausible = 1.0 - surface.mask("ears", "neck") * sight.doubt
     share = side_share(surface, prior.sphere, prior.config) * (1.0 - seen * plausible)

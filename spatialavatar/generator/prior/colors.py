@@ -1,4 +1,4 @@
-"""Colours of hair, sides and back from the prior, with strands and grain, around what the photos show."""
+"""Colours of unseen hair, sides and back from the prior, with strands and grain."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _CLOTHES_AZIMUTH = np.radians((45.0, 55.0))
 """Beyond these the neck takes no colour of a collar."""
 
 _BESIDE = 3.0
-"""Cells over which the expected colour is adapted to the colours seen beside it."""
+"""Cells over which the expected colour is adapted to adjacent seen colours."""
 
 _TWIN_BLUR = 7.0
 """Cells over which the twin's colours are brought to the expected ones: its detail stays, its light does not."""
@@ -48,7 +48,7 @@ _LEAST_SKIN = 500
 
 @dataclass(frozen=True, eq=False)
 class Sight:
-    """What the photos show beside what the prior expects, and where it stays.
+    """Observed and expected colours on the map, and where the observed ones are kept.
 
     Attributes:
         pooled: colours and visibility.
@@ -100,7 +100,7 @@ def complete_sides(surface: TexelSurface, prior: HeadPrior, head: ShapedHead, si
 
 
 def see(surface: TexelSurface, sphere: SphereGrid, head: ShapedHead) -> Sight:
-    """Compare what the photos show with what the prior expects."""
+    """Compare the observed colours with the expected ones."""
     pooled, photos = head.pooled, head.photos
     hair = mean_share([photo.view.hair() for photo in photos], photos)
     clothes = mean_share([photo.view.clothes() for photo in photos], photos)

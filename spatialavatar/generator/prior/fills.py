@@ -30,7 +30,7 @@ _TWIN: Final = 0.25
 """Weight of the mirror cell's colour relative to its own visibility."""
 
 _SPREAD: Final = 14.0
-"""Cells over which the colours beside a cell count before the median of all takes over."""
+"""Radius in cells within which neighbouring colours are used before the median of all."""
 
 _SHADE_OF_SKIN: Final = 0.6
 """Brightness of hair relative to the photo's median colour, where no hair is seen."""

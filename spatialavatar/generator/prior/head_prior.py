@@ -25,7 +25,7 @@ _POSITION_SCALE = 0.1  # metres
 
 @dataclass(frozen=True, eq=False)
 class ExpectedHead:
-    """Maps (ROWS, COLUMNS[, C]) of what the prior expects, float64.
+    """Maps (ROWS, COLUMNS[, C]) predicted by the prior, float64.
 
     Attributes:
         hair: in [0, 1], hair mask.

@@ -1,4 +1,4 @@
-"""The prior's network: a U-Net on the sphere's map, and what its outputs mean."""
+"""The prior's network, a U-Net on the spherical map, and the decoding of its outputs."""
 
 from __future__ import annotations
 

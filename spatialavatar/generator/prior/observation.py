@@ -1,4 +1,4 @@
-"""What the photos show of the head, on the sphere's map: the input of the prior's network."""
+"""The photos' evidence on the spherical map: the input of the prior's network."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Observation:
         hair: share of hair in what is seen, in [0, 1].
         height: metres of the outline's fit.
         rim_weight: weight of the measured outline.
-        rim_height: metres that the outline asks for, where it has weight.
+        rim_height: metres, height that the outline requires, where it has weight.
         hull: (..., HULLS) share of the person, and of hair, where the lifted surface lies in the photos.
         hair_fill: (..., 3) of :class:`~spatialavatar.generator.prior.fills.Fills`.
         skin_fill: (..., 3) of the same.

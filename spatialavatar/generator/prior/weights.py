@@ -55,7 +55,7 @@ def load_prior(path: str | Path, config: PriorConfig, head: HeadModel, layout: U
 
     Raises:
         MissingAssetError: there is no such file.
-        FormatError: it is damaged, of another version, or does not fit the head model, layout or configuration.
+        FormatError: it is damaged, of an unsupported version, or does not fit head model, layout or configuration.
     """
     path = Path(path)
     if not path.is_file():

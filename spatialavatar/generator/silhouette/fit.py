@@ -19,10 +19,10 @@ from spatialavatar.head import HeadModel
 
 @dataclass(frozen=True, eq=False)
 class OutlineFit:
-    """The fitted outline, and what was measured for it.
+    """The fitted outline and its measurements.
 
     Attributes:
-        mesh: whatever the person.
+        mesh: constants of the head model.
         field: directions of this person's head.
         heights: (V,) metres.
         rim_weight: (V,) weight of the gaps that were measured last; 0 where none was.

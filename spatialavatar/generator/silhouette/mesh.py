@@ -27,7 +27,7 @@ _COTANGENTS: Final = (0.02, 5.0)
 
 @dataclass(frozen=True, eq=False)
 class OutlineMesh:
-    """What holds for the head's vertices, whatever the person.
+    """Constants of the head's vertices that do not depend on the person.
 
     Attributes:
         base: the whole mesh of the head model.

@@ -171,7 +171,7 @@ def _shorten(points: Array, share: Array) -> Array:
 
 
 def _resample(points: Array, steps: int) -> Array:
-    """Strands with another number of points."""
+    """Strands resampled to another number of points."""
     place = np.linspace(0.0, points.shape[1] - 1.0, steps)
     low = np.minimum(place.astype(int), points.shape[1] - 2)
     part = (place - low)[None, :, None]

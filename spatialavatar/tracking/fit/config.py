@@ -107,5 +107,5 @@ class FitConfig:
     solver: SolverConfig = field(default_factory=SolverConfig)
 
     def with_iterations(self, iterations: int) -> FitConfig:
-        """The same settings with another largest number of steps."""
+        """A copy with a different maximum number of steps."""
         return replace(self, solver=replace(self.solver, iterations=iterations))

@@ -24,7 +24,7 @@ class PriorTrainingConfig:
     Attributes:
         out: folder of the run: checkpoint, log and weights.
         samples: folder of samples, of ``spatialavatar prior-samples``.
-        start: the weights of another run to start from; "" for none.
+        start: weights file of an earlier run; "" starts from random weights.
         iterations: optimiser steps.
         batch: samples per step.
         rate: learning rate, cosine to 0 after ``warm_up`` steps.

@@ -89,7 +89,7 @@ def make_photo_samples(workshop: Workshop, photo: Path, masks: int, folder: Path
     Args:
         workshop: shared tables.
         photo: the picture.
-        masks: number of samples, each with another part hidden.
+        masks: number of samples; each hides a different part.
         folder: of the samples.
 
     Raises:

@@ -70,7 +70,7 @@ def read_sample(path: Path) -> dict[str, np.ndarray]:
     """The maps of a sample by name, float16; those of the truth are ``true_...``, ``known`` and ``shaped``.
 
     Raises:
-        FormatError: the file is damaged or of another kind.
+        FormatError: the file is damaged or is not a sample.
     """
     try:
         with np.load(path, allow_pickle=False) as file:
