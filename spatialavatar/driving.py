@@ -326,7 +326,20 @@ class FrameRenderer:
             FormatError: the track belongs to another head model.
             InputError: the track has no frames.
         """
-        params, camera = retarget(track, self._avatar, self._config, self._gains)
+        return self.drawn(*self.moved(track))
+
+    def moved(self, track: Track) -> tuple[HeadParams, Camera]:
+        """The avatar's parameters for ``track`` and the camera that sees them; another thread may draw meanwhile.
+
+        Raises:
+            FormatError: the track belongs to another head model.
+            InputError: the track has no frames.
+        """
+        with one_torch_thread():
+            return retarget(track, self._avatar, self._config, self._gains)
+
+    def drawn(self, params: HeadParams, camera: Camera) -> np.ndarray:
+        """The picture (H, W, 3) of the first frame of :meth:`moved`."""
         # In absolute driving the camera is the track's.
         if self._stage is None or not self._config.relative:
             self._stage = _stage(self._avatar, camera, self._config)

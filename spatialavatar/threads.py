@@ -1,17 +1,19 @@
-"""Threads: a limit for those of torch during a block of work, and results computed ahead in their order."""
+"""Threads: a limit for those of torch during a block of work, results computed ahead, and the newest of a stream."""
 
 from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Final, Generic, TypeVar
 
 import torch
 
 _T = TypeVar("_T")
+
+_INTERRUPT_SECONDS: Final = 0.5  # Windows cannot interrupt a longer wait
 
 _lock = threading.Lock()
 _open_blocks = 0
@@ -77,3 +79,84 @@ def in_order(task: Callable[[int], _T], count: int, workers: int) -> Iterator[_T
             yield waiting.popleft().result()
     finally:
         executor.shutdown(wait=True, cancel_futures=True)
+
+
+def one_ahead(items: Iterable[_T]) -> Generator[_T, None, None]:
+    """Yield ``items`` in their order; another thread computes the next one while the caller has the one before.
+
+    An exception of ``items`` is raised in its place. When the iterator is closed, the item that is being computed is
+    waited for and dropped.
+    """
+    source = iter(items)
+    executor = ThreadPoolExecutor(1, thread_name_prefix="one-ahead")
+    try:
+        waiting = executor.submit(_next_of, source)
+        while found := waiting.result():
+            waiting = executor.submit(_next_of, source)
+            yield found[0]
+    finally:
+        executor.shutdown(wait=True)
+        if isinstance(source, Generator):
+            source.close()
+
+
+def _next_of(source: Iterator[_T]) -> tuple[_T] | None:
+    """The next item, or None at the end."""
+    for item in source:
+        return (item,)
+    return None
+
+
+def newest(items: Iterable[_T]) -> Generator[_T, None, None]:
+    """Yield the newest of ``items``, which another thread reads; those that come while the caller has one are dropped.
+
+    The last item is never dropped. An exception of ``items`` is raised after the items before it. When the iterator is
+    closed, the item that the thread waits for is its last.
+    """
+    reader = _Reader(items)
+    thread = threading.Thread(target=reader.run, name="newest", daemon=True)
+    thread.start()
+    try:
+        yield from reader
+    finally:
+        reader.stopped = True
+        thread.join()
+
+
+class _Reader(Generic[_T]):
+    """What the two threads of :func:`newest` share."""
+
+    def __init__(self, items: Iterable[_T]) -> None:
+        self.stopped = False
+        self._items = items
+        self._changed = threading.Condition()
+        self._unread: deque[_T] = deque(maxlen=1)
+        self._ended = False
+        self._error: BaseException | None = None
+
+    def run(self) -> None:
+        """Read the items, in the thread."""
+        try:
+            for item in self._items:
+                with self._changed:
+                    self._unread.append(item)
+                    self._changed.notify()
+                if self.stopped:
+                    break
+        except BaseException as error:  # raised in the caller's thread
+            self._error = error
+        with self._changed:
+            self._ended = True
+            self._changed.notify()
+
+    def __iter__(self) -> Iterator[_T]:
+        while True:
+            with self._changed:
+                while not self._unread and not self._ended:
+                    self._changed.wait(_INTERRUPT_SECONDS)
+                item = (self._unread.pop(),) if self._unread else None
+            if item is None:
+                break
+            yield item[0]
+        if self._error is not None:
+            raise self._error

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -20,9 +22,12 @@ from spatialavatar.live.follower import CameraMotion
 from spatialavatar.live.outputs import VirtualCamera, opened
 from spatialavatar.progress import Progress, no_progress
 from spatialavatar.provenance import marked
+from spatialavatar.records import Camera as HeadCamera
+from spatialavatar.records import HeadParams
 from spatialavatar.render import best_device
 from spatialavatar.streams import MotionSender
-from spatialavatar.tracking.live import LiveTracker
+from spatialavatar.threads import newest, one_ahead
+from spatialavatar.tracking.live import LiveFrame, LiveTracker
 
 NAME: Final = "webcam"
 """The value of ``drive --motion`` that selects the camera; ``webcam:1`` selects the second one."""
@@ -45,6 +50,7 @@ class Webcam:
         Raises:
             InputError: there is no such camera, or it yields no picture.
         """
+        self._closed, self._in_use = False, threading.Lock()
         level = cv2.utils.logging.getLogLevel()
         cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # its messages repeat ours
         try:
@@ -63,10 +69,15 @@ class Webcam:
             )
 
     def __iter__(self) -> Iterator[tuple[float, np.ndarray]]:
-        """Yield frames until the camera ends."""
+        """Yield frames until the camera ends; those that come while the caller has one are dropped."""
+        return newest(self._frames())
+
+    def _frames(self) -> Iterator[tuple[float, np.ndarray]]:
+        """All frames of the camera."""
         start = time.perf_counter()
         while True:
-            good, frame = self._capture.read()
+            with self._in_use:
+                good, frame = (False, None) if self._closed else self._capture.read()
             if not good:
                 return
             yield time.perf_counter() - start, cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
@@ -79,7 +90,9 @@ class Webcam:
 
     def close(self) -> None:
         """Release the camera."""
-        self._capture.release()
+        self._closed = True
+        with self._in_use:  # OpenCV must not release a camera that it reads
+            self._capture.release()
 
 
 @dataclass(frozen=True)
@@ -93,6 +106,7 @@ class LiveReport:
         seconds: camera time.
         tracking: median tracking time of a frame, seconds.
         rendering: median rendering time of a frame, seconds.
+        latency: median time from the camera's frame to the shown picture, seconds.
     """
 
     path: Path | None
@@ -101,6 +115,7 @@ class LiveReport:
     seconds: float
     tracking: float
     rendering: float
+    latency: float
 
 
 def camera_number(motion: str) -> int | None:
@@ -128,6 +143,9 @@ def drive_live(
 ) -> LiveReport:
     """Render ``avatar`` moving like the person in front of ``camera``.
 
+    A thread tracks the next frame while the calling one draws and shows a picture. Every frame of ``camera`` is shown,
+    in their order; a :class:`Webcam` drops those that come too fast.
+
     It ends with the camera, after ``seconds``, or on an interrupt. During the first second, which calibrates the
     tracker, the avatar rests.
 
@@ -147,31 +165,63 @@ def drive_live(
     require_opaque(config)
     report = progress or no_progress
     avatar = avatar.to(best_device())
-    tracker = LiveTracker(avatar.head)
     renderer = FrameRenderer(avatar, config, avatar_gains(avatar) if config.relative else None)
-    times: dict[str, list[float]] = {"track": [], "render": []}
+    motion = _motion(camera, LiveTracker(avatar.head), renderer, avatar.shape.device)
+    times: dict[str, list[float]] = {"track": [], "render": [], "latency": []}
     lost, at = 0, 0.0
-    with opened(out, picture_size(avatar, config)) as show:
+    with opened(out, picture_size(avatar, config)) as show, closing(one_ahead(motion)) as moves:
         try:
-            for at, frame in camera:
+            for move in moves:
+                at = move.at
                 if seconds is not None and at >= seconds:
                     break
-                result = tracker.update(frame, at)
-                lost += result.state == "lost"
+                lost += move.found.state == "lost"
                 start = time.perf_counter()
-                picture = _rendered(renderer, tracker, avatar.shape.device, config.mark)
-                times["track"].append(result.seconds)
+                picture = renderer.drawn(move.params, move.camera)
+                picture = marked(picture) if config.mark else picture
+                times["track"].append(move.found.seconds)
                 times["render"].append(time.perf_counter() - start)
                 if not show(picture, at):
                     break
-                report(min(1.0, at / seconds) if seconds else 0.0, f"{state_word(result.state)}, second {at:.0f}")
+                times["latency"].append(time.perf_counter() - move.taken)
+                report(min(1.0, at / seconds) if seconds else 0.0, f"{state_word(move.found.state)}, second {at:.0f}")
         except KeyboardInterrupt:
             pass  # the way to end it; the frames so far are kept
         if not times["track"]:
             raise InputError("The camera gave no picture; drive with a video: --motion clip.mp4.")
-    median = {name: float(np.median(values)) for name, values in times.items()}
+    median = {name: float(np.median(values)) if values else 0.0 for name, values in times.items()}
     path = out.path if isinstance(out, VirtualCamera) else None if out is None else Path(out)
-    return LiveReport(path, len(times["track"]), lost, at, median["track"], median["render"])
+    return LiveReport(path, len(times["track"]), lost, at, median["track"], median["render"], median["latency"])
+
+
+@dataclass(frozen=True)
+class _Move:
+    """What the avatar does in one frame of the camera.
+
+    Attributes:
+        at: time of the frame, seconds.
+        taken: ``time.perf_counter()`` when the camera gave the frame.
+        found: the result of the tracker.
+        params: the avatar's parameters, one frame.
+        camera: the camera that sees them.
+    """
+
+    at: float
+    taken: float
+    found: LiveFrame
+    params: HeadParams
+    camera: HeadCamera
+
+
+def _motion(camera: Camera, tracker: LiveTracker, renderer: FrameRenderer, device: torch.device) -> Iterator[_Move]:
+    """The avatar in the person's pose and expression, frame by frame; at rest until the tracker is calibrated."""
+    for at, frame in camera:
+        taken = time.perf_counter()
+        found = tracker.update(frame, at)
+        track = tracker.track() if tracker.calibrated else None
+        if track is None:
+            track = tracker.resting()
+        yield _Move(at, taken, found, *renderer.moved(track.to(device)))
 
 
 def send_live(
@@ -194,7 +244,7 @@ def send_live(
         progress: called with (fraction, message).
 
     Returns:
-        The report, whose rendering time is 0.
+        The report, whose rendering time and latency are 0.
 
     Raises:
         InputError: the camera yields no frame.
@@ -218,16 +268,7 @@ def send_live(
         pass  # the way to end it
     if not times:
         raise InputError("The camera gave no picture; plug one in and allow its use.")
-    return LiveReport(None, len(times), lost, at, float(np.median(times)), 0.0)
-
-
-def _rendered(renderer: FrameRenderer, tracker: LiveTracker, device: torch.device, mark: bool) -> np.ndarray:
-    """The avatar in the person's current pose and expression; at rest until the tracker is calibrated."""
-    track = tracker.track() if tracker.calibrated else None
-    if track is None:
-        track = tracker.resting()
-    picture = renderer.frame(track.to(device))
-    return marked(picture) if mark else picture
+    return LiveReport(None, len(times), lost, at, float(np.median(times)), 0.0, 0.0)
 
 
 def state_word(state: str) -> str:

@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 import torch
 
-from spatialavatar.driving import DriveConfig, retarget
-from spatialavatar.errors import InputError
+from spatialavatar import webcam
+from spatialavatar.driving import DriveConfig, FrameRenderer, retarget
+from spatialavatar.errors import FormatError, InputError
 from spatialavatar.head import HeadModel
 from spatialavatar.head.arkit import ARKIT_INDEX
 from spatialavatar.media import VideoReader
 from spatialavatar.records import HeadParams
 from spatialavatar.tracking.live import LiveTracker
-from spatialavatar.webcam import camera_number, drive_live
+from spatialavatar.webcam import Webcam, camera_number, drive_live
 
+from .support.avatars import make_ball_avatar, make_grey_avatar
 from .support.puppet_head import make_puppet_head
 from .support.puppeteer import Puppeteer
 
@@ -160,10 +167,6 @@ def test_blinks_and_jaw_of_a_clip_come_within_two_frames(examples: Path, reposit
 def test_a_camera_drives_an_avatar_into_a_video_that_keeps_its_time(
     puppet: HeadModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from spatialavatar import webcam
-
-    from .support.avatars import make_ball_avatar
-
     avatar = make_ball_avatar()
 
     class Still(LiveTracker):
@@ -179,11 +182,100 @@ def test_a_camera_drives_an_avatar_into_a_video_that_keeps_its_time(
 
 
 def test_a_camera_that_shows_nothing_leaves_no_video(tmp_path: Path) -> None:
-    from .support.avatars import make_ball_avatar
-
     with pytest.raises(InputError, match="no picture"):
         drive_live(make_ball_avatar(), [], tmp_path / "out.mp4", DriveConfig(size=64))
     assert list(tmp_path.iterdir()) == []
+
+
+def shown_by(monkeypatch: pytest.MonkeyPatch) -> list[np.ndarray]:
+    """The list that collects the pictures of a live drive, in place of its window."""
+    shown: list[np.ndarray] = []
+
+    @contextmanager
+    def collector(*_: object) -> Iterator[Callable[[np.ndarray, float], bool]]:
+        yield lambda picture, _: shown.append(picture) is None
+
+    monkeypatch.setattr(webcam, "opened", collector)
+    return shown
+
+
+def test_tracking_ahead_shows_the_pictures_of_tracking_and_drawing_in_turns(
+    puppet: HeadModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jaw = torch.cat([torch.zeros(28), torch.linspace(0.0, 1.0, 8)])
+    avatar, config = make_grey_avatar(48, puppet), DriveConfig(size=64)
+    tracker, renderer = LiveTracker(puppet, networks=Puppeteer(puppet, jaw)), FrameRenderer(avatar, config)
+    in_turns = []
+    for index in range(len(jaw)):
+        tracker.update(PICTURE, index / FPS)
+        in_turns.append(renderer.frame(tracker.track() if tracker.calibrated else tracker.resting()))
+    shown = shown_by(monkeypatch)
+    monkeypatch.setattr(webcam, "LiveTracker", lambda head: LiveTracker(head, networks=Puppeteer(head, jaw)))
+    monkeypatch.setattr(webcam, "avatar_gains", lambda _: None)
+    report = drive_live(avatar, [(index / FPS, PICTURE) for index in range(len(jaw))], None, config)
+    assert report.frames == len(jaw)
+    assert not np.array_equal(in_turns[-1], in_turns[0])
+    assert all(np.array_equal(one, other) for one, other in zip(shown, in_turns, strict=True))
+
+
+def test_an_error_of_the_tracker_ends_a_live_drive_without_a_video_or_a_thread(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Broken:
+        def __init__(self, head: HeadModel) -> None: ...
+
+        def update(self, *_: object) -> None:
+            raise FormatError("A network file is damaged; fetch the weights again.")
+
+    monkeypatch.setattr(webcam, "LiveTracker", Broken)
+    with pytest.raises(FormatError, match="fetch the weights"):
+        drive_live(make_ball_avatar(), [(0.0, PICTURE)], tmp_path / "out.mp4", DriveConfig(size=64))
+    assert list(tmp_path.iterdir()) == []
+    assert "one-ahead" not in "".join(thread.name for thread in threading.enumerate())
+
+
+class Capture:
+    """A camera in the place of OpenCV's, that is unplugged after some frames."""
+
+    def __init__(self, frames: int) -> None:
+        self.left, self.reading, self.released = frames, False, False
+
+    def set(self, *_: object) -> bool:
+        return True
+
+    def isOpened(self) -> bool:
+        return True
+
+    def read(self) -> tuple[bool, Any]:
+        assert not self.released
+        self.reading, self.left = True, self.left - 1
+        time.sleep(0.002)
+        self.reading = False
+        return self.left >= 0, np.full((4, 4, 3), self.left % 256, np.uint8)
+
+    def release(self) -> None:
+        assert not self.reading
+        self.released = True
+
+
+def test_a_camera_that_is_unplugged_ends_with_its_last_frame(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cv2, "VideoCapture", lambda _: Capture(20))
+    with Webcam() as camera:
+        times, pictures = zip(*((at, picture[0, 0, 0]) for at, picture in camera if not time.sleep(0.01)))
+    assert pictures[-1] == 0
+    assert len(pictures) < 19  # the slow reader got the newest ones
+    assert list(times) == sorted(times)
+
+
+def test_a_camera_is_not_released_while_its_thread_reads(monkeypatch: pytest.MonkeyPatch) -> None:
+    capture = Capture(10_000)
+    monkeypatch.setattr(cv2, "VideoCapture", lambda _: capture)
+    with Webcam() as camera:
+        frames = iter(camera)
+        next(frames)
+    assert capture.released
+    assert sum(1 for _ in frames) <= 1
+    assert "newest" not in "".join(thread.name for thread in threading.enumerate())
 
 
 @pytest.mark.parametrize(("name", "number"), [("webcam", 0), ("webcam:2", 2), ("clip.mp4", None), ("webcam.mp4", None)])

@@ -53,10 +53,12 @@ def drive_by_camera(
         "seconds": report.seconds,
         "tracking_ms": 1000 * report.tracking,
         "rendering_ms": 1000 * report.rendering,
+        "latency_ms": 1000 * report.latency,
     }
     sentence = (
         f"{report.frames} frames in {report.seconds:.0f} seconds, {report.lost} without a face; tracking took "
-        f"{1000 * report.tracking:.0f} ms a frame, rendering {1000 * report.rendering:.0f} ms."
+        f"{1000 * report.tracking:.0f} ms a frame, rendering {1000 * report.rendering:.0f} ms; a frame was shown "
+        f"{1000 * report.latency:.0f} ms after the camera gave it."
     )
     return Outcome([report.path] if report.path else [], facts, notes=[sentence])
 

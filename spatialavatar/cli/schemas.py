@@ -84,7 +84,7 @@ RESULTS: Final[Mapping[str, Schema]] = {
             "seconds": _number("length of a webcam's or a stream's take"),
             "tracking_ms": _number("milliseconds of tracking a frame, webcam only"),
             "rendering_ms": _number("milliseconds of rendering a frame, webcams and streams"),
-            "latency_ms": _number("milliseconds from a packet to its picture, streams only"),
+            "latency_ms": _number("milliseconds from a frame or packet to its picture, webcams and streams"),
             "packets": _whole("packets that were read, streams only"),
             "damaged": _whole("packets that were no motion, streams only"),
             "ignored": _whole("packets of other machines or beyond the largest rate, streams only"),

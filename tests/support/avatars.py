@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from spatialavatar.avatar import Avatar, default_head
-from spatialavatar.head import build_layout
+from spatialavatar.head import HeadModel, build_layout
 from spatialavatar.records import Bust, Camera, Gaussians, HeadParams
 
 from .ball_head import make_ball_head
@@ -37,9 +37,9 @@ def make_ball_avatar(resolution: int = 48, head_id: str = "ball") -> Avatar:
     )
 
 
-def make_grey_avatar(resolution: int = 64) -> Avatar:
-    """A grey head on the default head model, of few Gaussians."""
-    head = default_head()
+def make_grey_avatar(resolution: int = 64, head: HeadModel | None = None) -> Avatar:
+    """A grey head of few Gaussians, on the default head model or another."""
+    head = head or default_head()
     layout = build_layout(head, resolution)
     count = len(layout)
     gaussians = Gaussians(
