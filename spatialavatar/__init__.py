@@ -1,12 +1,12 @@
 """SpatialAvatar: one to four portraits to an animatable 3D Gaussian head.
 
-The three steps and what they pass on::
+The three steps and their results::
 
     avatar = spatialavatar.generate(["me.jpg"])  # photos -> Avatar
     motion = spatialavatar.track("driver.mp4")  # photo or video -> Track
     spatialavatar.drive(avatar, motion, "out.mp4")  # Avatar + Track -> video
 
-and one between, for whoever has a video of the person: ``refine(avatar, track)``, which yields ever better avatars.
+and an optional one, with a video of the person: ``refine(avatar, track)``, which yields ever better avatars.
 """
 
 from __future__ import annotations

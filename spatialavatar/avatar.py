@@ -45,7 +45,7 @@ AVATAR_FILE = "avatar.safetensors"
 NECK_SHARE = 0.7
 """Share of a turn of the skull that the neck takes against the bust."""
 
-_MAX_RESOLUTION = 1024  # texels a side: what a file may ask this process to lay out
+_MAX_RESOLUTION = 1024  # texels a side; limits the memory that a file can require
 _MAX_TRIANGLES = 1e4  # lengths of local Gaussians, in units of their triangles
 _MAX_FEATURE = 6e4  # colours and features; what half precision can store
 _MAX_OFFSET = 10.0  # metres
@@ -71,7 +71,8 @@ class Avatar(Pretrained):
         residual: changes of the Gaussians that depend on the expression, from a network; or None.
         bust: the torso below the head, or None.
         scene: the photo without its head, to put the driven head back into; or None.
-        info: JSON-ready facts about how the avatar was made. Those of a loaded file are whatever its maker wrote.
+        info: JSON-ready facts about how the avatar was made. Those of a loaded file come from its author and are not
+            verified.
     """
 
     _files = (AVATAR_FILE, CONFIG_FILE)

@@ -313,7 +313,7 @@ def drive_frames(
 
 
 class FrameRenderer:
-    """Renders frames of an avatar that come one by one; what is the same in all of them is prepared once."""
+    """Renders frames of an avatar one by one; values that all frames share are prepared once."""
 
     def __init__(self, avatar: Avatar, config: DriveConfig, gains: Gains | None = None) -> None:
         self._avatar, self._config, self._gains = avatar, config, gains

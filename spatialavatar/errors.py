@@ -1,7 +1,7 @@
 """Errors that a person can act on.
 
 Every failure that a user's input can cause is raised as a :class:`SpatialAvatarError` whose message is one sentence
-that states what is wrong and what to do. The command line prints it and exits with status 1; the app shows it as it is.
+that states the problem and its remedy. The command line prints it and exits with status 1; the app shows it unchanged.
 """
 
 _LONGEST = 1000

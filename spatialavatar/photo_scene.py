@@ -1,4 +1,4 @@
-"""The photo that an avatar was made from, without its head: what a driven head is put back into.
+"""The photo that an avatar was made from, without its head; a driven head is put back into it.
 
 The picture is the photo, in which the head is replaced by the background behind it; the body stays. The head of the
 avatar covers its place. The picture and the matte of the body are kept as JPEG and PNG, as in the avatar's file.
@@ -183,7 +183,7 @@ def _size(data: Tensor, kind: str, mode: str) -> tuple[int, int]:
             if opened.mode != mode:
                 raise ValueError(opened.mode)
             return opened.size
-    except Exception as error:  # Pillow's readers raise whatever their parsers do
+    except Exception as error:  # Pillow's readers raise their parsers' exceptions
         raise FormatError("The avatar's scene is damaged; make the avatar again.") from error
 
 

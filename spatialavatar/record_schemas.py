@@ -1,6 +1,6 @@
 """Schemas of the records that several formats share: head parameters and the camera.
 
-The ranges are far beyond what a head can do; they keep out values whose products overflow, such as a rotation of 1e38.
+The ranges exceed every real head; they exclude values whose products overflow, such as a rotation of 1e38.
 """
 
 from __future__ import annotations

@@ -27,8 +27,8 @@ _FLANK_TUCK: Final = 0.06  # of the crop's side: how far the body's neck continu
 _FLANK_RISE: Final = 0.01  # of the crop's side, above the chin: to where the body's neck reaches beside the avatar's
 _FLANK_SLOPE: Final = 0.35  # width of that neck beside the avatar's over the distance from its upper end
 _COVERED: Final = 0.5  # alpha of the avatar's head from which a pixel counts as part of the person
-_LEAST_BESIDE: Final = 0.02  # share of the picture that must lie beside the person for its colours to be used
-_BLEND: Final = 0.06  # of the crop's side, beside the crop, over which its matte passes into that of the whole photo
+_LEAST_BESIDE: Final = 0.02  # least share of the picture outside of the person for its colours to be used
+_BLEND: Final = 0.06  # of the crop's side: margin outside of the crop over which its matte blends into the photo's
 
 
 def capture_scene(

@@ -78,7 +78,7 @@ def speak(
     progress: Progress | None = None,
     watch: Callable[[np.ndarray], None] | None = None,
 ) -> DriveReport:
-    """Render ``avatar`` speaking what ``audio`` says into the video ``out``, which gets that sound.
+    """Render ``avatar`` speaking the sound ``audio`` into the video ``out``, which gets that sound.
 
     Memory does not grow with the length of the sound.
 

@@ -1,4 +1,4 @@
-"""Where a driven avatar is shown: on its own, in the photo it was made from, or over nothing; and what is behind it."""
+"""Where a driven avatar is shown: on its own, in the photo it was made from, or over nothing; and its background."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Text from files that strangers wrote, made safe for the place where it is shown.
 
-Names, warnings and facts in an avatar or a model are whatever its maker wrote. A terminal obeys escape sequences, and a
-card on the Hub is rendered as HTML. Both functions keep ordinary text as it is.
+Names, warnings and facts in an avatar or a model come from its author. A terminal obeys escape sequences, and a
+card on the Hub is rendered as HTML. Both functions keep ordinary text unchanged.
 """
 
 from __future__ import annotations

@@ -43,7 +43,7 @@ JAW_LIMITS: Final = (-0.03, 0.5)
 """Radians of the jaw's opening; the teeth stop it below."""
 _LEVEL_PITCH: Final = -0.07  # radians; the eyeballs of the open head lie low between the lids, and look down at rest
 _CONVERGENCE: Final = (-0.03, 0.15)  # radians that the right eye turns further to the left than the left one does
-_MAX_YAW: Final = 0.5  # radians; beyond, the iris is behind the corner of the eye
+_MAX_YAW: Final = 0.5  # radians; beyond, the corner of the eye hides the iris
 _MAX_PITCH: Final = 0.4  # radians
 
 

@@ -272,5 +272,5 @@ def send_live(
 
 
 def state_word(state: str) -> str:
-    """What a state of the live tracker means for the person before the camera."""
+    """Hint to the person in front of the camera for each state of the live tracker."""
     return {"calibrating": "Look into the camera with a calm face", "tracked": "Tracking", "lost": "No face"}[state]

@@ -72,7 +72,7 @@ def create_avatar(photos: str) -> str:
 
 @gr.mcp.prompt()
 def animate_avatar(avatar: str, performance: str) -> str:
-    """Animate an avatar by a description of what it does.
+    """Animate an avatar from a description of a performance.
 
     Args:
         avatar: address of an avatar file.

@@ -29,7 +29,7 @@ from spatialavatar.part_strengths import MAX_STRENGTH, PARTS, PartStrengths
 from spatialavatar.staging import SCENES
 
 Check = Callable[[Any], "str | None"]
-"""Returns a sentence about what is wrong with a value, or None."""
+"""Returns a sentence about an invalid value, or None if it is valid."""
 
 REQUIRED: Final = object()
 """The default of a value that must be given."""
@@ -66,7 +66,7 @@ class Value:
         return self.schema in (FILE, FILES)
 
     def complaint(self, value: Any) -> str | None:
-        """A sentence about what is wrong with the value, or None; an optional file may be None."""
+        """A sentence about an invalid value, or None if it is valid; an optional file may be None."""
         if value is None and self.default is None:
             return None
         return self.check(value)
@@ -104,7 +104,7 @@ class Endpoint:
     conflict: Callable[[Mapping[str, Any]], tuple[str, str] | None] = lambda _: None
 
     def complaints(self, given: Mapping[str, Any], early: bool = False) -> dict[str, str]:
-        """Sentences about what is wrong, by the name of the value.
+        """Sentences about invalid values, by the name of the value.
 
         Args:
             given: every value.

@@ -58,7 +58,7 @@ def contact(pictures: Sequence[str], alt: str, note: str) -> str:
 
 
 def seen_photos(pictures: Sequence[str], warnings: Sequence[Sequence[str]]) -> str:
-    """One card for each photo: the face that was found, and what is wrong with the photo."""
+    """One card for each photo: the detected face, and the photo's faults."""
     cards = []
     for number, (picture, lines) in enumerate(zip(pictures, warnings, strict=True), 1):
         words = "".join(f'<p class="sa-warning">{escape(line)}</p>' for line in lines)

@@ -1,7 +1,7 @@
 """The work in progress, by the id of gradio's event, so that it can be stopped from outside.
 
 Gradio stops a generator by closing it, and drops it unclosed where a cancel arrives during its first step. The work of
-this app runs in a thread of its own and would go on, so it is stopped by its id as well.
+this app runs in a separate thread and would continue, so it is stopped by its id as well.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def stoppable(steps: Steps) -> Steps:
 
 
 def stop(event_id: str) -> None:
-    """Stop the work of a gradio event; without effect where there is none.
+    """Stop the work of a gradio event; without effect if there is none.
 
     Work whose next step is being computed ends with that step, within two seconds.
     """

@@ -53,7 +53,7 @@ def build_demo(backend: Backend | None = None, sessions: Sessions | None = None)
                 for name in reversed(STEPS):
                     with page.tabs[name]:
                         _BUILDERS[name](page)
-        # An event of its own: gradio 6.31 forgets a value for a closed tab when the same event, a generator, goes on.
+        # A separate event: gradio 6.31 loses a value for a closed tab while the same event, a generator, continues.
         page.avatar.change(
             page.live, page.avatar, page.stage.space, show_progress="hidden", api_visibility="private", queue=False
         )

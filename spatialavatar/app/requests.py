@@ -54,7 +54,7 @@ class RefineRequest:
         size: width and height of the pictures compared.
         frames: of the video, at most.
         minutes: for the steps, at most; None is no limit.
-        checkpoint: a file that a stopped run leaves, and goes on from where it exists; None leaves nothing.
+        checkpoint: file to which a stopped run is saved, and from which it resumes if it exists; None saves nothing.
     """
 
     avatar: str
@@ -73,8 +73,8 @@ class Speech:
 
     Attributes:
         audio: a sound file; None for the text.
-        text: the words, where there is no sound.
-        voice: that reads the text; None for the default.
+        text: the words, if there is no sound.
+        voice: for the text; None for the default.
         liveliness: amount of the motion of head, brows, lids and eyes, 0 (only lips) to 1.
     """
 

@@ -5,7 +5,7 @@ They all lie in gradio's upload folder, from where gradio serves files without m
     <sha256>/<name>        an upload; the folder is named by its content
     tmp*                   an upload that is still arriving, or was aborted
     fetched-<key>/<name>   a file that was fetched from an address
-    visitor-<token>/       what the app made for one visitor
+    visitor-<token>/ results of one visitor
     work-<token>/          temporary folders of the work in progress
 """
 

@@ -41,7 +41,7 @@ QUALITIES = {
 
 @dataclass(frozen=True)
 class Run:
-    """What a stopped run needs to continue; ``avatar`` is the one that it started from."""
+    """State to continue a stopped run; ``avatar`` is its initial avatar."""
 
     avatar: str
     clip: str

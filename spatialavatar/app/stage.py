@@ -31,7 +31,7 @@ Follow = Callable[[str], Updates]
 class Stage:
     """The avatar as a picture or a video, and in 3D; created at its place on the page.
 
-    A video is not a gr.Video in a tab of its own: gradio 6.31 loses a value that arrives while its tab is being opened.
+    A video is not a gr.Video in its own tab: gradio 6.31 loses a value that arrives while the tab opens.
     """
 
     def __init__(self) -> None:

@@ -28,7 +28,7 @@ class Step:
 
     Attributes:
         fraction: of the work, in [0, 1].
-        message: what is being done, in a few words.
+        message: name of the current step, a few words.
         files: paths of files that exist from now on, by role: ``preview``, and at the end ``avatar``, ``video``, ...
         facts: plain facts by name: ``iteration``, and at the end ``warnings``, ``frames``, ...
     """

@@ -72,7 +72,7 @@ class _Parser(argparse.ArgumentParser):
         print(self.format_help(), end="", file=file or sys.stdout)
 
     def error(self, message: str) -> NoReturn:
-        """Print what is wrong with the command line and exit with status 2."""
+        """Print the error in the command line and exit with status 2."""
         print_error(f"{self.prog}: {' '.join(message.split())}; run '{self.prog} --help'.")
         sys.exit(2)
 

@@ -99,7 +99,7 @@ def _check_motion(motion: str) -> None:
 
 
 def _frames(motion: str, head: HeadModel) -> Iterator[MotionFrame | None]:
-    """Frames relative to the pose at rest, as they come; None where none came for a while."""
+    """Frames as they arrive, relative to the pose at rest; None after a while without one."""
     from spatialavatar.live import CameraMotion
     from spatialavatar.live.poses import RestingPose
     from spatialavatar.motion import load_motion

@@ -71,7 +71,7 @@ def drive_by_stream(
     seconds: float | None,
     progress: Progress,
 ) -> Outcome:
-    """Drive with what comes to an address."""
+    """Drive with the motion received at an address."""
     from spatialavatar.live import drive_stream
     from spatialavatar.streams import MotionReceiver
 

@@ -1,4 +1,4 @@
-"""What a command prints, and where: the result on stdout, progress, notes and errors on stderr."""
+"""Output of a command: the result on stdout; progress, notes and errors on stderr."""
 
 from __future__ import annotations
 

@@ -65,7 +65,7 @@ def catch_termination() -> Iterator[Termination]:
 
 @contextmanager
 def standard_output() -> Iterator[None]:
-    """Print to stdout inside; what is buffered is written at the end.
+    """Print to stdout inside; buffered text is written at the end.
 
     File names that are no UTF-8 are printed as the bytes that they are.
 

@@ -162,7 +162,7 @@ def _check_same_run(out: Path, facts: dict[str, Any]) -> None:
 
 @dataclass(frozen=True)
 class _Start:
-    """What a worker process needs to measure clips.
+    """Input of a worker process that measures clips.
 
     Attributes:
         config: what to measure.
@@ -237,7 +237,7 @@ def _measure_one(clip: Clip, progress: Progress = no_progress) -> dict[str, Any]
         result = measure(clip, bench, clips, progress)
     except SpatialAvatarError as error:
         result = {"clip": clip.name, "status": "failed", "reason": str(error), "notes": list(clip.notes)}
-    except Exception as error:  # whatever one clip does, the others are measured
+    except Exception as error:  # a failure of one clip must not stop the others
         reason = f"Something went wrong that should not have ({type(error).__name__}: {error})."
         result = {"clip": clip.name, "status": "failed", "reason": reason, "notes": list(clip.notes)}
     return result | {"seconds": round(time.perf_counter() - started, 1), "memory_gb": _peak_memory()}

@@ -29,10 +29,10 @@ def cut_frames(
     networks: Networks,
     progress: Progress,
 ) -> Iterator[tuple[int, np.ndarray, np.ndarray, np.ndarray]]:
-    """Index, crop, matte and classes (``without_beyond``) of the chosen frames; published mattes where there are any.
+    """Index, crop, matte and classes (``without_beyond``) of the chosen frames; published mattes if the set has them.
 
     Args:
-        recording: what is read, once.
+        recording: the frames' source, which is read once.
         frames: increasing.
         crops: where a frame's crop lies.
         networks: for mattes and classes.

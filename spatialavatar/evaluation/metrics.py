@@ -114,7 +114,7 @@ def _multiscale() -> Callable[..., Tensor]:
 
 
 def require() -> None:
-    """Load what the metrics need, so that a missing part is reported before hours of work.
+    """Load the metrics' networks, so that a missing one is reported before hours of work.
 
     Raises:
         MissingAssetError: a package or a weight file is missing.

@@ -22,7 +22,7 @@ _PACKAGES: Final = ("torch", "numpy", "scipy", "numba", "onnxruntime", "ai-edge-
 
 @dataclasses.dataclass(frozen=True)
 class RunSubject:
-    """What a run evaluates.
+    """The subject of an evaluation run.
 
     Attributes:
         dataset: its name in the tables.
@@ -55,7 +55,7 @@ def run_facts(config: BenchConfig, subject: RunSubject) -> dict[str, Any]:
         "version": __version__,
         "commit": _commit(),
         "weights": weights,
-        "model_content": None if subject.model is None else _content(subject.model),  # whatever its folder
+        "model_content": None if subject.model is None else _content(subject.model),  # independent of its folder
         "base": subject.base,
     }
     key = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]

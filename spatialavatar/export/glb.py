@@ -6,7 +6,7 @@ the face looks along +z); units are metres, the middle of the skull is the origi
 light is in the colours.
 
 The skeleton is the head model's: ``root``, ``neck``, ``jaw``, ``eye_left``, ``eye_right``. Morph targets are the 52
-ARKit units and the 15 Oculus visemes, so that engines which know only morphs need no bone.
+ARKit units and the 15 Oculus visemes, so that engines which support only morphs need no bone.
 """
 
 from __future__ import annotations

@@ -55,7 +55,7 @@ class SpatialAvatar(Pretrained):
         head: the head model.
         layout: UV layout of the Gaussians.
         network: corrects the base; None for the base alone.
-        prior: completes what no photo shows; None for rules alone.
+        prior: completes unseen parts; None for rules alone.
     """
 
     def __init__(
@@ -184,7 +184,7 @@ class SpatialAvatar(Pretrained):
         return SpatialAvatar(config, self.head, self._folder, self.network, prior)
 
     def without_prior(self) -> SpatialAvatar:
-        """The same model without the prior of whole heads: rules complete what no photo shows."""
+        """The same model without the prior of whole heads: rules complete unseen parts."""
         return self.with_prior(None)
 
     def card(self, repo_id: str | None = None) -> str:

@@ -1,10 +1,10 @@
 """A pickle as inert data: every instruction is interpreted here, and no object of the pickle's choice is ever made.
 
-A pickle is a program for a stack machine. The standard ``Unpickler`` runs it: it imports, calls, hashes and fills in
-whatever the program names, and a list of permitted names is not enough to make that safe (a permitted ``dtype`` with a
+A pickle is a program for a stack machine. The standard ``Unpickler`` runs it: it executes every import, call, hash and
+assignment of the program, and a list of permitted names is not enough to make that safe (a permitted ``dtype`` with a
 forged state crashes the process). This interpreter therefore returns plain containers and :class:`Instance` records
-that only state what the program would have constructed. It calls nothing, hashes only strings, and does a bounded
-amount of work: each instruction costs no more than the bytes and stack entries that it consumes.
+that describe the objects which the program would have constructed. It calls nothing, hashes only strings, and does a
+bounded amount of work: each instruction costs no more than the bytes and stack entries that it consumes.
 """
 
 from __future__ import annotations
@@ -176,7 +176,7 @@ def _permitted(module: str, name: str) -> Global:
 
 
 def _called(origin: Any, arguments: Any) -> Any:
-    """The record of a call, or an empty dictionary where that is what it would return."""
+    """The record of a call, or an empty dictionary if the call would return one."""
     if not (isinstance(origin, Global) and isinstance(arguments, tuple)):
         raise Damaged("it calls something that has no name")
     if origin.name in ("_reconstructor", "__newobj__"):
@@ -205,7 +205,7 @@ def _set_items(machine: _Machine, pairs: list[Any]) -> None:
 
 
 def _extend(machine: _Machine, values: list[Any]) -> None:
-    """Append to the list below; what a set or another object would contain is not needed."""
+    """Append to the list below; contents of sets and other objects are not needed."""
     target = machine.stack[-1]
     if isinstance(target, list):
         target.extend(values)

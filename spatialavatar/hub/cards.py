@@ -26,7 +26,7 @@ _COLUMNS = ("what", "trained_on", "licence", "source")
 
 @dataclass(frozen=True)
 class ModelFacts:
-    """What a model's card states.
+    """The facts of a model's card.
 
     Attributes:
         head: id of its head model.
@@ -207,7 +207,7 @@ def _evaluations(results: Sequence[Mapping[str, Any]]) -> list[Any]:
             task_name=row["protocol"],
             dataset_type=row["dataset"],
             dataset_name=row["name"],
-            dataset_config=row["protocol"],  # what tells two results on one dataset apart
+            dataset_config=row["protocol"],  # distinguishes two results on one dataset
             metric_type=metric,
             metric_name=metric,
             metric_value=value,

@@ -5,7 +5,7 @@ A weights folder is searched in this order; nothing is fetched if it is found on
 1. the folder that the environment variable ``SPATIALAVATAR_WEIGHTS`` names;
 2. the Hub repository that ``MODEL_ID`` names, at ``MODEL_REVISION``: for other weights than the shipped ones.
    If it cannot be fetched, the next ones are used, with a warning;
-3. ``weights/`` beside the package (a clone of the repository);
+3. ``weights/`` next to the package (a clone of the repository);
 4. ``_weights/`` inside the package (an installed wheel that carries them);
 5. the Hub: the default model at the revision that belongs to this release.
 """
@@ -33,7 +33,7 @@ def weights_dir() -> Path:
 
     Raises:
         MissingAssetError: where the named folder is not there, or nothing is on disk and the Hub is out of reach.
-        FormatError: where what was fetched is not what its manifest lists.
+        FormatError: the fetched files differ from their manifest.
     """
     named = os.environ.get(WEIGHTS_VARIABLE)
     if named:
@@ -77,8 +77,7 @@ def manifest() -> list[dict[str, Any]]:
     """The entries of the manifest: one dict per shipped file, with path, SHA-256, bytes, licence and source.
 
     Raises:
-        MissingAssetError: where there is no manifest.
-        FormatError: where it is not readable as one.
+        MissingAssetError: there is no manifest. FormatError: the manifest cannot be parsed.
     """
     return read_manifest(asset(MANIFEST_NAME))
 
@@ -90,7 +89,7 @@ def licences() -> list[dict[str, str]]:
 
 
 def _shipped() -> Path | None:
-    """The weights beside or inside the package."""
+    """The weights next to or inside the package."""
     for folder in (_PACKAGE.parent / "weights", _PACKAGE / "_weights"):
         if (folder / MANIFEST_NAME).is_file():
             return folder

@@ -55,7 +55,7 @@ def drive_stream(
     seconds: float | None = None,
     progress: Progress | None = None,
 ) -> StreamReport:
-    """Render ``avatar`` moving as the stream tells.
+    """Render ``avatar`` with the motion of the stream.
 
     It ends after ``seconds``, on an interrupt, or with the window. Before the first frame the avatar rests; while no
     frame comes, it holds the last one.

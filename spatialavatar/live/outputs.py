@@ -77,7 +77,7 @@ def _file(path: Path, size: tuple[int, int]) -> Iterator[Show]:
 
 @contextmanager
 def _device(device: VirtualCamera, size: tuple[int, int]) -> Iterator[Show]:
-    """Each picture once, as soon as it is there: readers of the device want the newest."""
+    """Each picture once, as soon as it arrives: readers of the device need the newest."""
     with DeviceWriter(device.path, size, RATE) as writer:
 
         def show(picture: np.ndarray, _at: float) -> bool:

@@ -3,7 +3,7 @@
 Three rules hold for every call:
 
 * The file arrives on ffmpeg's standard input (the ``fd`` protocol, which can seek), and no other protocol is allowed.
-  Whatever the file refers to, ffmpeg cannot open it.
+  So ffmpeg cannot open other files that the file refers to.
 * Only containers that hold their own pictures and sound are allowed. Playlists, manifests, concatenation scripts,
   image sequences, devices and subtitles are not among them.
 * Pictures have a maximum number of pixels, and the process has a time limit.
@@ -41,7 +41,7 @@ _LOG_BYTES: Final = 1 << 18  # of ffmpeg's messages, how much is read
 
 @dataclass(frozen=True)
 class FfmpegResult:
-    """What a finished ffmpeg process left.
+    """Result of a finished ffmpeg process.
 
     Attributes:
         returncode: its exit status.

@@ -13,7 +13,7 @@ _SDR_TRANSFERS: Final = (
     *(UNKNOWN, "bt709", "smpte170m", "bt470m", "bt470bg", "iec61966-2-1", "bt2020-10", "bt2020-12", "reserved"),
     *("iec61966-2-4", "bt1361e", "smpte240m"),
 )
-# Close to those of sRGB: what a conversion would change is below what cameras differ by.
+# Close to those of sRGB: a conversion would change less than cameras differ.
 _SDR_PRIMARIES: Final = (UNKNOWN, "bt709", "smpte170m", "bt470bg", "bt470m", "smpte240m", "reserved")
 
 _WHITE: Final = 203.0  # cd/m2 of a white sheet of paper in HDR video: ITU-R BT.2408
@@ -87,7 +87,7 @@ def _to_srgb(colour: ColourTags, video: VideoStream) -> list[str]:
     full = colour.range == "pc" or matrix == "gbr"
     source = f"matrixin={matrix}:primariesin={primaries}:transferin={transfer}:rangein={'pc' if full else 'tv'}"
     if not hdr:
-        # With the transfer of the source the conversion leaves the brightness of grey as it is.
+        # With the transfer of the source, the conversion keeps the brightness of grey.
         target = transfer if transfer in _SDR_TRANSFERS else "iec61966-2-1"
         return [f"zscale={source}:matrix=gbr:primaries=bt709:transfer={target}:range=pc", "format=gbrp"]
     return [

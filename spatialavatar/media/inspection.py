@@ -40,12 +40,12 @@ def inspect_media(path: PathLike, kinds: Collection[MediaKind] = MEDIA_KINDS) ->
 
     Nothing is decoded, and nothing that the file refers to is opened. The cost of a photo is its header: about a
     millisecond. The cost of a video is two ffmpeg processes, one for the header (about 50 ms) and one that reads the
-    packets of the whole file (about 0.2 s per 100 MB), and a few megabytes of memory whatever the size of its frames.
+    packets of the whole file (about 0.2 s per 100 MB), and a few megabytes of memory, independent of the frame size.
     Each process ends after ``limits.PROBE_SECONDS``. The size of the file in bytes is the caller's to check.
 
     Args:
         path: the file; its name does not matter.
-        kinds: what is accepted.
+        kinds: accepted kinds of media.
 
     Raises:
         InputError: the file is neither; or it is damaged, too small, too large, or a list that refers to other files.

@@ -1,6 +1,6 @@
 """Size and time limits of photos and videos.
 
-They are compared with what a file's header declares, before anything of that size is allocated.
+A file's header is checked against them before memory of that size is allocated.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ MIN_SIDE: Final = 64
 MAX_SIDE: Final = 4096
 """Photos with a longer side than this are scaled down when read."""
 MAX_PIXELS: Final = 100_000_000
-"""Pixels of a photo as it is decoded: at its full size, or a JPEG at the fraction of it that is needed."""
+"""Pixels of a decoded photo: at full size, or for a JPEG at the fraction that is needed."""
 MAX_COPIED_PIXELS: Final = 40_000_000
 """Pixels of a WebP, AVIF or JPEG 2000 picture, whose decoders take several copies of it."""
 MAX_JPEG_PIXELS: Final = 1_600_000_000

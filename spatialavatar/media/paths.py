@@ -39,7 +39,7 @@ def existing_file(path: PathLike, kind: str) -> Path:
 
     Args:
         path: the file.
-        kind: what it should be, for the error sentence, for instance "photo".
+        kind: expected kind, for the error sentence, for instance "photo".
 
     Raises:
         InputError: there is no such file, or it is a folder.

@@ -102,16 +102,16 @@ def photo_size(path: PathLike) -> tuple[int, int]:
 
 @contextlib.contextmanager
 def _guarded(path: Path, sentence: str) -> Iterator[None]:
-    """Everything that Pillow does with a file happens inside: whatever it raises becomes an InputError."""
+    """Run Pillow's work on a file inside this block: every exception becomes an InputError."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # sizes are checked here, and damage that only warns is read as it is
+            warnings.simplefilter("ignore")  # sizes are checked here; damage that causes only a warning is accepted
             yield
     except InputError:
         raise
     except (MemoryError, Image.DecompressionBombError) as error:
         raise InputError(f"The photo {path.name} has too many pixels to be read; scale it down first.") from error
-    except Exception as error:  # Pillow's readers raise whatever their parsers do: ValueError, KeyError, RuntimeError
+    except Exception as error:  # Pillow's readers raise their parsers' exceptions: ValueError, KeyError, RuntimeError
         raise InputError(sentence) from error
 
 
@@ -163,7 +163,7 @@ def _is_heif(path: Path) -> bool:
 
 
 def _check_size(photo: Image.Image, path: Path) -> None:
-    """Compare what the header declares with the limits."""
+    """Check the sizes in the header against the limits."""
     width, height = photo.size
     if min(width, height) < MIN_SIDE:
         raise InputError(
@@ -175,7 +175,7 @@ def _check_size(photo: Image.Image, path: Path) -> None:
             f"The photo {path.name} is {width} x {height} pixels, too narrow: scaled to {MAX_SIDE} pixels a side, its "
             f"shorter side has less than {MIN_SIDE}; crop it to the face."
         )
-    # A progressive JPEG keeps every coefficient in memory, whatever the size it is decoded at.
+    # A progressive JPEG keeps every coefficient in memory at every decoding size.
     scalable = photo.format == "JPEG" and not photo.info.get("progressive")
     most = MAX_JPEG_PIXELS if scalable else MAX_COPIED_PIXELS if photo.format in _COPIED_FORMATS else MAX_PIXELS
     if width * height > most:
@@ -183,7 +183,7 @@ def _check_size(photo: Image.Image, path: Path) -> None:
 
 
 def _draft(photo: ImageFile.ImageFile, path: Path, max_side: int) -> None:
-    """Let a JPEG decode at a half, a quarter or an eighth of its size, whatever its mode: that costs less memory."""
+    """Decode a JPEG of any mode at a half, a quarter or an eighth of its size, to save memory."""
     if photo.format not in ("JPEG", "MPO"):
         return
     full = photo.size

@@ -31,7 +31,7 @@ _ALPHA: Final = re.compile(r"^(yuva|gbra|rgba|bgra|argb|abgr|ya8|ya16|pal8|ayuv|
 
 @dataclass(frozen=True)
 class ColourTags:
-    """How a stream's numbers stand for colours, in ffmpeg's names; :data:`UNKNOWN` where the file does not tell.
+    """How a stream's numbers stand for colours, in ffmpeg's names; :data:`UNKNOWN` where the file does not state it.
 
     Attributes:
         matrix: from YUV to RGB, for instance "bt709".
@@ -75,12 +75,12 @@ class VideoStream:
 
 @dataclass(frozen=True)
 class MediaFacts:
-    """What the header of a file declares.
+    """Facts from the header of a file.
 
     Attributes:
         video: the first stream of pictures that is not a cover; None without one.
         audio_index: index of the first sound stream; None without one.
-        seconds: duration of the longest stream; 0 where the header does not tell.
+        seconds: duration of the longest stream; 0 if the header does not state it.
     """
 
     video: VideoStream | None
@@ -107,7 +107,7 @@ class StreamLength:
 
 
 def probe(path: Path) -> MediaFacts:
-    """Read what a file declares about itself; no frame is decoded, and nothing larger than the limits is allocated.
+    """Read the header of a file; no frame is decoded, and nothing larger than the limits is allocated.
 
     Raises:
         InputError: the file is not a container of pictures or sound, or opening it takes too long.
@@ -275,7 +275,7 @@ def _exact_rate(printed: float) -> Fraction:
 
 
 def _what_else(path: Path) -> str:
-    """What a file is that no allowed container matches: the predicate of a sentence."""
+    """Description of a file that no allowed container matches: the predicate of a sentence."""
     with path.open("rb") as file:
         head = file.read(2048)
     text = head.strip(b"\xef\xbb\xbf \r\n\t")

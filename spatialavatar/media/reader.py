@@ -22,9 +22,9 @@ _ALPHA_DECODERS: Final = {"vp8": "libvpx", "vp9": "libvpx-vp9"}  # ffmpeg's own 
 
 
 class VideoReader:
-    """A video as a stream of frames at a constant rate. Iterating starts from the beginning, as often as wanted.
+    """A video as a stream of frames at a constant rate. Each iteration starts from the beginning.
 
-    Frames are 8-bit sRGB whatever the file stores: colour tags are followed (an HD stream without tags is BT.709),
+    Frames are always converted to 8-bit sRGB: colour tags are followed (an HD stream without tags is BT.709),
     HDR is tone-mapped, interlaced fields are merged, transparency is laid over white. Rotation metadata and non-square
     pixels are applied. A variable frame rate becomes the mean one by repeating or dropping frames. Where the picture
     changes its shape, the later frames are scaled into the first one's and padded with black.

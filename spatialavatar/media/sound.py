@@ -135,7 +135,7 @@ def sound_seconds(path: PathLike) -> float:
 
 
 def _probe_sound(path: Path) -> MediaFacts:
-    """What a file with sound declares about itself.
+    """Facts from the header of a file with sound.
 
     Raises:
         InputError: it is no container of sound, or has no sound track.

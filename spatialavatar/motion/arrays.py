@@ -150,7 +150,7 @@ def _byte_order(archive: zipfile.ZipFile, name: str) -> bytes:
 
 
 def _guarded(path: Path, read: Callable[[], Any]) -> Any:
-    """``read()``, with one sentence for whatever a damaged file makes it raise."""
+    """Call ``read()``; every exception of a damaged file becomes one sentence."""
     try:
         return read()
     except SpatialAvatarError:

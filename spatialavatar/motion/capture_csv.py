@@ -71,7 +71,7 @@ def read_csv(text: str, name: str, stem: str, fps: float | None = None) -> Motio
         text: the file's content.
         name: the file's name, for messages.
         stem: the title.
-        fps: frames per second; every row is then one frame, whatever its time code.
+        fps: frames per second; every row is then one frame; time codes are ignored.
 
     Raises:
         FormatError: the text is no table of ARKit units.

@@ -1,4 +1,4 @@
-"""Motion files: the suffix of a file tells its format; a folder holds FLAME parameters, one file a frame."""
+"""Motion files: the suffix gives the format; a folder holds FLAME parameters, one file a frame."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def load_motion(path: str | Path, fps: float | None = None) -> Motion:
 
 
 def write_motion(motion: Motion | Track, path: str | Path, head: HeadModel | None = None) -> None:
-    """Write a motion in the format that the file's name tells.
+    """Write a motion in the format of the file's suffix.
 
     ``.json`` is our format, ``bsData.json`` LAM's, ``.csv`` that of capture apps. ``.npz`` (VHAP), ``.npy`` (ARTalk)
     and a name without a suffix (a folder with one ``.npz`` a frame) hold FLAME parameters.
@@ -101,7 +101,7 @@ def write_motion(motion: Motion | Track, path: str | Path, head: HeadModel | Non
         head: the head model of the track; needed for FLAME parameters.
 
     Raises:
-        InputError: the name tells no format, the track holds no motion, or the motion is too long for a file.
+        InputError: the suffix is not supported, the track holds no motion, or the motion is too long for a file.
         FormatError: the format holds FLAME parameters and the track is not of a FLAME head.
         OutputError: the file cannot be written.
     """

@@ -178,5 +178,5 @@ class Bust(Record):
     head_share: Tensor
 
     def beside(self, head: Gaussians) -> Gaussians:
-        """The N Gaussians of the head, without what the bust replaces."""
+        """The N Gaussians of the head, without the parts that the bust replaces."""
         return head.replace(opacities=head.opacities * self.head_share)

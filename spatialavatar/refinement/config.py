@@ -129,8 +129,7 @@ class BasesConfig(Constants):
     Attributes:
         inputs: K, numbers that describe an expression, each with a vector a Gaussian for position and for colour; 0
             switches the bases off.
-        skull: count the rotation of the skull among what the inputs describe, which fits light that changes as the
-            head turns.
+        skull: include the rotation of the skull in the inputs, which fits light that changes as the head turns.
         position: learning rate of the vectors of positions, triangle units.
         color: learning rate of the vectors of colours.
         pull: share of the bases that is undone each step, times the schedule.

@@ -27,7 +27,7 @@ class View:
         box: x0, y0, x1, y1 of the window, pixels; outside there is background only.
         image: (H, W, 3) float32 sRGB.
         matte: (H, W) float32, 1 = person.
-        weight: (H, W) float32, 1 on head and background, 0 on what the head model has no surface for (torso, clothes).
+        weight: (H, W) float32, 1 on head and background, 0 where the head model has no surface (torso, clothes).
     """
 
     box: tuple[int, int, int, int]

@@ -1,4 +1,4 @@
-"""Speech to motion: what a sound file or a stream of sound says becomes ARKit weights of the lips and the jaw.
+"""Speech to motion: convert a sound file or a stream of sound to ARKit weights of the lips and the jaw.
 
 :class:`SpeechDriver` takes sound as it arrives; :func:`speech_motion` takes a file. docs/guide/speech.md is the guide.
 """

@@ -3,7 +3,7 @@
 The model is that of Cohen and Massaro (1993), "Modeling coarticulation in synthetic visual speech": each segment has a
 target for each articulator and a dominance that decays with the time from the segment; the value of an articulator is
 the mean of the targets weighted by dominance. Lips of p, b, m dominate the closing of the lips, rounded vowels dominate
-the rounding, and consonants that need the jaw dominate the jaw; other sounds take what their neighbours ask for. The
+the rounding, and consonants that need the jaw dominate the jaw; other sounds take the values of their neighbours. The
 dominances are evaluated on shares of visemes, so that known phoneme times and a network's probabilities take the same
 path.
 """
@@ -31,7 +31,7 @@ JAW: Final = _INDEX["jaw"]
 CLOSE: Final = _INDEX["close"]
 _LIPS: Final = VISEMES.index("PP")
 
-# Targets of each viseme; what is left out is 0.
+# Targets of each viseme; unlisted weights are 0.
 _TARGETS: Final[dict[str, dict[str, float]]] = {
     "sil": {},
     "PP": {"jaw": 0.02, "close": 1.0, "press": 0.35, "roll_lower": 0.25, "roll_upper": 0.2},
@@ -142,7 +142,7 @@ def articulate(shares: Any, loudness: Any, tables: Tables = TABLES) -> Any:
         level = level + loudness[..., offset : offset + count] / (2 * REACH + 1)
     blended: Any = weighted / total
     gain = QUIET_JAW + (LOUD_JAW - QUIET_JAW) * level.clip(0.0, 1.0)
-    # Closed lips hold the jaw, and nothing else opens them.
+    # Closed lips are opened by the jaw only.
     open_share = 1.0 - blended[..., CLOSE : CLOSE + 1]
     factors = gain[..., None] * tables_like(JAW_ROW, blended) + tables_like(1.0 - JAW_ROW, blended)
     held = open_share * tables_like(OPENING_ROW, blended) + tables_like(1.0 - OPENING_ROW, blended)

@@ -14,7 +14,7 @@ from spatialavatar.speech.performer import FaceFrames, ProsodyCues
 
 
 class Conversation:
-    """Takes the agent's speech as it is made, and gives one frame whenever the screen needs one.
+    """Receives the agent's speech as it is made, and returns one frame at each call of the screen.
 
     Agents make speech faster than it is played. Its frames wait in a queue, which :meth:`next_frame` empties at the
     pace of the playback; between sentences the face lives on. :meth:`interrupt` drops what was not shown. The methods

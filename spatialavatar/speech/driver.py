@@ -65,7 +65,7 @@ class LipListener:
         self._samples = self._frames = 0
 
     def hear(self, samples: np.ndarray) -> Heard:
-        """What the network hears in the frames that the new samples complete."""
+        """Network output for the frames that the new samples complete."""
         heard = self._network.push(self._mel.push(samples))
         skipped = min(self._skip, len(heard))
         self._skip -= skipped
@@ -96,7 +96,7 @@ class LipListener:
 
 
 class SpeechDriver:
-    """Turns sound into frames of ARKit weights, whatever the size of the blocks in which it arrives.
+    """Converts sound, in blocks of any size, to frames of ARKit weights.
 
     Frame ``i`` shows the mouth at ``(i + 0.5) / fps`` seconds of the sound. It is complete once ``LATENCY`` more
     seconds have arrived. A block may have any length; the same sound gives the same frames however it is cut.
@@ -110,8 +110,8 @@ class SpeechDriver:
 
         Args:
             fps: frames per second, 1 to 240.
-            listener: hears the sound; by default the network that ships.
-            rate: samples per second of what is fed, 4,000 to 192,000.
+            listener: network for the sound; by default the one that ships.
+            rate: samples per second of the input, 4,000 to 192,000.
 
         Raises:
             InputError: the rate is out of range.

@@ -1,4 +1,4 @@
-"""What a face does beside its lips: head motion, brows, blinks and gaze, in speech and between sentences.
+"""Motion of the face other than the lips: head, brows, blinks and gaze, in speech and between sentences.
 
 All of it is random and seeded: the same seed, frame rate and speech give the same motion, however the frames are asked
 for. Rates and durations are those of people: 17 blinks a minute at rest and 26 in conversation (Bentivoglio et al.,

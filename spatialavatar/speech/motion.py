@@ -116,7 +116,7 @@ def utterance_motion(utterance: Utterance, fps: float = 25.0, liveliness: float 
     """The motion of a face for a spoken text, from its own phoneme times; no sound is heard but for its stress.
 
     Args:
-        utterance: what a synthesiser gave.
+        utterance: from a synthesiser.
         fps: frames per second, 1 to 240.
         liveliness: amount of the motion of head, brows, lids and eyes, 0 (only lips and jaw) to 1.
         seed: of that motion.

@@ -49,7 +49,7 @@ def weight_shapes() -> dict[str, tuple[int, ...]]:
 
 @dataclass(frozen=True)
 class Heard:
-    """What the network hears in T frames of 20 ms.
+    """Output of the network for T frames of 20 ms.
 
     Attributes:
         visemes: (T, 15) float32 probabilities in the order of ``VISEMES``.

@@ -57,10 +57,10 @@ class ProsodyCues:
 
 
 class SpeechPerformer:
-    """Turns sound into frames of a face that lives, whatever the size of the blocks in which the sound arrives.
+    """Converts sound, in blocks of any size, to frames of a living face.
 
-    The lips are those of :class:`SpeechDriver`. Call :meth:`idle` for frames between sentences, so that the head goes
-    on living: every frame that is shown must come from the same performer.
+    The lips are those of :class:`SpeechDriver`. Call :meth:`idle` for frames between sentences, so that the head keeps
+    moving. Take every shown frame from the same performer.
 
     Attributes:
         fps: frames per second.

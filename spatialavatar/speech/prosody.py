@@ -17,7 +17,7 @@ _VOICED: Final = 0.45  # autocorrelation at the period from which a frame counts
 _RANGE_DB: Final = 26.0  # speech is louder than its peaks less this
 _FORGET: Final = 0.995  # of the running means, a frame: 4 seconds
 _PEAK_FALL_DB: Final = 0.03  # by which the remembered peak falls, a frame
-_QUIETEST_DB: Final = -55.0  # below it nothing is speech, whatever the peak
+_QUIETEST_DB: Final = -55.0  # below it nothing counts as speech, at any peak
 
 
 class Prosody:

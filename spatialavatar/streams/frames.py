@@ -77,7 +77,7 @@ def checked_place(values: Sequence[float]) -> NDArray[np.float32]:
     """(3,) metres.
 
     Raises:
-        FormatError: a value is not finite, or no place in a room.
+        FormatError: a value is not finite, or too far away.
     """
     return _checked(values, _FARTHEST)
 

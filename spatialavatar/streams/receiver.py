@@ -1,7 +1,7 @@
-"""Receives motion packets by UDP in a thread of its own and keeps the newest frame.
+"""Receives motion packets by UDP in a separate thread and keeps the newest frame.
 
-What arrives is never trusted: packets have a maximum size and a maximum rate, damaged ones are counted and dropped, and
-while one sender is heard, packets of other machines are ignored.
+Packets are not trusted: they have a maximum size and a maximum rate, damaged ones are counted and dropped, and while
+one sender is active, packets of other machines are ignored.
 """
 
 from __future__ import annotations

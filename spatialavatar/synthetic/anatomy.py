@@ -1,4 +1,4 @@
-"""What the generator needs to know about the head model itself, whatever the person: computed once per process."""
+"""Tables of the head model that do not depend on the person, computed once per process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The array type of the generator: single precision for what is stored, double for what is computed."""
+"""Array types of the generator: single precision for stored values, double for computation."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ FACE_SKIN, OTHERS = (SEGMENT_CLASSES.index(name) for name in ("face_skin", "othe
 
 @dataclass(frozen=True)
 class SynthesisConfig:
-    """What is drawn, and how far apart.
+    """Distributions of the random draws.
 
     Attributes:
         style: name of the hair style; None draws one.
@@ -201,7 +201,7 @@ def synthesize(
     Args:
         seed: 0 or more.
         people: whose skin is used; by default those of the example portraits.
-        config: what is drawn.
+        config: distributions of the draws.
 
     Raises:
         InputError: the seed is negative, or there are no people.

@@ -148,7 +148,7 @@ def person_of(path: Path) -> Person:
 
 
 def _person(facts: Anatomy, name: str, shape: Array, lit: Array, seen: Array) -> Person:
-    """Fill what the photo does not show of the skin; eyes and mouth stay as the base completed them.
+    """Fill skin that the photo does not show; eyes and mouth keep the colours of the base.
 
     The logarithm is split into a smooth part and detail. What remains of the photo's light is smooth and one-sided, so
     only the smooth part's even half is kept, and the detail of the better seen side.

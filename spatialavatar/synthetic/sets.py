@@ -47,7 +47,7 @@ SIZES: Final = (64, 4096)
 
 @dataclass(frozen=True)
 class SetConfig:
-    """What a set holds; a set is continued with the same values only.
+    """Contents of a set; a set can only be continued with the same values.
 
     Attributes:
         count: number of heads.
@@ -91,11 +91,11 @@ class HeadSet:
 def make_set(
     out: str | Path, config: SetConfig, faces: str | Path | None = None, progress: Progress | None = None
 ) -> HeadSet:
-    """Write a set, or what is missing of it.
+    """Write a set, or its missing parts.
 
     Args:
         out: its folder.
-        config: what it holds.
+        config: its contents.
         faces: folder of photos of faces whose skin is used; by default the example portraits.
         progress: called with (fraction, message).
 
@@ -244,7 +244,7 @@ def rig_entry(name: str, instant: int, number: int, camera: Camera) -> dict[str,
 
 
 def _licence(names: Sequence[str], own: bool) -> str:
-    """Where the set comes from, and who has rights in it."""
+    """Origin and licence of the set."""
     source = (
         "The skin is taken from photos that the maker of the set chose; their licences and the rights of the people in "
         "them hold for this set too."

@@ -1,4 +1,4 @@
-"""Pictures of a synthetic head: phone cameras, and what they see, with mattes and classes."""
+"""Pictures of a synthetic head from phone cameras, with mattes and classes."""
 
 from __future__ import annotations
 

@@ -56,7 +56,7 @@ class Journal:
             self._trackio.log(numbers, step=step)
 
     def close(self) -> None:
-        """Send what a board still has to send."""
+        """Send the remaining values to the boards."""
         if self._trackio:
             self._trackio.finish()
 

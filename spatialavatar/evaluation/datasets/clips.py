@@ -1,4 +1,4 @@
-"""What a data set consists of: clips of one person, each with recordings of one camera."""
+"""Contents of a data set: clips of one person, each with recordings of one camera."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The protocols of the literature: what an avatar is made of, and what it is compared with. One module a protocol.
+"""The protocols of the literature: the sources of an avatar, and the frames it is compared with. One module a protocol.
 
 An avatar is driven by the tracked pose and expression of the target frame, fitted with the avatar's identity; nothing
 else of a target is used. Frames without a face that can be tracked are not measured, and are counted.

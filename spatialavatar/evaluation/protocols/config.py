@@ -1,4 +1,4 @@
-"""What a run measures, and with what."""
+"""Configuration of a measurement."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MAX_SOURCES: Final = 4
 
 @dataclass(frozen=True)
 class BenchConfig:
-    """What a run measures; two runs with equal configurations and code give equal figures.
+    """Configuration of a run; two runs with equal configurations and code give equal figures.
 
     Attributes:
         protocol: one of :data:`PROTOCOL_NAMES`.
@@ -55,7 +55,7 @@ class BenchConfig:
 
 @dataclass(frozen=True)
 class Bench:
-    """What a protocol needs to measure clips.
+    """Inputs of a protocol that measures clips.
 
     Attributes:
         config: of the run.

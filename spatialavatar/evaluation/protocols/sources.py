@@ -21,7 +21,7 @@ _FIRST_FRAMES: Final = 50  # a face must be visible in one of these
 
 @dataclass(frozen=True)
 class Source:
-    """An avatar and what it was generated from.
+    """An avatar and its sources.
 
     Attributes:
         avatar: the avatar.

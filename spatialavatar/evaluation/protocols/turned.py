@@ -1,7 +1,7 @@
 """Protocol ``turned``: an avatar of the frame that is turned most, up to 45 degrees; targets look elsewhere.
 
-The targets are the frames whose yaw differs from the source's by at least 20 degrees, so they show what the source
-hides. A clip with fewer than five such frames does not qualify.
+The targets are the frames whose yaw differs from the source's by at least 20 degrees, so they show parts that the
+source hides. A clip with fewer than five such frames does not qualify.
 """
 
 from __future__ import annotations

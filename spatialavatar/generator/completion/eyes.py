@@ -1,6 +1,6 @@
 """Eyes: what lids hide takes the colour of its mirror twin in the other eye, else of its ring around the pole.
 
-Beyond what is seen it is an eye with pupil, iris and white, tinted to the iris that is seen.
+Unseen parts show a generic eye with pupil, iris and white, tinted to the seen iris.
 """
 
 from __future__ import annotations

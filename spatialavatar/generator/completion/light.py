@@ -36,7 +36,7 @@ _FAIREST_SKIN_LUMA: Final = 0.75
 def light_of_photo(surface: TexelSurface, pooled: Pooled) -> Floats:
     """Gains (3,) over ordinary light: from the white of the eyes, else from the skin.
 
-    Skin alone cannot tell a dark photo from a dark skin.
+    From skin alone, a dark photo and dark skin cannot be distinguished.
     """
     sampled, seen = pooled.colors, pooled.visibility
     limits = surface.config.interior.light

@@ -58,8 +58,8 @@ class NetworkConfig:
         hidden_channels: of the heads' hidden layers.
         color_channels: outputs of the colour head: the first three are sRGB, the others features for a decoder (paper:
             32 in training; at test time the 3-channel path).
-        visibility_damping: d in [0, 1]. Corrections of a texel are multiplied by 1 - d * visibility: 1 leaves what a
-            photo shows well as the photo shows it; 0 is the paper's.
+        visibility_damping: d in [0, 1]. Corrections of a texel are multiplied by 1 - d * visibility: 1 does not
+            correct texels that a photo shows well; 0 is the paper's.
         opacity_gain: in [0, 1], factor of the opacity head's output; 1 is the paper's. Trained on frontal photos, the
             head turns the sides of heads transparent; 0 prevents that.
         along_normal: parts of the head whose Gaussians the five heads move along the surface's normal only; () is the

@@ -15,7 +15,7 @@ class PriorConfig(Checked):
     Attributes:
         channels: of the four levels.
         side_azimuth: degrees from the face's middle from which the prior replaces the mirror and the smooth fill on the
-            face, and from which on fully. The face's core stays with what is seen.
+            face, and from which on fully. The core of the face keeps the seen colours.
         forehead: metres above the eyes' centres from which, and from which on fully, the same holds for the forehead.
         seen: visibilities from which a texel's own colour takes the place of the prior's, and from which on fully.
         facing: cosines of the angle to a camera from which, and from which on fully, scalp and neck keep what the rules

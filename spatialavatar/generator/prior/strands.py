@@ -37,7 +37,7 @@ _LEAST_SEEN: Final = 40
 """Cells that must show hair before its contrast is measured."""
 
 _BROAD: Final = 4.0
-"""Cells, deviation of the blur that tells locks from the light on the head."""
+"""Cells, deviation of the blur that separates locks from the shading of the head."""
 
 _COHERENT: Final = (0.3, 0.5)
 """Coherence of the seen hair's edges at which it is curly, and straight."""

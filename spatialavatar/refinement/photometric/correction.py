@@ -20,7 +20,7 @@ _UNIT_BOUNDS = (0.0, 1.1)  # of named expression units, as in the landmark fit
 
 
 class CorrectionModel:
-    """What a correction changes on one person's head."""
+    """Effect of a correction on one person's head."""
 
     def __init__(self, head: HeadModel, identity: Identity, config: PhotometricConfig) -> None:
         """Prepare for a head model, a person's rest head, and the units that may change."""

@@ -1,4 +1,4 @@
-"""The photometric pass over a track: warm-up, frames one by one, smoothing; and its result in a file beside a run."""
+"""The photometric pass over a track: warm-up, frames one by one, smoothing; its result, cached in the run's folder."""
 
 from __future__ import annotations
 

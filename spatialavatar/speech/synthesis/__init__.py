@@ -37,7 +37,7 @@ def synthesise(text: str, voice: str | None = None) -> tuple[Utterance, tuple[st
     """Read a text.
 
     Args:
-        text: what to say, in the language of the voice, at most ``MAX_TEXT`` characters.
+        text: in the language of the voice, at most ``MAX_TEXT`` characters.
         voice: one of Kokoro's (``af_heart``), or ``espeak:`` and a voice of espeak-ng (``espeak:de+f2``). None takes
             Kokoro's ``DEFAULT_VOICE``, and espeak-ng's where Kokoro cannot be fetched.
 

@@ -1,4 +1,4 @@
-"""The library of espeak-ng, where this machine has it: a synthesiser of its own, and the phonemes of a text.
+"""The library of espeak-ng, if it is installed: a synthesiser, and the phonemes of a text.
 
 It is Debian's ``espeak-ng``, or PyPI's ``espeakng-loader``, which the extra ``speech`` installs. Its licence is
 GPL-3.0; it is loaded where a user has it and is no part of this package.

@@ -1,4 +1,4 @@
-"""What a synthesiser gives: sound and the times of its phonemes."""
+"""Output of a synthesiser: sound and the times of its phonemes."""
 
 from __future__ import annotations
 

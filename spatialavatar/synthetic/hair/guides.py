@@ -22,7 +22,7 @@ _THICKEST: Final = 0.05
 
 @dataclass(frozen=True, eq=False)
 class Growth:
-    """What one head of hair grows on.
+    """Where one head of hair grows.
 
     Attributes:
         style: the style.
@@ -62,7 +62,7 @@ def grow(growth: Growth, roots: Array, length: Array, rng: np.random.Generator) 
     """Guide strands (n, K, 3), metres in head space.
 
     Args:
-        growth: what they grow on.
+        growth: where they grow.
         roots: (n, 3) on the skin.
         length: (n,) metres.
         rng: the source of randomness.

@@ -243,7 +243,7 @@ class _Run:
         try:
             state = torch.load(path, map_location=self.device, weights_only=True)
             facts = state["facts"]
-        except Exception as error:  # whatever a damaged pickle raises
+        except Exception as error:  # every exception of a damaged pickle
             raise FormatError(f"{path} is damaged; remove it to start again.") from error
         if facts != self.facts:
             raise InputError(
@@ -268,7 +268,7 @@ def _errors(found: Prediction, maps: dict[str, Tensor], area: Tensor, mobility: 
     unseen = area * (1.0 - maps["visibility"][0])
     free = unseen * mobility
     truth, height, hairy = maps["true_colors"][0], maps["true_height"][0], maps["true_hair"][0] > 0.5
-    # Flattered: the fills know the true mask.
+    # An optimistic reference: the fills use the true mask.
     fill = torch.where(hairy[..., None], maps["hair_fill"][0], maps["skin_fill"][0])
     return {
         "height": 1e3 * _mean((found.height[0] - height).abs(), free),

@@ -117,15 +117,15 @@ def shown_from(workshop: Workshop, yaw: float, pitch: float) -> Pixels:
 
 
 def photo_observation(workshop: Workshop, views: Sequence[SourceView]) -> Observation:
-    """What one to four photos of a real person show."""
+    """Evidence from one to four photos of a real person."""
     return first_look(workshop.surface, workshop.sphere, views).observation
 
 
 def masked_sample(whole: Observation, mask: Pixels) -> tuple[Observation, Truth]:
-    """A real person of whom only a part is seen; what is seen beyond it is the truth.
+    """A real person of whom a part is hidden; the hidden part is the ground truth.
 
     Args:
-        whole: what the photos show.
+        whole: evidence from the photos.
         mask: (ROWS, COLUMNS) visibility in another sample.
     """
     seen = Seen(whole.colors, np.minimum(whole.visibility, mask), whole.hair)

@@ -28,7 +28,7 @@ _SMOOTHING: Final = 0.010
 
 @dataclass(frozen=True, eq=False)
 class WholeTruth:
-    """What is known of a synthetic head, whatever the pictures.
+    """Ground truth of a synthetic head, independent of the pictures.
 
     Attributes:
         shell: (V, 3) metres, the outer surface: hair where there is some, else skin.
@@ -74,7 +74,7 @@ def true_maps(sphere: SphereGrid, fit: OutlineFit, whole: WholeTruth, config: Si
 
 
 def _without_hidden_ears(surface: TexelSurface, sphere: SphereGrid, maps: Pixels, hair: Pixels) -> Pixels:
-    """Maps (ROWS, COLUMNS, C) with ears under hair replaced by what is around them: the outline's fit flattens them."""
+    """Maps (ROWS, COLUMNS, C) with ears under hair replaced by their surroundings: the outline's fit flattens them."""
     ears = sphere.gather(surface.mask("ears")[:, None].astype(np.float64))[..., 0].astype(np.float32)
     hidden = np.zeros_like(ears)
     left = np.arange(COLUMNS)[None] >= COLUMNS // 2
