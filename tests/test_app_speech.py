@@ -23,7 +23,9 @@ from spatialavatar.app.page import build_demo
 from spatialavatar.app.requests import Speech
 from spatialavatar.app.service import Service
 from spatialavatar.app.sessions import work_folder
+from spatialavatar.errors import MissingAssetError
 from spatialavatar.media import VideoReader, has_sound
+from spatialavatar.speech.synthesis import FELL_BACK
 
 from .support.avatars import make_grey_avatar
 from .support.chromium import PATIENCE, needs_chromium
@@ -123,6 +125,15 @@ def test_a_speech_becomes_a_video_with_sound(source: str, avatar: str, wav: Path
     assert not list(Path(work_folder()).iterdir())
 
 
+def test_the_answer_says_that_the_fallback_voice_speaks(avatar: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing() -> None:
+        raise MissingAssetError("There is no network.")
+
+    monkeypatch.setattr("spatialavatar.speech.synthesis._kokoro", missing)
+    *_, last = Service(default_backend()).steps("drive", avatar=avatar, consent=True, size=256, text="ma", voice="")
+    assert last.facts["warnings"] == [FELL_BACK]
+
+
 def test_a_stopped_speech_leaves_nothing(avatar: str, wav: Path) -> None:
     steps = Service(default_backend()).steps("drive", avatar=avatar, consent=True, size=256, audio=str(wav))
     next(step for step in steps if step.message.startswith("Rendering frame"))
@@ -158,6 +169,10 @@ def test_the_page_says_a_typed_text_and_a_chosen_sound(browser: Any, app: Runnin
     make.click()
     page.get_by_text("Your video is ready").wait_for()
     assert app.fake.last.speech == Speech(None, "Good morning.", None, 1.0)
+    app.fake.warnings.append("A mechanical voice speaks.")
+    make.click()
+    page.get_by_text("A mechanical voice speaks.").wait_for()
+    app.fake.warnings.clear()
     page.get_by_role("tab", name="Record or choose a sound").click()
     page.locator("#say-sound").get_by_label("Upload file").click()
     page.locator("#say-sound input[type=file]").set_input_files(str(wav))

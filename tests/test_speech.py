@@ -7,6 +7,7 @@ import tracemalloc
 import numpy as np
 import pytest
 
+from scripts.speech_data.augment import music
 from spatialavatar.errors import FormatError, InputError
 from spatialavatar.head.arkit import ARKIT_INDEX
 from spatialavatar.media import SoundReader
@@ -190,6 +191,12 @@ def test_a_sample_rate_out_of_range_is_refused():
 def test_silence_keeps_the_mouth_closed():
     frames = SpeechDriver(25.0).feed(silence(3.0))
     assert frames[:, JAW_OPEN].max() < 0.02
+
+
+def test_music_hardly_moves_the_jaw():
+    sound = 0.18 * music(8 * SAMPLE_RATE, np.random.default_rng(0))
+    frames = SpeechDriver(25.0).feed(sound.astype(np.float32).clip(-1.0, 1.0))
+    assert frames[:, JAW_OPEN].mean() < 0.08  # 0.18 in speech
 
 
 def test_the_mouth_closes_after_speech():

@@ -30,10 +30,11 @@ class Activity:
         label: of the start button.
         done: the sentence at the end.
         stopped: the sentence after a stop.
+        warns: show the work's warnings below ``done``.
     """
 
-    def __init__(self, label: str, done: str, stopped: str = "Stopped.") -> None:
-        self._done, self._stopped = done, stopped
+    def __init__(self, label: str, done: str, stopped: str = "Stopped.", warns: bool = False) -> None:
+        self._done, self._stopped, self._warns = done, stopped, warns
         with gr.Row(elem_classes="sa-actions", equal_height=True):
             self.start = gr.Button(label, variant="primary")
             self.bar = gr.HTML("", visible=False)
@@ -86,8 +87,10 @@ class Activity:
         def run(request: gr.Request, *values: Any) -> Iterator[Updates]:
             began = time.monotonic()
             yield {self.bar: progress_bar(0.0, "Starting")}  # at once, so that an early stop finds something to close
+            warnings: Sequence[str] = ()
             try:
                 for step, updates in work(request, *values):
+                    warnings = step.facts.get("warnings", ()) if self._warns else ()
                     left = _time_left(step.fraction, time.monotonic() - began)
                     yield {self.bar: progress_bar(step.fraction, step.message, left), **updates}
             except gr.Error as error:
@@ -96,7 +99,8 @@ class Activity:
                 _log.exception("The work behind the page failed")
                 yield self.resting("Something went wrong on the server; please try again.", "problem")
             else:
-                yield self.resting(self._done)
+                words = "".join(notice(warning, "stopped") for warning in warnings)
+                yield {**self.resting(), self.note: notice(self._done) + words}
 
         def stop(*values: Any) -> Updates:
             return {**self.resting(self._stopped, "stopped"), **(stopped(*values) if stopped else {})}

@@ -76,7 +76,7 @@ def build(page: Page) -> None:
                 label="Picture of the background", file_types=["image"], height=120, visible=False, elem_id="backdrop"
             )
         settings = [smoothing, size, head_pose, body, behind, colour, picture]
-        moving = Activity("Make the video", "Your video is ready.")
+        moving = Activity("Make the video", "Your video is ready.", warns=True)
 
     def move(
         request: gr.Request,

@@ -41,6 +41,7 @@ class FakeBackend:
         stopped: times at which work was cancelled, seconds of the monotonic clock.
         endless: work does not end while this is true.
         error: raised by work after its first step.
+        warnings: of a drive.
     """
 
     def __init__(self) -> None:
@@ -49,6 +50,7 @@ class FakeBackend:
         self.stopped: list[float] = []
         self.endless = False
         self.error: BaseException | None = None
+        self.warnings: list[str] = []
 
     @property
     def last(self) -> Any:
@@ -110,7 +112,7 @@ class FakeBackend:
         with VideoWriter(out, (request.size, request.size), 25.0) as writer:
             for shade in (0, 255):
                 writer.write(np.full((request.size, request.size, 3), shade, np.uint8))
-        yield Step(1.0, "Done", {"video": str(out)}, {"frames": 2, "fps": 25.0, "held": 0, "warnings": []})
+        yield Step(1.0, "Done", {"video": str(out)}, {"frames": 2, "fps": 25.0, "held": 0, "warnings": self.warnings})
 
     def track(self, request: TrackRequest) -> Steps:
         """An empty file."""

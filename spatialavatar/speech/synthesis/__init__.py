@@ -15,6 +15,7 @@ from spatialavatar.speech.synthesis.voices import ESPEAK, VOICES, is_voice_name,
 __all__ = [
     "DEFAULT_VOICE",
     "FALLBACK_VOICE",
+    "FELL_BACK",
     "MAX_TEXT",
     "VOICES",
     "Espeak",
@@ -27,6 +28,11 @@ __all__ = [
 
 DEFAULT_VOICE: Final = "af_heart"
 FALLBACK_VOICE: Final = "espeak:en-us"
+FELL_BACK: Final = (
+    "espeak-ng speaks with a mechanical voice, because Kokoro's natural ones cannot be fetched; choose one by its name "
+    "to see why."
+)
+"""What the user is told where ``FALLBACK_VOICE`` speaks for ``DEFAULT_VOICE``."""
 MAX_TEXT: Final = 5000
 """Characters of the longest text."""
 
@@ -63,11 +69,10 @@ def _read(text: str, voice: str | None) -> tuple[Utterance, tuple[str, ...]]:
         raise InputError(f"There is no voice {voice!r}; give one such as {DEFAULT_VOICE} or {FALLBACK_VOICE}.")
     try:
         network = _kokoro()
-    except MissingAssetError as error:
+    except MissingAssetError:
         if voice is not None:
             raise
-        spoken = _espeak().say(text, FALLBACK_VOICE.removeprefix(ESPEAK))
-        return spoken, (f"espeak-ng speaks, because Kokoro's voices are out of reach. {error}",)
+        return _espeak().say(text, FALLBACK_VOICE.removeprefix(ESPEAK)), (FELL_BACK,)
     return network.say(text, voice or DEFAULT_VOICE), ()
 
 
