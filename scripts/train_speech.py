@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from collections import deque
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from scripts.speech_data.augment import Augmenter, load_clips
+from scripts.speech_data.augment import Augmenter, Batch, load_clips
 from spatialavatar.files import atomic_output
 from spatialavatar.speech.coarticulation import REACH, TABLES, Tables, articulate
 from spatialavatar.speech.network import DELAY, DILATIONS, EPSILON, weight_shapes
@@ -31,6 +32,7 @@ except ModuleNotFoundError:
     import tomli as tomllib
 
 _CLASSES = len(VISEMES)
+_RECENT = 12  # batches that are kept for their second use
 
 
 def initial_weights(seed: int) -> dict[str, Tensor]:
@@ -95,7 +97,9 @@ def main() -> None:
         program, language, _ = path.stem.split("_")
         groups.setdefault(f"{program.rstrip('0123456789')} {language}", []).extend(load_clips(path))
     rng = np.random.default_rng(settings["seed"])
-    augmenter = Augmenter(list(groups.values()), rng, settings["seconds"])
+    programs = [name.split()[0] for name in groups]
+    odds = [settings["shares"].get(program, 1.0) / programs.count(program) for program in programs]
+    augmenter = Augmenter(list(groups.values()), rng, settings["seconds"], odds)
     weights = initial_weights(settings["seed"])
     average = {name: weight.detach().clone() for name, weight in weights.items()}
     optimiser = torch.optim.AdamW(weights.values(), lr=settings["rate"], weight_decay=1e-4, betas=(0.9, 0.98))
@@ -107,9 +111,15 @@ def main() -> None:
             weight.data.copy_(state["weights"][name])
         optimiser.load_state_dict(state["optimiser"])
         rng.bit_generator.state = state["rng"]
+    recent: deque[Batch] = deque(maxlen=_RECENT)
     started, mean = time.time(), 0.0
     for step in range(first, steps):
-        batch = augmenter.batch(settings["batch"])
+        # Making a batch costs more than a step: each is used twice, with others between.
+        if len(recent) < _RECENT or step % 2 == 0:
+            recent.append(augmenter.batch(settings["batch"]))
+            batch = recent[-1]
+        else:
+            batch = recent[0]
         features, shares, voicing, loudness = map(torch.from_numpy, vars(batch).values())
         loss = loss_of(forward(weights, features), shares, voicing, loudness, settings)
         optimiser.zero_grad()

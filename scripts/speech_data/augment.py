@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,6 +42,18 @@ def load_clips(path: Path) -> list[Clip]:
         return [Clip(*parts) for parts in zip(sounds, spans, map(str, data["voices"]))]
 
 
+def write_clips(path: Path, clips: Sequence[Clip]) -> None:
+    """Write what :func:`load_clips` reads."""
+    np.savez(
+        path,
+        sound=np.concatenate([clip.sound for clip in clips]),
+        sound_ends=np.cumsum([len(clip.sound) for clip in clips]),
+        spans=np.concatenate([clip.spans for clip in clips]),
+        span_ends=np.cumsum([len(clip.spans) for clip in clips]),
+        voices=np.array([clip.voice for clip in clips]),
+    )
+
+
 def frames_of(spans: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
     """Shares of visemes (T, 15) and voicing (T,) of spans (S, 4), at 50 frames a second."""
     fine = 4  # points of a frame
@@ -69,15 +82,19 @@ def loudness_of(sound: np.ndarray, count: int) -> np.ndarray:
 class Augmenter:
     """Makes batches from clips, by a seeded generator."""
 
-    def __init__(self, groups: list[list[Clip]], rng: np.random.Generator, seconds: float) -> None:
+    def __init__(
+        self, groups: list[list[Clip]], rng: np.random.Generator, seconds: float, odds: Sequence[float] | None = None
+    ) -> None:
         """Start.
 
         Args:
-            groups: clips by program and language; every group is drawn as often.
+            groups: clips by program and language.
             rng: source of all chance.
             seconds: length of an example.
+            odds: how often each group is drawn, in any unit; None for all alike.
         """
         self._groups, self._rng, self._frames = groups, rng, round(seconds * 50)
+        self._odds = np.array(odds or [1.0] * len(groups)) / sum(odds or [1.0] * len(groups))
 
     def batch(self, size: int) -> Batch:
         """A batch of ``size`` examples."""
@@ -101,7 +118,7 @@ class Augmenter:
     def _speech(self, length: int) -> tuple[np.ndarray, np.ndarray]:
         """Clips of one group in a row, with gaps, at one random speed (which moves pitch and formants too)."""
         rng = self._rng
-        group = self._groups[rng.integers(len(self._groups))]
+        group = self._groups[rng.choice(len(self._groups), p=self._odds)]
         sound, spans, position = np.zeros(length, np.float32), [], 0
         if rng.random() < 0.5:
             position = int(rng.uniform(0.0, 0.6) * SAMPLE_RATE)

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from scripts.speech_data import texts, voices
+from scripts.speech_data.augment import Clip, write_clips
 from spatialavatar.speech.visemes import viseme_spans
 
 _FLITE = {"train": ("kal16", "awb", "rms", "kal"), "test": ("slt",)}
@@ -81,7 +82,7 @@ def _write(options, engine, language, split, say, choices, rng) -> None:
     path = _path(options, engine, language, split)
     if path.exists():
         return
-    sounds, spans, names, seconds = [], [], [], 0.0
+    clips, seconds = [], 0.0
     wanted = [(voice, text) for text in texts.TEST[language] for voice in choices]
     rng.shuffle(wanted)
     limit = 60.0 * (options.minutes if split == "train" else options.test_minutes)
@@ -97,21 +98,13 @@ def _write(options, engine, language, split, say, choices, rng) -> None:
         if len(sound) < 8000 or not phonemes:
             continue
         rows = [(span.viseme, span.start, span.end, span.voiced) for span in viseme_spans(phonemes)]
-        sounds.append((sound.clip(-1, 1) * 32767).astype(np.int16))
-        spans.append(np.array(rows, np.float32))
-        names.append(voice)
+        samples = (sound.clip(-1, 1) * 32767).astype(np.int16)
+        clips.append(Clip(samples, np.array(rows, np.float32), voice))
         seconds += len(sound) / voices.SAMPLE_RATE
-    if not sounds:
+    if not clips:
         return
-    np.savez(
-        path,
-        sound=np.concatenate(sounds),
-        sound_ends=np.cumsum([len(sound) for sound in sounds]),
-        spans=np.concatenate(spans),
-        span_ends=np.cumsum([len(span) for span in spans]),
-        voices=np.array(names),
-    )
-    print(f"{path.name}: {len(sounds)} clips, {seconds / 60:.1f} minutes", flush=True)
+    write_clips(path, clips)
+    print(f"{path.name}: {len(clips)} clips, {seconds / 60:.1f} minutes", flush=True)
 
 
 if __name__ == "__main__":
