@@ -15,6 +15,7 @@ import math
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Final, Literal, get_args
 
@@ -26,7 +27,7 @@ from spatialavatar.avatar import NECK_SHARE, Avatar, skull_box
 from spatialavatar.avatar_response import matched_gains, measured_gains
 from spatialavatar.errors import FormatError, InputError
 from spatialavatar.files import check_not_an_input
-from spatialavatar.head import HeadModel
+from spatialavatar.head import HeadModel, Identity
 from spatialavatar.head.rotations import axis_angle_to_matrix, matrix_to_axis_angle, mean_rotation
 from spatialavatar.lip_gap import jaw_for_gap, lip_gaps
 from spatialavatar.media import (
@@ -216,8 +217,51 @@ def avatar_gains(avatar: Avatar, track: Track | None = None, landmarker: FaceLan
     return matched_gains(gains, avatar, track, moved, camera, landmarker)
 
 
+@dataclass(frozen=True, eq=False)
+class AtRest:
+    """An avatar at rest before the camera of a relative drive: what is the same in all frames.
+
+    Attributes:
+        identity: the avatar's rest head.
+        lip_gap: (1,) gap between its lips over the distance of the outer eye corners; None without their landmarks.
+        camera: sees the avatar.
+        home: (3,) translation of the head, metres.
+    """
+
+    identity: Identity
+    lip_gap: Tensor | None
+    camera: Camera
+    home: Tensor
+
+    @classmethod
+    def of(cls, avatar: Avatar, config: DriveConfig) -> AtRest:
+        """The rest of ``avatar`` with the framing of ``config``."""
+        if config.scene == "photo":
+            camera, home = photo_camera(avatar, config.size), avatar.reference.translation[0]
+        else:
+            camera, home = portrait_view(avatar, config.side, config.framing)
+        identity = avatar.identity()
+        return cls(identity, _resting_gap(avatar.head, identity), camera, home)
+
+
+def _resting_gap(head: HeadModel, identity: Identity) -> Tensor | None:
+    """(1,) gap between the lips of a person at rest; None where the head lacks their landmarks."""
+    if LANDMARK_COUNT not in head.landmark_embeddings:
+        return None
+    like = identity.vertices
+    return lip_gaps(head, identity, like.new_zeros(1, head.expression_count), like.new_zeros(1, 3))
+
+
+@lru_cache(maxsize=8)  # live driving calls this in every frame
+def _driver_at_rest(head: HeadModel, shape: tuple[float, ...]) -> tuple[Identity, Tensor | None]:
+    """The rest head of a driver with the shape's coefficients, and the gap between its lips."""
+    with torch.inference_mode(False), torch.no_grad():  # callers with gradients may follow
+        identity = head.identity(torch.tensor(shape, device=head.device))
+        return identity, _resting_gap(head, identity)
+
+
 def retarget(
-    track: Track, avatar: Avatar, config: DriveConfig, gains: Gains | None = None
+    track: Track, avatar: Avatar, config: DriveConfig, gains: Gains | None = None, rest: AtRest | None = None
 ) -> tuple[HeadParams, Camera]:
     """The avatar's parameters for every frame of ``track``, and the camera that sees them.
 
@@ -226,6 +270,7 @@ def retarget(
         avatar: the avatar.
         config: how it is transferred.
         gains: result of :func:`avatar_gains`, used by relative driving of a tracked person; None: the usual ones.
+        rest: the avatar at rest with these settings, so that it is not computed again for every frame.
 
     Raises:
         FormatError: the track belongs to another head model.
@@ -244,11 +289,8 @@ def retarget(
     if not config.relative:
         absolute = avatar.with_torso(_absolute(params, avatar, config), config.neck_share)
         return absolute, track.camera.resized(config.side, config.side)
+    rest = rest or AtRest.of(avatar, config)
     expression, jaw, eyes = _relative_expression(track, params, config)
-    if config.scene == "photo":
-        camera, home = photo_camera(avatar, config.size), avatar.reference.translation[0]
-    else:
-        camera, home = portrait_view(avatar, config.side, config.framing)
     names = avatar.head.unit_names
     expression = config.parts.of_units(names, expression)
     if names is not None and _is_tracked(track):
@@ -257,11 +299,9 @@ def retarget(
             expression = lids_as_shut(avatar.head, expression, (params.shape, avatar.shape))
         expression = amplified_units(expression, names, UNIT_LIMITS, gains)
         jaw, eyes = amplified_jaw(jaw), amplified_gaze(eyes, gains.yaw)
-        if LANDMARK_COUNT in avatar.head.landmark_embeddings:
-            identity = avatar.identity()
+        if rest.lip_gap is not None:
             gap = config.strength * config.parts.mouth * gains.lips * _opening(track, params, avatar.head)
-            gap = gap + lip_gaps(avatar.head, identity, torch.zeros_like(expression[:1]), torch.zeros_like(jaw[:1]))
-            jaw = jaw_for_gap(avatar.head, identity, expression, jaw, gap, JAW_LIMITS)
+            jaw = jaw_for_gap(avatar.head, rest.identity, expression, jaw, gap + rest.lip_gap, JAW_LIMITS)
     else:
         expression = _limited(expression, avatar.head)
     turned, shift = _relative_pose(track, params, config)
@@ -274,14 +314,15 @@ def retarget(
         shape=avatar.shape,
         expression=expression,
         rotation=rotation,
-        translation=home + shift,
+        translation=rest.home + shift,
         neck=neck,
         jaw=jaw,
         eyes=eyes,
     )
     if config.scene == "photo":
-        return moved, camera
-    return avatar.with_torso(moved, config.neck_share, sway=_breathing(len(moved), track.fps, moved.rotation)), camera
+        return moved, rest.camera
+    sway = _breathing(len(moved), track.fps, moved.rotation)
+    return avatar.with_torso(moved, config.neck_share, rest.identity, sway), rest.camera
 
 
 def drive_frames(
@@ -317,6 +358,7 @@ class FrameRenderer:
 
     def __init__(self, avatar: Avatar, config: DriveConfig, gains: Gains | None = None) -> None:
         self._avatar, self._config, self._gains = avatar, config, gains
+        self._rest = AtRest.of(avatar, config) if config.relative else None
         self._stage: Stage | None = None
 
     def frame(self, track: Track) -> np.ndarray:
@@ -336,7 +378,7 @@ class FrameRenderer:
             InputError: the track has no frames.
         """
         with one_torch_thread():
-            return retarget(track, self._avatar, self._config, self._gains)
+            return retarget(track, self._avatar, self._config, self._gains, self._rest)
 
     def drawn(self, params: HeadParams, camera: Camera) -> np.ndarray:
         """The picture (H, W, 3) of the first frame of :meth:`moved`."""
@@ -547,9 +589,9 @@ def _opening(track: Track, params: HeadParams, head: HeadModel) -> Tensor:
 
     The lips rest as in the neutral, or nearer to each other if they are so in a tenth of the frames.
     """
-    identity = head.identity(params.shape)
+    identity, closed = _driver_at_rest(head, tuple(params.shape.tolist()))
+    assert closed is not None  # the head has the landmarks
     gap = lip_gaps(head, identity, params.expression, params.jaw)
-    closed = lip_gaps(head, identity, torch.zeros_like(params.expression[:1]), torch.zeros_like(params.jaw[:1]))
     neutral = track.neutral.expression
     if neutral is None:
         return gap - closed

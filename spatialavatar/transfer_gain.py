@@ -78,15 +78,19 @@ def amplified_units(
     """
     gains = gains or Gains()
     curves = {**CURVES, **gains.curves}
-    knots = torch.tensor(KNOTS, dtype=weights.dtype, device=weights.device)
+    kinds = [name.removesuffix("Left").removesuffix("Right") for name in names]
+    curved = [index for index, kind in enumerate(kinds) if kind in curves]
     result = weights.clone()
-    for index, name in enumerate(names):
-        kind = name.removesuffix("Left").removesuffix("Right")
-        if kind in curves:
-            curve = torch.tensor(curves[kind], dtype=weights.dtype, device=weights.device)
-            result[:, index] = _interpolated(gains.factors.get(kind, 1.0) * weights[:, index], knots, curve)
-        result[:, index].clamp_(limits[0], HIGHEST.get(kind, limits[1]))
-    return result
+    if curved:
+        factors, knots = (
+            weights.new_tensor([gains.factors.get(kinds[i], 1.0) for i in curved]),
+            weights.new_tensor(KNOTS),
+        )
+        table = weights.new_tensor([curves[kinds[i]] for i in curved])
+        result[:, curved] = _interpolated(factors * weights[:, curved], knots, table)
+    return result.clamp(
+        weights.new_tensor(limits[0]), weights.new_tensor([HIGHEST.get(kind, limits[1]) for kind in kinds])
+    )
 
 
 def amplified_jaw(jaw: Tensor) -> Tensor:
@@ -111,8 +115,12 @@ def amplified_gaze(eyes: Tensor, factor: float = 1.0) -> Tensor:
     return torch.cat([shared - turn, shared + turn], 1)
 
 
-def _interpolated(values: Tensor, knots: Tensor, curve: Tensor) -> Tensor:
-    """Piecewise linear interpolation; the last piece continues beyond its end, and values below 0 are unchanged."""
+def _interpolated(values: Tensor, knots: Tensor, curves: Tensor) -> Tensor:
+    """Piecewise linear interpolation of values (T, M) by the curves (M, K) at knots (K,).
+
+    The last piece continues beyond its end, and values below 0 are unchanged.
+    """
     piece = (torch.searchsorted(knots, values.contiguous()) - 1).clamp(0, len(knots) - 2)
-    slope = (curve[piece + 1] - curve[piece]) / (knots[piece + 1] - knots[piece])
-    return torch.where(values <= 0.0, values, curve[piece] + slope * (values - knots[piece]))
+    low, high = (curves.T.gather(0, end) for end in (piece, piece + 1))
+    slope = (high - low) / (knots[piece + 1] - knots[piece])
+    return torch.where(values <= 0.0, values, low + slope * (values - knots[piece]))
