@@ -258,7 +258,7 @@ class Avatar(Pretrained):
 
         Raises:
             MissingAssetError: there is no such file.
-            FormatError: it is no avatar, is damaged, or belongs to another head model.
+            FormatError: it is not an avatar, is damaged, or belongs to another head model.
         """
         path = Path(path)
         if not path.is_file():
@@ -286,7 +286,7 @@ class Avatar(Pretrained):
         if type(resolution) is not int or not isinstance(size, list) or not isinstance(info, dict):
             raise FormatError(f"{name} has a damaged header; make the avatar again.")
         if not (1 <= resolution <= _MAX_RESOLUTION and len(size) == 2 and all(map(is_size, size))):
-            raise FormatError(f"{name} has a header whose sizes cannot be; make the avatar again.")
+            raise FormatError(f"{name} has a header with impossible sizes; make the avatar again.")
         layout = build_layout(head, resolution)
         if header.get("layout") != layout.id:
             raise FormatError(f"{name} was made with another UV layout of the head {head.id}; make the avatar again.")

@@ -54,7 +54,7 @@ def avatar_facts(path: str | Path) -> dict[str, Any]:
 
     Raises:
         MissingAssetError: the file does not exist.
-        FormatError: the file is no avatar, or belongs to another head model.
+        FormatError: the file is not an avatar, or belongs to another head model.
     """
     path = Path(path)
     avatar = Avatar.load(path)

@@ -500,7 +500,7 @@ def check_drive(avatar: Avatar, config: DriveConfig, out: str | Path) -> None:
 
     Raises:
         OutputError: ``out`` cannot be written, or not with transparency.
-        InputError: the avatar keeps no photo, or the background is no file.
+        InputError: the avatar keeps no photo, or the background is not a file.
     """
     (check_alpha_name if config.scene == "transparent" else check_writable)(out)
     if config.scene == "photo":

@@ -53,7 +53,7 @@ def atomic_output(path: str | Path) -> Iterator[Path]:
             f"{path} cannot be written ({_reason(error)}); choose another place or free some space."
         ) from error
     finally:
-        with suppress(OSError):  # a parent that is no folder has nothing to clean up
+        with suppress(OSError):  # a parent that is not a folder has nothing to clean up
             temporary.unlink(missing_ok=True)
 
 

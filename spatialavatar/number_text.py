@@ -7,7 +7,7 @@ def parse_integer(text: str) -> int:
     """The integer that ``text`` states, of any size.
 
     Raises:
-        ValueError: it is no integer, or has underscores, which Python permits between digits.
+        ValueError: it is not an integer, or has underscores, which Python permits between digits.
     """
     return int(_without_underscores(text))
 
@@ -16,7 +16,7 @@ def parse_float(text: str) -> float:
     """The number that ``text`` states; it can be infinite or NaN.
 
     Raises:
-        ValueError: it is no number, or has underscores, which Python permits between digits.
+        ValueError: it is not a number, or has underscores, which Python permits between digits.
     """
     return float(_without_underscores(text))
 

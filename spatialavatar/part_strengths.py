@@ -124,7 +124,7 @@ def read_strengths(text: str) -> dict[str, float]:
         name, equals, number = (part.strip() for part in item.rpartition("="))
         if (equals and name not in PARTS) or not number:
             raise InputError(
-                f"{_short(item.strip())} is no strength; give a number, or parts such as mouth=1.2,pose=.5 from: "
+                f"{_short(item.strip())} is not a strength; give a number, or parts such as mouth=1.2,pose=.5 from: "
                 f"{', '.join(PARTS)}."
             )
         if name in found:
@@ -153,7 +153,7 @@ def load_preset(path: str | Path) -> StrengthPreset:
 
     Raises:
         MissingAssetError: there is no such file.
-        FormatError: it is no preset, of an unsupported version, or a strength is not a number in its range.
+        FormatError: it is not a preset, of an unsupported version, or a strength is not a number in its range.
     """
     path = Path(path)
     if not path.is_file():
@@ -163,9 +163,9 @@ def load_preset(path: str | Path) -> StrengthPreset:
             raise ValueError("it is too large")
         content = parse_json(path.read_bytes())
     except (OSError, ValueError) as error:
-        raise FormatError(f"{path.name} is no preset of strengths or is damaged; write it again.") from error
+        raise FormatError(f"{path.name} is not a preset of strengths or is damaged; write it again.") from error
     if not isinstance(content, dict) or content.pop("format", None) != PRESET_FORMAT:
-        raise FormatError(f"{path.name} is no preset of strengths; give a file that --save-preset wrote.")
+        raise FormatError(f"{path.name} is not a preset of strengths; give a file that --save-preset wrote.")
     version = content.pop("version", None)
     if type(version) is not int or version != PRESET_VERSION:
         raise FormatError(
@@ -179,13 +179,13 @@ def _from_content(content: Mapping[str, Any], name: str) -> StrengthPreset:
     """The preset of a file's strengths.
 
     Raises:
-        FormatError: a name is unknown, or a value is no number in its range.
+        FormatError: a name is unknown, or a value is not a number in its range.
     """
     for key, value in content.items():
         if key not in (*PARTS, "strength"):
             raise FormatError(f"{name} has the unknown strength {_short(key)}; remove it.")
         if type(value) not in (int, float) or not 0.0 <= value <= MAX_STRENGTH:
-            raise FormatError(f"{name} has a {key} that is no number from 0 to {MAX_STRENGTH:g}; change it.")
+            raise FormatError(f"{name} has a {key} that is not a number from 0 to {MAX_STRENGTH:g}; change it.")
     values = {key: float(value) for key, value in content.items()}
     return StrengthPreset(values.pop("strength", 1.0), PartStrengths(**values))
 

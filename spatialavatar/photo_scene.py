@@ -138,7 +138,7 @@ class PhotoScene(Record):
             return ["has a scene whose sizes cannot be"]
         x0, y0, x1, y1 = (float(value) for value in self.box)
         if not (x1 - x0 >= 8 and abs((y1 - y0) - (x1 - x0)) < 0.01 * (x1 - x0)):
-            return ["has a scene whose box is no square"]
+            return ["has a scene whose box is not a square"]
         return []
 
 
@@ -176,7 +176,7 @@ def _size(data: Tensor, kind: str, mode: str) -> tuple[int, int]:
     """The size that a picture's header states.
 
     Raises:
-        FormatError: it is no picture of this kind and mode.
+        FormatError: it is not a picture of this kind and mode.
     """
     try:
         with Image.open(io.BytesIO(data.cpu().numpy().tobytes()), formats=[kind]) as opened:

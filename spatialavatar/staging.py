@@ -212,7 +212,7 @@ def read_background(text: str) -> Background:
     if Path(text).suffix or Path(text).is_file():
         return Path(text)
     raise InputError(
-        f"{text[:60]!r} is no colour and no file; give a colour such as white or #336699, blur, or a picture."
+        f"{text[:60]!r} is neither a colour nor a file; give a colour such as white or #336699, blur, or a picture."
     )
 
 

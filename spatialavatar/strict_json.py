@@ -17,7 +17,7 @@ def parse_json(text: str | bytes) -> Any:
         text: at most a few megabytes; the caller limits it, since memory grows with it. Bytes are UTF-8.
 
     Raises:
-        ValueError: it is no JSON, is nested more than 32 levels deep, or contains NaN, infinity or an integer of more
+        ValueError: it is not JSON, is nested more than 32 levels deep, or contains NaN, infinity or an integer of more
             than 64 bits.
     """
     try:

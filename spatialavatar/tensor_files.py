@@ -114,7 +114,7 @@ class TensorFile:
             name: of the file, for messages; by default that of the path.
 
         Raises:
-            FormatError: it is no safetensors file, or is damaged.
+            FormatError: it is not a safetensors file, or is damaged.
         """
         self.name = name or ("the file" if isinstance(source, bytes) else Path(source).name)
         self._source = source
@@ -279,7 +279,7 @@ def _read_list(file: BinaryIO) -> tuple[dict[str, Entry], dict[str, str], int]:
     """The list of tensors, the metadata, and where the tensors begin.
 
     Raises:
-        ValueError: it is no list of a safetensors file, or does not describe the rest of the file exactly.
+        ValueError: it is not a list of a safetensors file, or does not describe the rest of the file exactly.
     """
     end = file.seek(0, io.SEEK_END)
     file.seek(0)

@@ -64,8 +64,8 @@ class Webcam:
         if not works:
             self.close()
             raise InputError(
-                f"Camera {number} of this machine gives no picture; plug one in and allow its use, or drive with a "
-                "video: --motion clip.mp4."
+                f"Camera {number} of this machine returns no picture; connect one and allow access to it, or drive "
+                "with a video: --motion clip.mp4."
             )
 
     def __iter__(self) -> Iterator[tuple[float, np.ndarray]]:
@@ -122,7 +122,7 @@ def camera_number(motion: str) -> int | None:
     """The number of the camera in ``webcam`` or ``webcam:N``; None for any other value.
 
     Raises:
-        InputError: the text after the colon is no number from 0 to 99.
+        InputError: the text after the colon is not a number from 0 to 99.
     """
     name, colon, number = motion.partition(":")
     if name != NAME:
@@ -188,7 +188,7 @@ def drive_live(
         except KeyboardInterrupt:
             pass  # the way to end it; the frames so far are kept
         if not times["track"]:
-            raise InputError("The camera gave no picture; drive with a video: --motion clip.mp4.")
+            raise InputError("The camera returned no picture; drive with a video: --motion clip.mp4.")
     median = {name: float(np.median(values)) if values else 0.0 for name, values in times.items()}
     path = out.path if isinstance(out, VirtualCamera) else None if out is None else Path(out)
     return LiveReport(path, len(times["track"]), lost, at, median["track"], median["render"], median["latency"])
@@ -267,7 +267,7 @@ def send_live(
     except KeyboardInterrupt:
         pass  # the way to end it
     if not times:
-        raise InputError("The camera gave no picture; plug one in and allow its use.")
+        raise InputError("The camera returned no picture; connect one and allow access to it.")
     return LiveReport(None, len(times), lost, at, float(np.median(times)), 0.0, 0.0)
 
 

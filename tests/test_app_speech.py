@@ -98,7 +98,7 @@ def test_wrong_speech_is_refused_in_one_sentence(case: str) -> None:
     ("data", "sentence"),
     [
         (b"", "is empty"),
-        (b"no sound at all", "is no sound that can be read; give a WAV"),
+        (b"no sound at all", "is not sound that can be read; give a WAV"),
         (62, "62 seconds long; give at most 60"),
     ],
 )

@@ -236,7 +236,7 @@ def test_drive_writes_a_video_of_the_motions_length(avatar_file: Path, nod: Path
 @pytest.mark.parametrize(
     ("line", "words"),
     [
-        (["--background", "chartrooze"], "no colour"),
+        (["--background", "chartrooze"], "neither a colour"),
         (["--strength", "9"], "strength"),
         (["--size", "63"], "size"),
         (["--size", "9" * 400], "size"),
@@ -344,7 +344,7 @@ def test_without_a_camera_the_sentence_says_what_to_do(
         lambda _: SimpleNamespace(set=lambda *_: False, isOpened=lambda: False, release=lambda: None),
     )
     assert cli.main(["drive", str(avatar_file), "--motion", "webcam:3"]) == 1
-    assert "Camera 3 of this machine gives no picture" in capsys.readouterr().err
+    assert "Camera 3 of this machine returns no picture" in capsys.readouterr().err
 
 
 def test_track_refuses_an_unknown_format(capsys: pytest.CaptureFixture[str]) -> None:
@@ -470,13 +470,13 @@ def test_export_takes_a_pose_and_an_expression(avatar_file: Path, tmp_path: Path
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--format", "glb", "--yaw", "10"], "leave --yaw out"),
-        (["--format", "spz", "--sh-degree", "3"], "leave --sh-degree out"),
+        (["--format", "glb", "--yaw", "10"], "--yaw applies only to splat files"),
+        (["--format", "spz", "--sh-degree", "3"], "--sh-degree applies only to --format ply"),
         (["--format", "ply", "--expression", "jawOpen"], "as jawOpen=0.6"),
-        (["--format", "ply", "--expression", "smirk=1"], "no ARKit unit"),
+        (["--format", "ply", "--expression", "smirk=1"], "not an ARKit unit"),
         (["--format", "ply", "--expression", "jawOpen=0_1"], "as jawOpen=0.6"),
-        (["--format", "ply", "--motion", "talk.json"], "does not move"),
-        (["--format", "glb", "--mediapipe", "https://example.org/mediapipe"], "follows no camera"),
+        (["--format", "ply", "--motion", "talk.json"], "--motion applies only to --format html"),
+        (["--format", "glb", "--mediapipe", "https://example.org/mediapipe"], "--mediapipe applies only"),
     ],
 )
 def test_export_says_which_option_does_not_fit(

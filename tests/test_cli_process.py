@@ -90,7 +90,7 @@ def test_results_on_a_full_disk_are_one_sentence(words: list[str]) -> None:
         done = subprocess.run(command(*words), stdout=full, stderr=subprocess.PIPE, text=True, check=False)
     assert done.returncode == 1
     assert done.stderr.splitlines() == [
-        "spatialavatar: The results cannot be printed (No space left on device); send them to another place."
+        "spatialavatar: The results cannot be printed (No space left on device); redirect the output elsewhere."
     ]
 
 

@@ -139,7 +139,7 @@ def test_a_folder_of_another_layout_among_others_is_named(tmp_path):
 
 def test_an_unknown_layout_is_refused_with_the_known_ones(tmp_path):
     (tmp_path / "notes.txt").write_text("")
-    with pytest.raises(InputError, match=r"in no known way \(nersemble, gaussian-avatars, insta"):
+    with pytest.raises(InputError, match=r"has no known layout \(nersemble, gaussian-avatars, insta"):
         read_clips(tmp_path)
     with pytest.raises(InputError, match="no layout 'colmap'"):
         read_clips(tmp_path, "colmap")

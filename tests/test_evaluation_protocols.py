@@ -193,7 +193,7 @@ def test_k_source_holds_every_photo_out_once(networks, examples, tmp_path):
     assert [record["frame"] for record in records] == ["000.png", "001.png"]
     assert min(record["psnr"] for record in records) > 16.5  # the light's colour is matched
     assert list(result["methods"]) == ["K = 1"]
-    with pytest.raises(InputError, match="no set of 2 to 12 photos"):
+    with pytest.raises(InputError, match="not a set of 2 to 12 photos"):
         measure(Clip("clip", (Recording(tmp_path / "a.mp4"),)), bench(networks, tmp_path, "k-source"), [], no_progress)
 
 

@@ -204,10 +204,10 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
         ({"weights": None}, "lacks weights"),
         ({"v_template": np.full((VERTICES, 3), np.nan)}, "v_template .* not finite"),
         ({"shapedirs": np.zeros((VERTICES, 3, 150))}, "150 shape directions"),
-        ({"posedirs": np.zeros((VERTICES, 3, 207))}, "posedirs .* no FLAME head model"),
+        ({"posedirs": np.zeros((VERTICES, 3, 207))}, "posedirs .* not a FLAME head model"),
         ({"f": np.full((4, 3), VERTICES)}, "faces .* do not exist"),
-        ({"kintree_table": np.array([[-1, 0, 1, 2, 3], [0, 1, 2, 3, 4]])}, "another body model"),
-        ({"J_regressor": "none"}, "J_regressor .* no array of numbers"),
+        ({"kintree_table": np.array([[-1, 0, 1, 2, 3], [0, 1, 2, 3, 4]])}, "not connected as in FLAME"),
+        ({"J_regressor": "none"}, "J_regressor .* not an array of numbers"),
     ],
 )
 def test_wrong_contents_are_named(

@@ -393,7 +393,7 @@ def test_a_saved_model_loads_again_with_its_configuration(tmp_path):
 
 def test_an_encoder_that_this_release_does_not_have_is_refused():
     network = NetworkConfig(encoder=EncoderConfig(kind="dinov9"))
-    with pytest.raises(FormatError, match="no encoder of the kind 'dinov9'"):
+    with pytest.raises(FormatError, match="no encoder 'dinov9'"):
         SpatialAvatar(GeneratorConfig(network=network), model().head)
 
 

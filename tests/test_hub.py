@@ -516,7 +516,7 @@ def test_measured_results_become_the_cards_model_index(tmp_path: Path) -> None:
 def test_results_that_are_none_are_refused(tmp_path: Path, content: str) -> None:
     folder = SpatialAvatar(CONFIG, make_ball_head()).save_pretrained(tmp_path / "model")
     (folder / "results.json").write_text(content)
-    with pytest.raises(FormatError, match=r"results\.json is no evaluation's result"):
+    with pytest.raises(FormatError, match=r"results\.json is not an evaluation's result"):
         SpatialAvatar.from_pretrained(folder).card()
 
 

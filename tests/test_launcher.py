@@ -403,7 +403,7 @@ def test_regularisers_of_a_share_of_the_examples_weigh_as_much_more(shards):
         ('size = "big"', "size in"),
         ("size = 32", "64 pixels"),
         ("micro_batch = 0", "at least 1"),
-        ("not toml at all", "no TOML"),
+        ("not toml at all", "not a TOML"),
     ],
 )
 def test_a_wrong_configuration_is_named(tmp_path, text, message):

@@ -26,12 +26,12 @@ from .support.ports import free_port
         (["drive", "me", "--motion", "clip.mp4", "--to", "/dev/video9"], "--to shows a live drive"),
         (["drive", "me", "--motion", "osc://:1", "--audio", "a.wav"], "--audio has no effect"),
         (["drive", "me", "--motion", "osc://:1", "--fps", "30"], "--fps sets the rate of a motion file"),
-        (["drive", "me", "--motion", "vmc://:1"], "names no protocol of ours"),
+        (["drive", "me", "--motion", "vmc://:1"], "names no supported protocol"),
         (["drive", "me", "--motion", "webcam", "-o", "a.mp4", "--to", "/dev/video9"], "one output"),
         (["track", "clip.mp4", "--seconds", "3"], "--seconds ends --send"),
         (["track", "clip.mp4", "--send", "osc://127.0.0.1:1"], "motion of a camera"),
         (["track", "webcam", "--send", "osc://0.0.0.0:1"], "names no host to send to"),
-        (["track", "webcam", "--send", "127.0.0.1:39539"], "names no protocol of ours"),
+        (["track", "webcam", "--send", "127.0.0.1:39539"], "names no supported protocol"),
         (["track", "webcam", "--send", "osc://:1", "-o", "a.json"], "--output has no effect"),
     ],
 )
@@ -72,7 +72,7 @@ def test_a_stream_drives_from_the_command_line(
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="virtual cameras are devices of Linux")
 @pytest.mark.parametrize(
     ("path", "words"),
-    [("/dev/null", "no video device"), ("/dev/no-such-device", "There is no device"), ("{file}", "no video device")],
+    [("/dev/null", "not a video device"), ("/dev/no-such-device", "There is no device"), ("{file}", "not a video")],
 )
 def test_what_is_no_virtual_camera_is_refused_and_kept(tmp_path: Path, path: str, words: str) -> None:
     file = tmp_path / "diary.txt"
@@ -110,5 +110,5 @@ def test_a_device_that_takes_nothing_is_named(tmp_path: Path) -> None:
         for _ in range(1000):
             writer.write(np.zeros((64, 64, 3), np.uint8))
 
-    with DeviceWriter(path, (64, 64), 25.0) as writer, pytest.raises(OutputError, match=r"nothing takes no pictures"):
+    with DeviceWriter(path, (64, 64), 25.0) as writer, pytest.raises(OutputError, match=r"nothing accepts no pictures"):
         fill(writer)

@@ -104,7 +104,7 @@ def test_a_taken_port_and_an_unknown_host_are_named(server: LiveServer) -> None:
         LiveServer("", server.place)
     with pytest.raises(InputError, match="is unknown"):
         LiveServer("", ServerPlace("no-such-host.invalid"))
-    with pytest.raises(InputError, match="no origin"):
+    with pytest.raises(InputError, match="not an origin"):
         ServerPlace(origins=("example.org/x",))
 
 

@@ -33,7 +33,7 @@ def test_the_json_of_audio2face_is_read(tmp_path: Path) -> None:
     assert (motion.fps, motion.title) == (60.0, "speech")
     torch.testing.assert_close(motion.weights[:, JAW], torch.tensor([0.0, 0.1, 0.2]))
     assert float(motion.weights.sum()) == pytest.approx(0.3)
-    assert motion.warnings == ("speech.json has 1 shapes that are no ARKit units; they are not read.",)
+    assert motion.warnings == ("speech.json has 1 shapes that are not ARKit units; they are not read.",)
 
 
 def test_joints_of_audio2face_are_left_out_with_a_warning(tmp_path: Path) -> None:

@@ -191,7 +191,7 @@ def test_weights_that_are_cut_short_are_refused(tmp_path):
         ("network", "along_normal", [1], r"along_normal is \(1,\); give names"),
         ("network", "opacity_gain", -0.1, "opacity_gain is -0.1; give a number from 0 to 1"),
         ("encoder", "widths", [4, 6], r"widths is \(4, 6\); give 4 whole numbers"),
-        ("encoder", "kind", "oracle", "no encoder of the kind 'oracle'"),
+        ("encoder", "kind", "oracle", "no encoder 'oracle'"),
     ],
 )
 def test_a_wrong_configuration_of_a_network_is_refused(tmp_path, part, key, value, words):

@@ -146,9 +146,9 @@ GOOD = {"format": "spatialavatar.strengths", "version": 1}
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        ("[]", "no preset"),
+        ("[]", "not a preset"),
         ("{", "damaged"),
-        (json.dumps({**GOOD, "format": "other"}), "no preset"),
+        (json.dumps({**GOOD, "format": "other"}), "not a preset"),
         (json.dumps({**GOOD, "version": 2}), "version 2"),
         (json.dumps({**GOOD, "version": True}), "version True"),
         (json.dumps({**GOOD, "nose": 1}), "unknown strength 'nose'"),

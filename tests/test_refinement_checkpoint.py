@@ -230,7 +230,7 @@ def test_a_checkpoint_of_another_release_is_refused(avatar, track, finished, tmp
         header = json.loads(file.metadata()["spatialavatar"])
     path = tmp_path / "run.safetensors"
     save_file({}, path, {"spatialavatar": json.dumps({**header, "version": 2})})
-    with pytest.raises(FormatError, match="no checkpoint of this release"):
+    with pytest.raises(FormatError, match="not a checkpoint of this release"):
         refine(avatar, track, CONFIG, checkpoint=path)
 
 

@@ -95,7 +95,7 @@ def test_the_command_line_speaks_without_a_motion(avatar, speech, tmp_path, monk
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ([], "There is nothing that moves the avatar"),
+        ([], "Nothing moves the avatar"),
         (["--audio", "a.wav", "--absolute"], "--absolute has no effect"),
         (["--audio", "a.wav", "--smoothing", "1"], "--smoothing has no effect"),
         (["--audio", "a.wav", "--seconds", "3"], "--seconds has no effect"),
@@ -103,7 +103,7 @@ def test_the_command_line_speaks_without_a_motion(avatar, speech, tmp_path, monk
         (["--audio", "a.wav", "--fps", "400"], "frame rate"),
         (["--audio", "a.wav", "--say", "hello"], "give one of them"),
         (["--motion", "idle", "--say", "hello"], "waits without speech"),
-        (["--audio", "a.wav", "--voice", "af_heart"], "--voice reads the text of --say"),
+        (["--audio", "a.wav", "--voice", "af_heart"], "--voice applies to --say only"),
         (["--say", "hello", "--speech-model", "a.onnx"], "--speech-model hears the speech of --audio"),
         (["--motion", "talk.json", "--liveliness", "0.5"], "--liveliness is for an avatar that speaks or waits"),
         (["--motion", "idle", "--seconds", "90000"], "--seconds"),

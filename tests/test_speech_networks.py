@@ -146,7 +146,7 @@ def test_another_network_is_refused_in_one_sentence(change, words, tmp_path):
 
 def test_a_file_that_is_no_network_is_refused_in_one_sentence(tmp_path):
     (tmp_path / "a.onnx").write_bytes(b"nothing")
-    with pytest.raises(FormatError, match=r"a\.onnx is no network that can be run"):
+    with pytest.raises(FormatError, match=r"a\.onnx is not a network that can be run"):
         load_listener(tmp_path / "a.onnx")
 
 

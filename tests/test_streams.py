@@ -327,11 +327,11 @@ def test_a_port_in_use_is_named(receiver: MotionReceiver) -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("udp://:39539", "names no protocol of ours"),
-        ("osc://:0", "no address of a motion stream"),
-        ("osc://:99999", "no address of a motion stream"),
-        ("osc://host:39539/path", "no address of a motion stream"),
-        ("osc://a b:1:2", "no address of a motion stream"),
+        ("udp://:39539", "names no supported protocol"),
+        ("osc://:0", "not an address of a motion stream"),
+        ("osc://:99999", "not an address of a motion stream"),
+        ("osc://host:39539/path", "not an address of a motion stream"),
+        ("osc://a b:1:2", "not an address of a motion stream"),
     ],
 )
 def test_a_wrong_address_is_refused(text: str, words: str) -> None:

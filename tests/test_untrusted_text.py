@@ -79,7 +79,7 @@ def test_a_manifest_is_text_in_a_models_card(tmp_path: Path) -> None:
 @pytest.mark.parametrize("change", [{"command": {"a": 1}}, {"source": {"url": [1]}}, {"source": 3}, {"results": None}])
 def test_results_of_another_kind_give_one_sentence(tmp_path: Path, change: dict[str, object]) -> None:
     (tmp_path / "results.json").write_text(json.dumps({"command": "x", "source": {}, "results": []} | change))
-    with pytest.raises(FormatError, match="no evaluation's result"):
+    with pytest.raises(FormatError, match="not an evaluation's result"):
         SpatialAvatar(GeneratorConfig(resolution=16), make_ball_head(), tmp_path).card()
 
 

@@ -78,7 +78,7 @@ def test_only_a_page_that_was_asked_to_speak_carries_the_network(tmp_path: Path,
     assert 800_000 < more < 950_000
     path = avatar.save(tmp_path / "a.safetensors")
     assert main(["export", str(path), "--format", "ply", "--speech"]) != 0
-    assert "hears no speech" in capsys.readouterr().err
+    assert "--speech applies only to --format html" in capsys.readouterr().err
 
 
 HEARD = "Math.max(...spatialAvatar.params().expression) > 0.1 && spatialAvatar.driven !== null"

@@ -312,7 +312,7 @@ def test_the_page_can_reach_nobody_but_the_face_tracker(
 
 @pytest.mark.parametrize("address", ["ftp://example.org/x", "https://example.org/a b", "x; script-src *", '"', ""])
 def test_what_is_no_web_address_is_refused(avatar: Avatar, tmp_path: Path, address: str) -> None:
-    with pytest.raises(InputError, match="no web address"):
+    with pytest.raises(InputError, match="not a web address"):
         save_html(avatar, tmp_path / "avatar.html", mediapipe=address)
     assert not list(tmp_path.iterdir())
 

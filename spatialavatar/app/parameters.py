@@ -30,8 +30,8 @@ _SECRET = secrets.token_bytes(16)  # so that the path of a copy cannot be derive
 class Parameter(Component):
     """A value that programs send or receive.
 
-    Files arrive as paths in gradio's upload folder. A path elsewhere, or a value that is no file, arrives as an empty
-    path, so that the checks can refuse it with a sentence.
+    Files arrive as paths in gradio's upload folder. A path elsewhere, or a value that is not a file, arrives as an
+    empty path, so that the checks can refuse it with a sentence.
     """
 
     EVENTS: ClassVar[list[Any]] = []

@@ -55,7 +55,7 @@ class Service:
         """Facts about this app, or about an avatar file.
 
         Raises:
-            gr.Error: the file is no avatar.
+            gr.Error: the file is not an avatar.
         """
         if avatar is not None:
             if (sentence := checks.avatar(avatar)) is not None:

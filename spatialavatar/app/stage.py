@@ -105,7 +105,7 @@ class Page:
         """The updates that show an avatar file on the stage and enable the later steps.
 
         Raises:
-            gr.Error: it is no avatar.
+            gr.Error: it is not an avatar.
         """
         place = next(iter(PLACES)) if keeps_photo(self.there(avatar)) else ALONE
         updates: Updates = {self.avatar: avatar, self.stage.space_tab: gr.Tab(interactive=True)}
@@ -120,7 +120,7 @@ class Page:
         """The updates that show the avatar with a neutral face, at one of ``PLACES``.
 
         Raises:
-            gr.Error: it is no avatar.
+            gr.Error: it is not an avatar.
         """
         size = 512 if place == ALONE else 1024
         picture = self.backend.still(StillRequest(self.there(avatar), size, PLACES[place]))

@@ -34,10 +34,10 @@ def keeps_photo(avatar: str) -> bool:
     """Whether an avatar file keeps the photo that it was made from; only its header is read.
 
     Raises:
-        gr.Error: the file is no avatar.
+        gr.Error: the file is not an avatar.
     """
     try:
-        return "scene.picture" in TensorFile(avatar, "This is no avatar file, or it is damaged.").entries
+        return "scene.picture" in TensorFile(avatar, "This is not an avatar file, or it is damaged.").entries
     except Exception as error:
         raise for_people(error) from error
 
@@ -46,7 +46,7 @@ def still_picture(request: StillRequest) -> bytes:
     """Render the avatar, as a WebP: from the front with alpha, or in its photo.
 
     Raises:
-        gr.Error: with the sentence of the error, where the file is no avatar.
+        gr.Error: with the sentence of the error, where the file is not an avatar.
     """
     try:
         avatar = Avatar.load(request.avatar)

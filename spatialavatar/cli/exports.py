@@ -96,19 +96,18 @@ def _export(options: argparse.Namespace, progress: Progress) -> Outcome:
 
 def _check_format_options(options: argparse.Namespace) -> None:
     """Raise :class:`InputError` for an option that does not apply to the chosen format."""
-    if options.motion and options.format != "html":
-        raise InputError(f"A {options.format} file does not move; leave --motion out or choose --format html.")
-    if options.mediapipe and options.format != "html":
-        raise InputError(f"A {options.format} file follows no camera; leave --mediapipe out or choose --format html.")
-    if options.speech and options.format != "html":
-        raise InputError(f"A {options.format} file hears no speech; leave --speech out or choose --format html.")
+    for name in ("motion", "mediapipe", "speech"):
+        if getattr(options, name) and options.format != "html":
+            raise InputError(f"--{name} applies only to --format html; leave it out or choose that format.")
     for name in ("expression", "yaw", "pitch", "roll"):
         if getattr(options, name) is not None and options.format not in _SPLATS:
-            raise InputError(f"A {options.format} file is posed where it is shown; leave --{name} out.")
+            raise InputError(
+                f"--{name} applies only to splat files; leave it out, or choose --format ply, splat or spz."
+            )
     if options.sh_degree is not None and options.format != "ply":
-        raise InputError(f"A {options.format} file has no harmonics of degree 3; leave --sh-degree out.")
+        raise InputError("--sh-degree applies only to --format ply; leave it out or choose that format.")
     if options.spz_version is not None and options.format != "spz":
-        raise InputError(f"A {options.format} file has no SPZ version; leave --spz-version out.")
+        raise InputError("--spz-version applies only to --format spz; leave it out or choose that format.")
 
 
 def _units(text: str | None) -> dict[str, float]:

@@ -93,7 +93,7 @@ def _check_motion(motion: str) -> None:
         StreamAddress.parse(motion)
     elif camera_number(motion) is None and Path(motion).suffix.lower() not in ARKIT_SUFFIXES:
         raise InputError(
-            f"{Path(motion).name} is no live motion; give webcam, a stream, or a motion file, which 'spatialavatar "
+            f"{Path(motion).name} is not a live motion; give webcam, a stream, or a motion file, which 'spatialavatar "
             "track' writes of a video."
         )
 

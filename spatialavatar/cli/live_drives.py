@@ -100,7 +100,7 @@ def send_camera(options: argparse.Namespace, head: HeadModel, progress: Progress
     """Track the camera that ``track --send`` names and send its motion.
 
     Raises:
-        InputError: the input is no camera, the address cannot be used, or an option has no effect.
+        InputError: the input is not a camera, the address cannot be used, or an option has no effect.
     """
     from spatialavatar.streams import MotionSender
     from spatialavatar.streams.sender import sending_address

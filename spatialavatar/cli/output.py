@@ -48,7 +48,7 @@ class Outcome:
 
 
 def json_object(facts: Mapping[str, Any]) -> str:
-    """The facts as JSON without nulls; a file name that is no UTF-8 has escapes, so that the text is still valid."""
+    """The facts as JSON without nulls; a file name that is not UTF-8 has escapes, so that the text is still valid."""
     given = _without_nulls(facts)
     text = for_json(json.dumps(given, indent=2, ensure_ascii=False))
     return text if not _has_surrogates(text) else json.dumps(given, indent=2)

@@ -67,7 +67,7 @@ def catch_termination() -> Iterator[Termination]:
 def standard_output() -> Iterator[None]:
     """Print to stdout inside; buffered text is written at the end.
 
-    File names that are no UTF-8 are printed as the bytes that they are.
+    File names that are not UTF-8 are printed as the bytes that they are.
 
     Raises:
         BrokenPipeError: the reader is gone; later output goes nowhere.
@@ -89,7 +89,7 @@ def standard_output() -> Iterator[None]:
     except OSError as error:
         _discard_stdout()
         raise OutputError(
-            f"The results cannot be printed ({error.strerror or error}); send them to another place."
+            f"The results cannot be printed ({error.strerror or error}); redirect the output elsewhere."
         ) from error
 
 

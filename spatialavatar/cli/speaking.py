@@ -69,13 +69,11 @@ def check_performance(options: argparse.Namespace) -> None:
     """
     waits = options.motion is not None
     if options.audio is not None and options.say is not None:
-        raise InputError("--audio and --say both speak; give one of them.")
+        raise InputError("--audio and --say cannot be combined; give one of them.")
     if waits and (options.audio is not None or options.say is not None):
         raise InputError("--motion idle waits without speech; leave it out to speak.")
     if not waits and options.audio is None and options.say is None:
-        raise InputError(
-            "There is nothing that moves the avatar; give --motion FILE, --audio FILE with speech, or --say TEXT."
-        )
+        raise InputError("Nothing moves the avatar; give --motion FILE, --audio FILE with speech, or --say TEXT.")
     for name, given in (
         ("--absolute", options.absolute),
         ("--head-pose", options.head_pose != "centred"),
@@ -89,7 +87,7 @@ def check_performance(options: argparse.Namespace) -> None:
     if options.speech_model is not None and options.audio is None:
         raise InputError("--speech-model hears the speech of --audio; leave one of them out.")
     if options.voice is not None and options.say is None:
-        raise InputError("--voice reads the text of --say; leave it out.")
+        raise InputError("--voice applies to --say only; leave it out.")
 
 
 def check_no_performance(options: argparse.Namespace) -> None:
@@ -146,4 +144,4 @@ def _text(given: str) -> str:
     except OSError as error:
         raise InputError(f"The text {path} cannot be read; give an existing file after @.") from error
     except UnicodeDecodeError as error:
-        raise InputError(f"{path.name} is no text in UTF-8; save it as plain text.") from error
+        raise InputError(f"{path.name} is not text in UTF-8; save it as plain text.") from error

@@ -77,7 +77,7 @@ def save_html(
 
     Raises:
         InputError: the Gaussians do not have three colour channels, the motion is of a different head, or
-            ``mediapipe`` is no address.
+            ``mediapipe`` is not an address.
         OutputError: the file cannot be written.
         MissingAssetError: the network's weights are not on disk and cannot be fetched.
     """
@@ -128,7 +128,7 @@ def _own_tracker(folder: str) -> tuple[str, str]:
     """Addresses of the library and the model in a folder of one's own."""
     address = urlsplit(folder)
     if not folder or address.scheme not in ("", "http", "https") or not _ADDRESS.fullmatch(folder):
-        raise InputError(f"{folder!r} is no web address; give one like https://example.org/mediapipe, or a folder's.")
+        raise InputError(f"{folder!r} is not a web address; give one like https://example.org/mediapipe, or a folder.")
     return folder.rstrip("/"), f"{folder.rstrip('/')}/{MODEL.rpartition('/')[2]}"
 
 

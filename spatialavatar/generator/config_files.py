@@ -79,7 +79,7 @@ _NETWORK_KEYS: Final = {"restraint": "visibility_damping"}
 def upgraded_base(values: Any) -> Any:
     """A table of the base's constants with the flat keys of earlier releases moved to their groups.
 
-    Other keys, and what is no table, are returned as they are for the reader to refuse.
+    Other keys, and what is not a table, are returned as they are for the reader to refuse.
     """
     if not isinstance(values, Mapping):
         return values
@@ -101,7 +101,7 @@ def completed_base(values: Any) -> Any:
 
 
 def with_later_constants(values: Any) -> Any:
-    """A table of the base's constants with those that came after version 3; what is no table is returned."""
+    """A table of the base's constants with those that came after version 3; what is not a table is returned."""
     return _with(values, _AFTER_3)
 
 
@@ -116,7 +116,7 @@ def _with(values: Any, additions: Mapping[str, Mapping[str, Any]]) -> Any:
 
 
 def upgraded_network(values: Any) -> Any:
-    """A table of the network's sizes with the keys of earlier releases renamed; what is no table is returned."""
+    """A table of the network's sizes with the keys of earlier releases renamed; what is not a table is returned."""
     if not isinstance(values, Mapping):
         return values
     return {_NETWORK_KEYS.get(key, key): value for key, value in values.items()}

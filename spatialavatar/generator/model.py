@@ -252,7 +252,7 @@ def read_config(path: Path) -> GeneratorConfig:
         raw: dict[str, Any] = dict(parse_json(path.read_bytes()))
         kind, version = raw.pop("format", None), raw.pop("version", None)
     except (OSError, ValueError, TypeError) as error:
-        raise FormatError(f"{path} is no configuration of a model or is damaged; fetch it again.") from error
+        raise FormatError(f"{path} is not a configuration of a model or is damaged; fetch it again.") from error
     if kind != MODEL_FORMAT:
         raise FormatError(f"{path} is not the configuration of a SpatialAvatar model; give the folder of one.")
     if type(version) is not int or version not in (1, 2, 3, MODEL_VERSION):

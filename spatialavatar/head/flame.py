@@ -143,7 +143,7 @@ def read_arrays(path: Path, names: Sequence[str]) -> dict[str, NDArray[Any]]:
 
     Raises:
         InputError: the file cannot be opened.
-        FormatError: it is neither, or one of the named values is no array of plain numbers, or is too large.
+        FormatError: it is neither, or one of the named values is not an array of plain numbers, or is too large.
     """
     if path.suffix.lower() != ".npz":
         return read_pickle(path, names)
@@ -154,7 +154,9 @@ def read_arrays(path: Path, names: Sequence[str]) -> dict[str, NDArray[Any]]:
     except OSError as error:
         raise InputError(f"The file {path} cannot be read ({error}); check the path.") from error
     except Exception as error:  # zipfile and NumPy raise many types for a damaged archive
-        raise FormatError(f"{path} is no archive of plain arrays ({error}); use the .pkl or download again.") from error
+        raise FormatError(
+            f"{path} is not an archive of plain arrays ({error}); use the .pkl or download it again."
+        ) from error
 
 
 def _member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> NDArray[Any]:
@@ -219,7 +221,7 @@ def _read_obj(path: Path) -> tuple[Ints, Floats, Ints]:
     """Triangles (T, 3) of vertex indices, UVs (N, 2) with v up, and triangles (T, 3) of UV indices."""
     corners, coordinates, indices = [], [], []
     if path.is_file() and path.stat().st_size > _MAX_MESH_BYTES:
-        raise FormatError(f"{path} has more than {_MAX_MESH_BYTES >> 20} MB, so it is no head's template mesh.")
+        raise FormatError(f"{path} has more than {_MAX_MESH_BYTES >> 20} MB, so it is not a head's template mesh.")
     try:
         with open(path, encoding="utf-8", errors="replace") as file:
             for line in file:
@@ -259,14 +261,16 @@ def _checked(values: Mapping[str, Any], source: Path) -> dict[str, NDArray[Any]]
     """Check the model's arrays and convert their types."""
     missing = [key for key in _KEYS if key not in values]
     if missing:
-        raise FormatError(f"{source} lacks {', '.join(missing)}, so it is no FLAME model; give the model file itself.")
+        raise FormatError(
+            f"{source} lacks {', '.join(missing)}, so it is not a FLAME model; give the model file itself."
+        )
     arrays: dict[str, NDArray[Any]] = {}
     for key in _KEYS:
         try:
             with np.errstate(invalid="ignore"):  # not-a-number as a vertex: the range of the faces is checked below
                 arrays[key] = np.asarray(values[key], np.int64 if key in ("f", "kintree_table") else np.float64)
         except (TypeError, ValueError, OverflowError) as error:
-            raise FormatError(f"The {key} in {source} is no array of numbers; download the file again.") from error
+            raise FormatError(f"The {key} in {source} is not an array of numbers; download the file again.") from error
         if arrays[key].dtype == np.float64 and not np.isfinite(arrays[key]).all():
             raise FormatError(f"The {key} in {source} holds values that are not finite; download the file again.")
         if arrays[key].dtype == np.float64 and np.abs(arrays[key]).max(initial=0.0) > _MAX_VALUE:
@@ -285,10 +289,12 @@ def _checked(values: Mapping[str, Any], source: Path) -> dict[str, NDArray[Any]]
         actual = arrays[key].shape
         if len(actual) != len(shape) or any(want not in (None, got) for want, got in zip(shape, actual)):
             wanted = ", ".join("any" if length is None else str(length) for length in shape)
-            raise FormatError(f"The {key} in {source} has shape {actual}, not ({wanted}): this is no FLAME head model.")
+            raise FormatError(
+                f"The {key} in {source} has shape {actual}, not ({wanted}): this is not a FLAME head model."
+            )
     parents = arrays["kintree_table"][0].astype(np.uint32).astype(np.int32)  # the root's is -1 as uint32
     if tuple(parents[1:]) != _PARENTS[1:]:
-        raise FormatError(f"The joints in {source} do not hang together as FLAME's do; this is another body model.")
+        raise FormatError(f"The joints in {source} are not connected as in FLAME; give the file of a FLAME model.")
     if vertices < 4 or not len(arrays["f"]):
         raise FormatError(f"The mesh in {source} has no faces or fewer than four vertices; download the file again.")
     if not 0 <= arrays["f"].min() <= arrays["f"].max() < vertices:

@@ -178,7 +178,7 @@ class HeadModel:
             if indices.numel() and not 0 <= int(indices.min()) <= int(indices.max()) < count:
                 raise FormatError(f"The head file's {what} name {of} that do not exist; the file is damaged.")
         if self.parents[0] != -1 or any(not 0 <= parent < child for child, parent in enumerate(self.parents) if child):
-            raise FormatError("The head file's joints do not hang together; the file is damaged.")
+            raise FormatError("The head file's joints do not form a tree; the file is damaged.")
 
     @classmethod
     def load(cls, folder: str | Path) -> HeadModel:
@@ -354,7 +354,7 @@ class HeadModel:
     def landmarks(self, vertices: Tensor, count: int = 478) -> Tensor:
         """Landmarks (..., count, 3) on vertices (..., V, 3); ``count`` is 478 (dense) or 68 (iBUG)."""
         if count not in self.landmark_embeddings:
-            raise InputError(f"The head {self.id} has no {count}-point landmarks; use a head file that carries them.")
+            raise InputError(f"The head {self.id} has no {count}-point landmarks; use a head file that contains them.")
         faces, bary = self.landmark_embeddings[count]
         return (vertices[..., self.faces[faces], :] * bary[..., None]).sum(-2)
 

@@ -80,7 +80,7 @@ def interpret(data: bytes) -> Any:
 
     Raises:
         Refused: the pickle names a class or function that is not permitted.
-        Damaged: it is no pickle, is cut off, or exceeds the limits.
+        Damaged: it is not a pickle, is cut off, or exceeds the limits.
     """
     machine = _Machine(data)
     try:
@@ -201,7 +201,7 @@ def _set_items(machine: _Machine, pairs: list[Any]) -> None:
             if isinstance(key, str):  # the hash of a nested tuple can take for ever; nothing looks for one
                 target[key] = value
     elif not isinstance(target, Instance):
-        raise Damaged("it puts an item into something that is no dictionary")
+        raise Damaged("it puts an item into something that is not a dictionary")
 
 
 def _extend(machine: _Machine, values: list[Any]) -> None:
@@ -210,7 +210,7 @@ def _extend(machine: _Machine, values: list[Any]) -> None:
     if isinstance(target, list):
         target.extend(values)
     elif not isinstance(target, Instance):
-        raise Damaged("it appends to something that is no list")
+        raise Damaged("it appends to something that is not a list")
 
 
 def _build(machine: _Machine) -> None:

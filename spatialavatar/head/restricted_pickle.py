@@ -41,8 +41,8 @@ def read_pickle(path: Path, names: Sequence[str]) -> dict[str, NDArray[Any]]:
 
     Raises:
         InputError: the file cannot be opened.
-        FormatError: it is no pickle of a dictionary, contains anything but arrays and containers, or one of the named
-            values is no array of plain numbers.
+        FormatError: it is not a pickle of a dictionary, contains anything but arrays and containers, or one of the
+            named values is not an array of plain numbers.
     """
     try:
         with open(path, "rb") as file:
@@ -50,7 +50,7 @@ def read_pickle(path: Path, names: Sequence[str]) -> dict[str, NDArray[Any]]:
     except OSError as error:
         raise InputError(f"The file {path} cannot be read ({error.strerror}); check the path.") from error
     if len(data) > MAX_FILE_BYTES:
-        raise FormatError(f"The pickle {path} has more than {MAX_FILE_BYTES >> 20} MB, so it is no head model.")
+        raise FormatError(f"The pickle {path} has more than {MAX_FILE_BYTES >> 20} MB, so it is not a head model.")
     try:
         content = interpret(data)
     except Refused as error:
@@ -73,8 +73,8 @@ def read_pickle(path: Path, names: Sequence[str]) -> dict[str, NDArray[Any]]:
                 found[name] = _array(value)
             except _NoArray as error:
                 raise FormatError(
-                    f"The {name} in {path} is no array of numbers ({error}); download the file again, or convert it "
-                    "to .npz first."
+                    f"The {name} in {path} is not an array of numbers ({error}); download the file again, or convert "
+                    "it to .npz first."
                 ) from error
     return found
 

@@ -169,7 +169,7 @@ def _results(folder: Path | None) -> list[dict[str, Any]]:
             rows += _rows(parse_json(path.read_bytes()))
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise FormatError(
-                f"{path.name} is no evaluation's result ({error!r}); run the evaluation again."
+                f"{path.name} is not an evaluation's result ({error!r}); run the evaluation again."
             ) from error
     return rows
 
@@ -178,7 +178,7 @@ def _rows(content: Any) -> list[dict[str, Any]]:
     """The rows of one file of results, each with the command and the source that they share.
 
     Raises:
-        ValueError, KeyError, TypeError, AttributeError: it is no file of results.
+        ValueError, KeyError, TypeError, AttributeError: it is not a file of results.
     """
     source = {name: content.get("source", {}).get(name) for name in ("name", "url")}
     texts = (content.get("command"), *source.values())

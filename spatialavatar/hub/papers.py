@@ -60,7 +60,7 @@ def fetch_model_of(paper_id: str = PAPER_ID, *, token: Token = None) -> tuple[st
 def _paper(paper_id: str, token: Token) -> Any:
     name = paper_id.rstrip("/").rpartition("/")[2].removeprefix("arXiv:")
     if not name or not all(part.isdigit() for part in name.partition("v")[0].split(".")):
-        raise InputError(f"{paper_id!r} is no arXiv id; give one such as {PAPER_ID}.")
+        raise InputError(f"{paper_id!r} is not an arXiv id; give one such as {PAPER_ID}.")
     try:
         return hub_api(token).paper_info(name.partition("v")[0])
     except hub_errors() as error:

@@ -85,7 +85,7 @@ def fetch(
         )
     except ImportError as error:
         raise MissingAssetError(
-            f"{repo_id} is no folder, and to fetch it huggingface_hub must be installed."
+            f"{repo_id} is not a folder, and to fetch it huggingface_hub must be installed."
         ) from error
     except hub_errors() as error:
         raise MissingAssetError(_why_not_fetched(error, repo_id, revision)) from error
@@ -162,7 +162,7 @@ def _why_not_pushed(error: Exception, repo_id: str) -> str:
     from huggingface_hub import errors
 
     if isinstance(error, errors.HFValidationError):
-        return f"{repo_id} is no Hub id of the form org/name; correct it."
+        return f"{repo_id} is not a Hub id of the form org/name; correct it."
     if isinstance(error, errors.OfflineModeIsEnabled):
         return f"{repo_id} cannot be pushed while HF_HUB_OFFLINE is set; unset it."
     status = status_of(error)

@@ -114,7 +114,7 @@ def _snapshot(model_id: str, revision: str | None) -> Path:
     folder = fetch(model_id, revision=revision)
     if not (folder / MANIFEST_NAME).is_file():
         raise MissingAssetError(
-            f"{model_id} has no {MANIFEST_NAME}, so it is no weights repository; give MODEL_ID another one, or set "
+            f"{model_id} has no {MANIFEST_NAME}, so it is not a weights repository; give MODEL_ID another one, or set "
             f"{WEIGHTS_VARIABLE} to a folder."
         )
     return folder

@@ -58,7 +58,9 @@ class ServerPlace:
                 or not parts.netloc
                 or origin != f"{parts.scheme}://{parts.netloc}"
             ):
-                raise InputError(f"{origin[:80]!r} is no origin; give one like https://example.org, without a path.")
+                raise InputError(
+                    f"{origin[:80]!r} is not an origin; give one like https://example.org, without a path."
+                )
 
     def address(self) -> str:
         """The page's address for a browser of this machine."""
@@ -84,8 +86,7 @@ class LiveServer:
             from websockets.sync.server import serve
         except ImportError:
             raise MissingAssetError(
-                "The package websockets is missing, which serves the live page; install it: pip install "
-                "'spatialavatar[live]'."
+                "The live page needs the package websockets; run pip install 'spatialavatar[live]'."
             ) from None
         self.place = place
         self._page = page.encode("utf-8")

@@ -29,7 +29,7 @@ def check_video_device(path: Path) -> None:
     """Refuse a path to which no pictures can be sent.
 
     Raises:
-        InputError: this is not Linux, or the path is no v4l2 output device.
+        InputError: this is not Linux, or the path is not a v4l2 output device.
     """
     if not sys.platform.startswith("linux"):
         raise InputError(
@@ -42,7 +42,7 @@ def check_video_device(path: Path) -> None:
     except OSError:
         raise InputError(f"There is no device {path}; {advice}") from None
     if not stat.S_ISCHR(status.st_mode) or os.major(status.st_rdev) != _VIDEO_MAJOR:
-        raise InputError(f"{path} is no video device; {advice}")
+        raise InputError(f"{path} is not a video device; {advice}")
     if not _takes_pictures(path):
         raise InputError(f"{path} is a camera, to which no pictures can be sent; {advice}")
 
@@ -59,7 +59,7 @@ def _takes_pictures(path: Path) -> bool:
     try:
         device = os.open(path, os.O_RDWR | os.O_NONBLOCK)
     except OSError as error:
-        raise InputError(f"{path} cannot be opened ({error.strerror}); allow this user its use.") from None
+        raise InputError(f"{path} cannot be opened ({error.strerror}); allow this user to use it.") from None
     try:
         ioctl(device, _QUERY_CAPABILITIES, answer)
     except OSError:
@@ -118,7 +118,7 @@ class DeviceWriter:
             lines = read_log(self._log).strip().splitlines()
             reason = f" ({lines[-1].strip()})" if lines else ""
             raise OutputError(
-                f"The device {self.path} takes no pictures{reason}; close other programs that send to it."
+                f"The device {self.path} accepts no pictures{reason}; close other programs that send to it."
             ) from error
 
 

@@ -65,7 +65,7 @@ class SoundReader:
             rate: samples per second of the blocks; other rates are resampled.
 
         Raises:
-            InputError: the file is missing, is no container of sound, or has no sound track.
+            InputError: the file is missing, is not a container of sound, or has no sound track.
         """
         self.path = existing_file(path, "sound file")
         self.rate = rate
@@ -78,7 +78,7 @@ class SoundReader:
     def blocks(self, size: int) -> Iterator[np.ndarray]:
         """Yield blocks (N,) float32 in [-1, 1] of ``size`` samples, the last one shorter.
 
-        Samples that are no finite numbers become silence, with a warning.
+        Samples that are not finite numbers become silence, with a warning.
 
         Raises:
             InputError: no sample can be decoded.
@@ -123,7 +123,7 @@ def sound_seconds(path: PathLike) -> float:
     The cost is two ffmpeg processes, each of which ends after ``limits.PROBE_SECONDS``.
 
     Raises:
-        InputError: the file is missing, is no container of sound, or has no sound that can be read.
+        InputError: the file is missing, is not a container of sound, or has no sound that can be read.
     """
     path = existing_file(path, "sound file")
     index = _probe_sound(path).audio_index
@@ -138,12 +138,12 @@ def _probe_sound(path: Path) -> MediaFacts:
     """Facts from the header of a file with sound.
 
     Raises:
-        InputError: it is no container of sound, or has no sound track.
+        InputError: it is not a container of sound, or has no sound track.
     """
     try:
         facts = probe(path)
     except InputError as error:
-        raise InputError(f"The file {path.name} is no sound that can be read; give {_SOUNDS}.") from error
+        raise InputError(f"The file {path.name} is not sound that can be read; give {_SOUNDS}.") from error
     if facts.audio_index is None:
         raise InputError(f"The file {path.name} has no sound track; give {_SOUNDS}.")
     return facts

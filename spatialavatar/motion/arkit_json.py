@@ -132,7 +132,7 @@ def _audio2face(data: dict[str, Any], name: str, stem: str, fps: float | None) -
     kept = [column for column, index in enumerate(indices) if index is not None]
     warnings = []
     if left_out := [shape for shape, index in zip(names, indices) if index is None]:
-        warnings.append(f"{name} has {len(left_out)} shapes that are no ARKit units; they are not read.")
+        warnings.append(f"{name} has {len(left_out)} shapes that are not ARKit units; they are not read.")
     if data.get("rotations") or data.get("translations"):
         warnings.append(f"The joints in {name} are not read: the weights already move the jaw and the eyes.")
     return _expression_only(
@@ -179,7 +179,7 @@ def _rate(value: Any, key: str, name: str, fps: float | None) -> float:
 
 def _title(value: Any, name: str) -> str:
     if not isinstance(value, str) and value is not None:
-        raise FormatError(f'The "title" of {name} is no text; correct it or leave it out.')
+        raise FormatError(f'The "title" of {name} is not text; correct it or leave it out.')
     return "".join(c for c in (value or "")[:_MAX_TITLE] if c.isprintable())
 
 

@@ -81,7 +81,7 @@ def read_npz(path: Path, names: Sequence[str], budget: Budget) -> dict[str, np.n
 
     Raises:
         InputError: the file cannot be read, or is too large.
-        FormatError: it is no archive of plain numbers.
+        FormatError: it is not an archive of plain numbers.
     """
 
     def read() -> dict[str, np.ndarray]:
@@ -101,7 +101,7 @@ def read_npy(path: Path, budget: Budget) -> np.ndarray:
 
     Raises:
         InputError: the file cannot be read, or is too large.
-        FormatError: it is no array of plain numbers.
+        FormatError: it is not an array of plain numbers.
     """
 
     def read() -> np.ndarray:
@@ -116,7 +116,7 @@ def read_tensor(path: Path, budget: Budget) -> np.ndarray:
 
     Raises:
         InputError: the file cannot be read, or is too large.
-        FormatError: it holds something else than one tensor of plain numbers.
+        FormatError: it holds something other than one tensor of plain numbers.
     """
 
     def read() -> np.ndarray:
@@ -170,7 +170,7 @@ def _read_array(stream: IO[bytes], name: str, owner: str, budget: Budget) -> np.
     if dtype.hasobject:
         raise ValueError("an array of Python objects")
     if dtype.kind not in "fiu":
-        raise FormatError(f"{name} is no array of numbers; export the motion again.")
+        raise FormatError(f"{name} is not an array of numbers; export the motion again.")
     size = budget.take(shape) * dtype.itemsize
     data = stream.read(size)
     if len(data) < size:
@@ -208,7 +208,7 @@ class _TensorUnpickler(pickle.Unpickler):
             return lambda tensor, *_: tensor
         if (module, name) == ("collections", "OrderedDict"):
             return lambda *_: None  # of the tensor's backward hooks
-        raise pickle.UnpicklingError(f"{module}.{name} is no part of a tensor")
+        raise pickle.UnpicklingError(f"{module}.{name} is not part of a tensor")
 
     def persistent_load(self, pid: Any) -> Any:
         kind, dtype, key, _, _ = pid
@@ -236,5 +236,5 @@ def _tensor_reference(data: bytes) -> _TensorReference:
             raise pickle.UnpicklingError("a memo index that no tensor needs: the memo is allocated up to it")
     found = _TensorUnpickler(io.BytesIO(data)).load()
     if not isinstance(found, _TensorReference):
-        raise pickle.UnpicklingError("something else than one tensor")
+        raise pickle.UnpicklingError("something other than one tensor")
     return found

@@ -74,7 +74,7 @@ def read_csv(text: str, name: str, stem: str, fps: float | None = None) -> Motio
         fps: frames per second; every row is then one frame; time codes are ignored.
 
     Raises:
-        FormatError: the text is no table of ARKit units.
+        FormatError: the text is not a table of ARKit units.
         InputError: a value is not plausible, or no row has a face.
     """
     try:
@@ -138,7 +138,7 @@ def _columns(header: list[str], name: str) -> _Columns:
     units = [(column, index) for column, cell in enumerate(names) if (index := unit_index(cell)) is not None]
     indices = [index for _, index in units]
     if unit_index("jawOpen") not in indices:
-        raise FormatError(f"{name} is no face-capture CSV: its first line does not name the 52 ARKit units.")
+        raise FormatError(f"{name} is not a face-capture CSV: its first line does not name the 52 ARKit units.")
     if len(set(indices)) != len(indices):
         raise FormatError(f"{name} has two columns of one ARKit unit; export the motion again.")
     place = {cell.lower(): column for column, cell in enumerate(names)}
@@ -189,7 +189,7 @@ def _number(cells: list[str], column: int, columns: _Columns, line: int, name: s
     try:
         return parse_float(text.replace(",", "."))
     except ValueError:
-        found = f"holds {text[:20]!r}, which is no number," if text else "is empty"
+        found = f"holds {text[:20]!r}, which is not a number," if text else "is empty"
         raise FormatError(
             f"Line {line} of {name} {found} in the column {columns.names[column][:40]}; export the motion again."
         ) from None

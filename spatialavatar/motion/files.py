@@ -40,7 +40,7 @@ def check_motion_format(path: str | Path, head_id: str, is_flame: bool) -> None:
         is_flame: whether it is a FLAME head.
 
     Raises:
-        FormatError: the file holds FLAME parameters, and the head is no FLAME head.
+        FormatError: the file holds FLAME parameters, and the head is not a FLAME head.
     """
     path = Path(path)
     if not is_flame and _is_flame(path):
@@ -57,7 +57,8 @@ def read_motion(path: str | Path, head: HeadModel, fps: float | None = None) -> 
 
     Raises:
         InputError: the file is missing, unreadable or too large, or a value is not plausible.
-        FormatError: it is no motion in one of the formats, or holds FLAME parameters and ``head`` is no FLAME head.
+        FormatError: it is not a motion in one of the formats, or holds FLAME parameters and ``head`` is not a FLAME
+            head.
     """
     path = Path(path)
     if _is_flame(path):
@@ -83,7 +84,7 @@ def load_motion(path: str | Path, fps: float | None = None) -> Motion:
         raise InputError(f"{path.name} holds FLAME parameters, which belong to a FLAME head: use read_motion with it.")
     if path.suffix.lower() not in ARKIT_SUFFIXES:
         raise InputError(
-            f"{path.name} is no motion file: give {', '.join(MOTION_SUFFIXES[:-1])} or {MOTION_SUFFIXES[-1]}."
+            f"{path.name} is not a motion file: give {', '.join(MOTION_SUFFIXES[:-1])} or {MOTION_SUFFIXES[-1]}."
         )
     read = read_csv if path.suffix.lower() == ".csv" else read_json
     return read(read_text(path), path.name, path.stem, fps)

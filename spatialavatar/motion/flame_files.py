@@ -100,7 +100,7 @@ class FlameMotion:
             name: the file's name, for messages.
 
         Raises:
-            FormatError: ``head`` is no FLAME head, or has fewer coefficients than the file uses.
+            FormatError: ``head`` is not a FLAME head, or has fewer coefficients than the file uses.
         """
         if not head.is_flame:
             raise FormatError(needs_flame(name, head.id))
@@ -162,7 +162,7 @@ def flame_folder(path: Path) -> Path | None:
 
 
 def needs_flame(name: str, head_id: str) -> str:
-    """The message about a file of FLAME coefficients for a head that is no FLAME head."""
+    """The message about a file of FLAME coefficients for a head that is not a FLAME head."""
     return (
         f"{name} holds FLAME coefficients, which mean nothing on the head {head_id!r}; use an avatar that was made "
         "with your FLAME head (--head, docs/guide/flame.md), or give ARKit weights (.json, .csv): they drive any head."
@@ -173,7 +173,7 @@ def check_flame(head_id: str, is_flame: bool, path: Path) -> None:
     """Check that the head is a FLAME head.
 
     Raises:
-        FormatError: the head is no FLAME head.
+        FormatError: the head is not a FLAME head.
     """
     if not is_flame:
         raise FormatError(

@@ -160,10 +160,10 @@ class Motion:
             title: a description.
 
         Raises:
-            InputError: a name is no ARKit unit, or a value is not finite or not plausible.
+            InputError: a name is not an ARKit unit, or a value is not finite or not plausible.
         """
         if unknown := sorted(set(units) - set(ARKIT_52)):
-            raise InputError(f"{unknown[0]!r} is no ARKit unit; docs/reference/motion.md lists all 52.")
+            raise InputError(f"{unknown[0]!r} is not an ARKit unit; docs/reference/motion.md lists all 52.")
         angles = torch.tensor([[yaw, pitch, roll]], dtype=torch.float64).deg2rad()
         return cls(
             weights=torch.tensor([[float(units.get(name, 0.0)) for name in ARKIT_52]]),

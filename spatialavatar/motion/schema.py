@@ -107,7 +107,7 @@ def check_rate(fps: Any, owner: str) -> float:
     """``fps`` as a plausible frame rate.
 
     Raises:
-        InputError: it is no number, or not plausible.
+        InputError: it is not a number, or not plausible.
     """
     number = not isinstance(fps, bool) and isinstance(fps, (int, float))
     if not number or not 1.0 <= fps <= MAX_RATE:  # comparisons of integers of any size, and of NaN, are safe

@@ -17,7 +17,7 @@ def read_text(path: Path) -> str:
     """The text of a file in UTF-8 or UTF-16, which spreadsheets write.
 
     Raises:
-        InputError: there is no such file, it is too large, or it is no text.
+        InputError: there is no such file, it is too large, or it is not text.
     """
     if not path.is_file():
         raise InputError(f"There is no motion file at {path}.")
@@ -49,7 +49,7 @@ def parse_json(text: str, name: str) -> Any:
     """The value that ``text`` states; whole numbers come as floats.
 
     Raises:
-        FormatError: it is no JSON, or nested too deeply.
+        FormatError: it is not JSON, or nested too deeply.
         InputError: it states too many numbers or lists.
     """
     if text.count(",") > MAX_VALUES or text.count("[") + text.count("{") > _MAX_JSON_LISTS:

@@ -21,13 +21,13 @@ def unit_columns(names: Sequence[str], owner: str) -> list[int]:
     """Indices into ``ARKIT_52`` of all ``names``.
 
     Raises:
-        FormatError: a name is no ARKit unit, or two names are the same unit.
+        FormatError: a name is not an ARKit unit, or two names are the same unit.
     """
     columns = [unit_index(name) for name in names]
     for name, column in zip(names, columns):
         if column is None:
             raise FormatError(
-                f"{owner} names {name[:40]!r}, which is no ARKit unit; docs/reference/motion.md lists all 52."
+                f"{owner} names {name[:40]!r}, which is not an ARKit unit; docs/reference/motion.md lists all 52."
             )
     known = [column for column in columns if column is not None]
     if len(set(known)) != len(known):

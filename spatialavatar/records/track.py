@@ -273,7 +273,7 @@ class Track(Record):
         """The tracking quality of each frame.
 
         Raises:
-            InputError: the track is no video's, or was made by an older release.
+            InputError: the track is not a video's, or was made by an older release.
         """
         if self.quality is None:
             raise InputError("This track carries no quality record; track the video again with this release.")

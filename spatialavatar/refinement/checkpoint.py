@@ -99,7 +99,7 @@ class StateFile:
         """
         tensors, header = read_tensors(path, self.damaged(path))
         if header.get("format") != self.format or header.get("version") != self.version:
-            raise FormatError(f"{path.name} is no {self.noun} of this release; delete it and start again.")
+            raise FormatError(f"{path.name} is not a {self.noun} of this release; delete it and start again.")
         if header.get("run") != run:
             raise FormatError(
                 f"The {self.noun} {path.name} belongs to another {self.inputs}; give those of the run that it is to "

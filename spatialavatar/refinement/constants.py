@@ -25,7 +25,7 @@ class Constants:
         """Check every field that has a range.
 
         Raises:
-            InputError: a value is no number or outside its range.
+            InputError: a value is not a number or outside its range.
         """
         for one in dataclasses.fields(self):
             if "range" not in one.metadata:

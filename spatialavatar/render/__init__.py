@@ -177,7 +177,7 @@ def choose_backend(device: torch.device | str, backend: Backend = "auto") -> Ren
         InputError: the requested backend cannot run in this process; the message contains the reason.
     """
     if backend not in ("auto", *get_args(Renderer)):
-        raise InputError(f'"{backend}" is no rasteriser backend; choose "auto", "cpu", "gsplat" or "triton".')
+        raise InputError(f'"{backend}" is not a rasteriser backend; choose "auto", "cpu", "gsplat" or "triton".')
     on_gpu = torch.device(device).type == "cuda"
     if backend == "cpu" or (backend == "auto" and not on_gpu):
         return "cpu"
@@ -195,7 +195,7 @@ def choose_backend(device: torch.device | str, backend: Backend = "auto") -> Ren
         reason = "it renders CUDA tensors and these are not"
     if reason is not None:
         raise InputError(
-            f'The {backend} backend cannot be used: {reason}; move the tensors to the CPU or ask for backend="cpu".'
+            f'The {backend} backend cannot be used: {reason}; move the tensors to the CPU or pass backend="cpu".'
         )
     return backend
 

@@ -196,7 +196,7 @@ def checked_samples(samples: np.ndarray) -> np.ndarray:
     """Samples (N,) as finite float32 in [-1, 1].
 
     Raises:
-        InputError: they are no array of one channel of floats or of 16-bit integers.
+        InputError: they are not an array of one channel of floats or of 16-bit integers.
     """
     samples = np.asarray(samples)
     if samples.ndim != 1:

@@ -74,7 +74,7 @@ class VisemeSpan:
 def viseme_spans(phonemes: Sequence[Phoneme]) -> Iterator[VisemeSpan]:
     """The visemes of phonemes. A diphthong has two; an affricate has the one of its fricative.
 
-    A symbol that is no sound (stress, tone, an unknown letter) has no share; a phoneme without a sound is silence.
+    A symbol that is not a sound (stress, tone, an unknown letter) has no share; a phoneme without a sound is silence.
     """
     for phoneme in phonemes:
         sounds = [sound for sound in _plain(phoneme.ipa) if sound in _VISEME_OF]

@@ -81,7 +81,7 @@ class Graph:
 
         Raises:
             MissingAssetError: the file or onnxruntime is missing.
-            FormatError: the file is no graph, or has other inputs.
+            FormatError: the file is not a graph, or has other inputs.
         """
         if not path.is_file():
             raise MissingAssetError(f"The file {path} is missing; download {what} (docs/guide/speech.md).")
@@ -94,7 +94,9 @@ class Graph:
         try:
             session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         except Exception as error:  # the runtime's own exceptions share no public base class
-            raise FormatError(f"The file {path.name} is no network that can be run; download {what} again.") from error
+            raise FormatError(
+                f"The file {path.name} is not a network that can be run; download {what} again."
+            ) from error
         self._session, self._name, self._what = session, path.name, what
         self.shapes = {found.name: found.shape for found in session.get_inputs()}
         if set(self.shapes) != set(inputs):

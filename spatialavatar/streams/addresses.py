@@ -83,11 +83,11 @@ class StreamAddress:
         """
         scheme = text.partition("://")[0]
         if scheme not in SCHEMES:
-            raise InputError(f"{text[:80]!r} names no protocol of ours; use {_listed()}.")
+            raise InputError(f"{text[:80]!r} names no supported protocol; use {_listed()}.")
         match = _PATTERN.fullmatch(text)
         port = 0 if match is None else int(match[3]) if match[3] else SCHEMES[scheme].port
         if match is None or not 1 <= port <= 65535:
-            raise InputError(f"{text[:80]!r} is no address of a motion stream; give one like {_example(scheme)}.")
+            raise InputError(f"{text[:80]!r} is not an address of a motion stream; give one like {_example(scheme)}.")
         return cls(scheme, match[2].strip("[]") or LOOPBACK, port)
 
     @property

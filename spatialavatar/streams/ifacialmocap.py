@@ -32,7 +32,7 @@ from spatialavatar.streams.frames import (
 PORT: Final = 49983
 
 _MOST_PARTS: Final = 200
-_FEWEST_UNITS: Final = 10  # a text with fewer is no packet of the app
+_FEWEST_UNITS: Final = 10  # a text with fewer is not a packet of the app
 _HEAD: Final = "head#"
 _SIDES: Final = {"_l": "left", "_r": "right"}
 
@@ -52,7 +52,7 @@ class IFacialMocapDecoder:
         try:
             parts = packet.decode("utf-8").split("|")
         except UnicodeDecodeError:
-            raise FormatError("The packet is no text.") from None
+            raise FormatError("The packet is not text.") from None
         if len(parts) > _MOST_PARTS:
             raise FormatError("The packet has too many parts.")
         weights, count, head = np.zeros(len(ARKIT_52)), 0, None
@@ -63,7 +63,7 @@ class IFacialMocapDecoder:
                 weights[unit[0]] = unit[1]
                 count += 1
         if count < _FEWEST_UNITS:
-            raise FormatError("The packet is none of iFacialMocap.")
+            raise FormatError("The packet is not from iFacialMocap.")
         rotation, place = head or (self._last.rotation, self._last.translation)
         self._last = MotionFrame(checked_weights(weights), rotation, place)
         return self._last
@@ -93,7 +93,7 @@ def _number(text: str) -> float:
     try:
         return parse_float(text)
     except ValueError:
-        raise FormatError("A value of the packet is no number.") from None
+        raise FormatError("A value of the packet is not a number.") from None
 
 
 def encode(frame: MotionFrame, _seconds: float) -> list[bytes]:

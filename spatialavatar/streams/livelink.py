@@ -66,7 +66,7 @@ class LiveLinkDecoder:
             FormatError: the packet has an unknown layout or version, or a value is not plausible.
         """
         if not packet or packet[0] != _VERSION:
-            raise FormatError("The packet is none of Live Link Face, version 6.")
+            raise FormatError("The packet is not from Live Link Face, version 6.")
         names = _skip_text(packet, _skip_text(packet, 1))
         at = names + _TIME.size
         if len(packet) < at + _VALUES.size:

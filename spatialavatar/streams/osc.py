@@ -68,7 +68,7 @@ def read_message(data: bytes) -> Message:
     """
     address, at = _read_text(data, 0)
     if not address.startswith("/"):
-        raise FormatError("The packet is no OSC message.")
+        raise FormatError("The packet is not an OSC message.")
     if at == len(data):
         return address, ()
     types, at = _read_text(data, at)

@@ -79,7 +79,7 @@ class VmcDecoder:
         A frame is complete with its blendshapes; for a sender of bones only, with the next head.
 
         Raises:
-            FormatError: the packet is no OSC, or a value is not plausible. Messages before the fault count.
+            FormatError: the packet is not OSC, or a value is not plausible. Messages before the fault count.
         """
         frame = None
         for message in split_packet(packet):
@@ -148,13 +148,13 @@ def _numbers(arguments: tuple[Argument, ...], count: int) -> tuple[float, ...]:
     """The numbers after the name, of ``count`` arguments; further ones are ignored, as specified.
 
     Raises:
-        FormatError: there are fewer, or one is no number.
+        FormatError: there are fewer, or one is not a number.
     """
     values = arguments[1:count]
     if len(values) < count - 1 or not isinstance(arguments[0], str):
         raise FormatError("The VMC message has too few arguments.")
     if not all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in values):
-        raise FormatError("The VMC message has an argument that is no number.")
+        raise FormatError("The VMC message has an argument that is not a number.")
     return tuple(float(value) for value in values if value is not None)
 
 

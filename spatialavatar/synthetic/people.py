@@ -87,7 +87,7 @@ def example_people() -> tuple[Person, ...]:
     """
     found = tuple(person_of(path) for path in portraits().values())
     if not found:
-        raise InputError("This installation carries no example portraits; give a folder of photos.")
+        raise InputError("This installation contains no example portraits; give a folder of photos.")
     return found
 
 

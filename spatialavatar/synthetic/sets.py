@@ -149,7 +149,7 @@ def _check_same_set(out: Path, facts: str) -> None:
                 f"{out} holds heads of other views, sizes, faces or another version; choose another folder."
             )
     elif out.is_dir() and any(not child.name.startswith(".") for child in out.iterdir()):
-        raise InputError(f"{out} holds other files and is no set of synthetic heads; choose an empty folder.")
+        raise InputError(f"{out} holds other files and is not a set of synthetic heads; choose an empty folder.")
 
 
 def _write_whole(folder: Path, head: SyntheticHead, config: SetConfig) -> None:

@@ -127,7 +127,7 @@ def load_track(path: str | Path) -> Track:
     """Read a file that :func:`save_track` wrote.
 
     Raises:
-        InputError: there is no such file. FormatError: the file is no track, of an unsupported version, or damaged.
+        InputError: there is no such file. FormatError: the file is not a track, of an unsupported version, or damaged.
     """
     path = Path(path)
     if not path.is_file():
@@ -143,14 +143,14 @@ def track_from_bytes(data: bytes, name: str) -> Track:
         name: the file's name in messages.
 
     Raises:
-        FormatError: it is no track, of an unsupported version, or damaged.
+        FormatError: it is not a track, of an unsupported version, or damaged.
     """
     return _read(data, name)
 
 
 def _read(source: Path | bytes, name: str) -> Track:
     """The track in a file or in its content."""
-    damaged = f"The track {name} is damaged or is no track; track the input again."
+    damaged = f"The track {name} is damaged or is not a track; track the input again."
     file = TensorFile(source, damaged, f"The track {name}")
     if file.metadata.get("format") != TRACK_FORMAT:
         raise FormatError(f"{name} is not a saved track; make one with the track command.")

@@ -152,7 +152,7 @@ def _find(image: np.ndarray, name: str, networks: Networks) -> _Found:
             raise NoFaceError(
                 f"The face in {name} is turned away, covered or blurred; give a photo that shows it from the front."
             )
-        raise NoFaceError(f"No face was found in {name}; give a photo in which one face is seen well.")
+        raise NoFaceError(f"No face was found in {name}; give a photo that shows one face clearly.")
     confirmed.sort(key=lambda landmarks: -landmark_box(landmarks.points)[1])
     face = confirmed[0]
     size = landmark_box(face.points)[1]

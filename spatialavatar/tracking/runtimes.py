@@ -61,7 +61,7 @@ class LiteRTNetwork:
 
         Raises:
             MissingAssetError: where the runtime is not installed.
-            FormatError: where the buffer is no graph.
+            FormatError: where the buffer is not a graph.
         """
         try:
             from ai_edge_litert.interpreter import Interpreter
@@ -92,7 +92,7 @@ class OnnxNetwork:
 
         Raises:
             MissingAssetError: where the runtime is not installed.
-            FormatError: where the file is no graph.
+            FormatError: where the file is not a graph.
         """
         os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # recent builds send usage reports
         try:

@@ -151,7 +151,7 @@ class _Scanner:
             NoFaceError: no frame shows a face.
         """
         if not self._stretches:
-            raise NoFaceError(f"No face was found in {self._name}; give a video in which one face is seen well.")
+            raise NoFaceError(f"No face was found in {self._name}; give a video that shows one face clearly.")
         presence, luma, shot = self._numbers.array().T
         other = np.zeros(len(presence), dtype=bool)
         for stretch in _strangers(self._stretches):

@@ -165,9 +165,9 @@ def read_toml(path: str | Path) -> dict[str, Any]:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except (ValueError, OSError) as error:
         reason = str(error) if len(str(error)) < 200 else "a value is damaged"
-        raise FormatError(f"{path} is no TOML file ({reason}); correct it.") from error
+        raise FormatError(f"{path} is not a TOML file ({reason}); correct it.") from error
     except RecursionError as error:
-        raise FormatError(f"{path} is no TOML file (it is nested too deeply); correct it.") from error
+        raise FormatError(f"{path} is not a TOML file (it is nested too deeply); correct it.") from error
 
 
 def read_training_config(path: str | Path) -> TrainingConfig:

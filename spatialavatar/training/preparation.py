@@ -62,7 +62,7 @@ class ShardConfig:
 
     def __post_init__(self) -> None:
         if self.frames < 2 or self.max_frames < 2 or self.per_shard < 1:
-            raise InputError("Two frames at least must be looked at and kept, and a shard has one person at least.")
+            raise InputError("Each clip needs at least two frames, and each shard at least one person.")
 
 
 @dataclass(frozen=True)

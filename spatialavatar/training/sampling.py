@@ -60,7 +60,7 @@ class SourceSampler:
         """
         frames = len(self._directions)
         if frames <= count:
-            raise InputError(f"A clip of {frames} frames has no {count} sources beside the target; leave it out.")
+            raise InputError(f"A clip of {frames} frames is too short for {count} sources and a target; leave it out.")
         first = int(torch.multinomial(self.probabilities(target, heat), 1, generator=generator))
         order = torch.randperm(frames, generator=generator).tolist()
         return [first, *[frame for frame in order if frame not in (first, target)][: count - 1]]

@@ -267,7 +267,7 @@ def _person(shard: Shard, key: str, head_id: str, least: int) -> Person:
         expressions=torch.cat([track.params.expression for track in tracks]),
     )
     if len(person.directions) < least:
-        raise InputError(f"{key} is seen in {len(person.directions)} picture only; {least} are needed.")
+        raise InputError(f"{key} is seen in only {len(person.directions)} picture; {least} are needed.")
     return person
 
 

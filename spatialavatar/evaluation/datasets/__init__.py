@@ -56,9 +56,7 @@ def read_clips(folder: str | Path, layout: str | None = None) -> list[Clip]:
                 _named_apart([*clips, *_unrecognised_folders(folder, clips)]), key=lambda clip: natural_key(clip.name)
             )
     known = layout or ", ".join(LAYOUTS)
-    raise InputError(
-        f"The folder {folder} is laid out in no known way ({known}); docs/reference/evaluation.md shows them all."
-    )
+    raise InputError(f"The folder {folder} has no known layout ({known}); docs/reference/evaluation.md shows them all.")
 
 
 def _named_apart(clips: Sequence[Clip]) -> list[Clip]:

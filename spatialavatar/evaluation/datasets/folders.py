@@ -61,7 +61,7 @@ def listed_frames(path: Path) -> list[dict[str, Any]]:
     """The frames of a ``transforms_*.json``; none if the file does not exist.
 
     Raises:
-        FormatError: it is no JSON, or lists no frames with a ``file_path`` each.
+        FormatError: it is not JSON, or lists no frames with a ``file_path`` each.
     """
     if not path.is_file():
         return []
@@ -80,7 +80,7 @@ def read_json(path: Path) -> Any:
     """The content of a JSON file.
 
     Raises:
-        FormatError: it cannot be read, is too large, or is no JSON that :func:`parse_json` accepts.
+        FormatError: it cannot be read, is too large, or is not JSON that :func:`parse_json` accepts.
     """
     try:
         if path.stat().st_size > _MAX_BYTES:

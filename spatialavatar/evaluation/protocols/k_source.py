@@ -25,7 +25,7 @@ def k_source(clip: Clip, bench: Bench, clips: Sequence[Clip], progress: Progress
     """Measure one set of photos; see the module."""
     photos = clip.pictures
     if not 2 <= len(photos) <= MAX_PHOTOS:
-        raise InputError(f"{clip.name} is no set of 2 to {MAX_PHOTOS} photos, which the protocol k-source needs.")
+        raise InputError(f"{clip.name} is not a set of 2 to {MAX_PHOTOS} photos, which the protocol k-source needs.")
     images = [read_image(path) for path in photos]
     targets: dict[int, Track] = {}
     notes = []

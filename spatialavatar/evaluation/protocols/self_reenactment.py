@@ -1,6 +1,6 @@
 """Protocol ``self``: an avatar of the clip's first frame that shows a face; all later frames are its targets.
 
-With more sources, the others lie evenly over the clip, and are no targets.
+With more sources, the others lie evenly over the clip, and are not targets.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ DENSE = 478
 """Landmarks whose chin separates head and torso."""
 
 _CHIN = 152
-_ENCLOSED = 0.012  # metres from the background, beyond which a pixel is no part of the outline
+_ENCLOSED = 0.012  # metres from the background, beyond which a pixel is not part of the outline
 _NEAREST = 0.1  # metres; a head is farther from its camera
 _FACE_SKIN = SEGMENT_CLASSES.index("face_skin")
 

@@ -68,7 +68,7 @@ def build_encoder(config: EncoderConfig) -> Encoder:
     elif config.kind == "transformers":
         encoder = TransformerEncoder(load_transformer(config.name, config.revision))
     else:
-        raise FormatError(f"There is no encoder of the kind {config.kind!r}; name pyramid or transformers.")
+        raise FormatError(f"There is no encoder {config.kind!r}; give pyramid or transformers.")
     if config.frozen:
         encoder.requires_grad_(False)
     return encoder

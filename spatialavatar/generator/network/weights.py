@@ -103,7 +103,7 @@ def _check_header(name: str, header: dict[str, Any], head: HeadModel, layout: UV
     """Compare the file's metadata with the head model and layout in use.
 
     Raises:
-        FormatError: it is no network's, of an unsupported version, or does not fit head model or layout.
+        FormatError: it is not a network's, of an unsupported version, or does not fit head model or layout.
     """
     if header.get("format") != NETWORK_FORMAT:
         raise FormatError(f"{name} is a safetensors file but not a network's weights; fetch the model again.")

@@ -1,7 +1,7 @@
 """The library of espeak-ng, if it is installed: a synthesiser, and the phonemes of a text.
 
 It is Debian's ``espeak-ng``, or PyPI's ``espeakng-loader``, which the extra ``speech`` installs. Its licence is
-GPL-3.0; it is loaded where a user has it and is no part of this package.
+GPL-3.0; it is loaded where a user has it and is not part of this package.
 """
 
 from __future__ import annotations

@@ -53,7 +53,7 @@ _ESPEAK_NAME: Final = re.compile(r"[a-z]{2,3}(-[a-z0-9]{1,8}){0,4}(\+[A-Za-z0-9]
 
 
 def is_voice_name(name: str) -> bool:
-    """Whether a name has the form of a voice of either synthesiser. A name of espeak-ng that passes is no path."""
+    """Whether a name has the form of a voice of either synthesiser. A name of espeak-ng that passes is not a path."""
     if name.startswith(ESPEAK):
         return _ESPEAK_NAME.fullmatch(name.removeprefix(ESPEAK)) is not None
     return is_voice(name)

@@ -48,7 +48,7 @@ class LandmarkHead:
             InputError: the head has no such landmarks, or its jaw and eyes do not hang from the neck or root.
         """
         if count not in head.landmark_embeddings:
-            raise InputError(f"The head {head.id} has no {count}-point landmarks; use a head file that carries them.")
+            raise InputError(f"The head {head.id} has no {count}-point landmarks; use a head file that contains them.")
         if any(head.parents[joint] not in (0, 1) for joint in MOVING_JOINTS):
             raise InputError(f"The jaw and the eyes of the head {head.id} must hang from its root or its neck.")
         self.set: LandmarkSet = landmark_set(count)

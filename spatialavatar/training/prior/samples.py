@@ -76,7 +76,7 @@ def read_sample(path: Path) -> dict[str, np.ndarray]:
         with np.load(path, allow_pickle=False) as file:
             maps = {name: file[name] for name in _CHANNELS}
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise FormatError(f"{path} is no sample of the prior's training or is damaged; delete it.") from error
+        raise FormatError(f"{path} is not a sample of the prior's training or is damaged; delete it.") from error
     for name, channels in _CHANNELS.items():
         shape = (ROWS, COLUMNS, channels) if channels else (ROWS, COLUMNS)
         if maps[name].shape != shape or maps[name].dtype != np.float16:
