@@ -11,12 +11,26 @@ from spatialavatar.head.arkit import ARKIT_INDEX
 from spatialavatar.head.rotations import axis_angle_to_matrix
 from spatialavatar.records import Camera, HeadParams
 from spatialavatar.tracking.cues import believed_scores, close_lids, shut_eyes
-from spatialavatar.tracking.fit import Anchor, FitConfig, Observations, PriorConfig, SolverConfig, fit_landmarks
+from spatialavatar.tracking.fit import (
+    Anchor,
+    FitConfig,
+    FrameFit,
+    Observations,
+    PriorConfig,
+    SolverConfig,
+    fit_landmarks,
+)
 from spatialavatar.tracking.fit.geometry import pixel_jacobians, pose_landmarks
 from spatialavatar.tracking.fit.landmark_head import LandmarkHead
 from spatialavatar.tracking.fit.problem import FitProblem
 from spatialavatar.tracking.fit.solver import start_state
-from spatialavatar.tracking.landmark_sets import LOWER_LID_LEFT, LOWER_LID_RIGHT, UPPER_LID_LEFT, UPPER_LID_RIGHT
+from spatialavatar.tracking.landmark_sets import (
+    IBUG_68,
+    LOWER_LID_LEFT,
+    LOWER_LID_RIGHT,
+    UPPER_LID_LEFT,
+    UPPER_LID_RIGHT,
+)
 
 from .support.ball_head import make_ball_head
 from .support.puppet_head import SHAPES, UNITS, make_puppet_head
@@ -138,6 +152,29 @@ def test_frames_of_a_batch_differ_from_frames_alone_by_their_number_of_steps_onl
         torch.testing.assert_close(together[frame].translation, alone.translation, atol=1e-6, rtol=0)
 
 
+@pytest.mark.parametrize("count", [478, 68])
+def test_the_compiled_fit_of_a_frame_agrees_with_that_of_a_batch(head, count):
+    params = some_params(4)
+    params = params.replace(rotation=params.rotation + torch.tensor([0.0, 0.6, 0.0]))  # some points face away
+    observed = observe(head, params, noise=2.0)
+    points = observed.points if count == 478 else observed.points[:, list(IBUG_68)]
+    observed = Observations(points, observed.blendshapes, observed.principal_point, observed.focal)
+    compiled = FrameFit(head, params.shape, count, FitConfig())
+    last = None
+    for frame in range(4):
+        for start, iterations in ((None, 25), (last, 3)):
+            config = FitConfig().with_iterations(iterations)
+            one = observed[frame : frame + 1]
+            expected = fit_landmarks(head, one, shape=params.shape, start=start, config=config)
+            found = compiled(one, start, iterations)
+            for name in ("rotation", "translation", "expression", "jaw", "eyes"):
+                torch.testing.assert_close(
+                    getattr(found.params, name), getattr(expected.params, name), atol=2e-6, rtol=1e-6
+                )
+            torch.testing.assert_close(found.error, expected.error)
+        last = found.params
+
+
 def test_outliers_do_not_drag_the_fit(head):
     params = some_params(1)
     clean = observe(head, params)
@@ -210,13 +247,13 @@ def eyes_with_gap(gap: float) -> torch.Tensor:
 def test_open_lids_are_left_alone():
     points = eyes_with_gap(9.0)
     assert shut_eyes(points).max() == 0
-    torch.testing.assert_close(close_lids(points), points)
+    torch.testing.assert_close(close_lids(points, shut_eyes(points)), points)
 
 
 def test_lids_of_shut_eyes_are_brought_together():
     points = eyes_with_gap(1.2)
     assert shut_eyes(points).min() > 0.9
-    closed = close_lids(points)
+    closed = close_lids(points, shut_eyes(points))
     for upper, lower in ((159, 145), (386, 374)):
         assert closed[0, upper, 1] > closed[0, lower, 1] - 0.3
         torch.testing.assert_close(closed[0, lower], points[0, lower])

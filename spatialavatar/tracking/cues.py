@@ -7,6 +7,7 @@ in every blink.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Final
 
 import torch
@@ -61,10 +62,17 @@ unit or confuse it with another: smile, pucker and funnel move the same points o
 SHUT, OPEN = 0.06, 0.15  # lid gap over eye width: shut at or below the first, open above the second
 _GAP_OF_SHUT = 0.09  # of the eye width: how much too high the upper lid of a shut eye is
 
+_UPPER: Final = torch.tensor([UPPER_LID_RIGHT, UPPER_LID_LEFT])
+_LOWER: Final = torch.tensor([LOWER_LID_RIGHT, LOWER_LID_LEFT])
+_QUARTER_TURN: Final = torch.tensor([[-1.0, 1.0], [1.0, -1.0]])  # (2 eyes, 2), of swapped coordinates
+_PROFILE: Final = 1.0 - torch.linspace(-1.0, 1.0, _UPPER.shape[1], dtype=torch.float64)[1:-1] ** 2
+"""Movement of the points of an upper lid between its corners, as a share of that of its middle."""
 
-def resting_scores() -> list[float]:
+
+@lru_cache(maxsize=1)
+def resting_scores() -> tuple[float, ...]:
     """Scores of a calm face, in the order of ``ARKIT_52``."""
-    return [_looked_up(_RESTING, name, 0.0) for name in ARKIT_52]
+    return tuple(_looked_up(_RESTING, name, 0.0) for name in ARKIT_52)
 
 
 def believed_scores(scores: Tensor) -> Tensor:
@@ -80,27 +88,27 @@ def unit_sigmas(names: tuple[str, ...], usual: float) -> Tensor:
 
 def shut_eyes(points: Tensor) -> Tensor:
     """(T, 2) degree of closure of the right and the left eye, 0 to 1, from landmarks (T, 478, 2)."""
-    gaps = []
-    for upper, lower in ((UPPER_LID_RIGHT, LOWER_LID_RIGHT), (UPPER_LID_LEFT, LOWER_LID_LEFT)):
-        width = (points[:, upper[0]] - points[:, upper[-1]]).norm(dim=-1).clamp_min(1e-6)
-        gaps.append((points[:, list(upper[3:6])] - points[:, list(lower[3:6])]).norm(dim=-1).mean(-1) / width)
-    openness = ((torch.stack(gaps, -1) - SHUT) / (OPEN - SHUT)).clamp(0.0, 1.0)
+    upper, lower = points[:, _UPPER], points[:, _LOWER]  # (T, 2, 9, 2)
+    width = (upper[:, :, 0] - upper[:, :, -1]).norm(dim=-1).clamp_min(1e-6)
+    gaps = (upper[:, :, 3:6] - lower[:, :, 3:6]).norm(dim=-1).mean(-1) / width
+    openness = ((gaps - SHUT) / (OPEN - SHUT)).clamp(0.0, 1.0)
     return 1.0 - openness * openness * (3.0 - 2.0 * openness)
 
 
-def close_lids(points: Tensor) -> Tensor:
-    """Landmarks (T, 478, 2) with the upper lids of shut eyes moved onto the lower ones."""
+def close_lids(points: Tensor, shut: Tensor) -> Tensor:
+    """Landmarks (T, 478, 2) with the upper lids of shut eyes moved onto the lower ones.
+
+    Args:
+        points: (T, 478, 2).
+        shut: (T, 2) result of :func:`shut_eyes`.
+    """
     closed = points.clone()
-    shut = shut_eyes(points)
-    for side, upper in enumerate((UPPER_LID_RIGHT, UPPER_LID_LEFT)):
-        across = points[:, upper[-1]] - points[:, upper[0]]
-        # A quarter turn of the eye's axis; its sense is that from the upper to the lower lid of the open eye, which is
-        # opposite for the two eyes, since both lids run from the outer to the inner corner.
-        down = torch.stack([-across[:, 1], across[:, 0]], -1) * (1.0 if side == 0 else -1.0)
-        inner = list(range(1, len(upper) - 1))
-        profile = torch.tensor([1.0 - (2.0 * i / (len(upper) - 1) - 1.0) ** 2 for i in inner], dtype=points.dtype)
-        shift = _GAP_OF_SHUT * shut[:, side, None, None] * profile[:, None] * down[:, None]
-        closed[:, [upper[i] for i in inner]] += shift
+    across = points[:, _UPPER[:, -1]] - points[:, _UPPER[:, 0]]  # (T, 2, 2)
+    # A quarter turn of the eye's axis; its sense is that from the upper to the lower lid of the open eye, which is
+    # opposite for the two eyes, since both lids run from the outer to the inner corner.
+    down = across.flip(-1) * _QUARTER_TURN.to(points.dtype)
+    shift = _GAP_OF_SHUT * shut[..., None, None] * _PROFILE.to(points.dtype)[:, None] * down[:, :, None]
+    closed[:, _UPPER[:, 1:-1]] += shift
     return closed
 
 

@@ -25,7 +25,7 @@ from spatialavatar.head.rotations import (
 )
 from spatialavatar.records import Camera, Evidence, HeadMotion, HeadParams, Neutral, Track
 from spatialavatar.threads import one_torch_thread
-from spatialavatar.tracking.fit import FitConfig, Observations, fit_landmarks
+from spatialavatar.tracking.fit import FitConfig, FrameFit, Observations, fit_landmarks
 from spatialavatar.tracking.framing import CROP_SIZE, Crop, crop_around
 from spatialavatar.tracking.landmarker import FaceLandmarks
 from spatialavatar.tracking.networks import Networks
@@ -100,12 +100,13 @@ class LiveTracker:
         self._networks = networks or shared_networks()
         self._config = config or FitConfig()
         self._known_shape = shape
+        self._fit: FrameFit | None = None
         self._crop: Crop | None = None
         self._found: FaceLandmarks | None = None
         self._raw: HeadParams | None = None
         self._params: HeadParams | None = None
         self._evidence: Evidence | None = None
-        self._filters: dict[str, OneEuroFilter] = {}
+        self._filter: OneEuroFilter | None = None
         self._clock = self._last = 0.0
         self.recalibrate()
 
@@ -139,7 +140,7 @@ class LiveTracker:
         self._last = self._clock
         if not 0.0 < step <= _LONGEST_STEP:
             step = 1.0 / self._fps
-            self._filters.clear()
+            self._filter = None
         found = self._networks.landmarker.track(frame, self._found)
         self._found = found
         if found is None:
@@ -175,7 +176,7 @@ class LiveTracker:
     def _lost(self, start: float) -> LiveFrame:
         """The result of a frame without a usable face."""
         self._raw = None
-        self._filters.clear()
+        self._filter = None
         return LiveFrame("lost", self._params, None, None, time.perf_counter() - start)
 
     def _follow(self, points: np.ndarray, scores: np.ndarray, step: float) -> bool:
@@ -183,8 +184,10 @@ class LiveTracker:
         if not self.calibrated:
             self._calibrate(points, scores, step)
         observed = self._observed([(points, scores)])
-        warm = self._config.with_iterations(_WARM_ITERATIONS) if self._raw is not None else self._config
-        fit = fit_landmarks(self.head, observed, shape=self._shape, start=self._raw, config=warm)
+        assert self._shape is not None  # the calibration sets it
+        if self._fit is None or self._fit.shape is not self._shape:
+            self._fit = FrameFit(self.head, self._shape, len(points), self._config)
+        fit = self._fit(observed, self._raw, None if self._raw is None else _WARM_ITERATIONS)
         if not float(fit.error[0]) < _MAX_ERROR:
             return False
         self._raw = fit.params
@@ -227,7 +230,7 @@ class LiveTracker:
         self._place = params.translation.median(0).values
         self._samples.clear()
         self._raw = None  # the shape has changed, so restart the fit
-        self._filters.clear()
+        self._filter = None
 
     def _observed(self, samples: list[tuple[np.ndarray, np.ndarray]]) -> Observations:
         return Observations(
@@ -250,10 +253,17 @@ class LiveTracker:
             "jaw": params.jaw,
             "eyes": params.eyes,
         }
-        smooth = {}
-        for name, value in values.items():
-            causal = self._filters.setdefault(name, OneEuroFilter(1.0 / step, FILTERS[name]))
-            causal.fps = 1.0 / step
-            smooth[name] = causal(value)
+        sizes = [value.shape[1] for value in values.values()]
+        if self._filter is None:
+            self._filter = OneEuroFilter(1.0 / step, _filter_settings(dict(zip(values, sizes))))
+        self._filter.fps = 1.0 / step
+        smooth = dict(zip(values, self._filter(torch.cat(list(values.values()), 1)).split(sizes, 1)))
         smooth["rotation"] = matrix_to_axis_angle(quat_to_matrix(smooth["rotation"]))
         return params.replace(**smooth)
+
+
+def _filter_settings(sizes: dict[str, int]) -> OneEuro:
+    """The settings of :data:`FILTERS` for values of these sizes in a row."""
+    low = torch.cat([torch.full((size,), FILTERS[name].min_cutoff) for name, size in sizes.items()])
+    beta = torch.cat([torch.full((size,), FILTERS[name].beta) for name, size in sizes.items()])
+    return OneEuro(low, beta)

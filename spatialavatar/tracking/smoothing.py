@@ -29,13 +29,13 @@ class OneEuro:
     """Settings of the filter.
 
     Attributes:
-        min_cutoff: cut-off of a signal at rest, Hz; lower removes more jitter.
-        beta: Hz of cut-off gained per unit a second of speed; higher lags less.
+        min_cutoff: cut-off of a signal at rest, Hz; lower removes more jitter; one number, or one of each channel.
+        beta: Hz of cut-off gained per unit a second of speed; higher lags less; one number, or one of each channel.
         derivative_cutoff: cut-off of the speed estimate, Hz.
     """
 
-    min_cutoff: float = 1.5
-    beta: float = 1.0
+    min_cutoff: float | Tensor = 1.5
+    beta: float | Tensor = 1.0
     derivative_cutoff: float = 3.0
 
 

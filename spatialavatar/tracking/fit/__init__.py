@@ -17,6 +17,7 @@ from spatialavatar.errors import InputError
 from spatialavatar.head import HeadModel
 from spatialavatar.records import HeadParams
 from spatialavatar.tracking.fit.config import BoundConfig, DataTermConfig, FitConfig, PriorConfig, SolverConfig
+from spatialavatar.tracking.fit.frame_fit import FrameFit
 from spatialavatar.tracking.fit.landmark_head import reduced_head
 from spatialavatar.tracking.fit.problem import FitProblem, eye_distance
 from spatialavatar.tracking.fit.records import Anchor, Fit, Observations
@@ -28,6 +29,7 @@ __all__ = [
     "DataTermConfig",
     "Fit",
     "FitConfig",
+    "FrameFit",
     "Observations",
     "PriorConfig",
     "SolverConfig",

@@ -7,6 +7,7 @@ expression, jaw and gaze.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -14,15 +15,17 @@ from torch import Tensor
 from spatialavatar.head.arkit import ARKIT_INDEX
 from spatialavatar.head.rotations import axis_angle_to_matrix, matrix_to_axis_angle
 from spatialavatar.tracking.cues import believed_scores, close_lids, shut_eyes, unit_sigmas
-from spatialavatar.tracking.fit.config import FitConfig
+from spatialavatar.tracking.fit.config import BoundConfig, FitConfig, PriorConfig
 from spatialavatar.tracking.fit.geometry import FitState, PosedLandmarks, Unknowns, about_origin
 from spatialavatar.tracking.fit.landmark_head import LandmarkHead
 from spatialavatar.tracking.fit.records import Anchor, Observations
 from spatialavatar.tracking.landmark_sets import landmark_set
 
 _FIXED_FOCAL_SIGMA = 1e-9  # a focal length that must not change has a prior that no landmark outweighs
-_FACING, _FACING_RANGE = -0.1, 0.5  # cosine to the viewer at which a point begins to count, and until it counts fully
-_HIDDEN_WEIGHT = 0.1  # share of its weight that a point keeps on the far side of the head
+FACING, FACING_RANGE = -0.1, 0.5
+"""Cosine to the viewer at which a point begins to count, and until it counts fully."""
+HIDDEN_WEIGHT = 0.1
+"""Share of its weight that a point keeps on the far side of the head."""
 _SHUT_IRIS_LOSS = 0.98  # share of its weight that an iris point loses behind shut lids
 
 
@@ -49,6 +52,32 @@ class Residuals:
     pair_weights: Tensor
 
 
+@lru_cache(maxsize=8)  # live tracking calls these in every frame
+def _face_precision(head: LandmarkHead, prior: PriorConfig) -> Tensor:
+    """(n - 6,) inverse variances of expression, jaw, eyes and focal length."""
+    sigma = unit_sigmas(head.expressions, prior.unit_sigma)
+    sigma[~head.named] = prior.statistical_sigma
+    angle_sigma = torch.tensor([*prior.jaw_sigma, *prior.eye_sigma, *prior.eye_sigma], dtype=torch.float64)
+    focal = prior.focal_sigma if prior.focal_sigma > 0 else _FIXED_FOCAL_SIGMA
+    return torch.cat([sigma, angle_sigma, torch.tensor([focal], dtype=torch.float64)]) ** -2
+
+
+@lru_cache(maxsize=8)
+def _bounds(head: LandmarkHead, bounds: BoundConfig) -> tuple[Tensor, Tensor, Tensor]:
+    """Lowest and highest values (n,) of the unknowns, and the precision (n,) of what lies beyond them."""
+    at = Unknowns(head.expression_count)
+    low = torch.full((at.count,), -float("inf"), dtype=torch.float64)
+    high = -low
+    low[at.expression][head.named], high[at.expression][head.named] = bounds.unit
+    angle_high = torch.tensor([*bounds.jaw, *bounds.eye, *bounds.eye], dtype=torch.float64)
+    high[at.angles] = angle_high
+    low[at.angles] = -angle_high
+    low[at.jaw_x] = -bounds.jaw_closing  # the jaw opens about +x
+    precision = torch.zeros_like(low)
+    precision[at.face] = bounds.sigma**-2
+    return low, high, precision
+
+
 class FitProblem:
     """The terms of the cost for T frames that share a shape.
 
@@ -65,6 +94,8 @@ class FitProblem:
         mean: (T, n) mean of the prior.
         precision: (T, n) inverse variance of the prior.
         shape_precision: inverse variance of the shape's prior.
+        low: (n,) soft bounds of the unknowns.
+        high: (n,) soft bounds.
         bound_precision: (n,) inverse variance of the part beyond a bound.
     """
 
@@ -90,10 +121,10 @@ class FitProblem:
         dense = len(head.set.iris_right) > 0
         nothing = torch.zeros(len(observed), 2, dtype=torch.float64)
         self._shut = shut_eyes(observed.points) if dense else nothing
-        self.points = (close_lids(observed.points) if dense else observed.points)[:, list(head.set.used)]
+        self.points = (close_lids(observed.points, self._shut) if dense else observed.points)[:, list(head.set.used)]
         self.pairs = torch.tensor(head.set.pairs, dtype=torch.long).reshape(-1, 2)
         self.mean, self.precision = self._prior()
-        self._low, self._high, self.bound_precision = self._bounds()
+        self.low, self.high, self.bound_precision = _bounds(head, config.bounds)
         self._anchor_rotation: Tensor | None = None
         if anchor is not None:
             self._add_anchor(anchor)
@@ -111,26 +142,7 @@ class FitProblem:
         angles[:, 6:9] *= 1.0 - self._shut[:, :1]
         free = torch.zeros(count, 6, dtype=torch.float64)
         mean = torch.cat([free, expression, angles, self.observed.focal.log()[:, None]], 1)
-        sigma = unit_sigmas(head.expressions, prior.unit_sigma)
-        sigma[~head.named] = prior.statistical_sigma
-        angle_sigma = torch.tensor([*prior.jaw_sigma, *prior.eye_sigma, *prior.eye_sigma], dtype=torch.float64)
-        focal = prior.focal_sigma if prior.focal_sigma > 0 else _FIXED_FOCAL_SIGMA
-        spread = torch.cat([sigma, angle_sigma, torch.tensor([focal], dtype=torch.float64)])
-        return mean, torch.cat([free, (spread**-2).expand(count, -1)], 1)
-
-    def _bounds(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Lowest and highest values (n,) of the unknowns, and the precision (n,) of what lies beyond them."""
-        bounds, at = self.config.bounds, self.unknowns
-        low = torch.full((at.count,), -float("inf"), dtype=torch.float64)
-        high = -low
-        low[at.expression][self.head.named], high[at.expression][self.head.named] = bounds.unit
-        angle_high = torch.tensor([*bounds.jaw, *bounds.eye, *bounds.eye], dtype=torch.float64)
-        high[at.angles] = angle_high
-        low[at.angles] = -angle_high
-        low[at.jaw_x] = -bounds.jaw_closing  # the jaw opens about +x
-        precision = torch.zeros_like(low)
-        precision[at.face] = bounds.sigma**-2
-        return low, high, precision
+        return mean, torch.cat([free, _face_precision(head, prior).expand(count, -1)], 1)
 
     def _add_anchor(self, anchor: Anchor) -> None:
         """Add the anchor to the prior: the sum of two squares is a square plus a constant."""
@@ -156,9 +168,18 @@ class FitProblem:
         head = self.head
         normals = head.normals @ state.rotation.transpose(-1, -2)
         facing = (normals * -torch.nn.functional.normalize(posed.world, dim=-1)).sum(-1)
-        visible = ((facing - _FACING) / _FACING_RANGE).clamp(0.0, 1.0)
+        visible = ((facing - FACING) / FACING_RANGE).clamp(0.0, 1.0)
         visible = visible * visible * (3 - 2 * visible)
-        weights = head.set.weights.double() * (_HIDDEN_WEIGHT + (1.0 - _HIDDEN_WEIGHT) * visible)
+        weights = head.set.weights.double() * (HIDDEN_WEIGHT + (1.0 - HIDDEN_WEIGHT) * visible)
+        return self._evidence_of(weights)
+
+    def full_weights(self) -> Tensor:
+        """(T, L) weights of the points if all of them faced the camera."""
+        return self._evidence_of(self.head.set.weights.double().repeat(len(self.observed), 1))
+
+    def _evidence_of(self, weights: Tensor) -> Tensor:
+        """Weights (T, L) with less of the irises of shut eyes, scaled to the evidence of the points."""
+        head = self.head
         for side, iris in enumerate((head.set.iris_right, head.set.iris_left)):
             weights[:, list(iris)] *= 1.0 - _SHUT_IRIS_LOSS * self._shut[:, side, None]
         return weights * (self.config.data.evidence / head.set.weights.sum())
@@ -183,7 +204,7 @@ class FitProblem:
         """(T, n) part of the unknowns beyond their soft bounds, signed."""
         free = torch.zeros(len(self.observed), 6, dtype=torch.float64)
         values = torch.cat([free, state.expression, state.angles, state.log_focal[:, None]], 1)
-        return (values - self._high).clamp_min(0.0) + (values - self._low).clamp_max(0.0)
+        return (values - self.high).clamp_min(0.0) + (values - self.low).clamp_max(0.0)
 
     def cost(self, state: FitState, posed: PosedLandmarks, weights: Tensor) -> Tensor:
         """(T,) cost of each frame; the prior of the shape is divided among them."""

@@ -27,7 +27,8 @@ from spatialavatar.tracking.fit.geometry import (
 from spatialavatar.tracking.fit.problem import FitProblem
 from spatialavatar.tracking.fit.records import Fit
 
-_RIDGE = 1e-9  # added to the diagonal of the normal equations
+RIDGE = 1e-9
+"""Added to the diagonal of the normal equations."""
 
 
 def start_state(problem: FitProblem, shape: Tensor | None, start: HeadParams | None) -> FitState:
@@ -92,7 +93,7 @@ def solve(problem: FitProblem, state: FitState) -> Fit:
         damping = torch.where(better, accepted, damping * config.rejected_factor)
         if bool(finished.all()):
             break
-    return _fit_of(problem, state, posed)
+    return fit_of(problem, state, posed.pixels)
 
 
 def _step(
@@ -105,7 +106,7 @@ def _step(
     precision = problem.precision + problem.bound_precision * (violation != 0)
     gradient[:, :n] += problem.precision * problem.deviation(state) + problem.bound_precision * violation
     block = hessian[:, :n, :n] + torch.diag_embed(precision)
-    block = block + torch.diag_embed(damping[:, None] * block.diagonal(dim1=1, dim2=2) + _RIDGE)
+    block = block + torch.diag_embed(damping[:, None] * block.diagonal(dim1=1, dim2=2) + RIDGE)
     factor = torch.linalg.cholesky(block)
     if not problem.free_shape:
         step = -torch.cholesky_solve(gradient[..., None], factor).squeeze(-1)
@@ -166,8 +167,8 @@ def _pose_by_pnp(problem: FitProblem, state: FitState) -> tuple[Tensor, Tensor]:
     return torch.from_numpy(np.stack(rotations)), torch.from_numpy(np.stack(translations))
 
 
-def _fit_of(problem: FitProblem, state: FitState, posed: PosedLandmarks) -> Fit:
-    """The result in float32."""
+def fit_of(problem: FitProblem, state: FitState, pixels: Tensor) -> Fit:
+    """The result in float32, for a state whose landmarks are at ``pixels`` (T, L, 2)."""
     params = HeadParams(
         shape=state.shape.float(),
         expression=state.expression.float(),
@@ -177,5 +178,5 @@ def _fit_of(problem: FitProblem, state: FitState, posed: PosedLandmarks) -> Fit:
         jaw=state.angles[:, :3].float(),
         eyes=state.angles[:, 3:].float(),
     )
-    error = (posed.pixels - problem.points).norm(dim=-1).mean(-1) / problem.eye_distance
+    error = (pixels - problem.points).norm(dim=-1).mean(-1) / problem.eye_distance
     return Fit(params, state.log_focal.exp().float(), error.float())
