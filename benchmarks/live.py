@@ -138,7 +138,7 @@ def watch_steps(steps: dict[str, list[float]]) -> None:
 def in_fresh_process(checkout: Path, path: Path, frames: int) -> dict[str, float]:
     """Facts of one drive by the package of ``checkout``."""
     command = [sys.executable, __file__, str(path.resolve()), "--frames", str(frames), "--measure", str(checkout)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=checkout)
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, cwd=checkout)
     return json.loads(done.stdout.splitlines()[-1])
 
 

@@ -82,10 +82,10 @@ def _arrays_of(head: LandmarkHead, shape: Tensor) -> _kernels.HeadArrays:
     moved = np.zeros(len(head.template), dtype=np.bool_)
     moved[head.moved.numpy()] = True
     return _kernels.HeadArrays(
-        base=_array(head.template + torch.tensordot(shape, head.shape_basis, 1)),
-        by_expression=_array(head.expression_basis),
+        base=_array(head.template + torch.tensordot(shape, head.shape_basis, 1)).reshape(-1),
+        by_expression=_array(head.expression_basis.flatten(1)),
         by_coefficient=_array(head.expression_basis.permute(1, 2, 0)),
-        correctives=_array(head.correctives.flatten(0, 1)),
+        correctives=_array(head.correctives.flatten(0, 1).flatten(1)),
         skinning=_array(head.skinning),
         moved=moved,
         joints=_array(joints[moving]),
@@ -110,7 +110,8 @@ def _target(problem: FitProblem) -> _kernels.Target:
         sigma=float(problem.sigma[0]),
         robust=float(problem.config.data.robust_scale**2),
         hidden=HIDDEN_WEIGHT,
-        facing=(FACING, FACING_RANGE),
+        facing=FACING,
+        facing_range=FACING_RANGE,
     )
 
 
