@@ -62,6 +62,14 @@ class Scores:
         level = loudness_of(heard_sound, count)
         self.jaws.append((truth[:, JAW], curves[:, JAW], level))
 
+    def merge(self, other: Scores) -> None:
+        """Add the sums of another group."""
+        self.hits += other.hits
+        self.frames += other.frames
+        self.closures += other.closures
+        self.false_closures += other.false_closures
+        self.jaws += other.jaws
+
     def row(self) -> list[str]:
         """Frame accuracy, mean over classes, recall of closures, share of false ones, jaw, baseline of loudness."""
         seen = self.frames > 0
@@ -106,6 +114,7 @@ def main() -> None:
     options = parser.parse_args()
     weights = load_weights(options.weights) if options.weights else shipped_weights()
     total: dict[str, Scores] = {}
+    families: dict[str, Scores] = {}
     print("| program, language | condition | frames % | classes % | closures % | false % | jaw | loudness |")
     print("|---|---|---:|---:|---:|---:|---:|---:|")
     for path in sorted(options.data.glob("*_test.npz")):
@@ -118,18 +127,26 @@ def main() -> None:
                 sound = clip.sound.astype(np.float32) / 32768
                 heard = heard_through(sound, condition, rng)
                 scores.add(clip, heard, weights)
-                total.setdefault(condition, Scores()).add(clip, heard, weights)
-            name = f"{program.rstrip('0123456789')} {language}"
+            total.setdefault(condition, Scores()).merge(scores)
+            program = program.rstrip("0123456789")
+            if condition == "clean":
+                families.setdefault(program, Scores()).merge(scores)
+            name = f"{program} {language}"
             print(f"| {name} | {condition} | " + " | ".join(scores.row()) + " |", flush=True)
     print()
     for condition, scores in total.items():
         print(f"| all | {condition} | " + " | ".join(scores.row()) + " |")
     print()
+    for name, scores in families.items():
+        print(f"| {name} | clean | " + " | ".join(scores.row()) + " |")
+    print()
+    print("| voices | " + " | ".join(VISEMES) + " |")
+    print("|---|" + "---:|" * len(VISEMES))
     clean = total["clean"]
-    print("| " + " | ".join(VISEMES) + " |")
-    print("|" + "---:|" * len(VISEMES))
-    print("| " + " | ".join(f"{100 * a / max(1.0, b):.0f}" for a, b in zip(clean.hits, clean.frames)) + " |")
-    print(f"\n{sum(clip.sum() for clip in [clean.frames]) / 50:.0f} seconds of sure frames at {SAMPLE_RATE} Hz")
+    for name, scores in (families | {"all": clean}).items():
+        shares = (100 * scores.hits / scores.frames.clip(1.0)).round()
+        print(f"| {name} | " + " | ".join(f"{share:.0f}" for share in shares) + " |")
+    print(f"\n{clean.frames.sum() / 50:.0f} seconds of sure frames at {SAMPLE_RATE} Hz")
 
 
 if __name__ == "__main__":

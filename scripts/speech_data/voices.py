@@ -77,7 +77,7 @@ _ARPABET_TEXT = (
     "aa=ɑ ae=æ ah=ʌ ao=ɔ aw=aʊ ax=ə axr=ɚ ay=aɪ b=b ch=tʃ d=d dh=ð eh=ɛ er=ɝ ey=eɪ f=f g=ɡ hh=h ih=ɪ iy=i jh=dʒ k=k "
     "l=l m=m n=n ng=ŋ ow=oʊ oy=ɔɪ p=p r=ɹ s=s sh=ʃ t=t th=θ uh=ʊ uw=u v=v w=w y=j z=z zh=ʒ"
 )
-_ARPABET = dict(pair.split("=") for pair in _ARPABET_TEXT.split())
+ARPABET = dict(pair.split("=") for pair in _ARPABET_TEXT.split())
 
 
 def flite(text: str, voice: str) -> Speech:
@@ -90,7 +90,7 @@ def flite(text: str, voice: str) -> Speech:
         sound, rate = read_wav(path)
     phonemes, start = [], 0.0
     for name, end in re.findall(r"([a-z]+):([0-9.]+)", done.stdout.decode()):
-        phonemes.append(Phoneme(_ARPABET.get(name, ""), start, float(end)))
+        phonemes.append(Phoneme(ARPABET.get(name, ""), start, float(end)))
         start = float(end)
     return to_rate(sound, rate), phonemes
 
