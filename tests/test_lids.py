@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
@@ -16,7 +17,9 @@ from spatialavatar.tracking.landmark_sets import (
     UPPER_LID_LEFT,
     UPPER_LID_RIGHT,
 )
+from spatialavatar.tracking.landmarker import FaceLandmarks
 from spatialavatar.tracking.lids import CLOSED_GAP, lid_gaps, lids_as_shut, shut_by_network, with_shut_lids
+from spatialavatar.tracking.live import LiveTracker
 
 
 @pytest.fixture(scope="module")
@@ -132,3 +135,39 @@ def test_lids_that_shut_a_driver_shut_an_avatar_with_larger_eyes(head):
     assert max(gap) > CLOSED_GAP
     scaled = lids_as_shut(head, shut, (driver.shape, larger))
     assert (lid_gaps(head, driver.replace(shape=larger, expression=scaled)) <= CLOSED_GAP).all()
+
+
+class CalmFace:
+    """A stand-in for the networks: a head at rest in every frame, with the blink scores (T, 2) of both eyes."""
+
+    def __init__(self, head: HeadModel, blinks: torch.Tensor) -> None:
+        params = head.neutral(1).replace(translation=torch.tensor([[0.0, 0.0, -0.7]]))
+        points = Camera.frontal().project(head.landmarks(head.vertices(params), 478))[0]
+        self._points = torch.cat([points, torch.zeros(478, 1)], 1).numpy()
+        self._frames = iter(blink_scores(*blinks.T.tolist()).numpy())
+        self.landmarker = self
+
+    def track(self, frame: np.ndarray, previous: FaceLandmarks | None) -> FaceLandmarks:
+        return FaceLandmarks(self._points, 1.0, next(self._frames))
+
+
+def live_gaps(head: HeadModel, blinks: torch.Tensor) -> torch.Tensor:
+    """(T, 2) lid gaps of a live tracker that is calibrated after six of the T frames."""
+    tracker = LiveTracker(
+        head, 10.0, shape=torch.zeros(head.shape_count), calibration=0.5, networks=CalmFace(head, blinks)
+    )
+    frames = [tracker.update(np.zeros((512, 512, 3), np.uint8)).params for _ in blinks]
+    return torch.cat([lid_gaps(head, params) for params in frames])
+
+
+def test_a_live_wink_shuts_its_eye_at_once(head):
+    blinks = torch.full((10, 2), 0.1)
+    blinks[8, 1] = 0.5
+    gaps = live_gaps(head, blinks)
+    assert gaps[8, 1] <= CLOSED_GAP
+    assert min(gaps[8, 0], gaps[7, 1], gaps[9, 1]) > 5 * CLOSED_GAP
+
+
+def test_a_live_eye_that_droops_from_the_start_is_no_wink(head):
+    blinks = torch.tensor([[0.1, 0.4]]).repeat(10, 1)
+    assert live_gaps(head, blinks)[6:].min() > 5 * CLOSED_GAP

@@ -42,28 +42,35 @@ BLINK_UNITS: Final = ("eyeBlinkRight", "eyeBlinkLeft")
 _LIDS: Final = ((UPPER_LID_RIGHT, LOWER_LID_RIGHT), (UPPER_LID_LEFT, LOWER_LID_LEFT))
 
 
-def shut_by_network(points: Tensor, scores: Tensor) -> Tensor:
+def shut_by_network(points: Tensor, scores: Tensor, usual: Tensor | None = None) -> Tensor:
     """Degree of closure of the right and the left eye by scores and landmarks, (T, 2) in [0, 1].
 
     Args:
         points: (T, 478, 2) landmarks.
         scores: (T, 52) blendshape scores.
+        usual: (2,) usual :func:`blink_excess` of the person; None: its median over these frames.
     """
     own = scores[:, [ARKIT_INDEX[unit] for unit in BLINK_UNITS]]
     # People blink with both eyes, so the mean of both scores counts as much as the eye's own; a wink is still possible.
     by_score = _ramp(0.5 * (own + own.mean(1, keepdim=True)), *BLINK_SCORES)
     blink = by_score * _ramp(shut_eyes(points).mean(1, keepdim=True), *BLINK_SHAPES)
-    return torch.maximum(blink, winks(own) * _frontal(points)[:, None])
+    return torch.maximum(blink, winks(own, usual) * _frontal(points)[:, None])
 
 
-def winks(scores: Tensor) -> Tensor:
+def blink_excess(scores: Tensor) -> Tensor:
+    """(T, 2) blink score of the right and the left eye beyond that of the other eye, from scores (T, 52)."""
+    own = scores[:, [ARKIT_INDEX[unit] for unit in BLINK_UNITS]]
+    return own - own.flip(1)
+
+
+def winks(scores: Tensor, usual: Tensor | None = None) -> Tensor:
     """Degree to which one eye is shut and the other is not, from the blink scores (T, 2) of both eyes; (T, 2).
 
     The network scores a wink lower than a blink of the same lid, often below the score of half-closed lids. Its sign is
-    the difference of the eyes beyond the usual one of the clip, which a drooping lid causes.
+    the difference of the eyes beyond the ``usual`` one (2,) of a drooping lid; None: the median of the frames.
     """
     excess = scores - scores.flip(1)
-    excess = excess - excess.median(0).values
+    excess = excess - (excess.median(0).values if usual is None else usual)
     other_open = 1.0 - _ramp(scores.flip(1), *WINK_OPEN)
     return _ramp(excess, *WINK_EXCESS) * _ramp(scores, *WINK_SCORES) * other_open
 

@@ -2,7 +2,7 @@
 
 The fit of a frame starts from the frame before, and a causal one-euro filter replaces the zero-phase one. Shape and
 neutral are estimated in the first second, in which the person should look into the camera with a calm face. Afterwards
-the neutral adapts slowly, in case the face was not calm. Memory is constant.
+the neutral adapts slowly, in case the face was not calm. Shut lids are closed in blinks and winks. Memory is constant.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from spatialavatar.threads import one_torch_thread
 from spatialavatar.tracking.fit import FitConfig, FrameFit, Observations, fit_landmarks
 from spatialavatar.tracking.framing import CROP_SIZE, Crop, crop_around
 from spatialavatar.tracking.landmarker import FaceLandmarks
+from spatialavatar.tracking.lids import blink_excess, shut_by_network, with_shut_lids
 from spatialavatar.tracking.networks import Networks
 from spatialavatar.tracking.neutral import neutral_of
 from spatialavatar.tracking.photos import shared_networks
@@ -42,6 +43,7 @@ _LONGEST_STEP: Final = 0.25  # seconds; after a longer gap the filters restart
 SETTLING: Final = (0.3, 0.01)  # expression units a second by which the neutral moves, at first and later
 SETTLING_TIME: Final = 5.0  # seconds after which the first rate has halved
 RADIANS: Final = 0.3  # of jaw or eye that count as one expression unit
+LID_SETTLING: Final = 0.02  # blink score a second by which the usual difference of the eyes moves: a wink is short
 FILTERS: Final = {
     "expression": OneEuro(4.0, 12.0),
     "rotation": OneEuro(1.5, 12.0),
@@ -118,6 +120,7 @@ class LiveTracker:
         self._neutral: Tensor | None = None
         self._facing: Tensor | None = None
         self._place: Tensor | None = None
+        self._lid_excess: Tensor | None = None
 
     @property
     def calibrated(self) -> bool:
@@ -192,10 +195,22 @@ class LiveTracker:
             return False
         self._raw = fit.params
         self._evidence = Evidence(observed.points, observed.blendshapes)
-        self._params = self._filtered(fit.params, step)
+        self._params = self._with_lids(self._filtered(fit.params, step), observed, step)
         if self._neutral is not None:
             self._neutral = self._settled(self._neutral, fit.params, step)
         return True
+
+    def _with_lids(self, params: HeadParams, observed: Observations, step: float) -> HeadParams:
+        """The frame with its shut lids closed, as in videos. Before calibration no wink is known.
+
+        The usual difference of the eyes is that of the calibration. Afterwards it moves towards each frame by a small
+        step, which gives a running median: a lid that begins to droop is no wink for long.
+        """
+        shut = shut_by_network(observed.points, observed.blendshapes, self._lid_excess)
+        if self._lid_excess is not None:
+            away = blink_excess(observed.blendshapes)[0] - self._lid_excess
+            self._lid_excess = self._lid_excess + away.clamp(-LID_SETTLING * step, LID_SETTLING * step)
+        return with_shut_lids(self.head, params, shut) if float(shut.max()) > 0.0 else params
 
     def _settled(self, neutral: Tensor, params: HeadParams, step: float) -> Tensor:
         """The neutral after a small step towards the current frame.
@@ -228,6 +243,7 @@ class LiveTracker:
         self._neutral = neutral_of(params, torch.ones(len(params)), self.head.unit_names)
         self._facing = matrix_to_axis_angle(mean_rotation(axis_angle_to_matrix(params.rotation)))
         self._place = params.translation.median(0).values
+        self._lid_excess = blink_excess(observed.blendshapes).median(0).values
         self._samples.clear()
         self._raw = None  # the shape has changed, so restart the fit
         self._filter = None
