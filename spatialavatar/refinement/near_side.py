@@ -44,9 +44,10 @@ class NearSide:
             mouth: whether to draw the parts behind the lips.
         """
         normals = posed.normals.detach()
-        toward = torch.linalg.inv(camera.world_to_camera)[:3, 3] - posed.vertices.detach()[self._first_corner]
+        corners = posed.vertices.detach().index_select(0, self._first_corner)
+        toward = torch.linalg.inv(camera.world_to_camera)[:3, 3] - corners
         away = (normals * toward).sum(-1) < self._cosine * toward.norm(dim=-1)
-        hidden = self._outside & away[self._triangle]
+        hidden = self._outside & away.index_select(0, self._triangle)
         if not mouth:
             hidden |= self._mouth
         return world.replace(opacities=world.opacities * ~hidden)
