@@ -73,7 +73,11 @@ def generate(
     report(0.1, "Finding the face")
     with one_torch_thread():
         tracks = track_photos(
-            images, model.head, names=names, progress=lambda fraction, message: report(0.1 + 0.4 * fraction, message)
+            images,
+            model.head,
+            names=names,
+            around=bust,
+            progress=lambda fraction, message: report(0.1 + 0.4 * fraction, message),
         )
         if tracked is not None:
             tracked(tracks)

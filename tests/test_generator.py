@@ -14,13 +14,14 @@ import torch
 from spatialavatar.errors import FormatError, InputError, MissingAssetError
 from spatialavatar.generator import BaseConfig, GeneratorConfig, SpatialAvatar, build_base
 from spatialavatar.generator.carving import carve
+from spatialavatar.generator.completion.complete import squareness
 from spatialavatar.generator.completion.mirror_fill import KnownColors, fill_from_mirror
 from spatialavatar.generator.completion.smooth_fill import fill_smoothly
 from spatialavatar.generator.config import SurfelConfig
 from spatialavatar.generator.evidence import observe
 from spatialavatar.generator.exposure import apply_gain, exposure_gains, match_light
 from spatialavatar.generator.network import EncoderConfig, NetworkConfig
-from spatialavatar.generator.numerics import bilinear, graph_laplacian, solve_directly
+from spatialavatar.generator.numerics import bilinear, graph_laplacian, neighbour_means, solve_directly
 from spatialavatar.generator.pooling import Pooled, mean_pool
 from spatialavatar.generator.silhouette import fit_silhouette
 from spatialavatar.generator.sources import SourceView, source_views
@@ -296,6 +297,18 @@ def test_a_sample_at_a_grazing_angle_yields_to_a_square_twin():
     assert (known.own[right & (x < -0.02)] > 0.95).mean() > 0.9
 
 
+def test_a_photo_from_the_front_keeps_its_samples_up_to_the_rim_of_the_face():
+    x, _, z = template_points().T
+    sliver = (x > 0.04) & (x < 0.042) & (z > 0.05)
+    pooled, _ = _half_seen(sliver)
+    assert (fill_from_mirror(surface(), pooled, np.ones(len(x)), far_side=0.0).own[sliver] == 1.0).all()
+    for yaw, turned in ((0.0, False), (0.7, True)):
+        (view,) = source_views([painted_track(yaw)], model().head)
+        photos = [observe(surface(), view, None)]
+        grazing = surface().mask("face") & (photos[0].weight > 0.1) & (photos[0].warp.facing < 0.4)
+        assert (squareness(surface(), photos)[grazing] < 0.7).any() == turned
+
+
 def test_a_head_that_is_seen_alike_on_both_sides_is_not_mirrored():
     count = len(model().layout)
     known = fill_from_mirror(surface(), Pooled(np.full((count, 3), 0.5), np.ones(count)), np.ones(count))
@@ -332,6 +345,14 @@ def test_bilinear_sampling_reads_pixel_centres_exactly():
     centres = np.array([[2.5, 3.5], [0.5, 0.5], [6.5, 4.5]])
     np.testing.assert_allclose(bilinear(picture, centres), picture[[3, 0, 4], [2, 0, 6]])
     assert np.isfinite(bilinear(picture, np.array([[np.nan, 1.0], [np.inf, -5.0]]))).all()
+
+
+@pytest.mark.parametrize("count", [5, 8, 12])
+def test_means_over_neighbours_are_those_of_numpy_to_the_last_bit(count):
+    draw = np.random.default_rng(count)
+    neighbours = draw.integers(0, 300, (300, count))
+    for values in (draw.standard_normal(300), draw.standard_normal((300, 3))):
+        np.testing.assert_array_equal(neighbour_means(values, neighbours), values[neighbours].mean(1))
 
 
 def test_graph_laplacian_is_symmetric_with_zero_row_sums():

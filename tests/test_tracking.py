@@ -114,6 +114,15 @@ def test_matte_covers_the_face_and_not_the_corners(lake_track):
 
 
 @pytest.mark.usefixtures("no_mattes")
+def test_a_photo_without_what_lies_around_its_crop_is_tracked_alike(lake, head):
+    (alone,), (whole,) = (track_photos([lake], head, around=around) for around in (False, True))
+    assert alone.surroundings is None
+    assert whole.surroundings is not None
+    assert torch.equal(alone.params.rotation, whole.params.rotation)
+    assert torch.equal(alone.require_pictures().mattes, whole.require_pictures().mattes)
+
+
+@pytest.mark.usefixtures("no_mattes")
 def test_photos_of_one_person_share_their_shape_in_any_order(lake, head):
     mirrored = np.ascontiguousarray(lake[:, ::-1])
     first = track_photos([lake, mirrored], head)

@@ -129,7 +129,7 @@ class SpatialAvatar(Pretrained):
             from spatialavatar.tracking import track_photos
 
             with one_torch_thread():
-                tracks = track_photos(images, self.head, progress=part(report, 0.0, 0.4))
+                tracks = track_photos(images, self.head, around=bust, progress=part(report, 0.0, 0.4))
                 avatar = self._polished(tracks, polish, part(report, 0.4, 1.0))
         else:
             avatar = self._polished(tracks, polish, report)

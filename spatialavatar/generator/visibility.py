@@ -98,9 +98,14 @@ def _beside_background(surface: TexelSurface, view: SourceView, warped: Warp) ->
 
 def _on_turned_face(surface: TexelSurface, view: SourceView, weight: Floats) -> Floats:
     """A weight (N,) on face and lips of a turned head; 1 elsewhere and on heads that face the camera."""
+    share = turned(view, surface.config.visibility)
+    return np.where(surface.mask("face", "lips"), 1.0 - share * (1.0 - weight), 1.0)
+
+
+def turned(view: SourceView, config: VisibilityConfig) -> float:
+    """In [0, 1], how far the rules for the far side of a turned head apply: 0 on a head that faces the camera."""
     yaw = np.abs(face_yaw(view.params.rotation).cpu().double().numpy())
-    turned = smoothstep(yaw, *surface.config.visibility.occluder_yaw)
-    return np.where(surface.mask("face", "lips"), 1.0 - turned * (1.0 - weight), 1.0)
+    return float(smoothstep(yaw, *config.occluder_yaw)[0])
 
 
 def _whole_pixels(pixels: Floats) -> Ints:

@@ -251,7 +251,7 @@ def _photo_tracks(clip: Clip, head: HeadModel, networks: Networks) -> list[Track
         except InputError as error:
             reasons.append(str(error))
     try:
-        tracks = track_photos(list(images.values()), head, names=list(images), networks=networks)
+        tracks = track_photos(list(images.values()), head, names=list(images), networks=networks, around=False)
     except InputError:  # at least one photo is unusable: find which
         for name, image in list(images.items()):
             try:
@@ -261,7 +261,7 @@ def _photo_tracks(clip: Clip, head: HeadModel, networks: Networks) -> list[Track
                 del images[name]
         if not images:
             raise NoFaceError(" ".join(reasons)) from None
-        tracks = track_photos(list(images.values()), head, names=list(images), networks=networks)
+        tracks = track_photos(list(images.values()), head, names=list(images), networks=networks, around=False)
     return [_without_beyond(t, image, (*reasons, *t.warnings)) for t, image in zip(tracks, images.values())]
 
 

@@ -18,6 +18,7 @@ from spatialavatar.generator.evidence import PhotoEvidence
 from spatialavatar.generator.numerics import Floats, bilinear, smoothstep
 from spatialavatar.generator.pooling import Pooled, mean_pool
 from spatialavatar.generator.surface import TexelSurface
+from spatialavatar.generator.visibility import turned
 
 MIN_CLASS_SHARE: Final = 0.08
 """Share of a region's seen texels that must show its own class (hair or skin) before the others leave the fill."""
@@ -50,7 +51,8 @@ def complete(surface: TexelSurface, photos: Sequence[PhotoEvidence], pooled: Poo
     if hair is not None:
         trust = trust * _class_trust(surface, pooled.visibility, hair)
         style = _hair_style(surface, pooled, hair)
-    known = fill_from_mirror(surface, pooled, _squareness(surface, photos))
+    far_side = min(turned(photo.view, surface.config.visibility) for photo in photos)
+    known = fill_from_mirror(surface, pooled, squareness(surface, photos), far_side)
     colors = fill_smoothly(surface, known, trust, style)
     light = light_of_photo(surface, pooled)
     colors = complete_eyes(surface, pooled, colors, light)
@@ -58,9 +60,16 @@ def complete(surface: TexelSurface, photos: Sequence[PhotoEvidence], pooled: Poo
     return Completed(colors, known.own)
 
 
-def _squareness(surface: TexelSurface, photos: Sequence[PhotoEvidence]) -> Floats:
-    """(N,) in [0, 1], how squarely the best photo shows the skin; 1 where a smear does no harm, on the scalp."""
-    best = np.max([photo.weight * smoothstep(photo.warp.facing, *surface.config.mirror.facing) for photo in photos], 0)
+def squareness(surface: TexelSurface, photos: Sequence[PhotoEvidence]) -> Floats:
+    """(N,) in [0, 1], how squarely the best photo shows the skin; 1 where a smear does no harm, on the scalp.
+
+    A photo from the front shows both sides alike and has no better sample of either: all of it counts as square.
+    """
+    config, qualities = surface.config, []
+    for photo in photos:
+        smeared = 1.0 - smoothstep(photo.warp.facing, *config.mirror.facing)
+        qualities.append(photo.weight * (1.0 - turned(photo.view, config.visibility) * smeared))
+    best = np.max(qualities, 0)
     seen = np.max([photo.weight for photo in photos], 0)
     return np.where(surface.mask("scalp"), 1.0, best / np.maximum(seen, 1e-9))
 

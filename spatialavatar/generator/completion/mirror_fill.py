@@ -14,7 +14,7 @@ import numpy as np
 
 from spatialavatar.generator.exposure import LOG_OFFSET
 from spatialavatar.generator.harmonic import light_field
-from spatialavatar.generator.numerics import Floats, smoothstep
+from spatialavatar.generator.numerics import Floats, neighbour_means, smoothstep
 from spatialavatar.generator.pooling import Pooled
 from spatialavatar.generator.surface import TexelSurface
 
@@ -37,7 +37,7 @@ class KnownColors:
     own: Floats
 
 
-def fill_from_mirror(surface: TexelSurface, pooled: Pooled, square: Floats) -> KnownColors:
+def fill_from_mirror(surface: TexelSurface, pooled: Pooled, square: Floats, far_side: float = 1.0) -> KnownColors:
     """Blend each texel with its mirror twin by how well each is seen, balanced for light from one side.
 
     The balance is the log ratio between a texel and its twin where both are seen, extended smoothly to where only one
@@ -47,11 +47,12 @@ def fill_from_mirror(surface: TexelSurface, pooled: Pooled, square: Floats) -> K
         surface: the texels.
         pooled: sampled colours and visibility.
         square: (N,) in [0, 1], how squarely the best photo shows each texel.
+        far_side: in [0, 1], how far all photos are turned, so that samples at a seam count less.
     """
     config, twin = surface.config, surface.tables.twin
     colors, seen = pooled.colors, pooled.visibility
     borrowed = mirror_confidence(surface, seen)
-    own = own_share(surface, seen * square, mirror_confidence(surface, seen * square))
+    own = own_share(surface, seen * square, mirror_confidence(surface, seen * square), far_side)
     reliable = seen * own
     # A doubtful ratio without neighbours would tint the whole area that it is extended to.
     both = smoothstep(np.minimum(reliable, reliable[twin]), *_RELIABLE)
@@ -63,17 +64,20 @@ def fill_from_mirror(surface: TexelSurface, pooled: Pooled, square: Floats) -> K
     return KnownColors(share * colors + (1.0 - share) * mirrored, confidence, own)
 
 
-def own_share(surface: TexelSurface, quality: Floats, borrowed: Floats) -> Floats:
-    """(N,) share of each texel's own sample, by its quality and by that of its twin's as a substitute, each (N,)."""
+def own_share(surface: TexelSurface, quality: Floats, borrowed: Floats, far_side: float = 1.0) -> Floats:
+    """(N,) share of each texel's own sample, by its quality and by that of its twin's as a substitute, each (N,).
+
+    ``far_side`` in [0, 1] is the weight of the samples around it.
+    """
     config = surface.config.mirror
     share = np.where(quality >= borrowed, 1.0, quality / np.maximum(borrowed, 1e-9))
-    if config.seam_rounds == 0:
+    if config.seam_rounds == 0 or far_side == 0.0:
         return share
     around = share
     for _ in range(config.seam_rounds):
-        around = around[surface.tables.neighbours].mean(1)
+        around = neighbour_means(around, surface.tables.neighbours)
     # Where the twin is no better there is nothing to take instead.
-    return np.where(borrowed > 0.0, share * smoothstep(around, *config.seam), 1.0)
+    return np.where(borrowed > 0.0, share * (1.0 - far_side * (1.0 - smoothstep(around, *config.seam))), 1.0)
 
 
 def mirror_confidence(surface: TexelSurface, seen: Floats) -> Floats:

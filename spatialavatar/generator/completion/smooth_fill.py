@@ -7,7 +7,7 @@ import numpy as np
 from spatialavatar.generator.completion.hair import HairStyle
 from spatialavatar.generator.completion.mirror_fill import KnownColors
 from spatialavatar.generator.harmonic import harmonic
-from spatialavatar.generator.numerics import LUMA, Floats, Ints, smoothstep
+from spatialavatar.generator.numerics import LUMA, Floats, Ints, neighbour_means, smoothstep
 from spatialavatar.generator.surface import TexelSurface
 
 _FAINT_PULL = 1e-5
@@ -36,7 +36,7 @@ def fill_smoothly(surface: TexelSurface, known: KnownColors, trust: Floats, hair
     # The border of scalp and skin is a line of triangles; hair ends softly.
     soften = (1.0 - keep) * tables.border[:, None]
     for _ in range(config.border_rounds):
-        filled = filled + soften * (filled[tables.seam].mean(1) - filled)
+        filled = filled + soften * (neighbour_means(filled, tables.seam) - filled)
     if hair is not None:
         filled = filled * np.exp((1.0 - keep) * hair.contrast * tables.strands[:, None])
     return filled.clip(0.0, 1.0)

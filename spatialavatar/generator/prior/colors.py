@@ -9,7 +9,7 @@ import numpy as np
 
 from spatialavatar.generator.completion.complete import Completed
 from spatialavatar.generator.evidence import PhotoEvidence
-from spatialavatar.generator.numerics import Floats, smoothstep
+from spatialavatar.generator.numerics import Floats, neighbour_means, smoothstep
 from spatialavatar.generator.pooling import Pooled
 from spatialavatar.generator.prior.config import PriorConfig
 from spatialavatar.generator.prior.fills import OFFSET
@@ -129,13 +129,13 @@ def _adapted(sphere: SphereGrid, expected: Floats, seen: Floats, weight: Floats)
 def _grain(surface: TexelSurface, sight: Sight, seed: int) -> Floats:
     """(N,) log brightness of skin's unevenness, drawn from that of the seen skin; 0 where too little is seen."""
     neighbours, colors = surface.tables.neighbours, sight.pooled.colors
-    uneven = np.log((colors + OFFSET) / (colors[neighbours].mean(1) + OFFSET)).mean(1)
+    uneven = np.log((colors + OFFSET) / (neighbour_means(colors, neighbours) + OFFSET)).mean(1)
     skin = surface.mask("face") & (sight.keep > 0.9) & (sight.hair < 0.05) & (np.abs(uneven) < _GRAIN_LIMIT)
     if skin.sum() < _LEAST_SKIN:
         return np.zeros(len(uneven))
-    drawn = np.random.default_rng(seed + 1).choice(uneven[skin], len(uneven))
+    drawn = np.asarray(np.random.default_rng(seed + 1).choice(uneven[skin], len(uneven)), np.float64)
     # Pores and freckles are wider than a texel.
-    soft = drawn + 0.6 * drawn[neighbours].mean(1) * np.sqrt(neighbours.shape[1])
+    soft = drawn + 0.6 * neighbour_means(drawn, neighbours) * np.sqrt(neighbours.shape[1])
     return soft * (uneven[skin].std() / max(float(soft.std()), 1e-9))
 
 

@@ -99,7 +99,7 @@ def make_photo_samples(workshop: Workshop, photo: Path, masks: int, folder: Path
     paths = [folder / f"photo-{photo.stem}-{number}.npz" for number in range(masks)]
     if all(path.is_file() for path in paths):
         return []
-    tracks = track_photos([read_image(photo)], workshop.surface.head)
+    tracks = track_photos([read_image(photo)], workshop.surface.head, around=False)
     whole = photo_observation(workshop, source_views(tracks, workshop.surface.head))
     for number, path in enumerate(paths):
         draw = np.random.default_rng([zlib.crc32(photo.stem.encode()), number])
