@@ -159,7 +159,7 @@ NUMBERS = {
     "drive a.safetensors --motion a.json": ["--seconds", "--strength", "--smoothing", "--size", "--fps"],
     "export a.safetensors --format ply": ["--yaw", "--pitch", "--roll"],
     "app": ["--port"],
-    "bench self clips": ["--stride", "--sources", "--iterations", "--train-frames", "--seed", "--jobs"],
+    "bench self clips": ["--stride", "--sources", "--polish", "--iterations", "--train-frames", "--seed", "--jobs"],
     "shards clips --out out": ["--frames", "--max-frames", "--per-shard"],
 }
 

@@ -8,6 +8,7 @@ import math
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from unittest import mock
 
 import cv2
 import numpy as np
@@ -184,11 +185,14 @@ def test_cross_keeps_the_sources_identity_and_compares_no_pictures(networks, exa
         measure(clips[0], bench(networks, tmp_path, "cross"), clips[:1], no_progress)
 
 
-def test_k_source_holds_every_photo_out_once(networks, examples, tmp_path):
+def test_k_source_holds_every_photo_out_once(networks, examples, tmp_path, monkeypatch):
+    generate = mock.Mock(side_effect=default_model().generate)
+    monkeypatch.setattr(default_model(), "generate", generate)
     lake = read_image(examples / "portraits" / "lake.jpg")
     warm = np.clip(lake * [1.0, 0.9, 0.8], 0, 255).astype(np.uint8)
     clip = write_pictures(tmp_path / "lake", [lake, warm])
-    result = measure(clip, bench(networks, tmp_path, "k-source"), [clip], no_progress)
+    result = measure(clip, bench(networks, tmp_path, "k-source", polish=1), [clip], no_progress)
+    assert [call.kwargs["polish"] for call in generate.call_args_list] == [1, 1]
     records = result["methods"]["K = 1"]["frames"]
     assert [record["frame"] for record in records] == ["000.png", "001.png"]
     assert min(record["psnr"] for record in records) > 16.5  # the light's colour is matched

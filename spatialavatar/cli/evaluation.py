@@ -49,6 +49,13 @@ def declare(commands: Commands) -> None:
     add_number(
         command, "--sources", Limits(1, 4), "self: source frames, multi-view: source cameras, default: %(default)s", 1
     )
+    add_number(
+        command,
+        "--polish",
+        Limits(0, 100_000, unit="STEPS"),
+        "steps of the polish of each avatar, default: %(default)s (stage 1 alone)",
+        0,
+    )
     add_number(command, "--iterations", Limits(1, 10_000_000), "refined: steps, default: %(default)s", 10_000)
     add_number(command, "--train-frames", Limits(8, 100_000), "refined: training frames, default: %(default)s", 300)
     add_number(command, "--seed", Limits(0, 2**63 - 1), "random seed of the refinement, default: %(default)s", 0)
@@ -70,6 +77,7 @@ def _bench(options: argparse.Namespace, progress: Progress) -> Outcome:
             region=options.region,
             stride=options.stride,
             sources=options.sources,
+            polish=options.polish,
             iterations=options.iterations,
             train_frames=options.train_frames,
             seed=options.seed,

@@ -29,6 +29,7 @@ class BenchConfig:
         region: "head" or "full", see :mod:`spatialavatar.evaluation.judge`.
         stride: every n-th target frame is measured.
         sources: self: so many frames; multi-view: so many source cameras.
+        polish: steps of the polish of each avatar that is made; 0 measures stage 1.
         iterations: refined: steps.
         train_frames: refined: at most so many frames, evenly spaced over the training part.
         seed: of the refinement.
@@ -41,6 +42,7 @@ class BenchConfig:
     iterations: int = 10_000
     train_frames: int = 300
     seed: int = 0
+    polish: int = 0
 
     def __post_init__(self) -> None:
         if self.protocol not in PROTOCOL_NAMES:
@@ -49,6 +51,8 @@ class BenchConfig:
             raise InputError(f"There is no region {self.region!r}; give one of {', '.join(REGIONS)}.")
         if self.stride < 1 or self.iterations < 1 or self.train_frames < 8:
             raise InputError("The stride and the iterations must be at least 1, the training frames at least 8.")
+        if self.polish < 0:
+            raise InputError(f"The polish takes 0 steps or more; you gave {self.polish}.")
         if not 1 <= self.sources <= MAX_SOURCES:
             raise InputError(f"There are 1 to {MAX_SOURCES} sources; you gave {self.sources}.")
 

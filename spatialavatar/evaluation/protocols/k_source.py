@@ -75,7 +75,7 @@ def _compare_photo(
     renders, shape = {}, track.params.shape
     for count in range(1, min(len(sources), MAX_SOURCES) + 1):
         tracks = track_photos(list(sources[:count]), bench.head, networks=bench.networks)
-        avatar = bench.model.generate(tracks, polish=0)
+        avatar = bench.model.generate(tracks, polish=bench.config.polish)
         observed = Observations(
             landmarks, evidence.blendshapes, track.camera.intrinsics[:2, 2], track.camera.intrinsics[:1, 0]
         )

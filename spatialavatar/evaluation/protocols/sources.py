@@ -97,7 +97,7 @@ def avatar_of(pictures: Sequence[np.ndarray], bench: Bench) -> tuple[Avatar, flo
     started = time.perf_counter()
     names = [f"source {number}" for number in range(1, len(pictures) + 1)]
     tracks = track_photos(list(pictures), bench.head, names=names, networks=bench.networks)
-    avatar = bench.model.generate(tracks, polish=0)
+    avatar = bench.model.generate(tracks, polish=bench.config.polish)
     return avatar, time.perf_counter() - started
 
 
