@@ -38,7 +38,7 @@ def declare(commands: Commands) -> None:
         command,
         "--polish",
         Limits(0, 100_000, unit="STEPS"),
-        "steps of optimisation on the photos, 0 for none, default: 36",
+        "steps of optimisation on the photos, 0 for none, default: 24",
     )
     command.add_argument("--no-bust", action="store_true", help="leave the torso out; the avatar ends below the neck")
     command.add_argument(

@@ -5,7 +5,7 @@ to the head. Without limits, the source view becomes a photograph and every othe
 only as far as a photo shows it squarely, is pulled to its initial state, and stays in its surface. Lids and the parts
 behind the lips do not move.
 
-Only the Gaussians that a photo shows are posed and rendered. The first steps run at half the size.
+Only the Gaussians that a photo shows are posed and rendered.
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ from spatialavatar.head.arkit import ARKIT_INDEX
 from spatialavatar.progress import Progress
 from spatialavatar.records import Camera, Gaussians, Track
 from spatialavatar.refinement.attributes import MIN_OPACITY
-from spatialavatar.refinement.clip import screen_blur
 from spatialavatar.refinement.constants import Constants, constant
 from spatialavatar.refinement.deformation import Deformer, PosedHead
 from spatialavatar.refinement.frame_views import FrameViews, View
@@ -47,7 +46,6 @@ class PolishConfig(Constants):
         scale_rate: learning rate of log scales.
         opacity_rate: learning rate of opacity logits.
         color_rate: learning rate of sRGB colours.
-        coarse: share of the steps that run at half the size, before the others.
         max_growth: largest change of a log scale. Without it, Gaussians of the silhouette smear towards hair beyond the
             head.
         max_color: largest change of a colour channel; larger differences are errors of the fit.
@@ -64,12 +62,11 @@ class PolishConfig(Constants):
         ssim_weight: weight of 1 - SSIM, as in the refinement.
     """
 
-    iterations: int = constant(36, 0, 100_000)
+    iterations: int = constant(24, 0, 100_000)
     position_rate: float = constant(0.12, 0.0, 10.0)
     scale_rate: float = constant(4.5e-2, 0.0, 10.0)
     opacity_rate: float = constant(5e-2, 0.0, 10.0)
     color_rate: float = constant(3e-2, 0.0, 10.0)
-    coarse: float = constant(0.5, 0.0, 1.0)
     max_growth: float = constant(0.4, 1e-6, 50.0)
     max_color: float = constant(0.12, 1e-6, 1.0)
     opacity: float = constant(0.3, 0.0, 1.0)
@@ -85,34 +82,19 @@ class PolishConfig(Constants):
 
 
 @dataclass(frozen=True, eq=False)
-class _Picture:
-    """A photo at one size.
-
-    Attributes:
-        view: pixels of the window around the head.
-        camera: of that window.
-        blur: variance, pixels squared, that the rasteriser adds.
-    """
-
-    view: View
-    camera: Camera
-    blur: float
-
-
-@dataclass(frozen=True, eq=False)
 class _Photo:
     """One source photo.
 
     Attributes:
         posed: the mesh in the photo.
-        full: the photo at its own size.
-        half: at half the size.
-        counted: (H, W) in [0, 1], pixels of ``full`` that count as showing a Gaussian.
+        view: pixels of the window around the head.
+        camera: of that window.
+        counted: (H, W) in [0, 1], pixels that count as showing a Gaussian.
     """
 
     posed: PosedHead
-    full: _Picture
-    half: _Picture
+    view: View
+    camera: Camera
     counted: Tensor
 
 
@@ -161,8 +143,7 @@ def polish(
     generator = torch.Generator().manual_seed(seed)
     for iteration in range(config.iterations):
         source = sources[int(torch.randint(len(sources), (), generator=generator))]
-        picture = source.half if iteration < config.coarse * config.iterations else source.full
-        loss = _difference(deformer.to_world(change.gaussians(), source.posed), picture, config, generator)
+        loss = _difference(deformer.to_world(change.gaussians(), source.posed), source, config, generator)
         optimiser.zero_grad(set_to_none=True)
         (loss + config.pull * change.penalty()).backward()
         optimiser.step()
@@ -175,10 +156,10 @@ def polish(
     return replace(avatar, gaussians=gaussians, info={**avatar.info, "polished": config.iterations})
 
 
-def _difference(world: Gaussians, picture: _Picture, config: PolishConfig, generator: torch.Generator) -> Tensor:
+def _difference(world: Gaussians, photo: _Photo, config: PolishConfig, generator: torch.Generator) -> Tensor:
     """The loss of a render against a photo, over a random background."""
-    color, alpha, _ = rasterize_view(world, picture.camera, eps2d=picture.blur)
-    view, background = picture.view, torch.rand(3, generator=generator).to(color.device)
+    color, alpha, _ = rasterize_view(world, photo.camera)
+    view, background = photo.view, torch.rand(3, generator=generator).to(color.device)
     l1, ssim = compare(color, alpha[..., 0], view.image, view.matte, view.weight, background)
     return config.l1_weight * l1 + config.ssim_weight * ssim
 
@@ -243,29 +224,20 @@ class _Change:
 def _photo(head: HeadModel, track: Track, posed: PosedHead, config: PolishConfig) -> _Photo:
     """Cut the window around the head out of a tracked photo."""
     track.require_head(head.id)
-    views, width = FrameViews(track, head), track.camera.width
-    camera = track.camera.to(posed.vertices.device)
-    full, half = (
-        _Picture(view, view.window(camera.resized(size, size)), screen_blur(size / width))
-        for size in (width, max(1, width // 2))
-        for view in (views.view(0, posed.vertices, size),)
-    )
-    matte = full.view.matte
-    inside = matte_interior((matte * 255.0).round().byte(), config.rim * width / 512)
-    return _Photo(posed, full, half, inside.to(full.view.weight) * full.view.weight)
+    width = track.camera.width
+    view = FrameViews(track, head).view(0, posed.vertices, width)
+    camera = view.window(track.camera.to(posed.vertices.device))
+    inside = matte_interior((view.matte * 255.0).round().byte(), config.rim * width / 512)
+    return _Photo(posed, view, camera, inside.to(view.weight) * view.weight)
 
 
 @torch.no_grad()
 def _with_avatar_exposure(local: Gaussians, deformer: Deformer, photo: _Photo) -> _Photo:
     """The photo with a gain per channel that fits it to the avatar, so that photos do not disagree in brightness."""
-    color, alpha = render(deformer.to_world(local, photo.posed), photo.full.camera)
+    color, alpha = render(deformer.to_world(local, photo.posed), photo.camera)
     counted = (photo.counted * (alpha > _SOLID_ALPHA))[..., None]
-    gain = ((color * counted).sum((0, 1)) + _TINY) / ((photo.full.view.image * counted).sum((0, 1)) + _TINY)
-    full, half = (
-        replace(picture, view=replace(picture.view, image=(picture.view.image * gain).clamp(0.0, 1.0)))
-        for picture in (photo.full, photo.half)
-    )
-    return replace(photo, full=full, half=half)
+    gain = ((color * counted).sum((0, 1)) + _TINY) / ((photo.view.image * counted).sum((0, 1)) + _TINY)
+    return replace(photo, view=replace(photo.view, image=(photo.view.image * gain).clamp(0.0, 1.0)))
 
 
 def _shown(
@@ -274,7 +246,7 @@ def _shown(
     """How clearly the photo that shows it best shows each Gaussian, (N,) in [0, 1], and whether one shows it, (N,)."""
     clear, drawn = [], []
     for photo in photos:
-        world, camera = deformer.to_world(local, photo.posed), photo.full.camera
+        world, camera = deformer.to_world(local, photo.posed), photo.camera
         shares = footprint_shares(world, camera, torch.stack([photo.counted, torch.ones_like(photo.counted)], -1))
         square = squareness(world, deformer.normals(photo.posed), camera)
         clear.append(smoothstep(shares[:, 0], *config.shown) * smoothstep(square, *config.facing))
