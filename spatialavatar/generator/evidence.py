@@ -83,5 +83,7 @@ def _sampled_colors(surface: TexelSurface, view: SourceView, found: Openings | N
     colors = sample(view.image, warped)
     if found is None:
         return colors
-    lash = surface.tables.lash[:, None]
-    return colors + lash * (sample(lash_line(view, found), warped) - colors)
+    at_edge = np.flatnonzero(surface.tables.lash > 0.0)
+    lash, skin = surface.tables.lash[at_edge, None], colors[at_edge]
+    colors[at_edge] = skin + lash * (sample(lash_line(view, found), warped, at_edge) - skin)
+    return colors

@@ -83,9 +83,14 @@ def lash_line(view: SourceView, found: Openings) -> Pixels:
     """
     around = np.where(found.eyes_inner[..., None] > 0.5, np.float32(1.0), view.image)
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (_LASH_REACH, _LASH_REACH))
-    darkest = cv2.erode(around.min(axis=2), kernel)
-    brightness = np.maximum(view.image.min(axis=2), 1e-3)
+    darkest = cv2.erode(_least_channel(around), kernel)
+    brightness = np.maximum(_least_channel(view.image), 1e-3)
     return view.image * np.minimum(darkest / brightness, 1.0)[..., None]
+
+
+def _least_channel(picture: Pixels) -> Pixels:
+    """(H, W) of a picture (H, W, 3); a reduction over an axis of length 3 takes several times as long."""
+    return np.minimum(np.minimum(picture[..., 0], picture[..., 1]), picture[..., 2])
 
 
 def _masks(shape: tuple[int, ...], contours: Sequence[Floats], margin: float) -> tuple[Pixels, Pixels]:

@@ -58,12 +58,12 @@ def _blinking(head: HeadModel, identity: Identity) -> Tensor:
 def _tile(surface: TexelSurface, vertices: Tensor) -> tuple[Tensor, Tensor]:
     """Local rotations (N, 4) and scales (N, 3) of Gaussians that tile the surface ``vertices`` (V, 3)."""
     head, layout = surface.head, surface.layout
-    axes, extent = _texel_axes(head, layout, vertices)
+    quats, extent = _texel_axes(head, layout, vertices)
     points = layout.surface(head, vertices).double()
     scales = _scales(surface, points.numpy(), extent)
     world = Gaussians(
         means=points.float(),
-        quats=matrix_to_quat(axes).float(),
+        quats=quats,
         scales=torch.from_numpy(scales).float(),
         opacities=torch.ones(len(layout)),
         colors=torch.zeros(len(layout), 3),
@@ -99,7 +99,7 @@ def _scales(surface: TexelSurface, points: Floats, extent: Floats) -> Floats:
 
 
 def _texel_axes(head: HeadModel, layout: UVLayout, vertices: Tensor) -> tuple[Tensor, Floats]:
-    """Rotations (N, 3, 3), columns the two principal directions of a texel and the normal, and extents (N, 2), metres.
+    """Rotations (N, 4), of x, y and z to a texel's two principal directions and the normal, and extents (N, 2), metres.
 
     From the Jacobian J (3, 2), metres per texel, of each triangle: the eigenvectors of J'J in closed form, because the
     signs and orders of library decompositions differ between machines.
@@ -130,7 +130,8 @@ def _texel_axes(head: HeadModel, layout: UVLayout, vertices: Tensor) -> tuple[Te
     axes = torch.stack([sideways, torch.linalg.cross(normal, sideways), normal], -1)
     minor = second * angle.cos() - first * angle.sin()
     extent = torch.stack([major.norm(dim=-1), minor.norm(dim=-1)], -1)
-    return axes[layout.faces], extent[layout.faces].numpy()
+    # By triangle: there are six times as many texels.
+    return matrix_to_quat(axes).float()[layout.faces], extent[layout.faces].numpy()
 
 
 def _unit(vectors: Tensor, fallback: Tensor) -> Tensor:

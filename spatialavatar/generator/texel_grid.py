@@ -84,6 +84,5 @@ def _points(corners: Ints, bary: NDArray[np.float32], vertices: NDArray[Any]) ->
 
 
 def _normals(mesh: HeadMesh, corners: Ints, bary: NDArray[np.float32], vertices: Floats) -> Floats:
-    per_corner = vertex_normals(vertices, mesh.faces)[corners]
-    normals = (per_corner * bary[..., None]).sum(1).astype(np.float64)
+    normals = _points(corners, bary, vertex_normals(vertices, mesh.faces)).astype(np.float64)
     return normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-12)

@@ -29,10 +29,7 @@ def visibility(surface: TexelSurface, view: SourceView, found: Openings | None, 
     weight *= smoothstep(bilinear(blur(view.matte, config.matte_blur), warped.pixels), *config.matte)
     weight *= inside_picture(view, warped, config.border)
     weight *= _not_clothes(surface, view, warped)
-    if config.occluder_margin > 0.0:
-        weight *= _beside_occluders(surface, view, nearest, warped)
-    if config.rim_margin > 0.0:
-        weight *= _beside_background(surface, view, warped)
+    weight = _less_on_far_side(surface, view, nearest, warped, weight)
     return weight * _through_openings(surface, found, warped)
 
 
@@ -66,8 +63,21 @@ def occlusion_margin(warped: Warp, config: VisibilityConfig) -> Floats:
     return config.depth_tolerance + config.grazing_tolerance * (1.0 - np.clip(warped.facing, 0.0, 1.0))
 
 
+def _less_on_far_side(surface: TexelSurface, view: SourceView, nearest: Pixels, warped: Warp, weight: Floats) -> Floats:
+    """``weight`` (N,), less on face and lips of a turned head beside what hides them and at the rim of the person."""
+    config, share = surface.config.visibility, turned(view, surface.config.visibility)
+    if share == 0.0:
+        return weight
+    less = weight
+    if config.occluder_margin > 0.0:
+        less = less * (1.0 - share * (1.0 - _beside_occluders(surface, view, nearest, warped)))
+    if config.rim_margin > 0.0:
+        less = less * (1.0 - share * (1.0 - _beside_background(surface, view, warped)))
+    return np.where(surface.mask("face", "lips"), less, weight)
+
+
 def _beside_occluders(surface: TexelSurface, view: SourceView, nearest: Pixels, warped: Warp) -> Floats:
-    """(N,) 0 on texels of the face that lie a few pixels beside a surface well in front of them, 1 elsewhere.
+    """(N,) 0 on texels that lie a few pixels beside a surface well in front of them, 1 elsewhere.
 
     The fit is a few pixels off: next to the edges of nose, lips and brow, the photo shows the nearer surface. That
         holds for turned
@@ -82,24 +92,14 @@ def _beside_occluders(surface: TexelSurface, view: SourceView, nearest: Pixels, 
     slope = np.sqrt(1.0 - facing**2) / facing
     own = config.occluder_margin * warped.depth / view.intrinsics[0, 0] * slope
     ahead = warped.depth - _at(around, _whole_pixels(warped.pixels * config.zbuffer_scale)) - own
-    return _on_turned_face(surface, view, 1.0 - smoothstep(ahead, *config.occluder_depth))
+    return 1.0 - smoothstep(ahead, *config.occluder_depth)
 
 
 def _beside_background(surface: TexelSurface, view: SourceView, warped: Warp) -> Floats:
-    """(N,) 0 on texels of the face at the rim of the person in the photo, 1 from ``rim_margin`` pixels inside."""
+    """(N,) 0 on texels at the rim of the person in the photo, 1 from ``rim_margin`` pixels inside."""
     inside = np.asarray(cv2.distanceTransform((view.matte > 0.5).astype(np.uint8), cv2.DIST_L2, 5), np.float32)
     depth = bilinear(inside, warped.pixels)
-    return _on_turned_face(
-        surface,
-        view,
-        smoothstep(depth, 0.2 * surface.config.visibility.rim_margin, surface.config.visibility.rim_margin),
-    )
-
-
-def _on_turned_face(surface: TexelSurface, view: SourceView, weight: Floats) -> Floats:
-    """A weight (N,) on face and lips of a turned head; 1 elsewhere and on heads that face the camera."""
-    share = turned(view, surface.config.visibility)
-    return np.where(surface.mask("face", "lips"), 1.0 - share * (1.0 - weight), 1.0)
+    return smoothstep(depth, 0.2 * surface.config.visibility.rim_margin, surface.config.visibility.rim_margin)
 
 
 def turned(view: SourceView, config: VisibilityConfig) -> float:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from spatialavatar.generator.numerics import Floats, Pixels, bilinear, blur
+from spatialavatar.generator.numerics import Floats, Ints, Pixels, bilinear, blur
 from spatialavatar.generator.sources import SourceView
 from spatialavatar.generator.surface import TexelSurface
 
@@ -51,17 +51,31 @@ def project(points: Floats, intrinsics: Floats) -> Floats:
     return projected[:, :2] / np.maximum(projected[:, 2:], _LEAST_DEPTH)
 
 
-def sample(picture: Pixels, warped: Warp, levels: int = 4) -> Floats:
-    """Colours (N, C) of a picture (H, W, C) at the texels, averaged over a texel's footprint where that is large.
+def sample(picture: Pixels, warped: Warp, texels: Ints | None = None, levels: int = 4) -> Floats:
+    """Colours of a picture (H, W, C) at the texels, averaged over a texel's footprint where that is large.
 
     Each of the ``levels`` of the pyramid is the picture blurred to twice the footprint of the one before, at full size.
+
+    Args:
+        picture: (H, W, C).
+        warped: the texels in it.
+        texels: (n,) indices; None samples at all N.
+        levels: of the pyramid.
+
+    Returns:
+        (n, C) or (N, C).
     """
-    level = np.log2(np.clip(warped.footprint, 1.0, 2.0 ** (levels - 1)))
+    footprint, pixels = warped.footprint, warped.pixels
+    if texels is not None:
+        footprint, pixels = footprint[texels], pixels[texels]
+    level = np.log2(np.clip(footprint, 1.0, 2.0 ** (levels - 1)))
     values = np.zeros((len(level), picture.shape[2]))
+    if not len(level):
+        return values
     for index in range(int(np.ceil(level.max())) + 1):
         share = np.clip(1.0 - np.abs(level - index), 0.0, 1.0)
         used = share > 0
         if used.any():
             smooth = picture if index == 0 else blur(picture, 0.5 * np.sqrt(4.0**index - 1.0))
-            values[used] += share[used, None] * bilinear(smooth, warped.pixels[used])
+            values[used] += share[used, None] * bilinear(smooth, pixels[used])
     return values

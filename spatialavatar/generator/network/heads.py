@@ -76,7 +76,8 @@ class AttributeHeads(nn.Module):
             own, of_view = first.weight.split([features.shape[-1], VIEW_CHANNELS], -1)
             # The view is the same at every texel: its share of the first layer is computed once, not N times.
             of_all = nn.functional.linear(view, of_view, first.bias)
-            x = torch.stack([torch.addmm(bias, feature, own.T) for bias, feature in zip(of_all, features)])
+            hidden = [torch.addmm(bias, feature, own.T) for bias, feature in zip(of_all, features)]
+            x = hidden[0][None] if len(hidden) == 1 else torch.stack(hidden)  # of one person without a copy
             for layer in rest:
                 x = layer(x)
             values[name] = x
