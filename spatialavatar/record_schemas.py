@@ -15,7 +15,7 @@ from spatialavatar.tensor_files import Schema, bounded
 MAX_COEFFICIENT = 1e3  # shape and expression coefficients, standard deviations or weights
 MAX_ANGLE = 1e2  # axis-angle, radians
 MAX_DISTANCE = 1e3  # metres
-MAX_PIXELS = 1e6
+MAX_COORDINATE = 1e6  # pixels
 MAX_SIDE = 1 << 14
 """Pixels a side of a camera's picture."""
 
@@ -34,7 +34,7 @@ def params_schema(prefix: str, frames: int | str) -> Schema:
 
 
 CAMERA_SCHEMA: Schema = {
-    "camera.intrinsics": bounded(MAX_PIXELS, 3, 3),
+    "camera.intrinsics": bounded(MAX_COORDINATE, 3, 3),
     "camera.world_to_camera": bounded(MAX_DISTANCE, 4, 4),
 }
 

@@ -82,7 +82,7 @@ def test_the_remaining_time_is_shown_once_it_can_be_estimated(fraction: float, e
 @pytest.mark.parametrize(
     ("place", "behind", "colour", "expected"),
     [
-        ("In the photo", "Its own", "#336699", ("photo", {})),
+        ("In the photo", "Default", "#336699", ("photo", {})),
         ("In the photo", "The photo's, out of focus", "#336699", ("photo", {"background": "blur"})),
         ("On its own", "A colour", "rgba(51.2, 102, 153, 1)", ("plain", {"background": "#336699"})),
         ("On its own", "A picture", "#336699", ("plain", {"picture": "beach.jpg"})),

@@ -35,7 +35,7 @@ _STRENGTHS = {
     "pose": "Head",
 }
 _BODIES = {"With shoulders": True, "Head only": False}
-_BACKGROUNDS = ("Its own", "A colour", "A picture", "The photo's, out of focus", "None (transparent)")
+_BACKGROUNDS = ("Default", "A colour", "A picture", "The photo's, out of focus", "None (transparent)")
 _HEAD_POSES = {"Into the camera": "centred", "Where the filmed head looks": "as filmed"}
 
 

@@ -14,8 +14,9 @@ if TYPE_CHECKING:
     from spatialavatar.avatar import Avatar
     from spatialavatar.driving import DriveConfig
     from spatialavatar.head import HeadModel
-    from spatialavatar.live import VirtualCamera
+    from spatialavatar.live import StreamReport, VirtualCamera
     from spatialavatar.streams import StreamAddress
+    from spatialavatar.webcam import LiveReport
 
 
 def live_output(file: Path | None, device: Path | None) -> Path | VirtualCamera | None:
@@ -46,21 +47,12 @@ def drive_by_camera(
 
     with Webcam(camera) as frames:
         report = drive_live(avatar, frames, out, config, seconds=seconds, progress=progress)
-    facts = {
-        "video": report.path,
-        "frames": report.frames,
-        "held": report.lost,
-        "seconds": report.seconds,
-        "tracking_ms": 1000 * report.tracking,
-        "rendering_ms": 1000 * report.rendering,
-        "latency_ms": 1000 * report.latency,
-    }
     sentence = (
         f"{report.frames} frames in {report.seconds:.0f} seconds, {report.lost} without a face; tracking took "
         f"{1000 * report.tracking:.0f} ms a frame, rendering {1000 * report.rendering:.0f} ms; a frame was shown "
-        f"{1000 * report.latency:.0f} ms after the camera gave it."
+        f"{1000 * report.latency:.0f} ms after the camera captured it."
     )
-    return Outcome([report.path] if report.path else [], facts, notes=[sentence])
+    return _outcome(report, report.lost, {"tracking_ms": 1000 * report.tracking}, sentence)
 
 
 def drive_by_stream(
@@ -78,22 +70,19 @@ def drive_by_stream(
     with MotionReceiver(address) as receiver:
         report = drive_stream(avatar, receiver, out, config, seconds=seconds, progress=progress)
     counts = report.counts
-    facts = {
-        "video": report.path,
-        "frames": report.frames,
-        "held": report.held,
-        "seconds": report.seconds,
-        "packets": counts.packets,
-        "damaged": counts.damaged,
-        "ignored": counts.ignored,
-        "rendering_ms": 1000 * report.rendering,
-        "latency_ms": 1000 * report.latency,
-    }
+    facts: dict[str, float] = {"packets": counts.packets, "damaged": counts.damaged, "ignored": counts.ignored}
     sentence = (
         f"{report.frames} frames in {report.seconds:.0f} seconds from {counts.packets} packets, {counts.damaged} "
-        f"damaged, {counts.ignored} ignored; a frame was shown {1000 * report.latency:.0f} ms after its packet came."
+        f"damaged, {counts.ignored} ignored; a frame was shown {1000 * report.latency:.0f} ms after its packet arrived."
     )
-    return Outcome([report.path] if report.path else [], facts, notes=[sentence])
+    return _outcome(report, report.held, facts, sentence)
+
+
+def _outcome(report: LiveReport | StreamReport, held: int, facts: dict[str, float], sentence: str) -> Outcome:
+    """Outcome of a live drive of which ``held`` frames repeat the motion before."""
+    common = {"video": report.path, "frames": report.frames, "held": held, "seconds": report.seconds}
+    times = {"rendering_ms": 1000 * report.rendering, "latency_ms": 1000 * report.latency}
+    return Outcome([report.path] if report.path else [], {**common, **facts, **times}, notes=[sentence])
 
 
 def send_camera(options: argparse.Namespace, head: HeadModel, progress: Progress) -> Outcome:

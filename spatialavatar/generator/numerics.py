@@ -8,6 +8,8 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 from scipy.sparse.linalg import LinearOperator, cg, splu
 
+from spatialavatar import easing
+
 Floats = NDArray[np.float64]
 Pixels = NDArray[np.float32]
 Ints = NDArray[np.int64]
@@ -28,9 +30,8 @@ _PAIRWISE = 8
 
 
 def smoothstep(values: Floats | Pixels, low: float, high: float) -> Floats:
-    """Cubic step: 0 up to ``low``, 1 from ``high`` on."""
-    t = np.clip((np.asarray(values, np.float64) - low) / (high - low), 0.0, 1.0)
-    return t * t * (3.0 - 2.0 * t)
+    """Cubic step in double precision: 0 up to ``low``, 1 from ``high`` on."""
+    return easing.smoothstep(np.asarray(values, np.float64), low, high)
 
 
 def bilinear(picture: Pixels, pixels: Floats) -> Floats:

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from spatialavatar.avatar import Avatar
+from spatialavatar.easing import smoothstep_tensor
 from spatialavatar.head import BEHIND_LIPS, HeadModel, UVLayout
 from spatialavatar.head.arkit import ARKIT_INDEX
 from spatialavatar.progress import Progress
@@ -26,7 +27,7 @@ from spatialavatar.refinement.constants import Constants, constant
 from spatialavatar.refinement.deformation import Deformer, PosedHead
 from spatialavatar.refinement.frame_views import FrameViews, View
 from spatialavatar.refinement.losses import compare
-from spatialavatar.refinement.visibility import footprint_shares, matte_interior, smoothstep, squareness
+from spatialavatar.refinement.visibility import footprint_shares, matte_interior, squareness
 from spatialavatar.render import rasterize_view, render
 
 _FAMILIES = ("position", "scale", "opacity", "color")
@@ -130,7 +131,7 @@ def polish(
     clear, drawn = _shown(whole, deformer, sources, config)
     gate = clear * _movable(avatar.head, avatar.layout, config)
     if seen is not None:
-        gate = gate * smoothstep(seen.to(gate), *config.seen)
+        gate = gate * smoothstep_tensor(seen.to(gate), *config.seen)
     rows = drawn.nonzero()[:, 0]
     deformer, initial = deformer.subset(rows), _rows(whole, rows)
     if len(sources) > 1:
@@ -249,7 +250,7 @@ def _shown(
         world, camera = deformer.to_world(local, photo.posed), photo.camera
         shares = footprint_shares(world, camera, torch.stack([photo.counted, torch.ones_like(photo.counted)], -1))
         square = squareness(world, deformer.normals(photo.posed), camera)
-        clear.append(smoothstep(shares[:, 0], *config.shown) * smoothstep(square, *config.facing))
+        clear.append(smoothstep_tensor(shares[:, 0], *config.shown) * smoothstep_tensor(square, *config.facing))
         drawn.append(shares[:, 1] > _LEAST_SHARE)
     return torch.stack(clear).amax(0), torch.stack(drawn).any(0)
 
@@ -259,7 +260,7 @@ def _movable(head: HeadModel, layout: UVLayout, config: PolishConfig) -> Tensor:
     lids = head.arkit_to_expression[[ARKIT_INDEX["eyeBlinkLeft"], ARKIT_INDEX["eyeBlinkRight"]]]
     travel = torch.tensordot(lids, head.expression_basis, 1).norm(dim=-1).amax(0)
     moved = (travel[head.faces[layout.faces]] * layout.bary).sum(-1)
-    free = 1.0 - smoothstep(moved, 0.3 * _LID_TRAVEL, _LID_TRAVEL)
+    free = 1.0 - smoothstep_tensor(moved, 0.3 * _LID_TRAVEL, _LID_TRAVEL)
     for parts, share in ((BEHIND_LIPS, 0.0), (("lips",), config.lips), (("neck",), config.neck)):
         free = torch.where(layout.mask(head, *head.available_parts(*parts)), share * free, free)
     return free

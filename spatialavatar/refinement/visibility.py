@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from spatialavatar.easing import smoothstep_tensor
 from spatialavatar.records import Camera, Gaussians
 from spatialavatar.refinement.anti_spike import projected_axes
 from spatialavatar.render import rasterize_view
@@ -45,7 +46,7 @@ def visibility(
         facing: cosines of the angle to the viewer at which the second factor leaves 0 and reaches 1.
     """
     share = footprint_shares(world, camera, counted[..., None])[:, 0]
-    return smoothstep(share, *shown) * smoothstep(squareness(world, normals, camera), *facing)
+    return smoothstep_tensor(share, *shown) * smoothstep_tensor(squareness(world, normals, camera), *facing)
 
 
 def footprint_shares(world: Gaussians, camera: Camera, counted: Tensor) -> Tensor:
@@ -78,9 +79,3 @@ def squareness(world: Gaussians, normals: Tensor, camera: Camera) -> Tensor:
     position = torch.linalg.inv(camera.world_to_camera)[:3, 3]
     toward = torch.nn.functional.normalize(position - world.means, dim=-1)
     return (normals * toward).sum(-1)
-
-
-def smoothstep(values: Tensor, low: float, high: float) -> Tensor:
-    """0 up to ``low``, 1 from ``high`` on, a smooth cubic between."""
-    t = ((values - low) / (high - low)).clamp(0.0, 1.0)
-    return t * t * (3.0 - 2.0 * t)

@@ -7,6 +7,7 @@ from threading import Lock
 
 import numpy as np
 
+from spatialavatar.easing import smoothstep
 from spatialavatar.head.arkit import ARKIT_52
 from spatialavatar.speech.driver import RELEASE, SpeechDriver, SpeechListener, checked_samples
 from spatialavatar.speech.liveliness import Liveliness
@@ -80,7 +81,7 @@ class Conversation:
             self._waiting.clear()
             count = max(1, round(RELEASE * self.fps))
             shares = np.linspace(1.0, 0.0, count + 1)[1:]
-            for share in shares * shares * (3.0 - 2.0 * shares):
+            for share in smoothstep(shares, 0.0, 1.0):
                 self._waiting.append((np.float32(share) * self._lips, np.zeros(2, np.float32)))
 
     def next_frame(self) -> FaceFrames:

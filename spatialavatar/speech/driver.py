@@ -6,6 +6,7 @@ from typing import Final, Protocol
 
 import numpy as np
 
+from spatialavatar.easing import smoothstep
 from spatialavatar.errors import InputError
 from spatialavatar.head.arkit import ARKIT_52
 from spatialavatar.speech.coarticulation import REACH, arkit_weights, articulate, drop_uncertain_closures
@@ -168,7 +169,7 @@ class SpeechDriver:
         self._listener.finish()
         self._start()
         fade = np.linspace(1.0, 0.0, count + 1)[1:, None]
-        return (now * (fade * fade * (3.0 - 2.0 * fade))).astype(np.float32)
+        return (now * smoothstep(fade, 0.0, 1.0)).astype(np.float32)
 
     def _extend(self, weights: np.ndarray) -> None:
         self._curve = np.concatenate([self._curve, weights])

@@ -16,8 +16,8 @@ from spatialavatar.record_schemas import (
     CAMERA_SCHEMA,
     MAX_ANGLE,
     MAX_COEFFICIENT,
+    MAX_COORDINATE,
     MAX_DISTANCE,
-    MAX_PIXELS,
     camera_faults,
     is_size,
     params_schema,
@@ -53,9 +53,9 @@ _SCHEMA: Final = {
     "images": TensorSpec(("T", "H", "W", 3), **_PICTURE),
     "mattes": TensorSpec(("T", "H", "W"), **_PICTURE),
     "segments": TensorSpec(("T", "H", "W"), high=len(SEGMENT_CLASSES) - 1, **_PICTURE),
-    "landmarks": bounded(MAX_PIXELS, "T", "L", 2, optional=True),
+    "landmarks": bounded(MAX_COORDINATE, "T", "L", 2, optional=True),
     "blendshapes": bounded(MAX_COEFFICIENT, "T", len(ARKIT_52), optional=True),
-    "crop": bounded(MAX_PIXELS, "T", 4, optional=True),
+    "crop": bounded(MAX_COORDINATE, "T", 4, optional=True),
     "neutral_expression": bounded(MAX_COEFFICIENT, "neutral", optional=True),
     "neutral_rotation": bounded(MAX_ANGLE, 3, optional=True),
     "neutral_translation": bounded(MAX_DISTANCE, 3, optional=True),
@@ -63,11 +63,11 @@ _SCHEMA: Final = {
 _QUALITY_SCHEMA: Final = {
     "quality.state": TensorSpec(("T",), ("U8",), high=len(FRAME_STATES) - 1),
     # Not a number in frames in which nothing was fitted, or in clips that are too short.
-    "quality.error": bounded(MAX_PIXELS, "T", finite=False),
-    "quality.yaw": bounded(MAX_PIXELS, "T", finite=False),
-    "quality.jitter": bounded(MAX_PIXELS, 2, finite=False),
-    "quality.presence": bounded(MAX_PIXELS, "T"),
-    "quality.luma": bounded(MAX_PIXELS, "T"),
+    "quality.error": bounded(MAX_COORDINATE, "T", finite=False),
+    "quality.yaw": bounded(MAX_COORDINATE, "T", finite=False),
+    "quality.jitter": bounded(MAX_COORDINATE, 2, finite=False),
+    "quality.presence": bounded(MAX_COORDINATE, "T"),
+    "quality.luma": bounded(MAX_COORDINATE, "T"),
     "quality.shot": TensorSpec(("T",), ("I32", "I64"), low=0),
 }
 

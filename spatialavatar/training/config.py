@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from spatialavatar.errors import FormatError, InputError, MissingAssetError
 from spatialavatar.generator.config import BaseConfig
 from spatialavatar.generator.config_files import upgraded_base, upgraded_network
 from spatialavatar.generator.network import NetworkConfig
 from spatialavatar.training.optimisation import Phase
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 _Record = TypeVar("_Record")
 
@@ -137,8 +140,24 @@ class TrainingConfig:
 
     def facts(self) -> str:
         """Return the values that determine every step, as JSON; runs with equal values and shards are the same run."""
-        values = {name: value for name, value in dataclasses.asdict(self).items() if name not in _STEP_INVARIANT}
-        return json.dumps(values, indent=1, sort_keys=True)
+        return step_facts(self, _STEP_INVARIANT)
+
+
+def step_facts(config: DataclassInstance, without: Collection[str]) -> str:
+    """The fields of a dataclass except ``without``, as JSON: runs with equal values make the same steps."""
+    values = {name: value for name, value in dataclasses.asdict(config).items() if name not in without}
+    return json.dumps(values, indent=1, sort_keys=True)
+
+
+def require_keys(values: Mapping[str, Any], names: Sequence[str], path: str | Path) -> None:
+    """Check that the table of a configuration file has keys.
+
+    Raises:
+        FormatError: a key is missing.
+    """
+    missing = [name for name in names if name not in values]
+    if missing:
+        raise FormatError(f"{path} lacks {' and '.join(missing)}; add it.")
 
 
 def read_toml(path: str | Path) -> dict[str, Any]:
@@ -193,9 +212,7 @@ def read_training_config(path: str | Path) -> TrainingConfig:
     if "base" in values:
         values["base"] = upgraded_base(values["base"])
     blank = TrainingConfig(out="run", shards=("shards",))
-    missing = [name for name in ("out", "shards") if name not in values]
-    if missing:
-        raise FormatError(f"{path} lacks {' and '.join(missing)}; add it.")
+    require_keys(values, ("out", "shards"), path)
     ready = {name: values.pop(name) for name in _PRESETS}
     return changed(dataclasses.replace(blank, **ready), values, str(path))
 

@@ -179,8 +179,8 @@ const SpatialAvatarSpeech = (() => {
 
     /** Shares without uncertain closures (coarticulation.py, drop_uncertain_closures). */
     dropUncertainClosures(probabilities) {
-      const { lips, doubted, believed } = this.info, heard = probabilities[lips];
-      const kept = heard * within((heard - doubted) / (believed - doubted)), rest = (1 - kept) / Math.max(1e-6, 1 - heard);
+      const { lips, noClosure, fullClosure } = this.info, heard = probabilities[lips];
+      const kept = heard * within((heard - noClosure) / (fullClosure - noClosure)), rest = (1 - kept) / Math.max(1e-6, 1 - heard);
       return probabilities.map((value, k) => k === lips ? kept : value * rest);
     }
   }

@@ -7,10 +7,10 @@ from typing import Any
 
 from spatialavatar.errors import InputError
 
-_MOST = 8192
-_MOST_BLOCKS = 64  # of the encoder, a level
-_MOST_PIXELS = 2048  # a side of the pictures that the encoder reads
-"""Channels or pixels a side; bounds the memory that a configuration from a file can allocate."""
+# Limits of a configuration, which bound the memory that a configuration from a file can allocate.
+_MAX_SIZE = 8192  # channels, or pixels a side
+_MAX_BLOCKS = 64  # of the encoder, a level
+_MAX_PICTURE = 2048  # pixels a side of the pictures that the encoder reads
 
 
 @dataclass(frozen=True)
@@ -35,8 +35,8 @@ class EncoderConfig:
 
     def __post_init__(self) -> None:
         _check_sizes(self, {"widths": 4, "depths": 4})
-        if max(self.depths) > _MOST_BLOCKS:
-            raise InputError(f"The encoder's depths are {self.depths!r}; give at most {_MOST_BLOCKS} blocks a level.")
+        if max(self.depths) > _MAX_BLOCKS:
+            raise InputError(f"The encoder's depths are {self.depths!r}; give at most {_MAX_BLOCKS} blocks a level.")
         for name in ("kind", "name"):
             if not isinstance(getattr(self, name), str):
                 raise InputError(f"The encoder's {name} is {getattr(self, name)!r}; give text.")
@@ -86,8 +86,8 @@ class NetworkConfig:
             value = getattr(self, name)
             if not isinstance(value, (int, float)) or not 0.0 <= value <= 1.0:
                 raise InputError(f"The network's {name} is {value!r}; give a number from 0 to 1.")
-        if self.image_size > _MOST_PIXELS:
-            raise InputError(f"The network's image_size is {self.image_size}; give at most {_MOST_PIXELS} pixels.")
+        if self.image_size > _MAX_PICTURE:
+            raise InputError(f"The network's image_size is {self.image_size}; give at most {_MAX_PICTURE} pixels.")
         if self.color_channels < 3:
             raise InputError(f"The network has {self.color_channels} colour channels; give at least 3.")
 
@@ -126,7 +126,7 @@ def _check_sizes(config: Any, lengths: dict[str, int]) -> None:
             continue
         sizes = (value,) if alone else value
         length = 1 if alone else lengths.get(entry.name)
-        whole = isinstance(sizes, tuple) and all(type(size) is int and 1 <= size <= _MOST for size in sizes)
+        whole = isinstance(sizes, tuple) and all(type(size) is int and 1 <= size <= _MAX_SIZE for size in sizes)
         if not whole or not sizes or (length is not None and len(sizes) != length):
             wanted = "a whole number" if alone else f"{length or 'some'} whole numbers"
-            raise InputError(f"The network's {entry.name} is {value!r}; give {wanted} from 1 to {_MOST}.")
+            raise InputError(f"The network's {entry.name} is {value!r}; give {wanted} from 1 to {_MAX_SIZE}.")

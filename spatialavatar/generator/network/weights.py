@@ -8,18 +8,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from spatialavatar.errors import FormatError, InputError, MissingAssetError
+from spatialavatar.errors import FormatError
 from spatialavatar.generator.network.config import NetworkConfig
 from spatialavatar.generator.network.model import CorrectionNetwork
+from spatialavatar.generator.weight_files import ADVICE, WeightFormat, weight_schema
 from spatialavatar.head import HeadModel, UVLayout
-from spatialavatar.tensor_files import Schema, TensorFile, bounded, listed, write_tensors
 
 NETWORK_FILE = "network.safetensors"
 NETWORK_FORMAT = "spatialavatar.network"
 NETWORK_VERSION = 1
 
-_ADVICE = "use the configuration it was trained with, or fetch it again"
-_LARGEST = 6e4  # of a weight; what half precision can store
+_FORMAT = WeightFormat("network", NETWORK_FORMAT, NETWORK_VERSION)
 
 
 def save_network(
@@ -41,19 +40,13 @@ def save_network(
         OutputError: the file cannot be written.
     """
     stored = {name: value.half() if half else value.float() for name, value in _own(network).items()}
-    broken = [name for name, value in stored.items() if not bool(torch.isfinite(value).all())]
-    if broken:
-        raise InputError(f"The network's {listed(broken)} hold values that are not finite; train it again.")
-    header = {
-        "format": NETWORK_FORMAT,
-        "version": NETWORK_VERSION,
+    facts = {
         "head": head.id,
         "expressions": head.expression_count,
         "layout": layout.id,
         "resolution": layout.resolution,
     }
-    write_tensors(path, stored, header)
-    return Path(path)
+    return _FORMAT.save(stored, path, facts)
 
 
 def load_network(path: str | Path, config: NetworkConfig, head: HeadModel, layout: UVLayout) -> CorrectionNetwork:
@@ -69,21 +62,16 @@ def load_network(path: str | Path, config: NetworkConfig, head: HeadModel, layou
         MissingAssetError: there is no such file, or the encoder's library or weights are missing.
         FormatError: it is damaged, of an unsupported version, or does not fit head model, layout or configuration.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise MissingAssetError(
-            f"The model has a network by its configuration, but {path} is not there; fetch the model again."
-        )
-    file = TensorFile(path, f"{path.name} holds no weights or is damaged; fetch the model again.")
-    _check_header(path.name, file.header, head, layout)
+    file = _FORMAT.open(path)
+    _check_training(Path(path).name, file.header, head, layout)
     if (
         config.encoder.kind == "pyramid"
     ):  # a network of this configuration can be larger than memory, and its file small
         with torch.device("meta"):
-            file.check(_schema(_own(CorrectionNetwork(config, head, layout))), advice=_ADVICE)
+            file.check(weight_schema(_own(CorrectionNetwork(config, head, layout))), advice=ADVICE)
     network = CorrectionNetwork(config, head, layout)
     own = _own(network)
-    tensors = file.read(_schema(own), advice=_ADVICE)
+    tensors = file.read(weight_schema(own), advice=ADVICE)
     with torch.no_grad():
         for name, value in own.items():
             value.copy_(tensors[name])
@@ -99,19 +87,12 @@ def _own(network: CorrectionNetwork) -> dict[str, Tensor]:
     }
 
 
-def _check_header(name: str, header: dict[str, Any], head: HeadModel, layout: UVLayout) -> None:
-    """Compare the file's metadata with the head model and layout in use.
+def _check_training(name: str, header: dict[str, Any], head: HeadModel, layout: UVLayout) -> None:
+    """Compare the head model and layout of the training with those in use.
 
     Raises:
-        FormatError: it is not a network's, of an unsupported version, or does not fit head model or layout.
+        FormatError: the head model or the layout differs.
     """
-    if header.get("format") != NETWORK_FORMAT:
-        raise FormatError(f"{name} is a safetensors file but not a network's weights; fetch the model again.")
-    if header.get("version") != NETWORK_VERSION:
-        raise FormatError(
-            f"{name} is of version {header.get('version')}, this release reads version {NETWORK_VERSION}; update the "
-            "package."
-        )
     if (header.get("head"), header.get("expressions")) != (head.id, head.expression_count):
         raise FormatError(
             f"{name} was trained on the head model {header.get('head')!r} with {header.get('expressions')} "
@@ -122,8 +103,3 @@ def _check_header(name: str, header: dict[str, Any], head: HeadModel, layout: UV
             f"{name} was trained on a UV layout of {header.get('resolution')} texels a side ({header.get('layout')}), "
             f"the model's has {layout.resolution} ({layout.id}); use the configuration it was trained with."
         )
-
-
-def _schema(own: dict[str, Tensor]) -> Schema:
-    """The schema of the file of a network with these tensors."""
-    return {name: bounded(_LARGEST, *value.shape) for name, value in own.items()}

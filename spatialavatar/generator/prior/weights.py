@@ -7,19 +7,18 @@ from typing import Final
 
 import torch
 
-from spatialavatar.errors import FormatError, InputError, MissingAssetError
+from spatialavatar.errors import FormatError
 from spatialavatar.generator.prior.config import PriorConfig
 from spatialavatar.generator.prior.head_prior import HeadPrior
 from spatialavatar.generator.prior.network import PriorNetwork
+from spatialavatar.generator.weight_files import ADVICE, WeightFormat, weight_schema
 from spatialavatar.head import HeadModel, UVLayout
-from spatialavatar.tensor_files import TensorFile, bounded, listed, write_tensors
 
 PRIOR_FILE: Final = "prior.safetensors"
 PRIOR_FORMAT: Final = "spatialavatar.prior"
 PRIOR_VERSION: Final = 1
 
-_ADVICE: Final = "use the configuration it was trained with, or fetch it again"
-_LARGEST: Final = 6e4  # of a weight; what half precision can store
+_FORMAT: Final = WeightFormat("prior", PRIOR_FORMAT, PRIOR_VERSION)
 
 
 def save_prior(network: PriorNetwork, path: str | Path, head: HeadModel, layout: UVLayout) -> Path:
@@ -36,12 +35,7 @@ def save_prior(network: PriorNetwork, path: str | Path, head: HeadModel, layout:
         OutputError: the file cannot be written.
     """
     stored = {name: value.half() for name, value in network.state_dict().items()}
-    broken = [name for name, value in stored.items() if not bool(torch.isfinite(value).all())]
-    if broken:
-        raise InputError(f"The prior's {listed(broken)} hold values that are not finite; train it again.")
-    header = {"format": PRIOR_FORMAT, "version": PRIOR_VERSION, "head": head.id, "layout": layout.id}
-    write_tensors(path, stored, header)
-    return Path(path)
+    return _FORMAT.save(stored, path, {"head": head.id, "layout": layout.id})
 
 
 def load_prior(path: str | Path, config: PriorConfig, head: HeadModel, layout: UVLayout) -> HeadPrior:
@@ -57,25 +51,14 @@ def load_prior(path: str | Path, config: PriorConfig, head: HeadModel, layout: U
         MissingAssetError: there is no such file.
         FormatError: it is damaged, of an unsupported version, or does not fit head model, layout or configuration.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise MissingAssetError(
-            f"The model has a prior by its configuration, but {path} is not there; fetch the model again."
-        )
-    file = TensorFile(path, f"{path.name} holds no weights or is damaged; fetch the model again.")
-    header = file.header
-    if header.get("format") != PRIOR_FORMAT:
-        raise FormatError(f"{path.name} is a safetensors file but not a prior's weights; fetch the model again.")
-    if header.get("version") != PRIOR_VERSION:
+    file = _FORMAT.open(path)
+    if (file.header.get("head"), file.header.get("layout")) != (head.id, layout.id):
         raise FormatError(
-            f"{path.name} is of version {header.get('version')}, this release reads version {PRIOR_VERSION}; update "
-            "the package."
+            f"{Path(path).name} was trained on another head model or UV layout; use the one it was trained on."
         )
-    if (header.get("head"), header.get("layout")) != (head.id, layout.id):
-        raise FormatError(f"{path.name} was trained on another head model or UV layout; use the one it was trained on.")
     with torch.device("meta"):
         own = PriorNetwork(config).state_dict()
-    tensors = file.read({name: bounded(_LARGEST, *value.shape) for name, value in own.items()}, advice=_ADVICE)
+    tensors = file.read(weight_schema(own), advice=ADVICE)
     network = PriorNetwork(config)
     network.load_state_dict({name: value.float() for name, value in tensors.items()})
     return HeadPrior(network, head, layout)

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-from spatialavatar.errors import FormatError, InputError
+from spatialavatar.errors import InputError
 from spatialavatar.generator.prior.config import PriorConfig
-from spatialavatar.training.config import changed, read_toml
+from spatialavatar.training.config import changed, read_toml, require_keys, step_facts
 from spatialavatar.training.prior.losses import PriorLossWeights
 
 _STEP_INVARIANT: Final = ("out", "log_every", "save_every", "judge_every")
@@ -84,8 +82,7 @@ class PriorTrainingConfig:
 
     def facts(self) -> str:
         """The values that determine every step, as JSON."""
-        values = {name: value for name, value in dataclasses.asdict(self).items() if name not in _STEP_INVARIANT}
-        return json.dumps(values, indent=1, sort_keys=True)
+        return step_facts(self, _STEP_INVARIANT)
 
     def rate_at(self, step: int) -> float:
         """The learning rate of a step, counted from 0."""
@@ -100,8 +97,6 @@ def read_prior_config(path: str | Path) -> PriorTrainingConfig:
         InputError: the file does not exist, or a value is out of range.
         FormatError: the file is not TOML, or has an unknown key or a value of the wrong type.
     """
-    values: dict[str, Any] = read_toml(path)
-    missing = [name for name in ("out", "samples") if name not in values]
-    if missing:
-        raise FormatError(f"{path} lacks {' and '.join(missing)}; add it.")
+    values = read_toml(path)
+    require_keys(values, ("out", "samples"), path)
     return changed(PriorTrainingConfig(out="run", samples="samples"), values, str(path))
