@@ -119,7 +119,7 @@ def _of_kind(scores: np.ndarray, kind: str) -> float:
 def _scores(
     avatar: Avatar, camera: Camera, home: torch.Tensor, landmarker: FaceLandmarker, units: Mapping[str, float]
 ) -> np.ndarray | None:
-    """Believed scores (52,) of the avatar with these units on both sides; None where no face is found."""
+    """Calibrated scores (52,) of the avatar with these units on both sides; None where no face is found."""
     coefficients = torch.tensor([[_weight(units, name) for name in ARKIT_52]], device=home.device)
     expression, jaw, eyes = avatar.head.from_arkit(coefficients)
     params = avatar.head.neutral().replace(

@@ -97,7 +97,7 @@ class DriveConfig:
         size: width and height of the video, pixels, even; in the photo, its longer side. None is 512, and in the photo
             its own size, at most 2048.
         scene: "plain" shows the avatar on its own; "photo" its head in the photo it was made from, in the pose of the
-            photo where the driver's head is at rest; "transparent" the avatar over nothing.
+            photo where the driver's head is at rest; "transparent" the avatar without a background.
         background: sRGB colour, each in [0, 1], the path of a picture, or "blur" for the photo's own background, out of
             focus. None is white, and in the photo its own.
         neck_share: share of a relative head rotation that the neck joint takes; the torso takes the rest. A bust also
@@ -128,7 +128,7 @@ class DriveConfig:
         return self.size or _SIDE
 
     def _check_scene(self) -> None:
-        """Refuse a scene that is none, and settings that have no effect in it.
+        """Refuse an unknown scene, and settings that have no effect in it.
 
         Raises:
             InputError: there is one.

@@ -1,4 +1,4 @@
-"""Errors that a person can act on.
+"""Errors for users: one sentence each, which states what to do.
 
 Every failure that a user's input can cause is raised as a :class:`SpatialAvatarError` whose message is one sentence
 that states the problem and its remedy. The command line prints it and exits with status 1; the app shows it unchanged.

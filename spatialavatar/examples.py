@@ -22,7 +22,7 @@ def example(name: str) -> Path:
         name: path inside the folder of examples, with forward slashes, for instance ``motions/talk.json``.
 
     Raises:
-        MissingAssetError: the installation does not carry it.
+        MissingAssetError: it is not installed.
     """
     for folder in (_PACKAGE.parent / "examples", _PACKAGE / "_examples"):  # a checkout, an installed wheel
         if (path := folder / name).is_file():
@@ -45,6 +45,6 @@ def example_motion(label: str) -> Path:
     """The path of one of :data:`MOTIONS`, by the name that people see.
 
     Raises:
-        MissingAssetError: the installation does not carry it.
+        MissingAssetError: it is not installed.
     """
     return example(f"motions/{MOTIONS[label]}")

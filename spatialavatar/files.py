@@ -1,4 +1,4 @@
-"""Writing files so that a crash, a full disk or a cancelled run leaves nothing half-written."""
+"""Atomic writing of files: a crash, a full disk or a cancelled run leaves no partial file."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def _check_target(path: Path) -> None:
         OSError: the path is a folder, or has no name or an impossible one.
     """
     if not path.name or "\0" in str(path):
-        raise OSError("it is no name of a file")
+        raise OSError("it is not a file name")
     if path.is_dir():
         raise IsADirectoryError("it is a folder")
 

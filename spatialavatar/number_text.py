@@ -1,4 +1,4 @@
-"""Numbers in texts that people and programs write: options of the command line, cells of a table."""
+"""Numbers in text: options of the command line, cells of a table."""
 
 from __future__ import annotations
 

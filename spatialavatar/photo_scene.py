@@ -1,4 +1,4 @@
-"""The photo that an avatar was made from, without its head; a driven head is put back into it.
+"""The record of a scene: the photo that an avatar was made from, without its head.
 
 The picture is the photo, in which the head is replaced by the background behind it; the body stays. The head of the
 avatar covers its place. The picture and the matte of the body are kept as JPEG and PNG, as in the avatar's file.

@@ -1,4 +1,4 @@
-"""Cuts the head out of a photo: the scene that a driven head is put back into."""
+"""The scene of a photo: background and body without the head, over which a driven head is composited."""
 
 from __future__ import annotations
 

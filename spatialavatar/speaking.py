@@ -1,4 +1,4 @@
-"""Make an avatar speak a sound or a text, or wait: a video whose whole face lives."""
+"""Make an avatar speak a sound file or a text, or idle: a video with motion of lips, face and head."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class SpeechConfig:
         fps: frames per second, 1 to 240.
         liveliness: amount of the motion of head, brows, lids and eyes, 0 (only the lips move) to 1.
         seed: of that motion.
-        listener: hears the sound; None for the network that ships.
+        listener: speech network; None for the shipped one.
         voice: of a text, such as ``af_heart`` or ``espeak:de``; None for the default.
     """
 
@@ -169,7 +169,7 @@ def idle_parts(seconds: float, speech: SpeechConfig) -> Iterator[Motion]:
         InputError: a number is out of range.
     """
     if not 0.0 < seconds <= MAX_IDLE_SECONDS:
-        raise InputError(f"The avatar can wait for up to {MAX_IDLE_SECONDS:g} seconds, not {seconds:g}.")
+        raise InputError(f"The avatar can idle for up to {MAX_IDLE_SECONDS:g} seconds, not {seconds:g}.")
     life = Liveliness(speech.fps, speech.liveliness, speech.seed)
 
     def parts() -> Iterator[Motion]:
@@ -216,7 +216,7 @@ def perform(
                     watch(shown)
                 report(min(1.0, count / max(expected, count)), f"Rendering frame {count}")
         if count == 0:
-            raise InputError("There is nothing to perform; give a longer sound or motion.")
+            raise InputError("There are no frames to render; give a longer sound or motion.")
     return DriveReport(out, count, performance.fps, 0, (*performance.warnings, *writer.warnings))
 
 

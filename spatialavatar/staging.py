@@ -1,4 +1,4 @@
-"""Where a driven avatar is shown: on its own, in the photo it was made from, or over nothing; and its background."""
+"""Where a driven avatar is shown: on its own, in the photo it was made from, or transparent; and its background."""
 
 from __future__ import annotations
 

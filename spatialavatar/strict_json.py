@@ -1,4 +1,4 @@
-"""JSON from files that strangers wrote: plain values of bounded depth, every number finite and of 64 bits."""
+"""JSON from untrusted files: plain values of bounded depth, every number finite and of 64 bits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Safetensors files: written whole or not at all, and read by a schema that is checked before memory is allocated.
+"""Safetensors files: written atomically, and read by a schema that is checked before memory is allocated.
 
 Our files carry a JSON header under the metadata key ``spatialavatar``. A reader opens the file, which reads and checks
 the list of tensors only, and then reads the tensors by a schema: name, types, shape, range. Tensors that pass need no

@@ -1,4 +1,4 @@
-"""Text from files that strangers wrote, made safe for the place where it is shown.
+"""Text from untrusted files, escaped for the place where it is shown.
 
 Names, warnings and facts in an avatar or a model come from its author. A terminal obeys escape sequences, and a
 card on the Hub is rendered as HTML. Both functions keep ordinary text unchanged.

@@ -1,4 +1,4 @@
-"""Threads: a limit for those of torch during a block of work, results computed ahead, and the newest of a stream."""
+"""Threads: a limit on torch's threads during a block, results computed ahead, and the newest item of a stream."""
 
 from __future__ import annotations
 

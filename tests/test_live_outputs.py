@@ -23,12 +23,12 @@ from .support.ports import free_port
 @pytest.mark.parametrize(
     ("line", "words"),
     [
-        (["drive", "me", "--motion", "clip.mp4", "--to", "/dev/video9"], "--to shows a live drive"),
+        (["drive", "me", "--motion", "clip.mp4", "--to", "/dev/video9"], "--to applies to a webcam"),
         (["drive", "me", "--motion", "osc://:1", "--audio", "a.wav"], "--audio has no effect"),
-        (["drive", "me", "--motion", "osc://:1", "--fps", "30"], "--fps sets the rate of a motion file"),
+        (["drive", "me", "--motion", "osc://:1", "--fps", "30"], "--fps applies to motion files only"),
         (["drive", "me", "--motion", "vmc://:1"], "names no supported protocol"),
         (["drive", "me", "--motion", "webcam", "-o", "a.mp4", "--to", "/dev/video9"], "one output"),
-        (["track", "clip.mp4", "--seconds", "3"], "--seconds ends --send"),
+        (["track", "clip.mp4", "--seconds", "3"], "--seconds applies to --send"),
         (["track", "clip.mp4", "--send", "osc://127.0.0.1:1"], "motion of a camera"),
         (["track", "webcam", "--send", "osc://0.0.0.0:1"], "names no host to send to"),
         (["track", "webcam", "--send", "127.0.0.1:39539"], "names no supported protocol"),
@@ -56,7 +56,7 @@ def test_a_stream_drives_from_the_command_line(
 
     player = threading.Thread(target=play)
     player.start()
-    line = ["drive", "me", "--motion", str(address), "--seconds", "0.5", "--size", "64", "--json"]
+    line = ["drive", "me", "--motion", str(address), "--seconds", "2", "--size", "64", "--json"]
     try:
         assert cli.main([*line, "-o", str(tmp_path / "out.mp4")]) == 0
     finally:

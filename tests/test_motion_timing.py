@@ -189,7 +189,7 @@ def test_the_fps_option_is_refused_where_it_has_no_effect(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], motion: str
 ) -> None:
     assert cli.main(["drive", str(tmp_path / "me.safetensors"), "--motion", motion, "--fps", "30"]) == 1
-    assert "--fps sets the rate of a motion file" in capsys.readouterr().err
+    assert "--fps applies to motion files only" in capsys.readouterr().err
 
 
 def test_the_fps_option_sets_the_rate_of_a_csv(
@@ -208,7 +208,7 @@ def test_the_fps_option_sets_the_rate_of_a_csv(
 @pytest.mark.parametrize(
     ("line", "words"),
     [
-        (["--motion", "clip.mp4", "--seconds", "5"], "--seconds ends a drive by webcam"),
+        (["--motion", "clip.mp4", "--seconds", "5"], "--seconds applies to a webcam"),
         (["--motion", "webcam", "--seconds", "nan"], "number from 0.1"),
         (["--motion", "webcam", "--audio", "speech.wav"], "--audio has no effect"),
         (["--motion", "webcam", "--smoothing", "0.5"], "--smoothing has no effect"),

@@ -202,4 +202,4 @@ def test_the_command_saves_and_loads_presets(drive, tmp_path: Path):
 
 def test_only_contradicts_a_strength_of_what_it_stills(drive, capsys: pytest.CaptureFixture[str]):
     assert drive("--only", "face", "--strength", "pose=1")[0] == 1
-    assert "--only face stills the pose" in capsys.readouterr().err
+    assert "--only face sets the pose to 0" in capsys.readouterr().err

@@ -672,12 +672,12 @@ def test_an_avatar_of_another_layout_is_refused(grey, track):
 
 def test_a_short_clip_is_refused(grey, track):
     three = track.with_motion(confidence=torch.tensor([1.0] * 3 + [0.0] * (FRAMES - 3)))
-    with pytest.raises(InputError, match="only 3 frames to learn from"):
+    with pytest.raises(InputError, match="only 3 frames for training"):
         refine(grey, three, QUICK)
 
 
 def test_a_black_clip_is_refused(grey, track):
-    with pytest.raises(InputError, match="only black"):
+    with pytest.raises(InputError, match="in the video is black"):
         refine(grey, with_images(track, torch.zeros_like(track.pictures.images)), QUICK)
 
 

@@ -102,7 +102,7 @@ def test_the_command_line_speaks_without_a_motion(avatar, speech, tmp_path, monk
         (["--audio", "a.wav", "--head-pose", "as-filmed"], "--head-pose has no effect"),
         (["--audio", "a.wav", "--fps", "400"], "frame rate"),
         (["--audio", "a.wav", "--say", "hello"], "give one of them"),
-        (["--motion", "idle", "--say", "hello"], "waits without speech"),
+        (["--motion", "idle", "--say", "hello"], "is motion without speech"),
         (["--audio", "a.wav", "--voice", "af_heart"], "--voice applies to --say only"),
         (["--say", "hello", "--speech-model", "a.onnx"], "--speech-model hears the speech of --audio"),
         (["--motion", "talk.json", "--liveliness", "0.5"], "--liveliness is for an avatar that speaks or waits"),

@@ -1,4 +1,4 @@
-"""Which calls the queue takes, and when a call ends early: a bounded queue, callers that left, cancels that come early.
+"""Admission of calls to a bounded queue, and calls that end early: the caller left, or cancelled before the start.
 
 Gradio bounds its queue without a sentence, checks a call only after it has fetched every address in it, runs a call
 without a listener until its end, and loses a cancel that arrives while a call is still being checked. A subclass of

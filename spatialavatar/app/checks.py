@@ -127,7 +127,7 @@ def too_long(seconds: float) -> str | None:
 
 
 def speech_text(value: Any) -> str | None:
-    """A text to say; an empty one stands for no text."""
+    """A text to speak; empty for none."""
     if not isinstance(value, str):
         return "The text must be a text."
     if value == "":

@@ -88,7 +88,7 @@ class Endpoint:
         values: what it takes, in the order of its parameters.
         returns: what it returns, in order.
         facts: which facts the last returned value contains.
-        roles: by which the work names the returned files; ``{name}`` stands for a value.
+        roles: names by which the work returns the files; ``{name}`` stands for a value.
         request: from the checked values and the path of a folder to the request of the work; None answers at once.
         conflict: from the values, as sent or received, to the name of one that excludes another, and a sentence; or
             to None.
@@ -372,7 +372,7 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
                 "scene",
                 "scene",
                 "plain shows the avatar on its own; photo its head in the photo that it was made from, whose shorter "
-                "side is size; transparent the avatar over nothing, in a WebM with alpha.",
+                "side is size; transparent a WebM with alpha.",
                 SCENES,
                 "plain",
             ),

@@ -1,4 +1,4 @@
-"""The work in progress, by the id of gradio's event, so that it can be stopped from outside.
+"""The work in progress, by the id of gradio's event, so that another request can stop it.
 
 Gradio stops a generator by closing it, and drops it unclosed where a cancel arrives during its first step. The work of
 this app runs in a separate thread and would continue, so it is stopped by its id as well.

@@ -37,7 +37,7 @@ class Commands:
         """Declare a command; its arguments are added to the parser that is returned.
 
         Args:
-            group: the heading under which it stands.
+            group: its heading.
             name: one word, or two for a command of a family, such as "papers info".
             run: does it.
             summary: one line, without a full stop.
@@ -93,8 +93,8 @@ class _Page(_Parser):
         for group, members in self._page_of.groups.items():
             lines = [f"{group}:"]
             for name, summary, example in members:
-                lines += textwrap.wrap(f"{name:<13}{summary}", 96, initial_indent="  ", subsequent_indent=" " * 15)
-                lines.append(f"{'':15}{_PROMPT}{example}")
+                lines += textwrap.wrap(f"{name:<15}{summary}", 96, initial_indent="  ", subsequent_indent=" " * 17)
+                lines.append(f"{'':17}{_PROMPT}{example}")
             parts.append("\n".join(lines))
         parts.append(
             "Every command takes:\n"

@@ -31,7 +31,7 @@ def declare(commands: Commands) -> None:
         "Serve an avatar's page that follows a webcam or a stream, for OBS",
         "live me.safetensors --motion webcam",
     )
-    command.add_argument("avatar", type=Path, metavar="AVATAR", help="what 'generate' wrote, or you/name on the Hub")
+    command.add_argument("avatar", type=Path, metavar="AVATAR", help="an avatar's file, or you/name on the Hub")
     command.add_argument(
         "--motion",
         required=True,

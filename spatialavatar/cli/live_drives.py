@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def live_output(file: Path | None, device: Path | None) -> Path | VirtualCamera | None:
-    """Where a live drive goes: the file, the virtual camera, or None for a window.
+    """The output of a live drive: the file, the virtual camera, or None for a window.
 
     Raises:
         InputError: the device cannot be used, or a file is given too.

@@ -42,12 +42,12 @@ def declare(commands: Commands) -> None:
         "Make an avatar move like a video, a motion file or a track, or speak",
         "drive me.safetensors --motion clip.mp4 -o out.mp4",
     )
-    command.add_argument("avatar", type=Path, metavar="AVATAR", help="what 'generate' wrote, or you/name on the Hub")
+    command.add_argument("avatar", type=Path, metavar="AVATAR", help="an avatar's file, or you/name on the Hub")
     command.add_argument(
         "--motion",
         help="a video, a motion file (docs/reference/motion.md), a saved track, webcam (webcam:1: second camera), or a "
-        "live stream: osc://:39539, livelink://:11111, ifacialmocap://:49983 (docs/guide/live.md), or idle: the avatar "
-        "waits; without it the avatar speaks --audio or --say",
+        "live stream: osc://:39539, livelink://:11111, ifacialmocap://:49983 (docs/guide/live.md), or idle for "
+        "motion of an avatar that rests; without it the avatar speaks --audio or --say",
     )
     command.add_argument(
         "-o",
@@ -100,8 +100,8 @@ def declare(commands: Commands) -> None:
         "--scene",
         choices=("plain", "photo", "transparent"),
         default="plain",
-        help="show the avatar on its own, its head in the photo that it was made from, or the avatar over nothing in a "
-        ".webm, .mov or .zip; default: %(default)s",
+        help="show the avatar on its own, its head in the photo that it was made from, or the avatar on a transparent "
+        "background in a .webm, .mov or .zip; default: %(default)s",
     )
     add_number(
         command,
@@ -288,7 +288,9 @@ def _strengths(options: argparse.Namespace) -> StrengthPreset:
     parts = preset.parts.only(options.only)
     for name in read_strengths(options.strength) if options.strength is not None else ():
         if name and getattr(parts, name) != getattr(preset.parts, name):
-            raise InputError(f"--only {options.only} stills the {name}, to which --strength gives a value; give one.")
+            raise InputError(
+                f"--only {options.only} sets the {name} to 0, and --strength gives it a value; give one of them."
+            )
     return StrengthPreset(preset.strength, parts)
 
 
@@ -323,13 +325,13 @@ def _check_drive_options(options: argparse.Namespace, is_file: bool, is_live: bo
     """
     if options.fps is not None and not is_file:
         raise InputError(
-            f"--fps sets the rate of a motion file, and {options.motion} is none: a video, a saved track and a camera "
-            "have their own; leave --fps out."
+            f"--fps applies to motion files only, and {options.motion} is not one: a video, a saved track and a camera "
+            "have their own rate; leave --fps out."
         )
     if options.seconds is not None and not is_live:
-        raise InputError("--seconds ends a drive by webcam or stream; leave it out, or give --motion webcam.")
+        raise InputError("--seconds applies to a webcam or a stream only; leave it out, or give --motion webcam.")
     if options.to is not None and not is_live:
-        raise InputError("--to shows a live drive; write a video with -o, or give --motion webcam.")
+        raise InputError("--to applies to a webcam or a stream only; write a video with -o, or give --motion webcam.")
     for name in ("audio", "smoothing"):
         if getattr(options, name) is not None and is_live:
             raise InputError(f"--{name} has no effect on a drive by webcam or stream; leave it out.")
@@ -339,7 +341,9 @@ def _track(options: argparse.Namespace, progress: Progress) -> Outcome:
     if options.send is not None:
         return send_camera(options, _head(options), progress)
     if options.seconds is not None:
-        raise InputError("--seconds ends --send; leave it out, or send the motion of the webcam with --send.")
+        raise InputError(
+            "--seconds applies to --send only; leave it out, or send the motion of the webcam with --send."
+        )
 
     from spatialavatar.media import check_writable
     from spatialavatar.motion import check_flame, write_motion
@@ -350,7 +354,7 @@ def _track(options: argparse.Namespace, progress: Progress) -> Outcome:
     suffix = options.output.suffix.lower()
     if suffix not in (".safetensors", ".json", ".csv", ".npz", ".npy"):
         raise InputError(
-            f"{options.output.name} names no format; use .safetensors for a track, .json, .csv, .npz or .npy for a "
+            f"{options.output.name} has no known suffix; use .safetensors for a track, .json, .csv, .npz or .npy for a "
             "motion."
         )
     check_not_an_input(options.output, options.input)

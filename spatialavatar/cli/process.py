@@ -1,4 +1,4 @@
-"""The process around a command: signals that end it, and standard streams that are closed, full or not UTF-8."""
+"""The process of a command: signals that end it, and standard streams that are closed, full or not UTF-8."""
 
 from __future__ import annotations
 

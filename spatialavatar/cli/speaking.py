@@ -1,4 +1,4 @@
-"""Options of ``drive`` with which an avatar speaks or waits, without a motion to follow."""
+"""Options of ``drive`` for an avatar that speaks or idles, without a driving motion."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from spatialavatar.speaking import SpeechConfig
 
 IDLE = "idle"
-"""In place of a motion file: the avatar waits."""
+"""In place of a motion file: idle motion."""
 
 _DEFAULT_FPS = 25.0
 _DEFAULT_SECONDS = 20.0
@@ -71,7 +71,7 @@ def check_performance(options: argparse.Namespace) -> None:
     if options.audio is not None and options.say is not None:
         raise InputError("--audio and --say cannot be combined; give one of them.")
     if waits and (options.audio is not None or options.say is not None):
-        raise InputError("--motion idle waits without speech; leave it out to speak.")
+        raise InputError("--motion idle is motion without speech; leave it out to speak.")
     if not waits and options.audio is None and options.say is None:
         raise InputError("Nothing moves the avatar; give --motion FILE, --audio FILE with speech, or --say TEXT.")
     for name, given in (

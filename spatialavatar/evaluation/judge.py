@@ -1,4 +1,4 @@
-"""One target against its renders: the same pixels of both, the same face measurements on both.
+"""Comparison of one target with its renders: equal pixels and equal face measurements of both.
 
 What is compared, exactly:
 

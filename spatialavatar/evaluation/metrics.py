@@ -1,7 +1,7 @@
 """The metrics of pictures, faces and motions, each with its source.
 
 Pictures are (H, W, 3) float32 sRGB in [0, 1]. A weight (H, W) in [0, 1] gives each pixel its share. Where a paper's
-network may not be shipped, the metric's title names the one that stands in for it.
+network may not be shipped, the metric's title names the network that replaces it.
 """
 
 from __future__ import annotations

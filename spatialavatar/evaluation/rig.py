@@ -1,4 +1,4 @@
-"""Where a head that one calibrated camera tracks lies in the others."""
+"""Transfer of a tracked head from one calibrated camera to the others."""
 
 from __future__ import annotations
 

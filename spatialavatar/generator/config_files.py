@@ -1,4 +1,4 @@
-"""Configuration tables of earlier releases, brought to today's layout.
+"""Conversion of configuration tables of earlier releases to the current layout.
 
 Before version 3 of ``config.json`` the base's constants were one flat table, here as in a training configuration's
 ``[base]``, and ``visibility_damping`` of the network was called ``restraint``.

@@ -1,4 +1,4 @@
-"""What each photo shows of the texels: position, colour, how well seen, and its exposure relative to the others."""
+"""Evidence of each photo for the texels: position, colour, visibility, and exposure relative to the other photos."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A head model as NumPy arrays: the generator's steps compute on arrays, and the model's tensors end here."""
+"""A head model as NumPy arrays, on which the steps of the generator compute."""
 
 from __future__ import annotations
 

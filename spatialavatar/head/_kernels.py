@@ -1,5 +1,5 @@
 # ruff: noqa: ANN001, ANN202 - numba infers the kernels' types.
-"""Compiled passes that carry Gaussians to a posed mesh; ``binding`` has their twins in torch, the reference."""
+"""Compiled passes that move Gaussians to a posed mesh; ``binding`` has the reference in torch."""
 
 from __future__ import annotations
 

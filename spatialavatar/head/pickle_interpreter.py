@@ -1,4 +1,4 @@
-"""A pickle as inert data: every instruction is interpreted here, and no object of the pickle's choice is ever made.
+"""A pickle as inert data: every instruction is interpreted here, and no class of the pickle is instantiated.
 
 A pickle is a program for a stack machine. The standard ``Unpickler`` runs it: it executes every import, call, hash and
 assignment of the program, and a list of permitted names is not enough to make that safe (a permitted ``dtype`` with a

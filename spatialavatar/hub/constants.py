@@ -1,4 +1,4 @@
-"""Names and identifiers that the modules of this package share; it imports nothing, so that no circle can arise."""
+"""Names and identifiers that the modules of this package share; it imports nothing, which prevents circular imports."""
 
 from __future__ import annotations
 

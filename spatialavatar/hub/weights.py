@@ -6,7 +6,7 @@ A weights folder is searched in this order; nothing is fetched if it is found on
 2. the Hub repository that ``MODEL_ID`` names, at ``MODEL_REVISION``: for other weights than the shipped ones.
    If it cannot be fetched, the next ones are used, with a warning;
 3. ``weights/`` next to the package (a clone of the repository);
-4. ``_weights/`` inside the package (an installed wheel that carries them);
+4. ``_weights/`` inside the package (of an installed wheel);
 5. the Hub: the default model at the revision that belongs to this release.
 """
 
@@ -98,7 +98,7 @@ def _shipped() -> Path | None:
 
 @functools.lru_cache(maxsize=4)
 def _snapshot_or(shipped: Path | None, model_id: str, revision: str | None) -> Path:
-    """The weights of the Hub, or else the shipped ones for as long as this process lives."""
+    """The weights of the Hub, or else the shipped ones; cached until the process ends."""
     try:
         return _snapshot(model_id, revision)
     except (MissingAssetError, FormatError) as error:

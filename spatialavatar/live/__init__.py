@@ -1,4 +1,4 @@
-"""Live use: an avatar that follows a stream of motion, and where its pictures go."""
+"""Live driving: an avatar that follows a stream of motion, and the outputs of its pictures."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The motion of a person before the camera, frame by frame, in ARKit weights: what our tracker sends to others.
+"""The motion of a person in front of the camera, frame by frame, as ARKit weights that the tracker sends.
 
 The landmark network's scores, relative to those of a calm face, as :meth:`spatialavatar.motion.Motion.from_track` has
 them for a clip, and as the web page has them for the visitor's camera.

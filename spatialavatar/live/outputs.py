@@ -1,4 +1,4 @@
-"""Where the pictures of a live drive go: a video file, a window, or a virtual camera.
+"""Outputs of a live drive: a video file, a window, or a virtual camera.
 
 Each output is a context manager that yields a function of (picture, seconds since the start), which returns False once
 the person has closed the output.

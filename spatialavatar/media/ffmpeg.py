@@ -1,4 +1,4 @@
-"""The ffmpeg program that imageio-ffmpeg carries, and how a file of a stranger is opened with it.
+"""The ffmpeg program of imageio-ffmpeg, and its options for opening untrusted files.
 
 Three rules hold for every call:
 

@@ -1,4 +1,4 @@
-"""The check of a file that a stranger uploads, before any work is done for it."""
+"""The check of an uploaded, untrusted file, before any other work."""
 
 from __future__ import annotations
 

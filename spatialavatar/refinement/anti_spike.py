@@ -1,4 +1,4 @@
-"""The anti-spike measures of method section 3, which keep Gaussians from becoming needles.
+"""The anti-spike measures of method section 3, which limit the elongation of Gaussians.
 
 A needle that points at the camera of a training view is a dot there and a spike in every other view. There are three
 measures: scales are frozen until colours and positions have settled (``families.py``), log scales are clamped after

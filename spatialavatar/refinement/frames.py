@@ -75,11 +75,11 @@ def check_track(track: Track, head: HeadModel, split: Split) -> None:
     pictures = track.require_pictures()
     if len(split.training) < MIN_FRAMES:
         raise InputError(
-            f"The video has only {len(split.training)} frames to learn from; give one in which a face is visible in at "
+            f"The video has only {len(split.training)} frames for training; give one in which a face is visible in at "
             f"least {MIN_FRAMES} frames that are not held out, better ten seconds."
         )
     if _brightness(pictures, split.training) < _MIN_BRIGHTNESS:
-        raise InputError("The video shows only black where the person should be; give one that was filmed in light.")
+        raise InputError("The person in the video is black; give a video that was filmed in enough light.")
 
 
 def _brightness(pictures: Pictures, frames: Tensor) -> float:

@@ -1,4 +1,4 @@
-"""How clearly frames show a Gaussian: colours that no frame shows squarely must not be fitted to a silhouette."""
+"""Visibility of Gaussians in frames: the colour of one that is seen only at grazing angles is not fitted."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ Of it are read:
 * ``bs_skin_config.json``: the units that are solved for, and the strength of the regularisation.
 
 The weights of a frame are the non-negative least-squares solution whose offsets match the skin's. NVIDIA's
-``mouthClose`` contains ``jawOpen`` (its documentation says so), so its weight is added to that of ``jawOpen``.
+``mouthClose`` contains ``jawOpen`` (see its documentation), so its weight is added to that of ``jawOpen``.
 """
 
 from __future__ import annotations

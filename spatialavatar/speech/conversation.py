@@ -1,4 +1,4 @@
-"""The face of a voice agent: frames at the pace of the screen, while sound arrives at its own."""
+"""The face of a voice agent: frames at a constant rate, from sound that arrives at any rate."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from spatialavatar.speech.performer import FaceFrames, ProsodyCues
 class Conversation:
     """Receives the agent's speech as it is made, and returns one frame at each call of the screen.
 
-    Agents make speech faster than it is played. Its frames wait in a queue, which :meth:`next_frame` empties at the
-    pace of the playback; between sentences the face lives on. :meth:`interrupt` drops what was not shown. The methods
-    may be called from different threads.
+    Agents make speech faster than it is played. Its frames wait in a queue, from which :meth:`next_frame` takes one per
+    call; without speech it returns idle motion. :meth:`interrupt` drops the frames that were not shown. The methods may
+    be called from different threads.
 
     Attributes:
         fps: frames per second of :meth:`next_frame`.
@@ -32,7 +32,7 @@ class Conversation:
 
         Args:
             fps: frames per second, 1 to 240.
-            listener: hears the sound; by default the network that ships.
+            listener: speech network; by default the shipped one.
             liveliness: amount of the motion of head, brows, lids and eyes, 0 (only lips) to 1.
             seed: of that motion.
 

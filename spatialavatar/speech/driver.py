@@ -175,7 +175,7 @@ class SpeechDriver:
         self._curve = np.concatenate([self._curve, weights])
 
     def _complete(self, limit: int | None = None) -> np.ndarray:
-        """Sample the frames that lie within the curve, and forget the curve before them."""
+        """Sample the frames that lie within the curve, and drop the curve before them."""
         end = self._first + len(self._curve) - 1
         rate = self._listener.rate
         count = int(np.floor((end + 0.5) / rate * self.fps - 0.5 + 1e-6)) + 1 if end >= 0 else 0

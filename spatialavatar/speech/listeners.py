@@ -1,4 +1,4 @@
-"""The networks that can drive the lips."""
+"""The speech networks, by the file or folder that the user gives."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from spatialavatar.speech.driver import LipListener, SpeechListener
 
 
 def load_listener(path: str | Path | None = None) -> SpeechListener:
-    """A network that hears speech.
+    """Load a speech network.
 
     Args:
         path: None for the network that ships, an ``.onnx`` file for LAM-A2E, or a folder of NVIDIA Audio2Face-3D;

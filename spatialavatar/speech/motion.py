@@ -35,7 +35,7 @@ class SpeechStream:
     Attributes:
         path: the file.
         fps: frames per second.
-        listener: hears the sound; None for the network that ships.
+        listener: speech network; None for the shipped one.
         liveliness: amount of the motion of head, brows, lids and eyes, 0 (only lips) to 1.
         seed: of that motion.
         seconds: duration that the file declares; 0 where it does not.
@@ -90,7 +90,7 @@ def speech_motion(
     Args:
         path: a file with sound; a video's pictures are not used.
         fps: frames per second, 1 to 240.
-        listener: hears the sound; None for the network that ships.
+        listener: speech network; None for the shipped one.
         progress: called with (fraction, message).
         liveliness: amount of the motion of head, brows, lids and eyes, 0 (only lips and jaw) to 1.
         seed: of that motion.
@@ -113,7 +113,7 @@ def speech_motion(
 
 
 def utterance_motion(utterance: Utterance, fps: float = 25.0, liveliness: float = 0.0, seed: int = 0) -> Motion:
-    """The motion of a face for a spoken text, from its own phoneme times; no sound is heard but for its stress.
+    """The motion of a face for a spoken text, from its phoneme times; the sound is used for stress only.
 
     Args:
         utterance: from a synthesiser.
@@ -145,7 +145,7 @@ def _resampled(samples: np.ndarray, rate: int) -> np.ndarray:
 def phoneme_motion(
     phonemes: Sequence[Phoneme], seconds: float, fps: float = 25.0, loudness: np.ndarray | None = None
 ) -> Motion:
-    """The motion for phonemes of known times, as a speech synthesiser gives them; no sound is heard.
+    """The motion for phonemes of known times, as a speech synthesiser returns them; no sound is used.
 
     Args:
         phonemes: in the order of time.

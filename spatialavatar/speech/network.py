@@ -1,4 +1,4 @@
-"""The network that hears visemes: a causal convolutional network, run in NumPy as the sound arrives.
+"""The viseme network: a causal convolutional network, evaluated in NumPy as the sound arrives.
 
 Every block adds to its input what a dilated convolution of three past frames and a second linear layer compute from the
 input scaled to unit power. Frame ``t`` of the output describes frame ``t - DELAY`` of the sound, so the network hears a

@@ -29,17 +29,17 @@ class FaceFrames(NamedTuple):
 
 
 class ProsodyCues:
-    """Prosody by frames of the face: what was heard around the time of each, a little ahead."""
+    """Prosody by frames of the face: cues of the sound around the time of each, a little ahead."""
 
     def __init__(self, fps: float) -> None:
         self._fps = fps
         self._prosody = Prosody()
         self._heard = np.zeros((0, 2), np.float32)
-        self._first = 0  # index of the first row of what was heard
+        self._first = 0  # index of the first stored row of cues
         self._taken = 0
 
     def push(self, samples: np.ndarray) -> None:
-        """Hear (N,) float32 samples of 16 kHz."""
+        """Add (N,) float32 samples of 16 kHz."""
         self._heard = np.concatenate([self._heard, self._prosody.push(samples)])
 
     def take(self, count: int) -> np.ndarray:
@@ -73,7 +73,7 @@ class SpeechPerformer:
 
         Args:
             fps: frames per second, 1 to 240.
-            listener: hears the sound; by default the network that ships.
+            listener: speech network; by default the shipped one.
             liveliness: amount of the motion of head, brows, lids and eyes, 0 (only lips) to 1.
             seed: of that motion.
 

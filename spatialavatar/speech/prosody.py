@@ -21,7 +21,7 @@ _QUIETEST_DB: Final = -55.0  # below it nothing counts as speech, at any peak
 
 
 class Prosody:
-    """Hears where speech is and which syllables it stresses.
+    """Detects speech and its stressed syllables.
 
     A syllable is stressed where voice and loudness rise above those of the last seconds, in standard deviations: the
     cues to which head and brows of a speaker are tied (Munhall et al., 2004, "Visual prosody and speech

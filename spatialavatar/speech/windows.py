@@ -1,4 +1,4 @@
-"""Listeners that look at windows of sound, and the ONNX graphs that they run."""
+"""Speech networks that read windows of sound, and their ONNX graphs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One frame of live motion, the currency of every protocol, and its checks."""
+"""One frame of live motion, which every protocol reads and writes, and its checks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Packets of the iFacialMocap app and of programs that speak its language: one text a frame.
+"""Packets of the iFacialMocap app and of compatible programs: one text a frame.
 
 Source: the app's page for developers (https://www.ifacialmocap.com/for-developer/), versions 1 and 2:
 
@@ -83,7 +83,7 @@ def _head(text: str) -> tuple[np.ndarray, np.ndarray]:
     """Rotation and place from the six numbers of the head."""
     values = [_number(value) for value in text.split(",")]
     if len(values) != 6:
-        raise FormatError("The head in the packet has not six numbers.")
+        raise FormatError("The head in the packet does not have six numbers.")
     pitch, yaw, roll = (math.radians(value) for value in values[:3])
     x, y, z = values[3:]
     return from_yaw_pitch_roll(yaw, pitch, roll, 2 * math.pi), checked_place((x, y, z))

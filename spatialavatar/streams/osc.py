@@ -1,6 +1,6 @@
 """Packets of Open Sound Control 1.0: messages and bundles, with the argument types that motion protocols use.
 
-The reader is our own, since packets come from strangers: sizes must be positive and inside the packet, and bundles nest
+The reader treats packets as untrusted: sizes must be positive and inside the packet, and bundles nest
 four levels at most, so every packet is read in time proportional to its length.
 """
 

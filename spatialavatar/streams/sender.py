@@ -1,4 +1,4 @@
-"""Sends motion frames by UDP to a program that animates something else."""
+"""Sends motion frames by UDP to another program."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Synthetic whole heads: skin, strand hair, clothes and light that are known all round, from a seed."""
+"""Synthetic heads with skin, strand hair, clothes and light, and ground truth on all sides, made from a seed."""
 
 from __future__ import annotations
 

@@ -210,7 +210,7 @@ def synthesize(
         raise InputError(f"The seed is {seed}; give 0 or a larger whole number.")
     people = example_people() if people is None else people
     if not people:
-        raise InputError("A head needs the skin of a person; give at least one person.")
+        raise InputError("The list of people for the skin is empty; give at least one person.")
     config = config or SynthesisConfig()
     facts = anatomy()
     # One stream per thing, so that a change to one leaves the others as they are.

@@ -80,10 +80,10 @@ class Person:
 
 @lru_cache(maxsize=1)
 def example_people() -> tuple[Person, ...]:
-    """The people of the example portraits that the installation carries.
+    """The people of the installed example portraits.
 
     Raises:
-        MissingAssetError: it carries none.
+        MissingAssetError: none is installed.
     """
     found = tuple(person_of(path) for path in portraits().values())
     if not found:

@@ -1,4 +1,4 @@
-"""Skin tones, evenly spread, and what colours the skin of a head: hair that grows on it, blush, freckles."""
+"""Skin tones, evenly spread, and colours on the skin of a head: hair growth, blush, freckles."""
 
 from __future__ import annotations
 

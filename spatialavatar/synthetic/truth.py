@@ -1,4 +1,4 @@
-"""What a completion must find: the true surface above a fitted mesh, its colour, and the hair on it."""
+"""Ground truth of a completion: the surface above a fitted mesh, its colour, and the hair on it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""68 landmarks by the face-alignment package: an alternative for those who have it.
+"""68 landmarks by the face-alignment package: an optional alternative.
 
 Its networks (FAN) are fetched by the package itself at first use and are not part of this project's weights.
 """

@@ -1,4 +1,4 @@
-"""Measures the quality of each frame of a tracked clip, and words the warnings about frames that could not be used."""
+"""Quality of each frame of a tracked clip, and the warnings about frames that could not be used."""
 
 from __future__ import annotations
 

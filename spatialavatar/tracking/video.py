@@ -86,7 +86,7 @@ class _Tools:
 
 
 def _track(reader: Reader, tools: _Tools, shape: Tensor | None, max_frames: int | None, with_images: bool) -> Track:
-    """Scan, frame, fit and judge a video; see :func:`track_video`."""
+    """Scan, frame and fit a video, and measure its quality; see :func:`track_video`."""
     head, report = tools.head, tools.report
     scan = scan_video(reader, tools.networks, max_frames, part(report, 0.0, _SCAN))
     boxes = np.stack([scan.points.min(axis=1), scan.points.max(axis=1)], axis=1)

@@ -30,8 +30,8 @@ from spatialavatar.head import HeadModel, UVLayout, build_layout, load_head
 from spatialavatar.progress import Progress, no_progress
 from spatialavatar.training.config import TrainingConfig
 from spatialavatar.training.examples import Example, ExampleConfig, Examples
+from spatialavatar.training.held_out import HeldOut
 from spatialavatar.training.journal import HELD_OUT, LOG, REDRAWN, Journal, read_lines
-from spatialavatar.training.judging import HeldOut
 from spatialavatar.training.optimisation import Anchor, parameter_groups
 from spatialavatar.training.shards import People, Person
 from spatialavatar.training.step import TrainingStep
@@ -52,7 +52,7 @@ class Trained:
         people: number of people trained on.
         left_out: reasons why other people were not used, by shard and name.
         redrawn: number of draws that were replaced; :data:`REDRAWN` lists the reasons.
-        verdict: the last scores on held-out people (``judging.Verdict.summary``), or None.
+        verdict: the last scores on held-out people (``held_out.HeldOutScores.summary``), or None.
     """
 
     model: Path
@@ -140,7 +140,7 @@ class _Run:
                 started, window = time.perf_counter(), _Window()
             if held_out and journal and (self.done % self.config.judge_every == 0 or last):
                 paused = time.perf_counter()
-                found = held_out.judge(self.average.module, self.out / f"sheet-{self.done:07d}.png")
+                found = held_out.evaluate(self.average.module, self.out / f"sheet-{self.done:07d}.png")
                 verdict = found.summary()
                 self._save_model()
                 journal.write(HELD_OUT, self.done, {**verdict, "each": found.people, "failed": found.failed})
@@ -326,11 +326,11 @@ def split_people(people: Sequence[Person], patterns: Sequence[str]) -> tuple[lis
     """
     useless = [pattern for pattern in patterns if not fnmatch.filter([person.name for person in people], pattern)]
     if useless:
-        raise InputError(f"Nobody in the shards is called {', '.join(useless)}; correct held_out.")
+        raise InputError(f"No person in the shards is named {', '.join(useless)}; correct held_out.")
     held_out = [p for p in people if any(fnmatch.fnmatch(p.name, pattern) for pattern in patterns)]
     trained = [person for person in people if person not in held_out]
     if not trained:
-        raise InputError("Everybody in the shards is held out; nobody is left to train on.")
+        raise InputError("All people in the shards are held out; leave some to train on.")
     return trained, held_out
 
 

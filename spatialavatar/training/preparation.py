@@ -129,7 +129,7 @@ def make_shards(
     everybody = read_photos(folder) if photos else read_clips(folder, selection.layout)
     clips = [clip for clip in everybody if fnmatch.fnmatch(clip.name, selection.only)]
     if not clips:
-        raise InputError(f"Nobody in {folder} matches {selection.only!r}; leave the pattern out.")
+        raise InputError(f"No person in {folder} matches {selection.only!r}; leave the pattern out.")
     keys = Counter(person_key(clip.name) for clip in clips)
     if alike := [clip.name for clip in clips if keys[person_key(clip.name)] > 1]:
         raise InputError(f"{', '.join(alike)} would be files of one name in a shard; rename all but one.")

@@ -1,4 +1,4 @@
-"""Protocol ``expressive``: an avatar of the frame that is farthest from the person's neutral; targets are calmer.
+"""Protocol ``expressive``: an avatar of the frame farthest from the person's neutral; targets are nearer to it.
 
 The distance of a frame from the clip's neutral is the sum of the absolute differences of its expression coefficients,
 blinks left out, plus the weighted angle of the jaw. Shut lids would otherwise make a blink the strongest expression of

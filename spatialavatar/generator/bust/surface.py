@@ -63,7 +63,7 @@ def _membrane(domain: Mask, outline: Mask, weight: Floats, target: Floats, load:
     """Solve for a height field (h, w): the sum of differences to the neighbours plus ``load`` is 0.
 
     Args:
-        domain: where the field lives; it ends freely except at the outline.
+        domain: pixels of the field; its border is free except at the outline.
         outline: where it is 0.
         weight: of ``target`` in each cell.
         target: wanted values.

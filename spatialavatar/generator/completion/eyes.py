@@ -1,4 +1,4 @@
-"""Eyes: what lids hide takes the colour of its mirror twin in the other eye, else of its ring around the pole.
+"""Eyes: hidden texels take the colour of their mirror twin in the other eye, else of their ring around the pole.
 
 Unseen parts show a generic eye with pupil, iris and white, tinted to the seen iris.
 """

@@ -60,7 +60,7 @@ class NetworkInputs(Record):
             InputError: the numbers of sources differ.
         """
         if len({part.images.shape[1:] for part in parts}) != 1:
-            raise InputError("A batch needs as many sources of every person, in pictures of one size.")
+            raise InputError("All people of a batch need the same number of sources, in pictures of one size.")
         return NetworkInputs(**{name: torch.cat([getattr(part, name) for part in parts]) for name in vars(parts[0])})
 
 

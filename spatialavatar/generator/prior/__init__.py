@@ -1,4 +1,4 @@
-"""A learned prior of whole heads: what hair, sides and back look like where no photo shows them.
+"""A learned prior of whole heads, which predicts hair, sides and back that no photo shows.
 
 A small network on a spherical map of the head (``sphere``) reads what the photos show (``observation``) and predicts
 hair mask, shell height, colours relative to those of the seen hair and skin, and strand directions (``network``).

@@ -1,4 +1,4 @@
-"""The photos on the outline that the prior completes."""
+"""Sampling of the photos on the outline that the prior completes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Strands that no photo shows: noise smeared along the predicted directions (line integral convolution)."""
+"""Strand texture of unseen hair: noise filtered along the predicted directions (line integral convolution)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What becomes of tied hair behind the tie: a bun, a tail, or a braid."""
+"""Tied hair behind the tie: a bun, a tail, or a braid."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def tail_strands(style: HairStyle, frame: HeadFrame, rng: np.random.Generator) -
 
 
 def _bun(tie: Array, rng: np.random.Generator) -> tuple[Array, Array]:
-    """Locks wound around the axis of a knot that sits on the head."""
+    """Locks wound around the axis of a knot on the head."""
     count, radius = 1500, rng.uniform(0.022, 0.038)
     bundle = rng.integers(0, 40, count)
     axis = np.array([0.0, 0.35, -1.0]) / np.hypot(0.35, 1.0)

@@ -50,7 +50,7 @@ class LandmarkHead:
         if count not in head.landmark_embeddings:
             raise InputError(f"The head {head.id} has no {count}-point landmarks; use a head file that contains them.")
         if any(head.parents[joint] not in (0, 1) for joint in MOVING_JOINTS):
-            raise InputError(f"The jaw and the eyes of the head {head.id} must hang from its root or its neck.")
+            raise InputError(f"The jaw and the eyes of the head {head.id} must have its root or its neck as parent.")
         self.set: LandmarkSet = landmark_set(count)
         faces, bary = (tensor.cpu()[list(self.set.used)] for tensor in head.landmark_embeddings[count])
         corners = head.faces.cpu()[faces]

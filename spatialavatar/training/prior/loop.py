@@ -154,11 +154,11 @@ class _Run:
                 self.progress(self.done / self.config.iterations, f"Step {self.done}: loss {means['loss']:.4f}")
                 sums, started = {}, time.perf_counter()
             if last or (self.config.judge_every and self.done % self.config.judge_every == 0):
-                verdict = self.judge()
+                verdict = self.evaluate()
                 self._log({"step": self.done, "held_out": verdict})
             if self.done % self.config.save_every == 0 or last:
                 self._save()
-        verdict = verdict or self.judge()
+        verdict = verdict or self.evaluate()
         trained = load_prior(self.out / PRIOR_FILE, self.config.network, self.model.head, self.model.layout)
         self.model.with_prior(trained).save_pretrained(self.out / MODEL)
         return TrainedPrior(self.out / MODEL, self.done, len(self.samples.heads), verdict)
@@ -204,7 +204,7 @@ class _Run:
         named = {"true_direction": "direction"}
         return {named.get(name, name): torch.from_numpy(value) for name, value in self.cache[path].items()}
 
-    def judge(self) -> dict[str, float]:
+    def evaluate(self) -> dict[str, float]:
         """Mean errors of the averaged network on the held-out heads where nothing is seen, and those without it.
 
         ``height`` and ``outline`` are millimetres (of the network, of the outline's fit); ``color`` and ``fill`` are

@@ -1,4 +1,4 @@
-"""Pictures of a synthetic head as the tracker would hand them on: with the errors of a fit, a matte and a crop."""
+"""Pictures of a synthetic head in the form of the tracker's output: with the errors of a fit, a matte and a crop."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ SHEET_ROWS = 8
 
 
 @dataclass(frozen=True)
-class Verdict:
+class HeldOutScores:
     """Scores on held-out people; means over the views of a person first, then over people.
 
     Attributes:
@@ -71,7 +71,7 @@ class HeldOut:
         self._lpips = Lpips().to(head.device)
         self._prepared: dict[tuple[str, int], Example] = {}
 
-    def judge(self, network: CorrectionNetwork, sheet: Path | None = None) -> Verdict:
+    def evaluate(self, network: CorrectionNetwork, sheet: Path | None = None) -> HeldOutScores:
         """Compare on a white background, and draw a sheet of the first people.
 
         Args:
@@ -101,7 +101,7 @@ class HeldOut:
                 people[person.name] = {name: fmean(score[name] for score in scores) for name in scores[0]}
         if sheet is not None and rows:
             save_png(sheet, as_pixels(torch.cat(rows)))
-        return Verdict(people, failed)
+        return HeldOutScores(people, failed)
 
     def _chosen(self, person: Person) -> list[int]:
         count = len(person.views)
