@@ -44,7 +44,7 @@ from spatialavatar.progress import Progress, no_progress, part
 from spatialavatar.provenance import marked
 from spatialavatar.records import Camera, HeadParams, Track, as_uint8_image
 from spatialavatar.render import best_device, render
-from spatialavatar.render.kernels import thread_count
+from spatialavatar.render.kernels import kernel_threads, thread_count
 from spatialavatar.staging import (
     SCENES,
     WHITE,
@@ -360,6 +360,7 @@ class FrameRenderer:
         self._avatar, self._config, self._gains = avatar, config, gains
         self._rest = AtRest.of(avatar, config) if config.relative else None
         self._stage: Stage | None = None
+        self._threads = thread_count()
 
     def frame(self, track: Track) -> np.ndarray:
         """The first frame of ``track``, as :func:`drive_frames` yields it.
@@ -385,7 +386,8 @@ class FrameRenderer:
         # In absolute driving the camera is the track's.
         if self._stage is None or not self._config.relative:
             self._stage = _stage(self._avatar, camera, self._config)
-        with torch.inference_mode(), one_torch_thread():
+        # One frame at a time: the kernels share it among the threads, of which a tracker may occupy one.
+        with torch.inference_mode(), one_torch_thread(), kernel_threads(self._threads):
             return self._stage.frame(params[0])
 
 

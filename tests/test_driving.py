@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import weakref
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 from spatialavatar import staging
-from spatialavatar.driving import UNIT_LIMITS, DriveConfig, drive, drive_frames, drive_still, portrait_view, retarget
+from spatialavatar.driving import (
+    UNIT_LIMITS,
+    DriveConfig,
+    FrameRenderer,
+    drive,
+    drive_frames,
+    drive_still,
+    portrait_view,
+    retarget,
+)
 from spatialavatar.errors import FormatError, InputError, OutputError
 from spatialavatar.head import HeadModel
 from spatialavatar.head.arkit import ARKIT_52
@@ -236,6 +246,20 @@ def test_a_drive_holds_few_frames_however_long_it_is(avatar, tmp_path, monkeypat
     drive(avatar, track, tmp_path / "out.mp4", STILL, device="cpu", watch=watch)
     assert len(alive) == 300
     assert most <= 2 * thread_count() + 2
+
+
+def test_a_live_frame_has_one_torch_thread_and_all_threads_of_the_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    found: list[tuple[int, int]] = []
+    draw = staging.render
+
+    def watched(*arguments: Any, **options: Any) -> Any:
+        found.append((torch.get_num_threads(), thread_count()))
+        return draw(*arguments, **options)
+
+    monkeypatch.setattr(staging, "render", watched)
+    avatar = make_ball_avatar()
+    FrameRenderer(avatar, STILL).frame(make_track(avatar))
+    assert found == [(1, thread_count())]
 
 
 def test_as_filmed_keeps_most_of_the_drivers_resting_turn(avatar):

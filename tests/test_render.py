@@ -19,6 +19,7 @@ from torch import Tensor
 from spatialavatar.errors import InputError
 from spatialavatar.records import Camera, Gaussians
 from spatialavatar.render import _cpu, _gsplat, _pool, choose_backend, rasterize, render
+from spatialavatar.threads import one_torch_thread
 
 from .support import raster_ref
 from .support.scenes import NAMES, SCENES, Scene, leaves, loss_weights, random_scene, reference, wide_scene
@@ -379,3 +380,20 @@ def test_the_pool_uses_as_many_threads_as_the_environment_says(monkeypatch: pyte
     _pool.run(lambda _: meeting.wait(), 3)
     monkeypatch.delenv(_pool.THREADS_VARIABLE)
     assert _pool.thread_count() == torch.get_num_threads()
+
+
+def test_kernels_of_a_thread_get_the_threads_that_it_asks_for(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delenv(_pool.THREADS_VARIABLE, raising=False)
+    outside, elsewhere = _pool.thread_count(), []
+    with one_torch_thread(), _pool.kernel_threads(3):
+        with _pool.kernel_threads(2):
+            assert _pool.thread_count() == 2
+        assert _pool.thread_count() == 3
+        other = threading.Thread(target=lambda: elsewhere.append(_pool.thread_count()))
+        other.start()
+        other.join()
+        monkeypatch.setenv(_pool.THREADS_VARIABLE, "4")
+        assert _pool.thread_count() == 4
+        monkeypatch.delenv(_pool.THREADS_VARIABLE)
+    assert elsewhere != [3]
+    assert _pool.thread_count() == outside

@@ -9,8 +9,9 @@ from __future__ import annotations
 import itertools
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import torch
 
@@ -19,12 +20,29 @@ THREADS_VARIABLE = "SPATIALAVATAR_THREADS"
 _lock = threading.Lock()
 _executor: ThreadPoolExecutor | None = None
 _executor_size = 0
+_this_thread = threading.local()
 
 
 def thread_count() -> int:
-    """Return the number of threads: the environment variable ``SPATIALAVATAR_THREADS``, else torch's count."""
+    """Return the number of threads for kernels that the calling thread starts.
+
+    It is that of the environment variable ``SPATIALAVATAR_THREADS``, else that of :func:`kernel_threads`, else torch's.
+    """
     value = os.environ.get(THREADS_VARIABLE, "")
-    return max(1, int(value)) if value.isdecimal() else torch.get_num_threads()
+    if value.isdecimal():
+        return max(1, int(value))
+    return getattr(_this_thread, "count", None) or torch.get_num_threads()
+
+
+@contextmanager
+def kernel_threads(count: int) -> Iterator[None]:
+    """Run the kernels that this thread starts inside the block on ``count`` threads, whatever torch's count is."""
+    before = getattr(_this_thread, "count", None)
+    _this_thread.count = count
+    try:
+        yield
+    finally:
+        _this_thread.count = before
 
 
 def run(task: Callable[[int], None], count: int, threads: int | None = None) -> None:
