@@ -54,13 +54,19 @@ gr.Blocks.launch = launch
 runpy.run_path({str(REPOSITORY / "app.py")!r}, run_name="__main__")
 """
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "GRADIO_TEMP_DIR": str(tmp_path)}
-    # The first start of a new checkout compiles the kernels, once.
-    for _ in range(2):
+
+    def start() -> tuple[float, float]:
+        """Seconds of the processor, which other work on this machine disturbs less, until imported and until shown."""
         run = subprocess.run(
             [sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=240, check=False
         )
-    lines = [line for line in run.stdout.splitlines() if line.startswith("SECONDS")]
-    assert lines, run.stdout + run.stderr
-    imported, shown = map(float, lines[0].split()[1:])  # of the processor: what else runs here does not count
+        lines = [line for line in run.stdout.splitlines() if line.startswith("SECONDS")]
+        assert lines, run.stdout + run.stderr
+        imported, shown = map(float, lines[0].split()[1:])
+        return imported, shown
+
+    imported, shown = start()
+    if shown >= 20.0:  # the first start of a new checkout compiles the kernels, once
+        imported, shown = start()
     assert imported < 15.0
     assert shown < 20.0
