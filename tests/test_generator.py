@@ -449,6 +449,19 @@ def test_an_ear_under_hair_lies_flat():
     assert thickness[1] > thickness[0] + 0.2
 
 
+def test_hair_over_the_top_of_an_ear_does_not_flatten_it():
+    track, head = painted_track(hair=0.02), model().head
+    pixels = track.camera.project(head.vertices(track.params)[0])
+    ears = head.part_vertices("ears")
+    middle = int(pixels[ears, 1].median())
+    segments = with_hair(track).pictures.segments.clone()
+    segments[:, middle - 4 :] = 0
+    offsets = silhouette_offsets(track.replace(pictures=track.pictures.replace(segments=segments))).numpy()
+    bare = silhouette_offsets(track).numpy()
+    assert np.abs(offsets - bare)[ears.numpy()].max() < 0.01
+    assert np.abs(silhouette_offsets(with_hair(track)).numpy() - bare)[ears.numpy()].max() > 0.01
+
+
 def test_a_strand_pattern_stays_on_the_scalp():
     tables = surface().tables
     scalp = surface().mask("scalp")
