@@ -167,6 +167,19 @@ def heights_of(fit: OutlineFit, offsets: np.ndarray) -> np.ndarray:
     return ((offsets + fit.field.rest - fit.field.flat) * fit.field.directions).sum(1)
 
 
+def test_a_bald_head_gets_no_colour_of_hair_at_the_back():
+    outlook = Outline.unknown()
+    colors = np.full((ROWS, COLUMNS, 3), (0.8, 0.6, 0.5), np.float32)
+    seen = np.zeros((ROWS, COLUMNS), np.float32)
+    seen[:, 60:130] = 1.0
+    bald, hairy = (
+        prior().complete(observation(Seen(colors, seen, np.full_like(seen, share)), outlook)) for share in (0.0, 1.0)
+    )
+    raw = prior().complete(observation(Seen(colors, seen, np.full_like(seen, 0.2)), outlook))
+    assert bald.hair.max() < 0.5 * raw.hair.max()
+    assert hairy.hair.max() > 0.5 * raw.hair.max()
+
+
 def test_the_photo_s_front_stays_and_the_back_is_the_prior_s():
     plain = build_base(model().head, model().layout, [track()], CONFIG)
     ours = completed()

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from spatialavatar.generator.config import SilhouetteConfig
-from spatialavatar.generator.numerics import Floats
+from spatialavatar.generator.numerics import Floats, smoothstep
 from spatialavatar.generator.prior.config import PriorConfig
 from spatialavatar.generator.prior.network import PriorNetwork, features_of, interpret
 from spatialavatar.generator.prior.observation import Observation
@@ -21,6 +21,15 @@ from spatialavatar.head import HeadModel, UVLayout
 
 _PARTS = ("face", "scalp", "ears", "neck")
 _POSITION_SCALE = 0.1  # metres
+
+_BALD = (0.03, 0.15)
+"""Shares of hair on the seen scalp up to which a head is shaved or bald, and from which on it is not."""
+
+_LEAST_SCALP = 50.0
+"""Sum of visibilities of the scalp's cells below which nothing is known of its hair."""
+
+_STUBBLE = 0.35
+"""Strength of the hair that is expected at the back of a shaved head: no photo shows its colour."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,12 +75,20 @@ class HeadPrior:
         with torch.inference_mode():
             outputs = self.network(features_of(maps, self.constants))
             found = interpret(outputs, maps["hair_fill"], maps["skin_fill"])
+        hair, colors = _array(torch.sigmoid(found.hair_logit)), _array(found.colors).clip(0.0, 1.0)
+        missing = (1.0 - _STUBBLE) * self._baldness(seen)
         return ExpectedHead(
-            hair=_array(torch.sigmoid(found.hair_logit)),
-            colors=_array(found.colors).clip(0.0, 1.0),
+            hair=(1.0 - missing) * hair,
+            colors=colors + (missing * hair)[..., None] * (seen.skin_fill - colors),
             height=_array(found.height),
             direction=_array(found.direction),
         )
+
+    def _baldness(self, seen: Observation) -> float:
+        """In [0, 1], 1 where the photos show a scalp with hardly any hair."""
+        scalp = seen.visibility * self.constants[_PARTS.index("scalp")].numpy()
+        share = float((scalp * seen.hair).sum() / max(float(scalp.sum()), 1e-9))
+        return 1.0 - float(smoothstep(np.array(share), *_BALD)) if scalp.sum() > _LEAST_SCALP else 0.0
 
 
 def _array(maps: Tensor) -> Floats:
