@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from scipy.spatial import cKDTree
 
 from spatialavatar.errors import FormatError, InputError, MissingAssetError
 from spatialavatar.generator import BaseResult, GeneratorConfig, SpatialAvatar, build_base
@@ -161,6 +162,20 @@ def test_heights_are_the_expected_ones_without_an_outline_and_meet_a_measured_on
     assert measured.sum() > 5
     error = np.abs(heights_of(fit, fit.towards(expected, [], unmeasured_again)) - fit.rim_height)[measured].mean()
     assert error < 0.4 * np.abs(0.012 - fit.rim_height)[measured].mean()
+
+
+def test_a_wrong_expectation_is_corrected_beside_the_measured_outline_as_well():
+    head = model().head
+    fit = fit_outline(head, source_views([track()], head), replace(CONFIG.silhouette, rounds=2))
+    expected = np.full(len(fit.heights), 0.05)
+    found = heights_of(fit, fit.towards(expected, [], replace(CONFIG.silhouette, rounds=0)))
+    free = (fit.mesh.mobility > 0.99) & (fit.field.rest[:, 1] > 0.02)
+    measured = free & (fit.rim_weight > 1.0)
+    away = cKDTree(fit.field.rest[measured]).query(fit.field.rest)[0]
+    beside = free & (away > 0.015) & (away < 0.025)
+    change = 0.05 - found
+    assert change[beside].mean() > 0.5 * change[measured].mean()
+    assert change[free & (away > 0.08)].mean() < 0.7 * change[measured].mean()
 
 
 def heights_of(fit: OutlineFit, offsets: np.ndarray) -> np.ndarray:

@@ -11,8 +11,8 @@ from spatialavatar.generator.config import SilhouetteConfig
 from spatialavatar.generator.numerics import Floats, Pixels
 from spatialavatar.generator.silhouette.covered_ears import flatten_covered_ears
 from spatialavatar.generator.silhouette.measuring import measure_gaps, person_view
-from spatialavatar.generator.silhouette.mesh import HeightField, OutlineMesh, build_field, outline_mesh
-from spatialavatar.generator.silhouette.solving import meet_expected, side_coupling, solve_heights, targets
+from spatialavatar.generator.silhouette.mesh import HeightField, OutlineMesh, build_field, hanging, outline_mesh
+from spatialavatar.generator.silhouette.solving import close_gaps, meet_expected, side_coupling, solve_heights, targets
 from spatialavatar.generator.sources import SourceView
 from spatialavatar.head import HeadModel
 
@@ -27,6 +27,7 @@ class OutlineFit:
         heights: (V,) metres.
         rim_weight: (V,) weight of the gaps that were measured last; 0 where none was.
         rim_height: (V,) metres that close them.
+        symmetry: weight of the difference between mirror twins.
     """
 
     mesh: OutlineMesh
@@ -34,6 +35,7 @@ class OutlineFit:
     heights: Floats
     rim_weight: Floats
     rim_height: Floats
+    symmetry: float
 
     def offsets(self) -> Pixels:
         """(V, 3) float32, metres in head space."""
@@ -47,14 +49,15 @@ class OutlineFit:
             views: the photos; expected heights move the outline, so that its gaps are measured again.
             config: constants; ``rounds`` 0 takes the gaps that were measured last.
         """
-        heights = meet_expected(self.mesh, self.field, (self.rim_weight, self.rim_height), expected, config)
+        found, field = (self.rim_weight, self.rim_height), hanging(self.mesh, self.field)
+        heights = meet_expected(self.mesh, field, found, expected, self.symmetry, config)
         people = [person_view(view) for view in views] if config.rounds else []
         for _ in range(config.rounds):
-            gaps = [measure_gaps(self.mesh, self.field, heights, person, config) for person in people]
+            gaps = [measure_gaps(self.mesh, field, heights, person, config) for person in people]
             weight, weighted = targets(gaps, heights, config)
             found = weight, weighted / np.maximum(weight, 1e-9)
-            heights = meet_expected(self.mesh, self.field, found, expected, config)
-        return self.field.offsets(heights).astype(np.float32)
+            heights = close_gaps(self.mesh, field, found, heights, config)
+        return field.offsets(heights).astype(np.float32)
 
 
 def fit_outline(head: HeadModel, views: Sequence[SourceView], config: SilhouetteConfig) -> OutlineFit:
@@ -79,7 +82,7 @@ def fit_outline(head: HeadModel, views: Sequence[SourceView], config: Silhouette
             symmetry = side_coupling(gaps, config)
         weight, weighted = targets(gaps, heights, config)
         heights = solve_heights(mesh, field, (weight, weighted), symmetry, config)
-    return OutlineFit(mesh, field, heights, weight, weighted / np.maximum(weight, 1e-9))
+    return OutlineFit(mesh, field, heights, weight, weighted / np.maximum(weight, 1e-9), symmetry)
 
 
 def fit_silhouette(head: HeadModel, views: Sequence[SourceView], config: SilhouetteConfig) -> Pixels:

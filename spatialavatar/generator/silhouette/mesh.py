@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Final
 
@@ -49,7 +49,7 @@ class HeightField:
     Attributes:
         rest: (V, 3) rest vertices, metres.
         flat: (V, 3) rest vertices with covered ears smoothed away; heights start here.
-        directions: (V, 3) unit, smoothed normals.
+        directions: (V, 3) smoothed normals, unit; shorter where :func:`hanging` took their lift.
         area: (V,) square metres of each vertex.
         laplacian: (V, V), cotangent weights.
         bending: (V, V) quadratic form of how much heights bend.
@@ -94,6 +94,17 @@ def build_field(mesh: OutlineMesh, rest: Floats, flat: Floats, config: Silhouett
     directions /= np.maximum(np.linalg.norm(directions, axis=1, keepdims=True), 1e-9)
     bending = config.bending_length**4 * (laplacian @ sp.diags(1.0 / area) @ laplacian)
     return HeightField(rest, flat, directions, area, laplacian, bending)
+
+
+def hanging(mesh: OutlineMesh, field: HeightField) -> HeightField:
+    """The field without the lift on the neck: hair hangs over it.
+
+    The normals of the neck point up where it widens to the shoulders, and would turn the ends of long hair up and out.
+    """
+    directions = field.directions.copy()
+    up = directions[:, 1]
+    up[mesh.base.vertex_mask("neck")] = up[mesh.base.vertex_mask("neck")].clip(max=0.0)
+    return replace(field, directions=directions)
 
 
 def _mobility(mesh: HeadMesh, face_mask: tuple[float, float]) -> Floats:

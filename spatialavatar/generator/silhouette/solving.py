@@ -19,6 +19,16 @@ _FAINT_ANCHOR: Final = 1e-3
 _EXPECTED_ANCHOR: Final = 0.02
 """Weight that holds heights at the expected ones."""
 
+_EXPECTED_ERROR: Final = 0.005
+"""Metres by which expected heights miss the outline at half of the reach."""
+
+_LEAST_SURE: Final = 0.25
+"""Share of the weight that expected heights keep however far they miss the outline: the back of the head is theirs."""
+
+_EXPECTED_REACH: Final = 0.05
+"""Metres over which a correction fades where expected heights miss the outline by centimetres. They are then wrong
+beside it as well, and a correction that ended there would leave a ledge."""
+
 _EXPECTED_SMOOTHING: Final = 0.010
 """Metres over which expected heights are smoothed: cells of the map are coarser than the mesh."""
 
@@ -78,25 +88,58 @@ def meet_expected(
     field: HeightField,
     data: tuple[Floats, Floats],
     expected: Floats,
+    symmetry: float,
     config: SilhouetteConfig,
 ) -> Floats:
-    """Heights (V,), metres, that differ from expected ones by a field that closes the gaps and bends little.
+    """Heights (V,), metres: expected ones, smoothed, plus a smooth correction that closes the gaps.
 
-    Where no photo measures the outline they are the expected ones.
+    Far from the measured outline they are the expected ones; the worse these meet it, the farther the correction
+    reaches.
 
     Args:
         mesh: the mesh.
         field: of this person's head.
         data: W (V,) and t (V,), as in :func:`solve_heights`.
         expected: (V,) metres.
+        symmetry: of :func:`side_coupling`, for the part of the correction that the expected heights leave open.
         config: constants.
     """
     weight, target = data
     smoothing = sp.diags(field.area) + _EXPECTED_SMOOTHING**2 * field.laplacian
     expected = solve_directly(smoothing, field.area * expected) * mesh.mobility
-    system = field.bending + sp.diags(field.area * (weight + _anchors(mesh, config) + _EXPECTED_ANCHOR))
-    change = solve_directly(system, field.area * weight * (target - expected))
-    return ((expected + change) * (mesh.mobility > 0)).clip(*config.limits)
+    missed = weight @ (target - expected) ** 2 / max(float(weight.sum()), 1e-9)
+    unsure = missed / (_EXPECTED_ERROR**2 + missed)
+    held = _EXPECTED_ANCHOR * (1.0 - (1.0 - _LEAST_SURE) * unsure)
+    # A membrane: unlike the bending it does not overshoot where nothing is measured.
+    wide = held * (unsure * _EXPECTED_REACH) ** 2 * field.laplacian
+    if symmetry > 0.0:
+        wide = wide + symmetry * unsure * _asymmetry(mesh, field)
+    return _corrected(mesh, field, data, expected, sp.diags(field.area * held) + wide, config)
+
+
+def close_gaps(
+    mesh: OutlineMesh, field: HeightField, data: tuple[Floats, Floats], heights: Floats, config: SilhouetteConfig
+) -> Floats:
+    """Heights (V,), metres: those of :func:`meet_expected`, with the gaps that are left closed close to the outline.
+
+    Neither the coupling of the sides nor the expected heights pull on them again, so the outline is met.
+    """
+    return _corrected(mesh, field, data, heights, sp.diags(_EXPECTED_ANCHOR * field.area), config)
+
+
+def _corrected(
+    mesh: OutlineMesh,
+    field: HeightField,
+    data: tuple[Floats, Floats],
+    start: Floats,
+    held: sp.csr_matrix,
+    config: SilhouetteConfig,
+) -> Floats:
+    """Heights ``start`` (V,) plus a correction that closes the gaps, bends little and is small in the form ``held``."""
+    weight, target = data
+    system = field.bending + sp.diags(field.area * (weight + _anchors(mesh, config))) + held
+    change = solve_directly(system, field.area * weight * (target - start))
+    return ((start + change) * (mesh.mobility > 0)).clip(*config.limits)
 
 
 def _anchors(mesh: OutlineMesh, config: SilhouetteConfig) -> Floats:
