@@ -31,6 +31,9 @@ _ROUNDS: Final = 2
 _LATER_ROUNDS: Final = 3
 """Measurements of the gaps that expected heights leave. None costs up to 2 dB of a frontal photo's person."""
 
+_FRAYED: Final = 0.15
+"""Cosine to a camera by which the end of the seen hair differs from strand to strand."""
+
 _STRETCHED: Final = ("scalp", "neck", "ears")
 _HAIRY: Final = (0.5, 0.8)
 _SHOWN: Final = (0.3, 0.7)
@@ -94,11 +97,14 @@ def paint_sides(surface: TexelSurface, prior: HeadPrior, head: ShapedHead, compl
         completed: by rules, without the prior.
     """
     sight = see(surface, prior.sphere, head)
-    painted = complete_sides(surface, prior, head, sight)
+    painted, strands = complete_sides(surface, prior, head, sight)
     seen = smoothstep(completed.own * head.pooled.visibility, *prior.config.seen)
     # At a frayed rim visibility is low although it faces a camera: there the rules' colours match the neighbouring
     # texels best.
     seen = np.maximum(seen, surface.mask("scalp", "neck") * facing_share(head.photos, *prior.config.facing))
+    # Strands of the seen hair end at different places, so that it meets the prior's in no line.
+    ends = (_FRAYED * strands).clip(0.0, 2.0 * _FRAYED) * sight.expected_hair * surface.mask("scalp")
+    seen = np.minimum(seen, np.where(ends > 0.0, facing_share(head.photos, *prior.config.facing, ends), 1.0))
     plausible = 1.0 - surface.mask("ears", "neck") * sight.doubt
     share = side_share(surface, prior.sphere, prior.config) * (1.0 - seen * plausible)
     return Completed(
@@ -107,10 +113,13 @@ def paint_sides(surface: TexelSurface, prior: HeadPrior, head: ShapedHead, compl
     )
 
 
-def facing_share(photos: Sequence[PhotoEvidence], low: float, high: float) -> Floats:
-    """(N,) in [0, 1]: 1 where a texel faces a camera, even if its photo does not show it; see ``PriorConfig``."""
+def facing_share(photos: Sequence[PhotoEvidence], low: float, high: float, more: Floats | float = 0.0) -> Floats:
+    """(N,) in [0, 1]: 1 where a texel faces a camera, even if its photo does not show it; see ``PriorConfig``.
+
+    ``more`` is added to both cosines.
+    """
     return np.max(
-        [smoothstep(one.warp.facing, low, high) * inside_picture(one.view, one.warp, 4.0) for one in photos], 0
+        [smoothstep(one.warp.facing - more, low, high) * inside_picture(one.view, one.warp, 4.0) for one in photos], 0
     )
 
 

@@ -30,7 +30,7 @@ where it is not seen well."""
 _CLOTHES_AZIMUTH = np.radians((45.0, 55.0))
 """Beyond these the neck takes no colour of a collar."""
 
-_BESIDE = 3.0
+_BESIDE = 6.0
 """Cells over which the expected colour is adapted to adjacent seen colours."""
 
 _TWIN_BLUR = 7.0
@@ -74,8 +74,10 @@ def hair_texture(
     return seen_texture(prior.sphere, pooled.colors, shown, prior.config.contrast)
 
 
-def complete_sides(surface: TexelSurface, prior: HeadPrior, head: ShapedHead, sight: Sight) -> Completed:
-    """Colours: samples where the photos show the head well, elsewhere the twin's detail and the prior.
+def complete_sides(surface: TexelSurface, prior: HeadPrior, head: ShapedHead, sight: Sight) -> tuple[Completed, Floats]:
+    """Colours, and (N,) strands: of mean 0 and deviation 1, bright and dark in turn.
+
+    Colours are samples where the photos show the head well, elsewhere the twin's detail and the prior.
 
     Meaningless on eyes and inside the mouth.
 
@@ -91,12 +93,13 @@ def complete_sides(surface: TexelSurface, prior: HeadPrior, head: ShapedHead, si
     colors = sphere.scatter(grid_colors)
     seed = int(head.photos[0].view.key[:8], 16)
     points = surface.grid.points_on(surface.grid.mesh.rest(head.photos[0].view.params.shape) + head.offsets)
-    shade = strand_shade(sphere, points, expected.direction, head.texture, seed) * sight.expected_hair
-    shade += _grain(surface, sight, seed) * (1.0 - sight.expected_hair)
+    strands = strand_shade(sphere, points, expected.direction, head.texture, seed)
+    shade = strands * sight.expected_hair + _grain(surface, sight, seed) * (1.0 - sight.expected_hair)
     colors = (colors * np.exp(shade)[:, None]).clip(0.0, 1.0)
     colors = _with_twin(surface, sphere, sight, grid_colors, colors, outer)
     keep = sight.keep[:, None]
-    return Completed((keep * pooled.colors + (1.0 - keep) * colors).clip(0.0, 1.0), sight.keep)
+    completed = Completed((keep * pooled.colors + (1.0 - keep) * colors).clip(0.0, 1.0), sight.keep)
+    return completed, (strands - strands.mean()) / max(float(strands.std()), 1e-9)
 
 
 def see(surface: TexelSurface, sphere: SphereGrid, head: ShapedHead) -> Sight:
