@@ -13,6 +13,7 @@ _SMOOTHING: Final = 12
 _SMOOTHING_FINE: Final = 2  # at scales of more than _COARSE pixels
 _COARSE: Final = 300
 _PAD: Final = 0.5  # of the hole's longer side: pixels around it that are read
+_BESIDE: Final = 0.02  # of the width: pixels beside the hole whose mean a row continues
 _DETAIL: Final = 0.06  # of the longer side: how far detail reaches into the hole
 _MAX_DETAIL: Final = 18.0  # 8-bit levels
 _SMOOTH_OFFSET: Final = 0.7  # of _DETAIL
@@ -25,8 +26,9 @@ _MAD_TO_SIGMA: Final = 1.4826
 def fill(picture: NDArray[np.uint8], known: NDArray[np.bool_], seed: int = 0) -> NDArray[np.uint8]:
     """A copy of a picture whose unknown pixels are filled from the known ones.
 
-    The fill is a push-pull pyramid (Gortler et al., 1996) that is relaxed at every scale, which approximates the
-    membrane through the hole's border: it continues the colours on every side without an edge. The detail beside the
+    Rows are continued from side to side, since what is behind people lies in layers: ground, horizon, sky. What is left
+    at the hole's border is filled by a push-pull pyramid (Gortler et al., 1996) that is relaxed at every scale, which
+    approximates a membrane: the colours on every side continue without an edge. The detail beside the
     hole is mirrored into it and fades out inwards, where noise of the strength of the surrounding grain takes over.
 
     Args:
@@ -46,7 +48,8 @@ def fill(picture: NDArray[np.uint8], known: NDArray[np.bool_], seed: int = 0) ->
         slice(max(0, int(columns[0]) - pad), int(columns[-1]) + 1 + pad),
     )
     part, solid = picture[window], known[window]
-    smooth = _membrane(part.astype(np.float32), solid.astype(np.float32))
+    guide = _across(part, solid)
+    smooth = guide + _membrane(part.astype(np.float32) - guide, solid.astype(np.float32))
     detail, share = _mirrored_detail(part, solid)
     noise = np.random.default_rng(seed).standard_normal(solid.shape).astype(np.float32) * _grain(part, solid)
     levels = smooth + detail * share[..., None] + (noise * (1.0 - share))[..., None]
@@ -54,6 +57,34 @@ def fill(picture: NDArray[np.uint8], known: NDArray[np.bool_], seed: int = 0) ->
     result = picture.copy()
     result[window] = np.where(solid[..., None], part, filled)
     return result
+
+
+def _across(picture: NDArray[np.uint8], known: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """(H, W, 3): each row a straight line between its colours beside the hole; also in rows that the hole misses."""
+    height, width = known.shape
+    holes = ~known
+    rows = np.flatnonzero(holes.any(1))
+    nearest = rows[np.abs(np.arange(height)[:, None] - rows[None]).argmin(1)]
+    first, last = holes.argmax(1)[nearest], (width - 1 - holes[:, ::-1].argmax(1))[nearest]
+    reach = max(2, round(_BESIDE * width))
+    sums = np.cumsum(np.pad(picture * known[..., None].astype(np.float32), ((0, 0), (1, 0), (0, 0))), 1)
+    counts = np.cumsum(np.pad(known.astype(np.float32), ((0, 0), (1, 0))), 1)
+    index = np.arange(height)
+
+    def mean(low: NDArray[np.int64], high: NDArray[np.int64]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        low, high = low.clip(0, width), high.clip(0, width)
+        weight = counts[index, high] - counts[index, low]
+        total = sums[index, high] - sums[index, low]
+        return cv2.blur(total, (1, 2 * reach // 2 + 1)), cv2.blur(weight[:, None], (1, 2 * reach // 2 + 1))
+
+    (left, has_left), (right, has_right) = mean(first - reach, first), mean(last + 1, last + 1 + reach)
+    left_color, right_color = left / np.maximum(has_left, 1e-3), right / np.maximum(has_right, 1e-3)
+    one, other = has_left[:, :1] > 0.1, has_right[:, :1] > 0.1
+    both = np.where(one, left_color, right_color), np.where(other, right_color, left_color)
+    middle = (left + right) / np.maximum(has_left + has_right, 1e-3)
+    start, end = (np.where(one | other, side, middle) for side in both)
+    t = ((np.arange(width)[None] - first[:, None]) / np.maximum(last - first, 1)[:, None]).clip(0.0, 1.0)[..., None]
+    return ((1.0 - t) * start[:, None] + t * end[:, None]).astype(np.float32)
 
 
 def _membrane(picture: NDArray[np.float32], known: NDArray[np.float32]) -> NDArray[np.float32]:
