@@ -21,7 +21,7 @@ from spatialavatar.head import (
     build_layout,
     carried,
     load_head,
-    moved_with_root,
+    moved_with_torso,
     turned_at_neck,
 )
 from spatialavatar.hub.cards import AvatarFacts, avatar_card
@@ -37,8 +37,9 @@ from spatialavatar.residual import OF_TEXELS, ExpressionResidual, expression_cod
 from spatialavatar.tensor_files import Schema, TensorFile, TensorSpec, bounded, listed, write_tensors
 
 AVATAR_FORMAT = "spatialavatar.avatar"
-AVATAR_VERSION = 4
-"""Version of files with a scene. Others with a bust are of version 3, with a residual of 2, and the rest of 1."""
+AVATAR_VERSION = 5
+"""Version of files with a bust that the neck joint moves, too. Others with a scene are of version 4, with a bust of 3,
+with a residual of 2, and the rest of 1."""
 
 AVATAR_FILE = "avatar.safetensors"
 
@@ -51,7 +52,6 @@ _MAX_FEATURE = 6e4  # colours and features; what half precision can store
 _MAX_OFFSET = 10.0  # metres
 _MAX_BUST = 1 << 18  # Gaussians
 _GAUSSIAN_TENSORS = ("means", "quats", "scales", "opacities", "colors")
-_BUST_TENSORS = (*_GAUSSIAN_TENSORS, "head_share")
 _REFERENCE_TENSORS = tuple(f.name for f in fields(HeadParams) if f.name != "shape")
 _RESIDUAL_TENSORS = tuple(f.name for f in fields(ExpressionResidual))
 
@@ -139,7 +139,7 @@ class Avatar(Pretrained):
         head = carried(self.local(params), self.head, self.layout, vertices)
         if self.bust is None:
             return head
-        return self.bust.beside(head).joined(moved_with_root(self.bust.gaussians, params, identity))
+        return self.bust.beside(head).joined(moved_with_torso(self.bust, params, identity))
 
     def with_torso(
         self,
@@ -223,6 +223,8 @@ class Avatar(Pretrained):
         if self.bust is not None:
             tensors |= {f"bust.{name}": getattr(self.bust.gaussians, name) for name in _GAUSSIAN_TENSORS}
             tensors["bust.head_share"] = self.bust.head_share
+            if self.bust.neck_weight is not None:
+                tensors["bust.neck_weight"] = self.bust.neck_weight
         stored = {name: tensor.float() for name, tensor in tensors.items()}
         if self.residual is not None:
             stored |= {f"residual.{name}": stored[f"residual.{name}"].half() for name in OF_TEXELS}
@@ -245,7 +247,8 @@ class Avatar(Pretrained):
 
     def _version(self) -> int:
         """The version of the file: the first that can hold all that this avatar has."""
-        parts = ((self.scene, AVATAR_VERSION), (self.bust, 3), (self.residual, 2))
+        bends = None if self.bust is None else self.bust.neck_weight
+        parts = ((bends, AVATAR_VERSION), (self.scene, 4), (self.bust, 3), (self.residual, 2))
         return next((version for part, version in parts if part is not None), 1)
 
     @classmethod
@@ -296,7 +299,7 @@ class Avatar(Pretrained):
         tensors = {key: value.float() for key, value in read.items() if not key.startswith("scene.")}
         faults = camera_faults(tensors)
         scene = None
-        if header["version"] == AVATAR_VERSION:
+        if _has_scene(file):
             scene = PhotoScene(**{key: read[f"scene.{key}"] for key in SCENE_TENSORS})
             faults += scene.faults()
         if faults:
@@ -309,7 +312,7 @@ class Avatar(Pretrained):
             residual = ExpressionResidual(**{key: tensors[f"residual.{key}"] for key in _RESIDUAL_TENSORS})
         if _has_bust(file):
             torso = Gaussians(**{key: tensors[f"bust.{key}"] for key in _GAUSSIAN_TENSORS}, space="world")
-            bust = Bust(torso, tensors["bust.head_share"])
+            bust = Bust(torso, tensors["bust.head_share"], tensors.get("bust.neck_weight"))
         return cls(
             head=head,
             layout=layout,
@@ -419,9 +422,11 @@ def _schema(file: TensorFile, head: HeadModel, count: int) -> tuple[Schema, dict
             "colors": bounded(_MAX_FEATURE, "M", 3),
             "head_share": TensorSpec(("N",), low=0.0, high=1.001),
         }
-        schema |= {f"bust.{key}": torso[key] for key in _BUST_TENSORS}
+        if file.header["version"] == AVATAR_VERSION:
+            torso["neck_weight"] = TensorSpec(("M",), low=0.0, high=1.001)
+        schema |= {f"bust.{key}": spec for key, spec in torso.items()}
         sizes["M"] = min(max(file.size("bust.means", 0), 1), _MAX_BUST)
-    if file.header["version"] == AVATAR_VERSION:
+    if _has_scene(file):
         schema |= PhotoScene.schema("scene.")
         for name in ("picture", "body"):
             sizes[f"scene.{name}"] = min(max(file.size(f"scene.{name}", 0), 1), MAX_SCENE_BYTES)
@@ -434,10 +439,16 @@ def _has_residual(file: TensorFile) -> bool:
     return version == 2 or (version > 2 and "residual.features" in file.entries)
 
 
+def _has_scene(file: TensorFile) -> bool:
+    """Whether a file of its version has a scene; it is optional beside a bust that the neck joint moves, too."""
+    version = file.header["version"]
+    return version == 4 or (version > 4 and "scene.picture" in file.entries)
+
+
 def _has_bust(file: TensorFile) -> bool:
     """Whether a file of its version has a bust; it is optional beside a scene."""
     version = file.header["version"]
-    return version == 3 or (version > 3 and "bust.means" in file.entries)
+    return version in (3, 5) or (version > 3 and "bust.means" in file.entries)
 
 
 def _misshapen(tensors: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...]]) -> list[str]:

@@ -13,14 +13,18 @@ from torch import Tensor
 from torch.nn.functional import grid_sample
 
 from spatialavatar.avatar import Avatar
-from spatialavatar.head import carried, root_motion
-from spatialavatar.records import Camera, Gaussians, HeadParams
+from spatialavatar.head import carried, moved_with_torso, root_motion
+from spatialavatar.records import Bust, Camera, Gaussians, HeadParams
 from spatialavatar.render import render
 
 _FADE: Final = (0.25, 0.6)
 """Heights between the neck's lower end (0) and the chin (1) between which the rendered neck fades in."""
 _CUT: Final = 0.65
 """Height at which the photo's own neck ends; above _FADE, so that the rendered neck is opaque there."""
+_BUST_FADE: Final = (0.05, 0.25)
+"""Weights of the neck joint between which a bust's Gaussians fade in over the photo's own body."""
+BUST_CUT: Final = 0.3
+"""Weight from which they replace it; above _BUST_FADE, so that the rendered ones are opaque there."""
 _FACE_ALPHA: Final = 0.97
 _FACE_RIM: Final = 0.02  # of the picture's longer side: eroded from the face before its colour is measured
 _NECK_RIM: Final = 0.4  # of the neck from the chin to _CUT: how near to the outline a Gaussian of the neck ends
@@ -32,7 +36,8 @@ class HeadInPhoto:
     """Poses the head of an avatar in its photo, whose body stays still.
 
     The torso keeps the pose of the photo and the neck takes the whole rotation. A translation moves the head and, less
-    and less towards its lower end, the neck.
+    and less towards its lower end, the neck. Of a bust, what moves with the neck is shown: hair below the head, and the
+    sides of the neck.
     """
 
     def __init__(
@@ -56,6 +61,9 @@ class HeadInPhoto:
         if body is not None and camera is not None:
             self._keep = self._keep * neck_in_body(avatar, camera, body)[:, None]
         self._still = avatar.head.skinning_weights[:, :1]
+        self._bust, self._open = moving_bust(avatar), None
+        if self._bust is not None:
+            self._give_way(self._bust)
         self._gain = avatar.shape.new_ones(3)
         if tone is not None and camera is not None and float(tone.min()) > 0:
             self._gain = self._matching(tone.to(avatar.shape.device), camera)
@@ -66,7 +74,32 @@ class HeadInPhoto:
         vertices = avatar.head.pose(self._identity, params)[0] - self._still * (params.translation - home)
         world = carried(avatar.local(params), avatar.head, avatar.layout, vertices)
         colors = (world.colors[:, :3] * self._gain).clamp(0.0, 1.0)
-        return replace(world, colors=torch.cat([colors * self._keep, self._keep], -1))
+        head = replace(world, colors=torch.cat([colors * self._keep, self._keep], -1))
+        if self._open is not None:
+            head = replace(head, opacities=head.opacities * self._open)
+        return head if self._bust is None else head.joined(self._moved(self._bust, params))
+
+    def _give_way(self, bust: Bust) -> None:
+        """Let the neck fade out in front of the bust, instead of hiding it and the photo."""
+        avatar = self._avatar
+        with torch.inference_mode():
+            _, alpha = render(moved_with_torso(bust, avatar.reference, self._identity), avatar.camera)
+            pixels = avatar.camera.project(avatar.without_bust().pose(avatar.reference).means)
+        places = 2.0 * pixels / pixels.new_tensor([avatar.camera.width, avatar.camera.height]) - 1.0
+        cover = grid_sample(alpha[None, None], places[None, None], align_corners=False).reshape(-1, 1)
+        self._open = (1.0 - cover * (1.0 - self._keep))[:, 0]
+        self._keep = torch.maximum(self._keep, cover * (self._keep > 0.0))
+
+    def _moved(self, bust: Bust, params: HeadParams) -> Gaussians:
+        """The bust's part of :meth:`gaussians`."""
+        moved = moved_with_torso(bust, params, self._identity)
+        assert bust.neck_weight is not None, "moving_bust"
+        weight = bust.neck_weight[:, None]
+        share = _smooth_step(weight, *_BUST_FADE)
+        return moved.replace(
+            means=moved.means - (1.0 - weight) * (params.translation - self._avatar.reference.translation),
+            colors=torch.cat([moved.colors[:, :3] * share, share], -1),
+        )
 
     def _matching(self, tone: Tensor, camera: Camera) -> Tensor:
         """(3,) factors of the colours that give the rendered face the colour ``tone``."""
@@ -76,6 +109,24 @@ class HeadInPhoto:
         image, _ = render(self.gaussians(self._avatar.reference), camera)
         mean = image[torch.from_numpy(mask).to(image.device)][:, :3].mean(0)
         return (tone / mean.clamp_min(1e-3)).clamp(*_GAINS)
+
+
+def moving_bust(avatar: Avatar, least: float | None = None) -> Bust | None:
+    """The part of a bust that moves visibly with the neck; None where there is none.
+
+    Args:
+        avatar: the avatar.
+        least: skinning weight of the neck joint from which a Gaussian belongs to it; by default what is rendered.
+    """
+    bust = avatar.bust
+    if bust is None or bust.neck_weight is None:
+        return None
+    moves = bust.neck_weight > (_BUST_FADE[0] if least is None else least)
+    if not bool(moves.any()):
+        return None
+    tensors = ("means", "quats", "scales", "opacities", "colors")
+    part = bust.gaussians.replace(**{name: getattr(bust.gaussians, name)[moves] for name in tensors})
+    return bust.replace(gaussians=part, neck_weight=bust.neck_weight[moves])
 
 
 def face_pixels(avatar: Avatar, camera: Camera) -> NDArray[np.bool_]:
@@ -152,7 +203,12 @@ def neck_pixels(avatar: Avatar, camera: Camera) -> Tensor:
 
 def _neck_fade(avatar: Avatar) -> Tensor:
     """(N,) share of each Gaussian that is rendered: 0 at the neck's lower end, 1 from its middle up."""
-    t = ((_neck_heights(avatar) - _FADE[0]) / (_FADE[1] - _FADE[0])).clamp(0.0, 1.0)
+    return _smooth_step(_neck_heights(avatar), *_FADE)
+
+
+def _smooth_step(values: Tensor, low: float, high: float) -> Tensor:
+    """0 up to ``low``, 1 from ``high``, smooth between."""
+    t = ((values - low) / (high - low)).clamp(0.0, 1.0)
     return t * t * (3.0 - 2.0 * t)
 
 

@@ -11,10 +11,11 @@ import torch
 from numpy.typing import NDArray
 
 from spatialavatar.avatar import Avatar
-from spatialavatar.head_in_photo import HeadInPhoto, face_pixels, neck_pixels
+from spatialavatar.head import moved_with_torso
+from spatialavatar.head_in_photo import BUST_CUT, HeadInPhoto, face_pixels, moving_bust, neck_pixels
 from spatialavatar.photo_scene import MAX_SCENE_SIDE, PhotoScene, whole_camera
 from spatialavatar.picture_fill import fill
-from spatialavatar.records import SEGMENT_CLASSES, Camera, Track
+from spatialavatar.records import BODY_SKIN, CLOTHES, HAIR, SEGMENT_CLASSES, Camera, Track
 from spatialavatar.render import render
 from spatialavatar.tracking.matting import fuse
 from spatialavatar.tracking.networks import Networks
@@ -26,6 +27,14 @@ _FRINGE: Final = 0.03  # of the crop's side: half of the width up to which hair 
 _FLANK_TUCK: Final = 0.06  # of the crop's side: how far the body's neck continues behind the avatar's
 _FLANK_RISE: Final = 0.01  # of the crop's side, above the chin: to where the body's neck reaches beside the avatar's
 _FLANK_SLOPE: Final = 0.35  # width of that neck beside the avatar's over the distance from its upper end
+_TRUNK_REACH: Final = 0.08  # of the crop's side: how far the torso continues behind hair
+_LOOSE_REACH: Final = 0.18  # of the crop's side, from the avatar's head: where loose strands are
+_FAINT: Final = 0.04  # least matte of a loose strand
+_LINES_SIDE: Final = 400.0  # pixels of the crop's side at which thin lines are looked for
+_LINE_WIDTH: Final = 0.02  # of the crop's side
+_LINE_CONTRAST: Final = 5.0  # 8-bit levels
+_PLAIN: Final = 14.0  # 8-bit levels, greatest standard deviation of a plain background beside the head
+_FACE_SKIN: Final = SEGMENT_CLASSES.index("face_skin")
 _COVERED: Final = 0.5  # alpha of the avatar's head from which a pixel counts as part of the person
 _LEAST_BESIDE: Final = 0.02  # least share of the picture outside of the person for its colours to be used
 _BLEND: Final = 0.06  # of the crop's side: margin outside of the crop over which its matte blends into the photo's
@@ -45,7 +54,7 @@ def capture_scene(
     Raises:
         InputError: a track has no crop, because it was not made from a photo.
     """
-    avatar = avatar.without_bust()
+    whole, avatar = avatar, avatar.without_bust()
     index = _reference(tracks, avatar)
     networks = networks or shared_networks()
     crop = tracks[index].require_crop()[0].double().numpy()
@@ -63,7 +72,8 @@ def capture_scene(
     above = 1.0 - _smooth_ramp(level, 0.0, end)
     side = float(box[2] - box[0])
     removed = _head_region(person, covered, above, side)
-    skin = _skin(tracks[index], box, person.shape)
+    classes = _classes(tracks[index], box, person.shape)
+    skin = ~np.isin(classes, (CLOTHES, HAIR, _FACE_SKIN)) & _in_crop(box, person.shape)
     removed *= np.where(skin, np.minimum(above, 1.0 - _flank(skin, covered, level, side)), above)
     # What the driven head leaves out of its neck, such as hair that is painted on it, stays with the body.
     with torch.inference_mode():
@@ -71,9 +81,23 @@ def capture_scene(
         shown, _ = render(inner.gaussians(avatar.reference), camera)
     left_out = covered & (shown[..., 3].numpy() < _COVERED) & (level > 0.0)
     removed *= 1.0 - cv2.GaussianBlur(left_out.astype(np.float32), (0, 0), max(0.5, 0.002 * side))
-    behind = fill(picture, _beside_the_person(person, removed, side))
-    plate = np.round(picture + removed[..., None] * (behind.astype(np.float32) - picture)).astype(np.uint8)
-    body = np.round(255.0 * person * (1.0 - removed)).astype(np.uint8)
+    torso = np.isin(classes, (BODY_SKIN, CLOTHES)) & (person > 0.5)
+    trunk = _trunk(torso | (classes == _FACE_SKIN), side) & (level > 0.0)
+    strands = np.isin(classes, (HAIR, 0)) & ((person > _FAINT) | _thin_lines(picture, person, covered, side))
+    removed = np.maximum(removed, _loose(strands, covered, trunk | torso | (level > 1.3 * end), side))
+    moving = _moving(whole, camera) * ~(covered & (classes == BODY_SKIN))
+    fringe = cv2.dilate(moving * (classes == HAIR), _disc(max(1, round(0.4 * _REACH * side))))
+    moving = np.maximum(moving, fringe * ~torso)
+    over = cv2.GaussianBlur(moving * (trunk & (classes == HAIR)), (0, 0), max(0.5, 0.003 * side))
+    removed = np.maximum(removed, moving)
+    behind = fill(picture, _beside_the_person(person, removed, side)).astype(np.float32)
+    if over.max() > 0.5:  # hair that hangs over the torso
+        part = _around(over > 0.0, round(_TRUNK_REACH * side))
+        solid = cv2.erode((torso & (removed == 0.0)).astype(np.uint8), _disc(2)) > 0
+        inner = fill(np.ascontiguousarray(picture[part]), solid[part]).astype(np.float32)
+        behind[part] += over[part][..., None] * (inner - behind[part])
+    plate = np.round(picture + removed[..., None] * (behind - picture)).astype(np.uint8)
+    body = np.round(255.0 * np.maximum(person * (1.0 - removed), over * person)).astype(np.uint8)
     mask = face_pixels(avatar, camera)
     tone = picture[mask].mean(0) / 255.0 if mask.any() else np.zeros(3)
     return PhotoScene.of(plate, body, torch.from_numpy(box), torch.from_numpy(tone))
@@ -149,9 +173,10 @@ def _head_region(
     """
     shown = (person > _SHOWN).astype(np.uint8)
     beyond = shown & ~covered
-    thick = cv2.morphologyEx(beyond, cv2.MORPH_OPEN, _disc(max(2, round(_FRINGE * side))))
+    half = max(2.0, _FRINGE * side)
+    thick = _grown(cv2.distanceTransform(beyond, cv2.DIST_L2, 5) > half, half).astype(np.uint8)
     thick = _touching(thick | (beyond & (above < 0.5)), above < 0.5)
-    near = cv2.dilate(covered.astype(np.uint8), _disc(max(3, round(4 * _FRINGE * side))))
+    near = _grown(covered, max(3.0, 4 * _FRINGE * side))
     reach = max(1, round(_REACH * side))
     region = cv2.dilate((covered | ((beyond & ~thick & near) > 0)).astype(np.uint8), _disc(reach))
     region &= ~cv2.erode(thick, _disc(max(1, reach // 2))) | covered
@@ -166,17 +191,67 @@ def _beside_the_person(person: NDArray[np.float32], removed: NDArray[np.float32]
     return beside if beside.mean() > _LEAST_BESIDE else removed == 0
 
 
-def _skin(track: Track, box: NDArray[np.float64], shape: tuple[int, ...]) -> NDArray[np.bool_]:
-    """(H, W): pixels of the crop that are not of the classes clothes, hair and face."""
+def _classes(track: Track, box: NDArray[np.float64], shape: tuple[int, ...]) -> NDArray[np.uint8]:
+    """(H, W): the classes of the crop's pixels; background beyond the crop."""
     segments = None if track.pictures is None else track.pictures.segments
     if segments is None:
-        return np.zeros(shape, bool)
+        return np.zeros(shape, np.uint8)
     x0, y0, x1, _ = box
     step = segments.shape[2] / (x1 - x0)
     to_picture = np.array([[1.0 / step, 0.0, x0], [0.0, 1.0 / step, y0]])
-    others = [SEGMENT_CLASSES.index(name) for name in ("clothes", "hair", "face_skin")]
-    skin = (~np.isin(segments[0].numpy(), others)).astype(np.uint8)
-    return cv2.warpAffine(skin, to_picture, (shape[1], shape[0]), flags=cv2.INTER_NEAREST) > 0
+    return cv2.warpAffine(segments[0].numpy(), to_picture, (shape[1], shape[0]), flags=cv2.INTER_NEAREST)
+
+
+def _in_crop(box: NDArray[np.float64], shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    """(H, W): pixels within a box."""
+    rows, columns = np.arange(shape[0])[:, None] + 0.5, np.arange(shape[1])[None] + 0.5
+    x0, y0, x1, y1 = box
+    return (columns > x0) & (columns < x1) & (rows > y0) & (rows < y1)
+
+
+def _trunk(torso: NDArray[np.bool_], side: float) -> NDArray[np.bool_]:
+    """(H, W): where the torso continues behind hair."""
+    reach = max(1, round(_TRUNK_REACH * side))
+    closed = ~_grown(~_grown(np.pad(torso, reach), reach), reach)
+    return closed[reach:-reach, reach:-reach]
+
+
+def _thin_lines(
+    picture: NDArray[np.uint8], person: NDArray[np.float32], covered: NDArray[np.bool_], side: float
+) -> NDArray[np.bool_]:
+    """(H, W): thin lines beside the person, before a background that is plain; nothing before another."""
+    scale = min(1.0, _LINES_SIDE / side)
+    size = (max(1, round(picture.shape[1] * scale)), max(1, round(picture.shape[0] * scale)))
+    small, matte, head = (
+        cv2.resize(value, size, interpolation=cv2.INTER_AREA) for value in (picture, person, covered.astype(np.float32))
+    )
+    near = _grown(head > 0.5, _LOOSE_REACH * side * scale)
+    away = near & (matte < _FAINT)
+    smooth = cv2.medianBlur(small, 2 * max(1, round(_LINE_WIDTH * side * scale)) + 1).astype(np.float32)
+    if not away.any() or smooth[away].std(0).max() > _PLAIN:
+        return np.zeros(person.shape, bool)
+    lines = (np.abs(small - smooth).max(-1) > _LINE_CONTRAST) & away
+    return cv2.resize(lines.astype(np.uint8), person.shape[::-1], interpolation=cv2.INTER_NEAREST) > 0
+
+
+def _loose(
+    strands: NDArray[np.bool_], covered: NDArray[np.bool_], kept: NDArray[np.bool_], side: float
+) -> NDArray[np.float32]:
+    """(H, W) in [0, 1]: strands of hair beside the head and the neck, which the avatar does not have."""
+    near = _grown(covered, _LOOSE_REACH * side)
+    region = cv2.dilate((strands & near & ~kept).astype(np.uint8), _disc(max(1, round(0.5 * _REACH * side))))
+    inside = cv2.erode(kept.astype(np.uint8), _disc(max(1, round(0.3 * _REACH * side))))
+    return cv2.GaussianBlur((region & ~inside & 1).astype(np.float32), (0, 0), max(0.5, 0.15 * _REACH * side))
+
+
+def _moving(avatar: Avatar, camera: Camera) -> NDArray[np.float32]:
+    """(H, W) in [0, 1]: what the part of the bust that moves with the neck covers in the photo."""
+    bust = moving_bust(avatar, BUST_CUT)
+    if bust is None:
+        return np.zeros((camera.height, camera.width), np.float32)
+    with torch.inference_mode():
+        _, alpha = render(moved_with_torso(bust, avatar.reference, avatar.identity()), camera)
+    return np.clip(1.5 * alpha.numpy() - 0.25, 0.0, 1.0).astype(np.float32)
 
 
 def _flank(
@@ -188,9 +263,22 @@ def _flank(
     """
     width = cv2.distanceTransform((~covered).astype(np.uint8), cv2.DIST_L2, 5) / side
     beside = cv2.morphologyEx((skin & ~covered).astype(np.uint8), cv2.MORPH_OPEN, _disc(max(1, round(0.002 * side))))
-    near = cv2.dilate(beside, _disc(round(_FLANK_TUCK * side))) > 0
+    near = _grown(beside > 0, _FLANK_TUCK * side)
     slope = _smooth_ramp(_FLANK_SLOPE * (level / side + _FLANK_RISE) - width, 0.0, 0.01)
     return np.where(covered, near * _smooth_ramp(level / side, 0.0, 0.05), slope).astype(np.float32)
+
+
+def _grown(mask: NDArray[np.bool_], radius: float) -> NDArray[np.bool_]:
+    """(H, W): pixels at most ``radius`` from a mask."""
+    if not mask.any():
+        return mask.copy()
+    return cv2.distanceTransform((~mask).astype(np.uint8), cv2.DIST_L2, 5) <= radius
+
+
+def _around(mask: NDArray[np.bool_], pad: int) -> tuple[slice, slice]:
+    """The rows and columns of a mask's box, with ``pad`` pixels around it."""
+    rows, columns = (np.flatnonzero(mask.any(axis)) for axis in (1, 0))
+    return slice(max(0, rows[0] - pad), rows[-1] + 1 + pad), slice(max(0, columns[0] - pad), columns[-1] + 1 + pad)
 
 
 def _smooth_ramp(values: NDArray[np.float32], low: float, high: float) -> NDArray[np.float32]:

@@ -124,7 +124,7 @@ class PhotoStage:
         self._camera = camera.window(x0, y0, x1, y1)
         # An avatar refined on a video has the light of the video; the face takes the mean colour of the photo's.
         body = _resized(scene.matte, size)[self._rows, self._columns]
-        self._head = HeadInPhoto(avatar.without_bust(), scene.tone, self._camera, body)
+        self._head = HeadInPhoto(avatar, scene.tone, self._camera, body)
 
     def frame(self, params: HeadParams) -> NDArray[np.uint8]:
         """One frame (H, W, 3)."""

@@ -74,6 +74,31 @@ def test_the_head_fades_where_the_bust_replaces_it(avatar, head_alone):
     assert torch.equal(avatar.without_bust().pose(avatar.reference).opacities, alone.opacities)
 
 
+def test_a_part_of_the_bust_moves_with_the_head(avatar):
+    params = avatar.with_torso(yawed(avatar, 25.0), neck_share=1.0)
+    weight = torch.linspace(0.0, 1.0, 40)
+    bent = replace(avatar, bust=avatar.bust.replace(neck_weight=weight)).pose(params).means[-40:]
+    rigid, rest = avatar.pose(params).means[-40:], avatar.bust.gaussians.means
+    torch.testing.assert_close(bent[0], rigid[0])
+    # The last one keeps its place relative to the skull, whose vertices move a little more where the neck bends.
+    skull = avatar.head.skinning_weights[:, 1] > 0.999
+    first = avatar.identity().vertices[skull]
+    distance = (avatar.head.pose(avatar.identity(), params)[0, skull] - bent[-1]).norm(dim=1)
+    torch.testing.assert_close(distance, (first - rest[-1]).norm(dim=1), atol=3e-3, rtol=0.0)
+    assert float((bent[-1] - rigid[-1]).norm()) > 0.02
+    moved = (bent - rigid).norm(dim=1)
+    assert 0.3 < float(moved[20] / (rest[20, [0, 2]] - avatar.identity().joints[1, [0, 2]]).norm()) / 0.433 < 0.7
+
+
+def test_a_file_keeps_which_part_of_the_bust_moves_with_the_head(avatar, head_alone, tmp_path):
+    bent = replace(avatar, bust=avatar.bust.replace(neck_weight=torch.linspace(0.0, 1.0, 40)))
+    with safe_open(bent.save(tmp_path / "a.safetensors"), "pt") as file:
+        assert '"version": 5' in file.metadata()["spatialavatar"]
+    assert torch.equal(Avatar.load(tmp_path / "a.safetensors", avatar.head).bust.neck_weight, bent.bust.neck_weight)
+    with safe_open(avatar.save(tmp_path / "b.safetensors"), "pt") as file:
+        assert '"version": 3' in file.metadata()["spatialavatar"]
+
+
 def test_a_file_keeps_the_bust(avatar, tmp_path):
     again = Avatar.load(avatar.save(tmp_path / "a.safetensors"), avatar.head)
     assert torch.equal(again.render()[0], avatar.render()[0])

@@ -90,6 +90,19 @@ def test_a_glb_has_the_bust_on_the_root_bone(avatar: Avatar, tmp_path: Path) -> 
     assert any(node.get("name") == "bust" for node in described["nodes"])
 
 
+def test_exports_bend_hair_of_the_bust_with_the_neck(avatar: Avatar, tmp_path: Path) -> None:
+    weight = torch.linspace(0.0, 1.0, SIDE**2)
+    bent = replace(avatar, bust=avatar.bust.replace(neck_weight=weight))
+    bound = on_root_triangles(bent.bust.gaussians, weight)
+    assert (bound.neck_weight[3 * bound.face] - weight).abs().max() <= 1 / 64
+    described, array = read_glb(save_glb(bent, tmp_path / "a.glb").read_bytes())
+    (mesh,) = (mesh for mesh in described["meshes"] if mesh["name"] == "bust")
+    stored = array(mesh["primitives"][0]["attributes"]["WEIGHTS_0"])
+    assert np.allclose(np.sort(stored[:, 1]), weight.numpy(), atol=1e-6)
+    assert np.allclose(stored.sum(1), 1.0)
+    assert gltf_issues(tmp_path / "a.glb") == []
+
+
 def test_khronos_validator_finds_nothing_in_a_glb_with_a_bust(avatar: Avatar, tmp_path: Path) -> None:
     assert gltf_issues(save_glb(avatar, tmp_path / "a.glb")) == []
 

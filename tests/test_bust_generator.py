@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from functools import lru_cache
 
+import numpy as np
 import torch
 
 from spatialavatar.avatar import Avatar
 from spatialavatar.generator.bust import with_bust
 from spatialavatar.generator.bust.config import BustConfig
+from spatialavatar.generator.bust.picture import neck_weights
 from spatialavatar.records import BODY_SKIN, CLOTHES, SEGMENT_CLASSES, Surroundings, Track
 from spatialavatar.render import render
 
@@ -120,6 +122,20 @@ def test_the_far_edge_of_the_bust_fades_out():
     height = bust.means[:, 1]
     last = height < height.min() + 0.01
     assert bust.opacities[last].max() < 0.5
+
+
+def test_hair_hangs_from_the_head_and_lies_on_clothes():
+    rows, columns = np.mgrid[:100, :60]
+    head, clothes = rows < 30, rows >= 80
+    neck = head & False
+    hair = ~head & ~clothes & (columns < 20)
+    weight = neck_weights(head, neck, np.full(head.shape, 0.4, np.float32), clothes, hair, 0.001, 95.0)
+    down = weight[32:78, 10]
+    assert down[0] > 0.85
+    assert down[-1] < 0.1
+    assert (np.diff(down) <= 1e-6).all()
+    assert np.abs(weight[clothes][60:]).max() < 1e-3
+    assert np.allclose(weight[50, 40:], 0.6, atol=1e-3)  # skin bends with the nearest point of the neck
 
 
 def _listed(photo: tuple[Avatar, Track]) -> tuple[Avatar, list[Track]]:

@@ -24,7 +24,7 @@ from spatialavatar.photo_scene import MAX_SCENE_BYTES, PhotoScene
 from spatialavatar.picture_fill import fill
 from spatialavatar.records import Evidence, HeadMotion, Pictures, Track
 from spatialavatar.render import render
-from spatialavatar.scene_capture import _beside_the_person, capture_scene
+from spatialavatar.scene_capture import _beside_the_person, _thin_lines, capture_scene
 from spatialavatar.staging import photo_camera, read_background
 
 from .support.scenes_of_photos import BOX, SIZE, avatar_with_scene, plate
@@ -57,6 +57,16 @@ def test_a_hole_continues_the_colours_around_it():
     filled = fill(holed, known)
     assert np.array_equal(filled[known], picture[known])
     assert np.abs(filled.astype(int) - picture)[~known].max() < 12
+
+
+def test_a_hole_continues_a_horizon():
+    picture = np.full((96, 128, 3), 200, np.uint8)
+    picture[48:] = 60
+    known = np.ones(picture.shape[:2], bool)
+    known[20:, 40:88] = False
+    filled = fill(np.where(known[..., None], picture, 0).astype(np.uint8), known).astype(int)
+    assert np.abs(filled - picture)[30:42, 60:68].max() < 25
+    assert np.abs(filled - picture)[54:, 60:68].max() < 25
 
 
 def test_a_filled_hole_has_the_grain_around_it():
@@ -341,6 +351,19 @@ def test_a_captured_scene_has_no_head_and_is_the_photo_where_the_person_is_not()
     assert person[face].all()
     assert np.abs(scene.plate[face].astype(float) - background[face]).mean() < 20.0
     assert float((scene.tone - 0.5).abs().max()) < 0.02
+
+
+def test_loose_strands_are_found_before_a_plain_background_only():
+    picture = np.full((200, 200, 3), 210, np.uint8)
+    head = np.zeros((200, 200), bool)
+    head[60:140, 60:140] = True
+    picture[head] = 90
+    picture[80:120, 150:152] = 100
+    strands = _thin_lines(picture, head.astype(np.float32), head, 200.0)
+    assert strands[85:115, 150:152].all()
+    assert strands.sum() < 400
+    picture[:, 170:] = 40  # a background of two colours
+    assert not _thin_lines(picture, head.astype(np.float32), head, 200.0).any()
 
 
 def _cut(alpha: torch.Tensor) -> torch.Tensor:

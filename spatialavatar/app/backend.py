@@ -285,7 +285,7 @@ def render_steps(request: DriveRequest, tracked: str, sound: str | None, frames:
 
     def work(report: Report) -> None:
         avatar = Avatar.load(request.avatar)
-        avatar = avatar if request.bust else avatar.without_bust()
+        avatar = avatar if request.bust or request.scene == "photo" else avatar.without_bust()
         config = DriveConfig(
             strength=request.strength,
             relative=request.relative,

@@ -116,7 +116,9 @@ def declare(commands: Commands) -> None:
     )
     add_speaking_options(command)
     command.add_argument("--mark", action="store_true", help="write 'AI-generated' into a corner of the picture")
-    command.add_argument("--no-bust", action="store_true", help="show the head without its torso")
+    command.add_argument(
+        "--no-bust", action="store_true", help="show the head without its torso; no effect with --scene photo"
+    )
     add_number(
         command,
         "--fps",
@@ -314,7 +316,7 @@ def _shown(options: argparse.Namespace) -> Avatar:
     from spatialavatar.avatar import Avatar
 
     avatar = Avatar.from_pretrained(options.avatar, head=_head(options))
-    return avatar.without_bust() if options.no_bust else avatar
+    return avatar.without_bust() if options.no_bust and options.scene != "photo" else avatar
 
 
 def _check_drive_options(options: argparse.Namespace, is_file: bool, is_live: bool) -> None:

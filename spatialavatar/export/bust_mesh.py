@@ -21,11 +21,13 @@ class BustMesh:
         points: (P, 3) float32 at rest in head space, metres.
         colors: (P, 3) float32 linear, as glTF has vertex colours.
         faces: (G, 3) uint32, counter-clockwise seen from the front.
+        neck_weight: (P,) float32, skinning weight of the neck joint; the rest is the root joint's.
     """
 
     points: np.ndarray
     colors: np.ndarray
     faces: np.ndarray
+    neck_weight: np.ndarray
 
 
 def bust_mesh(bust: Bust) -> BustMesh | None:
@@ -48,4 +50,6 @@ def bust_mesh(bust: Bust) -> BustMesh | None:
     used, index = np.unique(faces, return_inverse=True)
     srgb = rest.colors.cpu().numpy()[solid][used].clip(0.0, 1.0)
     linear = np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4)
-    return BustMesh(points[used].astype("<f4"), linear.astype("<f4"), index.reshape(-1, 3).astype("<u4"))
+    weight = np.zeros(len(rest)) if bust.neck_weight is None else bust.neck_weight.cpu().numpy()
+    faces = index.reshape(-1, 3).astype("<u4")
+    return BustMesh(points[used].astype("<f4"), linear.astype("<f4"), faces, weight[solid][used].astype("<f4"))

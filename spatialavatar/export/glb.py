@@ -205,13 +205,16 @@ def _mesh(glb: Glb, head: HeadModel, surface: _Surface, name: str) -> dict[str, 
 
 
 def _bust(glb: Glb, surface: _Surface, bust: BustMesh) -> dict[str, Any]:
-    """The mesh of the torso, which the root bone moves; it has colours instead of a texture."""
-    count = len(bust.points)
+    """The mesh of the torso, which root and neck bone move; it has colours instead of a texture."""
+    weights = np.zeros((len(bust.points), _BONES), "<f4")
+    weights[:, 0], weights[:, 1] = 1.0 - bust.neck_weight, bust.neck_weight
+    bones = np.zeros(weights.shape, "u1")
+    bones[:, 1] = bust.neck_weight > 0.0
     attributes = {
         "POSITION": glb.accessor(bust.points - surface.middle, VERTICES, box=True),
         "COLOR_0": glb.accessor(bust.colors, VERTICES),
-        "JOINTS_0": glb.accessor(np.zeros((count, _BONES), "u1"), VERTICES),
-        "WEIGHTS_0": glb.accessor(np.eye(_BONES, dtype="<f4")[np.zeros(count, int)], VERTICES),
+        "JOINTS_0": glb.accessor(bones, VERTICES),
+        "WEIGHTS_0": glb.accessor(weights, VERTICES),
     }
     primitive = {"attributes": attributes, "indices": glb.accessor(bust.faces.reshape(-1), INDICES), "material": 1}
     return {"name": "bust", "primitives": [primitive]}

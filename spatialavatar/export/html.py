@@ -151,7 +151,7 @@ def web_binary(avatar: Avatar, motion: Track | None = None, *, speech: bool = Fa
         raise InputError(f"A page shows three colours, not {avatar.gaussians.colors.shape[1]} channels.")
     with torch.inference_mode():
         avatar = avatar.to("cpu")
-        torso = None if avatar.bust is None else on_root_triangles(avatar.bust.gaussians)
+        torso = None if avatar.bust is None else on_root_triangles(avatar.bust.gaussians, avatar.bust.neck_weight)
         stored = _head_arrays(avatar, torso) | _gaussian_arrays(avatar, torso)
         if avatar.residual is not None:
             stored |= _residual_arrays(avatar.residual, 0 if torso is None else len(torso.local))
@@ -253,7 +253,7 @@ def _head_arrays(avatar: Avatar, torso: RootTriangles | None) -> dict[str, Store
     if torso is not None:
         corners = len(torso.vertices)
         held = torch.zeros(corners, head.skinning_weights.shape[1])
-        held[:, 0] = 1.0
+        held[:, 0], held[:, 1] = 1.0 - torso.neck_weight, torso.neck_weight
         floats["rest"] = torch.cat([identity.vertices, torso.vertices])
         floats["weights"] = torch.cat([head.skinning_weights, held])
         faces = torch.cat([faces, len(head.template) + torch.arange(corners).reshape(-1, 3)])

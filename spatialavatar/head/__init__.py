@@ -4,7 +4,7 @@ from spatialavatar.head.binding import TriangleFrames, to_local, to_world, trian
 from spatialavatar.head.carrying import carried
 from spatialavatar.head.layout import UVLayout, build_layout
 from spatialavatar.head.model import BEHIND_LIPS, HeadModel, Identity, load_head
-from spatialavatar.head.torso import moved_with_root, root_motion, turned_at_neck
+from spatialavatar.head.torso import moved_with_torso, root_motion, turned_at_neck
 
 __all__ = [
     "BEHIND_LIPS",
@@ -15,7 +15,7 @@ __all__ = [
     "build_layout",
     "carried",
     "load_head",
-    "moved_with_root",
+    "moved_with_torso",
     "root_motion",
     "to_local",
     "to_world",

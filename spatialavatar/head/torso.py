@@ -1,4 +1,4 @@
-"""The torso below a head: it moves with the root joint, and the head turns against it at the neck joint.
+"""The torso below a head: the root joint moves it, and the head turns against it at the neck joint.
 
 A tracker sees one rotation, that of the skull. :func:`turned_at_neck` divides it between torso and neck: the torso
 takes a share of the turn since a reference view, in which the head model is not bent.
@@ -6,11 +6,13 @@ takes a share of the turn since a reference view, in which the head model is not
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
+from torch.nn.functional import normalize
 
 from spatialavatar.head.model import JOINTS, Identity
 from spatialavatar.head.rotations import axis_angle_to_matrix, matrix_to_axis_angle, matrix_to_quat, quat_multiply
-from spatialavatar.records import Gaussians, HeadParams
+from spatialavatar.records import Bust, Gaussians, HeadParams
 
 _ROOT, _NECK = JOINTS.index("root"), JOINTS.index("neck")
 
@@ -30,22 +32,29 @@ def root_motion(params: HeadParams, identity: Identity) -> tuple[Tensor, Tensor]
     return rotation, root - rotation @ root + params.translation
 
 
-def moved_with_root(rest: Gaussians, params: HeadParams, identity: Identity) -> Gaussians:
-    """Move Gaussians at rest in head space with the root joint.
+def moved_with_torso(bust: Bust, params: HeadParams, identity: Identity) -> Gaussians:
+    """Move a bust with the root joint, and near the head with the neck joint (linear blend skinning).
 
     Args:
-        rest: N Gaussians in head space, metres (``space`` "world").
+        bust: M Gaussians at rest in head space, metres.
         params: one frame.
         identity: the rest head.
 
     Returns:
-        N world Gaussians.
+        M world Gaussians.
     """
+    rest = bust.gaussians
     rotation, offset = (value[0] for value in root_motion(params, identity))
-    return rest.replace(
-        means=rest.means @ rotation.T + offset,
-        quats=quat_multiply(matrix_to_quat(rotation[None]).expand_as(rest.quats), rest.quats),
-    )
+    means, turn = rest.means @ rotation.T + offset, matrix_to_quat(rotation[None])
+    if bust.neck_weight is not None:
+        weight = bust.neck_weight[:, None]
+        bent = rotation @ axis_angle_to_matrix(params.neck)[0]
+        joint = identity.joints[_NECK]
+        means = means + weight * ((rest.means - joint) @ bent.T + (rotation @ joint + offset) - means)
+        quat = matrix_to_quat(bent[None])
+        quat = torch.where((quat * turn).sum(-1, keepdim=True) < 0.0, -quat, quat)
+        turn = normalize(turn + weight * (quat - turn), dim=-1)
+    return rest.replace(means=means, quats=quat_multiply(turn.expand_as(rest.quats), rest.quats))
 
 
 def turned_at_neck(

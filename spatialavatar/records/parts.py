@@ -169,13 +169,16 @@ class Bust(Record):
     """The torso below a head of N Gaussians: clothes, skin below the neck, and hair that falls on it.
 
     Attributes:
-        gaussians: M Gaussians at rest in head space, metres (``space`` "world"); they move with the root joint.
+        gaussians: M Gaussians at rest in head space, metres (``space`` "world").
         head_share: (N,) in [0, 1], share of the opacity that each Gaussian of the head keeps beside the bust; less
             than 1 where the bust shows the same part of the picture.
+        neck_weight: (M,) in [0, 1], skinning weight of the neck joint, which turns with the head; the rest is the root
+            joint's. None: the root joint alone moves all.
     """
 
     gaussians: Gaussians
     head_share: Tensor
+    neck_weight: Tensor | None = None
 
     def beside(self, head: Gaussians) -> Gaussians:
         """The N Gaussians of the head, without the parts that the bust replaces."""

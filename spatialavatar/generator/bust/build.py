@@ -43,8 +43,8 @@ def with_bust(avatar: Avatar, tracks: Sequence[Track], config: BustConfig | None
     best = max(pictures, key=_worth, default=None)
     if best is None or best.area < config.least_area:
         return avatar
-    world = torso_gaussians(best, torso_depth(avatar, best, config), config)
-    shared = replace(avatar, bust=Bust(_at_rest(avatar, world, best), _head_share(avatar, best, config)))
+    world, weights = torso_gaussians(best, torso_depth(avatar, best, config), config)
+    shared = replace(avatar, bust=Bust(_at_rest(avatar, world, best), _head_share(avatar, best, config), weights))
     return _sharpened(shared, best, config)
 
 

@@ -21,6 +21,8 @@ DENSE = 478
 _CHIN = 152
 _ENCLOSED = 0.012  # metres from the background, beyond which a pixel is not part of the outline
 _NEAREST = 0.1  # metres; a head is farther from its camera
+_HANGING = (-0.02, 0.05)  # metres below the root joint between which hair that hangs on the head ends
+_WEIGHT_BLUR = 0.002  # metres
 _FACE_SKIN = SEGMENT_CLASSES.index("face_skin")
 
 
@@ -39,6 +41,7 @@ class TorsoPicture:
         root_weight: (H, W) float32, skinning weight of the root joint on the visible point of the neck; 0 elsewhere.
         neck: (H, W) bool, pixels in which the neck is the visible part of the head.
         in_photo: (H, W) bool, pixels of the photo itself.
+        neck_weight: (H, W) float32, skinning weight of the neck joint on the torso; see :func:`neck_weights`.
         camera: of these pixels.
         params: head parameters, one frame.
     """
@@ -53,6 +56,7 @@ class TorsoPicture:
     root_weight: Pixels
     neck: Mask
     in_photo: Mask
+    neck_weight: Pixels
     camera: Camera
     params: HeadParams
 
@@ -65,12 +69,13 @@ class TorsoPicture:
 
 @dataclass(frozen=True, eq=False)
 class _Padded:
-    """Photo, matte and classes with repeated borders; ``inside`` (H, W) is 1 in the photo and fades to 0 beyond it."""
+    """Photo, matte and classes with repeated borders; ``inside`` is 1 in the ``photo`` and falls to 0 beyond it."""
 
     image: NDArray[np.uint8]
     matte: Pixels
     classes: NDArray[np.uint8]
     inside: Pixels
+    photo: Mask
     camera: Camera
 
 
@@ -96,6 +101,8 @@ def torso_picture(avatar: Avatar, track: Track, config: BustConfig) -> TorsoPict
     root_weight = np.where(neck, (weights * fragments.bary).sum(-1), 0.0).astype(np.float32)
     chin = float(camera.project(avatar.head.landmarks(vertices, DENSE)[_CHIN])[1])
     pixel = float(fragments.depth[on_mesh].min()) / float(camera.intrinsics[0, 0]) if on_mesh.any() else 1e-3
+    root = avatar.identity().joints[0] + params.translation[0]
+    root_row = float(camera.project(root[None])[0, 1])
     below = (np.arange(height, dtype=np.float32)[:, None] + 0.5 - chin) * pixel  # metres below the chin
 
     classes, person = padded.classes, padded.matte > 0.5
@@ -134,7 +141,7 @@ def torso_picture(avatar: Avatar, track: Track, config: BustConfig) -> TorsoPict
     tucked = np.where(near & ~behind, smoothstep(below, -config.hair_rise, 0.0), tucked) * padded.matte
     opacity = np.where(hidden, tucked, opacity) * padded.inside
     return TorsoPicture(
-        image=_continued(padded.image, shown & (padded.matte > 0.9) & (padded.inside > 0.999)),
+        image=_continued(padded.image, shown & (padded.matte > 0.9) & padded.photo),
         opacity=opacity.astype(np.float32),
         background=padded.matte < 0.5,
         clothes=clothes & shown,
@@ -143,10 +150,40 @@ def torso_picture(avatar: Avatar, track: Track, config: BustConfig) -> TorsoPict
         mesh_depth=fragments.depth,
         root_weight=root_weight,
         neck=neck,
-        in_photo=padded.inside > 0.999,
+        in_photo=padded.photo,
+        neck_weight=neck_weights(on_mesh, neck, weight, clothes & shown, hair & (shown | hidden), pixel, root_row),
         camera=camera,
         params=params,
     )
+
+
+def neck_weights(
+    on_mesh: Mask, neck: Mask, root_weight: Pixels, clothes: Mask, hair: Mask, pixel: float, root_row: float
+) -> Pixels:
+    """(H, W) skinning weight of the neck joint on a torso, in [0, 1]; the rest is the root joint's.
+
+    Skin bends with the nearest point of the head model's neck. Hair hangs on the head, and lies on clothes; between
+    them, its weight falls with the distance from the head.
+
+    Args:
+        on_mesh: (H, W), the head model.
+        neck: (H, W), its neck.
+        root_weight: (H, W), the root joint's weight on the nearest visible point of the neck.
+        clothes: (H, W).
+        hair: (H, W).
+        pixel: metres.
+        root_row: of the root joint.
+    """
+    skin = np.where(neck, 1.0 - root_weight, (1.0 - root_weight) * (~clothes)).astype(np.float32)
+    of_head, of_clothes = (
+        cv2.distanceTransform((~mask).astype(np.uint8), cv2.DIST_L2, 5) if mask.any() else np.full(neck.shape, 1e4)
+        for mask in (on_mesh & ~neck, clothes)
+    )
+    hanging = of_clothes / np.maximum(of_clothes + of_head, 1.0)
+    rows = np.arange(neck.shape[0], dtype=np.float32)[:, None] + 0.5
+    hanging = hanging * (1.0 - smoothstep((rows - root_row) * pixel, *_HANGING))
+    weight = np.where(hair, hanging, skin).astype(np.float32)
+    return np.asarray(blur(weight, _WEIGHT_BLUR / pixel), np.float32)
 
 
 def _padded(track: Track, config: BustConfig) -> _Padded:
@@ -167,15 +204,40 @@ def _padded(track: Track, config: BustConfig) -> _Padded:
     repeated = [
         cv2.copyMakeBorder(value.cpu().numpy(), *border, cv2.BORDER_REPLICATE) for value in (image, matte, classes)
     ]
-    ones = np.pad(np.ones(matte.shape, np.uint8), ((0, pad), (pad, pad)))
-    beyond = cv2.distanceTransform(1 - ones, cv2.DIST_L2, 5)
+    photo = np.pad(np.ones(matte.shape, bool), ((0, pad), (pad, pad)))
+    rows = np.arange(len(photo), dtype=np.float32)[:, None]
+    faded = 1.0 - smoothstep(rows - matte.shape[0], 0.0, 0.95 * pad)
+    rounded = np.concatenate(
+        [
+            _shoulder(repeated[1][:, 0], pad)[:, ::-1],
+            np.ones((len(rows), matte.shape[1]), np.float32),
+            _shoulder(repeated[1][:, -1], pad),
+        ],
+        1,
+    )
     return _Padded(
         image=repeated[0],
         matte=(repeated[1] / 255.0).astype(np.float32),
         classes=repeated[2],
-        inside=(1.0 - smoothstep(beyond, 0.0, 0.95 * pad)).astype(np.float32),
+        inside=(faded * rounded).astype(np.float32),
+        photo=photo,
         camera=camera.window(-pad, 0, camera.width + pad, camera.height + pad),
     )
+
+
+def _shoulder(border: NDArray[np.uint8], pad: int) -> Pixels:
+    """(H, pad) in [0, 1]: a torso that a photo's border cuts off, rounded off beyond it, towards the right.
+
+    Args:
+        border: (H,), matte on the border.
+        pad: width in pixels.
+    """
+    shown = np.flatnonzero(border > 127)
+    top = int(shown[0]) if len(shown) else len(border)
+    away = (np.arange(pad, dtype=np.float32)[None] + 0.5) / pad
+    curve = top + (len(border) - top) * (1.0 - np.sqrt(1.0 - away**2))
+    rows = np.arange(len(border), dtype=np.float32)[:, None] + 0.5
+    return smoothstep(rows - curve, -1.0, 2.0).astype(np.float32)
 
 
 def beside(values: Pixels, known: Mask) -> Pixels:

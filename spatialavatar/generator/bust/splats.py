@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from spatialavatar.generator.bust.config import BustConfig
 from spatialavatar.generator.bust.picture import TorsoPicture
@@ -54,8 +55,8 @@ def _divided(picture: TorsoPicture, limits: tuple[float, float]) -> tuple[Floats
     return centres, sides, opacities.astype(np.float64), colors.astype(np.float64)
 
 
-def torso_gaussians(picture: TorsoPicture, depth: Pixels, config: BustConfig) -> Gaussians:
-    """World Gaussians that tile the surface of depth (h, w), in the photo's pose."""
+def torso_gaussians(picture: TorsoPicture, depth: Pixels, config: BustConfig) -> tuple[Gaussians, Tensor]:
+    """World Gaussians that tile the surface of depth (h, w), in the photo's pose, and their neck weights (M,)."""
     centres, sides, opacities, colors = torso_cells(picture, config)
     k = picture.camera.intrinsics.double().numpy()
 
@@ -79,7 +80,8 @@ def torso_gaussians(picture: TorsoPicture, depth: Pixels, config: BustConfig) ->
     to_world = picture.camera.world_to_camera.double()
     rotation, offset = to_world[:3, :3], to_world[:3, 3]
     means = (torch.from_numpy(middle) - offset) @ rotation
-    return Gaussians(
+    weights = bilinear(picture.neck_weight, centres).clip(0.0, 1.0)
+    gaussians = Gaussians(
         means=means.float(),
         quats=matrix_to_quat(rotation.T @ torch.from_numpy(axes)).float(),
         scales=torch.from_numpy(scales).float(),
@@ -87,6 +89,7 @@ def torso_gaussians(picture: TorsoPicture, depth: Pixels, config: BustConfig) ->
         colors=torch.from_numpy(colors).float(),
         space="world",
     )
+    return gaussians, torch.from_numpy(weights).float()
 
 
 def _moments(values: Pixels, size: int) -> tuple[Pixels, Pixels]:
