@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 
+import cv2
 import numpy as np
 import torch
 
@@ -11,7 +12,7 @@ from spatialavatar.avatar import Avatar
 from spatialavatar.generator.bust import with_bust
 from spatialavatar.generator.bust.config import BustConfig
 from spatialavatar.generator.bust.picture import neck_weights
-from spatialavatar.records import BODY_SKIN, CLOTHES, SEGMENT_CLASSES, Surroundings, Track
+from spatialavatar.records import BODY_SKIN, CLOTHES, HAIR, SEGMENT_CLASSES, Surroundings, Track
 from spatialavatar.render import render
 
 from .support.painted_torso import SHIRT, SIZE, make_torso_photo
@@ -130,12 +131,27 @@ def test_hair_hangs_from_the_head_and_lies_on_clothes():
     neck = head & False
     hair = ~head & ~clothes & (columns < 20)
     weight = neck_weights(head, neck, np.full(head.shape, 0.4, np.float32), clothes, hair, 0.001, 95.0)
-    down = weight[32:78, 10]
-    assert down[0] > 0.85
-    assert down[-1] < 0.1
+    down = weight[36:76, 10]
+    assert down[0] > 0.8
+    assert down[-1] < 0.12
     assert (np.diff(down) <= 1e-6).all()
-    assert np.abs(weight[clothes][60:]).max() < 1e-3
+    assert np.abs(weight[90:]).max() < 1e-3
     assert np.allclose(weight[50, 40:], 0.6, atol=1e-3)  # skin bends with the nearest point of the neck
+
+
+def test_hair_that_is_left_out_leaves_no_dark_line_on_clothes():
+    avatar, track = make_torso_photo()
+    pictures = track.require_pictures()
+    image, classes = pictures.images.clone(), pictures.require_segments().clone()
+    shirt = (classes[0] == CLOTHES).numpy()
+    outline = shirt & (cv2.erode(shirt.astype(np.uint8), np.ones((1, 5), np.uint8)) == 0)
+    strand = torch.from_numpy(shirt & (cv2.erode(shirt.astype(np.uint8), np.ones((1, 3), np.uint8)) == 0))
+    image[0, torch.from_numpy(outline)] = 0  # the strand, and a pixel of the shirt beside it
+    classes[0, strand] = HAIR
+    photo = track.replace(pictures=pictures.replace(images=image, segments=classes))
+    bust = with_bust(avatar, [photo], BustConfig(sharpening=0)).bust
+    blue = bust.gaussians.colors[bust.gaussians.opacities > 0.5, 2]
+    assert float((blue < 0.9 * SHIRT[2] / 255.0).float().mean()) < 0.12
 
 
 def _listed(photo: tuple[Avatar, Track]) -> tuple[Avatar, list[Track]]:

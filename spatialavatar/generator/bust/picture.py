@@ -23,6 +23,7 @@ _ENCLOSED = 0.012  # metres from the background, beyond which a pixel is not par
 _NEAREST = 0.1  # metres; a head is farther from its camera
 _HANGING = (-0.02, 0.05)  # metres below the root joint between which hair that hangs on the head ends
 _WEIGHT_BLUR = 0.002  # metres
+_DARKENED = 0.003  # metres beside hair that is left out
 _FACE_SKIN = SEGMENT_CLASSES.index("face_skin")
 
 
@@ -140,8 +141,11 @@ def torso_picture(avatar: Avatar, track: Track, config: BustConfig) -> TorsoPict
     tucked = np.where(beneath & ~behind, smoothstep(below, 0.0, config.skin_rise), 1.0)
     tucked = np.where(near & ~behind, smoothstep(below, -config.hair_rise, 0.0), tucked) * padded.matte
     opacity = np.where(hidden, tucked, opacity) * padded.inside
+    # Hair that is left out darkens the pixels of clothes and skin beside it.
+    left_out = cv2.dilate((hair & person & ~shown & ~head_shows).astype(np.uint8), _disc(_DARKENED / pixel)) > 0
+    known = shown & (padded.matte > 0.9) & padded.photo & (hair | ~left_out)
     return TorsoPicture(
-        image=_continued(padded.image, shown & (padded.matte > 0.9) & padded.photo),
+        image=_continued(padded.image, known),
         opacity=opacity.astype(np.float32),
         background=padded.matte < 0.5,
         clothes=clothes & shown,
