@@ -65,12 +65,14 @@ class Avatar(Pretrained):
         layout: the binding of its N Gaussians to triangles; the same in every stage.
         shape: (S,) identity coefficients.
         gaussians: N local Gaussians.
-        reference: head parameters (one frame) of the first source view.
-        camera: camera of the first source view; with ``reference`` it shows the avatar as that photo did.
+        reference: head parameters (one frame) of the reference photo, the source photo nearest to a frontal pose with a
+            closed mouth. Refinement replaces them by those of a video frame.
+        camera: camera of the reference photo or, after refinement, of the video; with ``reference`` it shows the avatar
+            as that picture did.
         vertex_offsets: (V, 3) metres in head space, geometry outside of the shape space (hair); or None.
         residual: changes of the Gaussians that depend on the expression, from a network; or None.
         bust: the torso below the head, or None.
-        scene: the photo without its head, to put the driven head back into; or None.
+        scene: the reference photo without its head, to put the driven head back into; or None.
         info: JSON-ready facts about how the avatar was made. Those of a loaded file come from its author and are not
             verified.
     """
@@ -179,7 +181,7 @@ class Avatar(Pretrained):
         background: Tensor | None = None,
         backend: Backend = "auto",
     ) -> tuple[Tensor, Tensor]:
-        """Image (H, W, 3) and alpha (H, W) of one frame; by default the first source view.
+        """Image (H, W, 3) and alpha (H, W) of one frame; by default ``reference`` seen by ``camera``.
 
         ``background`` (3,) is an sRGB colour composited behind; without it the image is premultiplied over black.
         """
@@ -340,7 +342,7 @@ class Avatar(Pretrained):
         return avatar_card(facts, AVATAR_FILE, repo_id)
 
     def preview(self, size: int = 512) -> np.ndarray:
-        """The view of the first photo on white: (size, size, 3) uint8 sRGB."""
+        """The default view of :meth:`render` on white: (size, size, 3) uint8 sRGB."""
         with torch.inference_mode():
             image, _ = self.render(camera=self.camera.resized(size, size), background=self.shape.new_ones(3))
         return as_uint8_image(image)

@@ -42,8 +42,8 @@ def generate(
         polish: steps of the polish, which fits the parts that the photos show to them; 0 switches it off, None takes
             the default of :class:`spatialavatar.refinement.polish.PolishConfig`.
         bust: add the torso, if a photo shows enough of it.
-        scene: keep the first source view's photo without its head, so that the driven head can be put back into it; the
-            avatar's file then contains the photo's background and body.
+        scene: keep the photo nearest to a frontal pose with a closed mouth, without its head, so that the driven head
+            can be put back into it; the avatar's file then contains the photo's background and body.
         prior: whether the model's prior of whole heads, where it has one, completes hair, sides and back.
         progress: called with (fraction, message).
         tracked: called with the photos' tracks, in the photos' order, once the faces are found, to display them.

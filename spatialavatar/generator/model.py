@@ -47,8 +47,8 @@ _BASE_SHARE = 0.85
 class SpatialAvatar(Pretrained):
     """Stage 1: one to four photos of a person to an :class:`Avatar` (method section 2).
 
-    The avatar is the base, which the photos alone determine, plus the network's corrections. Without a network, or with
-    an untrained one, it is exactly the base.
+    The avatar is the base plus the network's corrections. The base is computed from the photos by fixed rules and by
+    the prior, if the model has one. Without a network, or with an untrained one, the avatar is exactly the base.
 
     Attributes:
         config: configuration of the model.
@@ -106,7 +106,7 @@ class SpatialAvatar(Pretrained):
     ) -> Avatar:
         """Make an avatar from one to four photos of one person; their order changes no bit.
 
-        The result is that of :func:`spatialavatar.generate` with this model.
+        The result is that of :func:`spatialavatar.generate` with this model and ``scene=False``.
 
         Args:
             photos: tracked photos that share one shape, or (H, W, 3) uint8 sRGB pictures, which are tracked first.

@@ -65,14 +65,15 @@ def solve_heights(
 ) -> Floats:
     """Heights (V,), metres, that close the gaps, bend little, and are zero where nothing may move.
 
-    Solves (B + S + A (W + P)) h = A W t: B is the bending, S the asymmetry, A the vertex areas, W the weights of the
-    gaps, P those of the anchors at height 0, and t the heights that close a share of the gaps.
+    Solves (B + S + A (W + P)) h = A W t: B is the quadratic form of the bending, S that of the asymmetry, A the vertex
+    areas, W the weights of the gaps, P the weights that pull vertices to height 0, and t the target heights;
+    ``symmetry`` scales S.
 
     Args:
         mesh: the mesh.
-        field: of this person's head.
-        data: W and W t, of :func:`targets`.
-        symmetry: of :func:`side_coupling`.
+        field: height field of this person's head.
+        data: weights W (V,) and products W t (V,), metres, from :func:`targets`.
+        symmetry: scale of S, from :func:`side_coupling`; 0 leaves S out.
         config: constants.
     """
     weight, weighted = data
@@ -93,15 +94,16 @@ def meet_expected(
 ) -> Floats:
     """Heights (V,), metres: expected ones, smoothed, plus a smooth correction that closes the gaps.
 
-    Far from the measured outline they are the expected ones; the worse these meet it, the farther the correction
-    reaches.
+    Far from the measured outline the result equals the smoothed expected heights. The larger their error at the
+    outline, the larger the correction's reach.
 
     Args:
         mesh: the mesh.
-        field: of this person's head.
-        data: W (V,) and t (V,), as in :func:`solve_heights`.
-        expected: (V,) metres.
-        symmetry: of :func:`side_coupling`, for the part of the correction that the expected heights leave open.
+        field: height field of this person's head.
+        data: weights W (V,) and target heights t (V,), metres, as in :func:`solve_heights`.
+        expected: (V,) expected heights, metres.
+        symmetry: weight of the correction's asymmetry, from :func:`side_coupling`; it is multiplied by a factor in
+            [0, 1) that grows with the error of the expected heights at the outline.
         config: constants.
     """
     weight, target = data
@@ -120,9 +122,16 @@ def meet_expected(
 def close_gaps(
     mesh: OutlineMesh, field: HeightField, data: tuple[Floats, Floats], heights: Floats, config: SilhouetteConfig
 ) -> Floats:
-    """Heights (V,), metres: those of :func:`meet_expected`, with the gaps that are left closed close to the outline.
+    """Heights (V,), metres: heights of :func:`meet_expected` plus a local correction that closes the remaining gaps.
 
-    Neither the coupling of the sides nor the expected heights pull on them again, so the outline is met.
+    The correction has no symmetry term and no smoothing towards the expected heights, so that it reaches the outline.
+
+    Args:
+        mesh: the mesh.
+        field: height field of this person's head.
+        data: weights W (V,) and target heights t (V,), metres, as in :func:`solve_heights`.
+        heights: (V,) metres at which the gaps were measured.
+        config: constants.
     """
     return _corrected(mesh, field, data, heights, sp.diags(_EXPECTED_ANCHOR * field.area), config)
 
@@ -135,7 +144,7 @@ def _corrected(
     held: sp.csr_matrix,
     config: SilhouetteConfig,
 ) -> Floats:
-    """Heights ``start`` (V,) plus a correction that closes the gaps, bends little and is small in the form ``held``."""
+    """Heights ``start`` (V,) plus a correction that closes the gaps; bending and the form ``held`` (V, V) limit it."""
     weight, target = data
     system = field.bending + sp.diags(field.area * (weight + _anchors(mesh, config))) + held
     change = solve_directly(system, field.area * weight * (target - start))
