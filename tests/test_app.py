@@ -39,16 +39,17 @@ def test_all_work_shares_one_queue(page: gr.Blocks) -> None:
 
 
 @pytest.mark.slow
-def test_the_app_starts_within_a_few_seconds_of_cpu_time(tmp_path: Path) -> None:
+def test_the_app_starts_in_little_more_time_than_its_libraries(tmp_path: Path) -> None:
     program = f"""
 import os, runpy, time
-import gradio as gr, httpx
+import cv2, gradio as gr, httpx, numba, scipy.sparse.linalg, torch
+libraries = time.process_time()
 real = gr.Blocks.launch
 def launch(self, **arguments):
     imported = time.process_time()
     _, url, _ = real(self, **arguments | dict(prevent_thread_lock=True, quiet=True))
     assert httpx.get(url, timeout=120).status_code == 200
-    print("SECONDS", imported, time.process_time(), flush=True)
+    print("SECONDS", libraries, imported, time.process_time(), flush=True)
     os._exit(0)
 gr.Blocks.launch = launch
 runpy.run_path({str(REPOSITORY / "app.py")!r}, run_name="__main__")
@@ -56,17 +57,17 @@ runpy.run_path({str(REPOSITORY / "app.py")!r}, run_name="__main__")
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "GRADIO_TEMP_DIR": str(tmp_path)}
 
     def start() -> tuple[float, float]:
-        """Seconds of the processor, which other work on this machine disturbs less, until imported and until shown."""
+        """Processor time until imported and until shown, each divided by that of importing the libraries alone."""
         run = subprocess.run(
             [sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=240, check=False
         )
         lines = [line for line in run.stdout.splitlines() if line.startswith("SECONDS")]
         assert lines, run.stdout + run.stderr
-        imported, shown = map(float, lines[0].split()[1:])
-        return imported, shown
+        libraries, imported, shown = map(float, lines[0].split()[1:])
+        return imported / libraries, shown / libraries
 
     imported, shown = start()
-    if shown >= 20.0:  # the first start of a new checkout compiles the kernels, once
+    if imported >= 2.2 or shown >= 2.4:  # the first start of a new checkout compiles the kernels, once
         imported, shown = start()
-    assert imported < 15.0
-    assert shown < 20.0
+    assert imported < 2.2
+    assert shown < 2.4
