@@ -57,7 +57,7 @@ def test_a_name_with_dots_stays_one_sample(tmp_path):
     ("track", "reason"),
     [
         (ball_track(head_id="flame2020"), "head model"),
-        (ball_track(1), "seen in 1 picture only"),
+        (ball_track(1), "seen in only 1 picture"),
         (ball_track(confidence=torch.tensor([1.0, torch.nan, 1.0])), "not finite"),
         (ball_track(params=ball_track().params.replace(shape=torch.full((3,), torch.nan))), "not finite"),
     ],
@@ -89,7 +89,7 @@ def test_nobody_to_train_on_is_an_error_that_says_why(tmp_path):
     with pytest.raises(InputError, match="spatialavatar shards"):
         People([tmp_path], "ball")
     write_shard(tmp_path, ann=[ball_track(1)])
-    with pytest.raises(InputError, match="1 picture only"):
+    with pytest.raises(InputError, match="only 1 picture"):
         People([tmp_path], "ball")
 
 
