@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn.functional import grid_sample
 
 from spatialavatar.avatar import Avatar
+from spatialavatar.easing import smoothstep_tensor
 from spatialavatar.head import carried, moved_with_torso, root_motion
 from spatialavatar.records import Bust, Camera, Gaussians, HeadParams
 from spatialavatar.render import render
@@ -95,7 +96,7 @@ class HeadInPhoto:
         moved = moved_with_torso(bust, params, self._identity)
         assert bust.neck_weight is not None, "moving_bust"
         weight = bust.neck_weight[:, None]
-        share = _smooth_step(weight, *_BUST_FADE)
+        share = smoothstep_tensor(weight, *_BUST_FADE)
         return moved.replace(
             means=moved.means - (1.0 - weight) * (params.translation - self._avatar.reference.translation),
             colors=torch.cat([moved.colors[:, :3] * share, share], -1),
@@ -203,13 +204,7 @@ def neck_pixels(avatar: Avatar, camera: Camera) -> Tensor:
 
 def _neck_fade(avatar: Avatar) -> Tensor:
     """(N,) share of each Gaussian that is rendered: 0 at the neck's lower end, 1 from its middle up."""
-    return _smooth_step(_neck_heights(avatar), *_FADE)
-
-
-def _smooth_step(values: Tensor, low: float, high: float) -> Tensor:
-    """0 up to ``low``, 1 from ``high``, smooth between."""
-    t = ((values - low) / (high - low)).clamp(0.0, 1.0)
-    return t * t * (3.0 - 2.0 * t)
+    return smoothstep_tensor(_neck_heights(avatar), *_FADE)
 
 
 def _neck_heights(avatar: Avatar) -> Tensor:

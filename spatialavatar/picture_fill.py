@@ -75,7 +75,7 @@ def _across(picture: NDArray[np.uint8], known: NDArray[np.bool_]) -> NDArray[np.
         low, high = low.clip(0, width), high.clip(0, width)
         weight = counts[index, high] - counts[index, low]
         total = sums[index, high] - sums[index, low]
-        return cv2.blur(total, (1, 2 * reach // 2 + 1)), cv2.blur(weight[:, None], (1, 2 * reach // 2 + 1))
+        return cv2.blur(total, (1, reach + 1)), cv2.blur(weight[:, None], (1, reach + 1))
 
     (left, has_left), (right, has_right) = mean(first - reach, first), mean(last + 1, last + 1 + reach)
     left_color, right_color = left / np.maximum(has_left, 1e-3), right / np.maximum(has_right, 1e-3)

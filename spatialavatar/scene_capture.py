@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from spatialavatar.avatar import Avatar
+from spatialavatar.easing import smoothstep
 from spatialavatar.head import moved_with_torso
 from spatialavatar.head_in_photo import BUST_CUT, HeadInPhoto, face_pixels, moving_bust, neck_pixels
 from spatialavatar.photo_scene import MAX_SCENE_SIDE, PhotoScene, whole_camera
@@ -283,8 +284,7 @@ def _around(mask: NDArray[np.bool_], pad: int) -> tuple[slice, slice]:
 
 def _smooth_ramp(values: NDArray[np.float32], low: float, high: float) -> NDArray[np.float32]:
     """0 up to ``low``, 1 from ``high``, smooth between."""
-    t = np.clip((values - low) / (high - low), 0.0, 1.0)
-    return (t * t * (3.0 - 2.0 * t)).astype(np.float32)
+    return smoothstep(values, low, high).astype(np.float32)
 
 
 def _touching(mask: NDArray[np.uint8], place: NDArray[np.bool_]) -> NDArray[np.uint8]:

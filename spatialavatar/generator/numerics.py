@@ -62,13 +62,13 @@ def neighbour_means(values: Floats, neighbours: Ints) -> Floats:
 
     ``values[neighbours].mean(1)`` to the last bit, in a third to a ninth of its time.
     """
+    if values.ndim == 1 and neighbours.shape[1] > _PAIRWISE:
+        return np.asarray(values[neighbours].mean(1))
     columns = [values.take(column, 0) for column in np.ascontiguousarray(neighbours.T)]
     if values.ndim == 1 and len(columns) == _PAIRWISE:
         # NumPy sums eight contiguous numbers in pairs, and rows one after the other.
         while len(columns) > 1:
             columns = [first + second for first, second in zip(columns[::2], columns[1::2])]
-    elif values.ndim == 1 and len(columns) > _PAIRWISE:
-        return np.asarray(values[neighbours].mean(1))
     total = columns[0]
     for column in columns[1:]:
         total += column

@@ -13,6 +13,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
+from spatialavatar.easing import smoothstep_tensor
 from spatialavatar.head.arkit import ARKIT_52
 from spatialavatar.tracking.landmark_sets import (
     LOWER_LID_LEFT,
@@ -91,8 +92,7 @@ def shut_eyes(points: Tensor) -> Tensor:
     upper, lower = points[:, _UPPER], points[:, _LOWER]  # (T, 2, 9, 2)
     width = (upper[:, :, 0] - upper[:, :, -1]).norm(dim=-1).clamp_min(1e-6)
     gaps = (upper[:, :, 3:6] - lower[:, :, 3:6]).norm(dim=-1).mean(-1) / width
-    openness = ((gaps - SHUT) / (OPEN - SHUT)).clamp(0.0, 1.0)
-    return 1.0 - openness * openness * (3.0 - 2.0 * openness)
+    return 1.0 - smoothstep_tensor(gaps, SHUT, OPEN)
 
 
 def close_lids(points: Tensor, shut: Tensor) -> Tensor:
