@@ -37,5 +37,20 @@ class MissingAssetError(SpatialAvatarError, FileNotFoundError):
     """A weight or head file that the default model needs is neither on disk nor downloadable."""
 
 
+def missing_extra(subject: str, extra: str) -> MissingAssetError:
+    """The error for an optional dependency that is not installed.
+
+    Args:
+        subject: what needs it, as the start of the sentence.
+        extra: name of the extra in pyproject.toml that installs it.
+    """
+    return MissingAssetError(f"{subject} needs the extra {extra}: {install_extra(extra)}.")
+
+
+def install_extra(extra: str) -> str:
+    """The instruction that installs an extra from a checkout."""
+    return f"in the project's folder, run pip install -e '.[{extra}]'"
+
+
 class OutputError(SpatialAvatarError, OSError):
     """The result cannot be written to the given path."""

@@ -135,7 +135,7 @@ def test_only_the_pixels_of_the_region_count(face):
 def test_without_torchmetrics_the_error_says_what_to_install(monkeypatch, face):
     metrics._multiscale.cache_clear()
     monkeypatch.setitem(sys.modules, "torchmetrics.functional.image", None)
-    with pytest.raises(MissingAssetError, match=r"pip install 'spatialavatar\[eval\]'"):
+    with pytest.raises(MissingAssetError, match=r"pip install -e '\.\[eval\]'"):
         metrics.ms_ssim(face, face)
 
 

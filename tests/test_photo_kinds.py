@@ -59,7 +59,7 @@ def test_heic_without_its_package_is_refused_with_the_command_that_installs_it(t
     (tmp_path / "a.heic").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + b"\0" * 64)
     monkeypatch.setattr(photos, "_register_heif", lambda: None)
     monkeypatch.delitem(Image.OPEN, "HEIF", raising=False)
-    with pytest.raises(InputError, match=r"pip install 'spatialavatar\[heic\]'") as error:
+    with pytest.raises(InputError, match=r"pip install -e '\.\[heic\]'") as error:
         read_image(tmp_path / "a.heic")
     assert one_sentence(error)
 

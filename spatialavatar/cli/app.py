@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from spatialavatar.cli.commands import Commands
 from spatialavatar.cli.options import Limits, add_number
 from spatialavatar.cli.output import Outcome
-from spatialavatar.errors import InputError, MissingAssetError, SpatialAvatarError
+from spatialavatar.errors import InputError, SpatialAvatarError, missing_extra
 from spatialavatar.progress import Progress
 
 
@@ -23,7 +23,7 @@ def declare(commands: Commands) -> None:
 
 def _app(options: argparse.Namespace, progress: Progress) -> Outcome:
     if find_spec("gradio") is None or find_spec("spaces") is None:
-        raise MissingAssetError("The web page needs the extra 'app': pip install \"spatialavatar[app]\".")
+        raise missing_extra("The web page", "app")
     from spatialavatar.app.server import run_app
 
     try:

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from spatialavatar.errors import MissingAssetError
+from spatialavatar.errors import missing_extra
 from spatialavatar.head.rotations import axis_angle_to_matrix
 from spatialavatar.metrics import WINDOW, lpips, psnr, shared_lpips, ssim
 from spatialavatar.records import HeadParams
@@ -107,9 +107,7 @@ def _multiscale() -> Callable[..., Tensor]:
     try:
         from torchmetrics.functional.image import multiscale_structural_similarity_index_measure
     except ImportError as error:
-        raise MissingAssetError(
-            "MS-SSIM needs the package torchmetrics; run pip install 'spatialavatar[eval]'."
-        ) from error
+        raise missing_extra("MS-SSIM", "eval") from error
     return multiscale_structural_similarity_index_measure
 
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
-from spatialavatar.errors import InputError, MissingAssetError
+from spatialavatar.errors import InputError, missing_extra
 
 if TYPE_CHECKING:
     from websockets.http11 import Request, Response
@@ -85,9 +85,7 @@ class LiveServer:
         try:
             from websockets.sync.server import serve
         except ImportError:
-            raise MissingAssetError(
-                "The live page needs the package websockets; run pip install 'spatialavatar[live]'."
-            ) from None
+            raise missing_extra("The live page", "live") from None
         self.place = place
         self._page = page.encode("utf-8")
         self._message: tuple[int, bytes] = (0, b"")

@@ -14,7 +14,7 @@ from typing import Final
 import numpy as np
 from PIL import ExifTags, Image, ImageCms, ImageFile, ImageOps, JpegImagePlugin, UnidentifiedImageError
 
-from spatialavatar.errors import InputError
+from spatialavatar.errors import InputError, install_extra
 from spatialavatar.media.limits import MAX_COPIED_PIXELS, MAX_JPEG_PIXELS, MAX_PIXELS, MAX_SIDE, MIN_SIDE
 from spatialavatar.media.paths import PathLike, existing_file
 
@@ -138,8 +138,7 @@ def _open_photo(path: Path) -> ImageFile.ImageFile:
         except UnidentifiedImageError as error:
             if "HEIF" not in formats and _is_heif(path):
                 raise InputError(
-                    f"The photo {path.name} is HEIC, which needs one more package: "
-                    "pip install 'spatialavatar[heic]'; or save it as JPEG."
+                    f"The photo {path.name} is HEIC; save it as JPEG, or, {install_extra('heic')}."
                 ) from error
             raise
     raise AssertionError("unreachable")

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from spatialavatar.errors import FormatError, InputError, MissingAssetError
+from spatialavatar.errors import FormatError, InputError, missing_extra
 from spatialavatar.generator.config import BaseConfig
 from spatialavatar.generator.config_files import upgraded_base, upgraded_network
 from spatialavatar.generator.network import NetworkConfig
@@ -177,7 +177,7 @@ def read_toml(path: str | Path) -> dict[str, Any]:
         try:
             import tomli as tomllib
         except ImportError as error:
-            raise MissingAssetError("Training needs more packages; run pip install 'spatialavatar[train]'.") from error
+            raise missing_extra("Training", "train") from error
     try:
         if path.stat().st_size > _MAX_BYTES:
             raise ValueError("it is too large")

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from spatialavatar.errors import MissingAssetError
+from spatialavatar.errors import missing_extra
 from spatialavatar.files import write_text
 
 REDRAWN: Final = "redrawn.jsonl"
@@ -66,9 +66,7 @@ def _trackio(project: str, out: Path) -> Any:
     try:
         import trackio
     except ImportError as error:
-        raise MissingAssetError(
-            'The configuration names a Trackio project, but Trackio is missing: pip install "spatialavatar[trackio]".'
-        ) from error
+        raise missing_extra("The key trackio of the configuration", "trackio") from error
     trackio.init(project=project, name=out.name, resume="allow", embed=False)
     return trackio
 

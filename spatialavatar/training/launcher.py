@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from spatialavatar.avatar import default_head
-from spatialavatar.errors import FormatError, InputError, MissingAssetError
+from spatialavatar.errors import FormatError, InputError, missing_extra
 from spatialavatar.files import atomic_output, make_folder, write_text
 from spatialavatar.generator import GeneratorConfig, SpatialAvatar
 from spatialavatar.generator.network import CorrectionNetwork, load_network
@@ -338,7 +338,7 @@ def _accelerator(config: TrainingConfig) -> Any:
     try:
         from accelerate import Accelerator, DistributedDataParallelKwargs, InitProcessGroupKwargs
     except ImportError as error:
-        raise MissingAssetError("Training needs more packages; run pip install 'spatialavatar[train]'.") from error
+        raise missing_extra("Training", "train") from error
     # A trained transformer has parameters (of masks) without a gradient.
     stray = config.network.encoder.kind == "transformers" and not config.network.encoder.frozen
     return Accelerator(

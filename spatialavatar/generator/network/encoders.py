@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from spatialavatar.errors import FormatError, MissingAssetError
+from spatialavatar.errors import FormatError, MissingAssetError, missing_extra
 from spatialavatar.generator.network.config import EncoderConfig
 
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -177,9 +177,7 @@ def load_transformer(name: str, revision: str | None = None) -> Any:
     try:
         from transformers import AutoModel
     except ImportError as error:
-        raise MissingAssetError(
-            "This encoder needs the package transformers; run pip install 'spatialavatar[encoders]'."
-        ) from error
+        raise missing_extra("This encoder", "encoders") from error
     try:
         return AutoModel.from_pretrained(name, revision=revision or "main")
     except (OSError, ValueError) as error:

@@ -12,13 +12,12 @@ from typing import Any, Final
 
 import numpy as np
 
-from spatialavatar.errors import InputError, MissingAssetError
+from spatialavatar.errors import InputError, MissingAssetError, install_extra
 from spatialavatar.speech.synthesis.record import Utterance
 from spatialavatar.speech.visemes import Phoneme
 
 MISSING: Final = (
-    'Speech from text needs espeak-ng: pip install "spatialavatar[speech]", or install the package espeak-ng of your '
-    "system."
+    f"Speech from text needs espeak-ng: install the package espeak-ng of your system, or, {install_extra('speech')}."
 )
 
 _RETRIEVAL: Final = 2  # the library gives the sound back and plays none
