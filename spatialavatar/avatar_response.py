@@ -3,6 +3,9 @@
 The landmark network scores a fully raised brow of the open head .3 and a full pucker .9, and the scores differ from
 avatar to avatar. A few expressions of the avatar are therefore rendered and scored. The inverse of this response
 replaces the curves of :mod:`.transfer_gain`, so that the network scores the avatar as it scored the driver.
+
+The pucker keeps its usual curve: alone on a face at rest it is scored more than in a performance, where other units
+move the mouth, too, so that the inverse of its response is too small (docs/results/tracking.md).
 """
 
 from __future__ import annotations
@@ -48,6 +51,8 @@ _MOUTHS: Final = (
 )
 """Expressions that are rendered; brows and mouth do not affect each other's scores and share a picture. The first unit
 of a mouth is the measured one; the others accompany it in faces."""
+_UNMEASURED: Final = ("mouthPucker",)
+"""Units that keep their usual curve; pictures of them measure the brows only."""
 _STEEPEST: Final = 3.5  # weight per unit of score; a flat start of a response would turn noise into motion
 _GENTLEST: Final = 0.5
 _FLAT: Final = 0.02  # change of the score below which a unit has no response
@@ -84,7 +89,7 @@ def measured_gains(avatar: Avatar, camera: Camera, home: torch.Tensor, landmarke
         found = _scores(avatar, camera, home, landmarker, {**brows, **mouth})
         if found is None:
             continue
-        for kind in (*brows, next(iter(mouth))):
+        for kind in (*brows, *(kind for kind in list(mouth)[:1] if kind not in _UNMEASURED)):
             weight = {**brows, **mouth}[kind]
             samples.setdefault(kind, []).append((weight, _of_kind(found, kind) - _of_kind(rest, kind)))
     return Gains({kind: _inverse(kind, pairs) for kind, pairs in samples.items()})

@@ -22,16 +22,16 @@ _FULL = 2.5  # weight that is white in the fake pictures
 
 
 class Network:
-    """Scores the inner brow of a fake picture, whose grey is the weight, by a response of its own."""
+    """Scores a unit of a fake picture, whose grey is the unit's weight, by a response of its own."""
 
-    def __init__(self, response: float | None) -> None:
-        self.response = response
+    def __init__(self, response: float | None, unit: int = _BROW) -> None:
+        self.response, self.unit = response, unit
 
     def locate(self, image: np.ndarray):
         if self.response is None:
             return None
         scores = np.zeros(52, np.float32)
-        scores[_BROW] = self.response * image[0, 0, 0] / 255.0 * _FULL
+        scores[self.unit] = self.response * image[0, 0, 0] / 255.0 * _FULL
         points = np.zeros((478, 3), np.float32)
         points[263, 0] = 1.0
         return SimpleNamespace(blendshapes=scores, points=points)
@@ -41,14 +41,19 @@ class Network:
 def avatar(monkeypatch):
     """An avatar of the open head whose pictures show the weight of its inner brow."""
     head = default_head()
-    brow = head.expressions.index("browInnerUp")
-
-    def grey(params, camera, background):
-        return torch.full((4, 4, 3), float(params.expression[0, brow]) / _FULL), None
-
-    monkeypatch.setattr(avatar_response, "render", grey)
+    show_unit(monkeypatch, head, "browInnerUp")
     monkeypatch.setattr(Stub, "pose", lambda self, params: params)
     return Stub(head)
+
+
+def show_unit(monkeypatch, head, name: str) -> None:
+    """Make the pictures of an avatar with this head show the weight of the unit."""
+    index = head.expressions.index(name)
+
+    def grey(params, camera, background):
+        return torch.full((4, 4, 3), float(params.expression[0, index]) / _FULL), None
+
+    monkeypatch.setattr(avatar_response, "render", grey)
 
 
 class Stub(Avatar):
@@ -80,6 +85,15 @@ def test_a_unit_without_a_response_keeps_its_usual_curve(avatar):
     gains = measured(avatar, 0.0)
     usual = amplified_units(weights, ["browInnerUp"], (-0.25, 1.25))
     assert torch.equal(amplified_units(weights, ["browInnerUp"], (-0.25, 1.25), gains), usual)
+
+
+def test_the_pucker_keeps_its_usual_curve(avatar, monkeypatch):
+    show_unit(monkeypatch, avatar.head, "mouthPucker")
+    network = Network(0.5, ARKIT_INDEX["mouthPucker"])
+    gains = measured_gains(avatar, Camera.frontal(64), torch.zeros(3), network)
+    weights = torch.linspace(0.1, 0.9, 5)[:, None]
+    usual = amplified_units(weights, ["mouthPucker"], (-0.25, 1.25))
+    assert torch.equal(amplified_units(weights, ["mouthPucker"], (-0.25, 1.25), gains), usual)
 
 
 def test_an_avatar_without_a_visible_face_has_the_usual_gains(avatar):
