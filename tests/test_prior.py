@@ -140,6 +140,28 @@ def test_strands_vary_across_their_direction_and_hardly_along_it():
     assert np.array_equal(shade, strand_shade(sphere(), surface().grid.points, down, HairTexture(), seed=5))
 
 
+def test_lit_hair_and_the_hue_of_its_bright_strands_are_read():
+    shown = surface().mask("scalp").astype(np.float64)
+    light = 0.5 + 0.5 * np.sin(500.0 * surface().grid.points[:, :1])
+    copper = (0.1, 0.06, 0.05) + light * (0.5, 0.22, 0.06)
+    found = seen_texture(sphere(), copper, shown, (0.05, 0.2))
+    assert min(found.lit) > 0.05
+    assert found.tint[0] > 1.0 > found.tint[2]
+    grey = seen_texture(sphere(), light * np.full(3, 0.5), shown, (0.05, 0.2))
+    assert np.allclose(grey.tint, 1.0, atol=0.02)
+
+
+def test_strands_of_straight_hair_are_painted_stronger_than_measured():
+    down = np.broadcast_to(np.array([-1.0, 0.0]), (ROWS, COLUMNS, 2))
+    straight, curly = (
+        strand_shade(sphere(), surface().grid.points, down, HairTexture(0.1, 0.0, curl), seed=5)[
+            surface().mask("scalp")
+        ]
+        for curl in (0.0, 1.0)
+    )
+    assert straight.std() > 1.5 * curly.std()
+
+
 def test_curls_are_told_from_strands():
     points, shown = surface().grid.points, surface().mask("scalp").astype(np.float64)
     straight = 0.4 + 0.15 * np.sin(500.0 * points[:, 0])

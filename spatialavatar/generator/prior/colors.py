@@ -89,13 +89,15 @@ def complete_sides(surface: TexelSurface, prior: HeadPrior, head: ShapedHead, si
     """
     sphere, outer = prior.sphere, surface.mask(*OUTER_PARTS).astype(np.float64)
     expected, pooled = head.expected, head.pooled
-    grid_colors = _adapted(sphere, expected.colors, pooled.colors, sight.keep * outer)
+    lit = np.exp(expected.hair[..., None] * np.array(head.texture.lit))
+    grid_colors = _adapted(sphere, (expected.colors * lit).clip(0.0, 1.0), pooled.colors, sight.keep * outer)
     colors = sphere.scatter(grid_colors)
     seed = int(head.photos[0].view.key[:8], 16)
     points = surface.grid.points_on(surface.grid.mesh.rest(head.photos[0].view.params.shape) + head.offsets)
     strands = strand_shade(sphere, points, expected.direction, head.texture, seed)
-    shade = strands * sight.expected_hair + _grain(surface, sight, seed) * (1.0 - sight.expected_hair)
-    colors = (colors * np.exp(shade)[:, None]).clip(0.0, 1.0)
+    hair = sight.expected_hair[:, None]
+    shade = strands[:, None] * head.texture.tint * hair + _grain(surface, sight, seed)[:, None] * (1.0 - hair)
+    colors = (colors * np.exp(shade)).clip(0.0, 1.0)
     colors = _with_twin(surface, sphere, sight, grid_colors, colors, outer)
     keep = sight.keep[:, None]
     completed = Completed((keep * pooled.colors + (1.0 - keep) * colors).clip(0.0, 1.0), sight.keep)

@@ -21,8 +21,24 @@ _STEP: Final = 0.0025
 _LENGTH: Final = 0.03
 """Metres over which a strand keeps its brightness, where hair is straight."""
 
+_STRAND: Final = 0.5
+"""Pixels, deviation of the blur of the noise that becomes strands. Texels are wider than a pixel: finer noise would
+differ from texel to texel along a strand, too."""
+
 _LOCK: Final = 3.5
 """Pixels, deviation of the noise that becomes locks."""
+
+_BLURRED: Final = 2.2
+"""Contrast of straight strands on the texels relative to that in a render, where stretched Gaussians overlap."""
+
+_LIT: Final = (50.0, 95.0)
+"""Percentiles of brightness between which seen hair counts as lit; above is gloss."""
+
+_LIT_LIMIT: Final = 0.35
+_TINT_SHARE: Final = 0.5
+"""Share of the change of hue with brightness that is painted: some of it is the light's."""
+
+_TINT_LIMITS: Final = (0.6, 1.5)
 
 _CURLED: Final = 0.3
 """Length of strands in curly hair relative to straight hair."""
@@ -42,10 +58,10 @@ _BROAD: Final = 4.0
 _COHERENT: Final = (0.3, 0.5)
 """Coherence of the seen hair's edges at which it is curly, and straight."""
 
-_LOCK_SHARE: Final = 0.7
+_LOCK_SHARE: Final = 0.5
 """Share of the seen hair's contrast between locks that is painted: some of it is gloss."""
 
-_LOCK_LIMITS: Final = (0.04, 0.13)
+_LOCK_LIMITS: Final = (0.04, 0.09)
 
 
 @dataclass(frozen=True)
@@ -56,11 +72,15 @@ class HairTexture:
         strands: standard deviation of the log brightness from strand to strand.
         locks: the same from lock to lock.
         curl: in [0, 1]; 0 is straight.
+        tint: log red, green and blue per unit of log brightness: bright strands have another hue than dark ones.
+        lit: log ratios of the lit hair's colour to the median's.
     """
 
-    strands: float = 0.1
-    locks: float = 0.08
+    strands: float = 0.045
+    locks: float = 0.05
     curl: float = 0.0
+    tint: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    lit: tuple[float, float, float] = (0.0, 0.0, 0.0)
 
 
 def strand_shade(sphere: SphereGrid, points: Floats, direction: Floats, texture: HairTexture, seed: int) -> Floats:
@@ -81,8 +101,10 @@ def strand_shade(sphere: SphereGrid, points: Floats, direction: Floats, texture:
     half = 0.5 * np.arctan2(angle[..., 1], angle[..., 0]) + _TURN * texture.curl * bend / bend.std()
     move = np.stack([np.cos(half) * _STEP / across, np.sin(half) * _STEP / down], -1).astype(np.float32)
     length = _LENGTH * (1.0 - (1.0 - _CURLED) * texture.curl)
-    strands, locks = _smear(noise, move, length), _smear(blur_around(noise, _LOCK), move, 1.5 * length)
-    picture = texture.strands * strands / strands.std() + texture.locks * (locks - locks.mean()) / locks.std()
+    strands = _smear(blur_around(noise, _STRAND), move, length)
+    locks = _smear(blur_around(noise, _LOCK), move, 1.5 * length)
+    contrast = texture.strands * (texture.curl + (1.0 - texture.curl) * _BLURRED)
+    picture = contrast * strands / strands.std() + texture.locks * (locks - locks.mean()) / locks.std()
     wide = np.concatenate([picture[:, -1:], picture, picture[:, :1]], 1).astype(np.float32)
     row, column = (sphere.positions * _FINE).T
     return bilinear(wide, np.stack([column + 1.0, row], 1))
@@ -109,7 +131,24 @@ def seen_texture(sphere: SphereGrid, colors: Floats, shown: Floats, limits: tupl
     strands = float(np.clip(1.4 * np.std((cells - fine)[inside]), *limits))
     locks = float(np.clip(_LOCK_SHARE * np.std((fine - broad)[inside]), *_LOCK_LIMITS))
     curl = 1.0 - float(smoothstep(np.array(_coherence(cells - broad, inside)), *_COHERENT))
-    return HairTexture((1.0 + 0.5 * curl) * strands, (1.0 - 0.4 * curl) * locks, curl)
+    return HairTexture((1.0 + 0.5 * curl) * strands, (1.0 - 0.4 * curl) * locks, curl, *_hues(colors[shown > 0.5]))
+
+
+def _hues(colors: Floats) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
+    """``tint`` and ``lit`` of a :class:`HairTexture`, from colours (M, 3) of hair."""
+    logs = np.log(np.maximum(colors, 0.0) + OFFSET)
+    luma = np.log(np.maximum(colors @ LUMA, 0.0) + OFFSET)
+    low, high = np.percentile(luma, _LIT)
+    spread = luma - luma.mean()
+    tint = ((logs - logs.mean(0)) * spread[:, None]).sum(0) / max(float((spread * spread).sum()), 1e-9)
+    lit = logs[(luma >= low) & (luma <= high)].mean(0) - np.median(logs, axis=0)
+    tint = (1.0 + _TINT_SHARE * (tint - 1.0)).clip(*_TINT_LIMITS)
+    return _triple(tint), _triple(lit.clip(-_LIT_LIMIT, _LIT_LIMIT))
+
+
+def _triple(values: Floats) -> tuple[float, float, float]:
+    red, green, blue = (float(value) for value in values)
+    return red, green, blue
 
 
 def _coherence(picture: Floats, inside: Mask) -> float:
