@@ -25,7 +25,7 @@ class PriorConfig(Checked):
     """
 
     channels: tuple[int, int, int, int] = (24, 48, 128, 240)
-    side_azimuth: tuple[float, float] = setting((50.0, 66.0), "degrees", 0.0, 180.0)
+    side_azimuth: tuple[float, float] = setting((39.0, 54.0), "degrees", 0.0, 180.0)
     forehead: tuple[float, float] = setting((0.052, 0.062), "m", 0.0, 0.5)
     seen: tuple[float, float] = setting((0.05, 0.2), "1", 0.0, 1.0)
     facing: tuple[float, float] = setting((0.0, 0.15), "cosine", -1.0, 1.0)
