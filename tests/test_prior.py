@@ -14,7 +14,7 @@ from scipy.spatial import cKDTree
 from spatialavatar.errors import FormatError, InputError, MissingAssetError
 from spatialavatar.generator import BaseResult, GeneratorConfig, SpatialAvatar, build_base
 from spatialavatar.generator.prior.applying import first_look, shape_head, usable
-from spatialavatar.generator.prior.colors import side_share
+from spatialavatar.generator.prior.colors import below_temples, side_share
 from spatialavatar.generator.prior.config import PriorConfig
 from spatialavatar.generator.prior.fills import measure_fills, push_pull
 from spatialavatar.generator.prior.head_prior import HeadPrior, constant_maps
@@ -308,3 +308,13 @@ def test_a_prior_of_another_configuration_is_refused():
 def test_channels_out_of_range_are_refused():
     with pytest.raises(InputError, match="channels"):
         PriorConfig(channels=(0, 1, 1, 1))
+
+
+def test_hair_is_doubted_on_ears_neck_and_jaw_but_not_on_temples_and_cheeks():
+    doubted, aside = below_temples(surface(), sphere()), np.degrees(np.abs(sphere().azimuth))
+    drop = surface().grid.mesh.eye_centres()[:, 1].mean() - surface().grid.points[:, 1]
+    assert (doubted[surface().mask("ears", "neck")] == 1.0).all()
+    face = surface().mask("face")
+    assert (doubted[face & (drop < 0.03)] == 0.0).all()
+    assert (doubted[face & (aside < 50.0)] == 0.0).all()
+    assert (doubted[face & (aside > 60.0) & (drop > 0.045)] == 1.0).any()

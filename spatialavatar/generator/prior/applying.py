@@ -13,7 +13,7 @@ from spatialavatar.generator.completion.complete import Completed
 from spatialavatar.generator.evidence import PhotoEvidence, balance, observe, pool
 from spatialavatar.generator.numerics import Floats, Pixels, smoothstep
 from spatialavatar.generator.pooling import Pooled
-from spatialavatar.generator.prior.colors import complete_sides, hair_texture, see, side_share
+from spatialavatar.generator.prior.colors import below_temples, complete_sides, hair_texture, see, side_share
 from spatialavatar.generator.prior.head_prior import HeadPrior
 from spatialavatar.generator.prior.observation import Observation, observe_head
 from spatialavatar.generator.prior.shaped import ShapedHead
@@ -109,7 +109,7 @@ def paint_sides(surface: TexelSurface, prior: HeadPrior, head: ShapedHead, compl
     # Strands of the seen hair end at different places, so that it meets the prior's in no line.
     ends = (_FRAYED * strands).clip(0.0, 2.0 * _FRAYED) * sight.expected_hair * surface.mask("scalp")
     seen = np.minimum(seen, np.where(ends > 0.0, facing_share(head.photos, *prior.config.facing, ends), 1.0))
-    plausible = 1.0 - surface.mask("ears", "neck") * sight.doubt
+    plausible = 1.0 - below_temples(surface, prior.sphere) * sight.doubt
     share = side_share(surface, prior.sphere, prior.config) * (1.0 - seen * plausible)
     return Completed(
         colors=share[:, None] * painted.colors + (1.0 - share[:, None]) * completed.colors,

@@ -30,6 +30,10 @@ where it is not seen well."""
 _CLOTHES_AZIMUTH = np.radians((45.0, 55.0))
 """Beyond these the neck takes no colour of a collar."""
 
+_JAW_AZIMUTH = np.radians((50.0, 60.0))
+_JAW_DROP = (0.03, 0.045)
+"""Azimuths, and metres below the eyes, from which, and from which on fully, the face is the side of the jaw."""
+
 _BESIDE = 6.0
 """Cells over which the expected colour is adapted to adjacent seen colours."""
 
@@ -161,6 +165,17 @@ def _with_twin(
     detail = ((seen + OFFSET) * np.exp(lighting) - OFFSET).clip(0.0, 1.0)
     share = (smoothstep(trust, *_TWIN_TRUST))[:, None]
     return share * detail + (1.0 - share) * colors
+
+
+def below_temples(surface: TexelSurface, sphere: SphereGrid) -> Floats:
+    """(N,) in [0, 1]: 1 on ears, neck and the sides of the jaw, where hair beside the head is easily taken for skin.
+
+    The photo's hair and the head do not meet there to the pixel. Temples are left out: their sideburns are real.
+    """
+    aside = smoothstep(np.abs(sphere.azimuth), *_JAW_AZIMUTH)
+    drop = surface.grid.mesh.eye_centres()[:, 1].mean() - surface.grid.points[:, 1]
+    jaw = surface.mask("face") * aside * smoothstep(drop, *_JAW_DROP)
+    return np.where(surface.mask("ears", "neck"), 1.0, jaw)
 
 
 def side_share(surface: TexelSurface, sphere: SphereGrid, config: PriorConfig) -> Floats:
