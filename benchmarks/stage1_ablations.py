@@ -31,7 +31,7 @@ import torch
 from torch import Tensor, nn
 
 from spatialavatar.avatar import default_head
-from spatialavatar.evaluation.judge import as_pixels
+from spatialavatar.evaluation.evaluator import as_pixels
 from spatialavatar.evaluation.metrics import csim
 from spatialavatar.files import write_text
 from spatialavatar.generator.config import BaseConfig
@@ -168,7 +168,7 @@ class Setting:
         steps: of phase 1.
         second_steps: of phase 2.
         size: pixels a side of training renders.
-        judged: pixels a side of judged renders.
+        eval_size: pixels a side of evaluated renders.
         resolution: texels a side of the UV layout: a quarter of the Gaussians that ship make a step twice as fast.
         network: sizes.
         base: constants of the base.
@@ -181,7 +181,7 @@ class Setting:
     steps: int = 100
     second_steps: int = 30
     size: int = 256
-    judged: int = 256
+    eval_size: int = 256
     resolution: int = 128
     network: NetworkConfig = field(default_factory=lambda: NetworkConfig(image_size=256))
     base: BaseConfig = field(default_factory=BaseConfig)
@@ -207,7 +207,7 @@ class Setting:
             cache=str(self.out / "bases"),
             ema=0.98,
             save_every=20,
-            judge_every=0,
+            eval_every=0,
         )
         return variant.change(config)
 
@@ -226,7 +226,7 @@ def train(variant: Variant, setting: Setting) -> CorrectionNetwork:
     return network.eval()
 
 
-class Judge:
+class Evaluator:
     """Evaluates networks on the same held-out people."""
 
     def __init__(self, setting: Setting) -> None:
@@ -247,7 +247,7 @@ class Judge:
             self.head,
             self.layout,
             ExampleConfig(
-                size=self._setting.judged,
+                size=self._setting.eval_size,
                 image_size=config.network.image_size,
                 base=config.base,
                 cache=Path(config.cache),
@@ -261,7 +261,7 @@ class Judge:
 
         Args:
             network: None for the base.
-            sheet: PNG to write: of each rig the source and, K = 1, target and render of every judged view.
+            sheet: PNG to write: of each rig the source and, K = 1, target and render of every evaluated view.
         """
         found: dict[str, dict[str, float]] = {}
         rows = []
@@ -371,9 +371,9 @@ def view_changes(network: CorrectionNetwork, example: Example, suffix: str = "")
     return {f"energy{suffix}": energy, f"position{suffix}": float(moved[0]), f"scale{suffix}": float(moved[1])}
 
 
-def order_of_sources(network: CorrectionNetwork, judge: Judge, setting: Setting) -> str:
+def order_of_sources(network: CorrectionNetwork, evaluator: Evaluator, setting: Setting) -> str:
     """Return the change of a held-out person's UV feature under another order of the photos, K = 3."""
-    people, examples = judge._of[setting.rigs]
+    people, examples = evaluator._of[setting.rigs]
     views = [View(camera, people[0].frames[FRONT] + SOURCE_INSTANT) for camera in SOURCES[3]]
     inputs = examples.example(people[0], views, [View(FRONT, 0)], None).inputs
     with torch.no_grad():
@@ -412,25 +412,25 @@ COLUMNS = {
 DIGITS = {"psnr": 2, "lpips": 4, "csim": 4}
 
 
-def table(judged: dict[str, dict[str, dict[str, float]]]) -> str:
+def table(scores: dict[str, dict[str, dict[str, float]]]) -> str:
     """Means over people, differences to the reference variant, and the change of the heads with the view.
 
     A difference has its standard error over the people beside it.
     """
     lines = ["| | " + " | ".join(COLUMNS.values()) + " |", "|---|" + "---:|" * len(COLUMNS)]
-    for name, people in judged.items():
+    for name, people in scores.items():
         cells = [f"{fmean(p[key] for p in people.values()):.{_digits(key)}f}" for key in COLUMNS]
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     lines += ["", "Differences:", "", *lines[:2]]
-    for name, people in judged.items():
+    for name, people in scores.items():
         against = "full" if not name.startswith("phase 2,") else "phase 2"
-        if name not in ("base", against) and against in judged:
-            cells = [_difference([people[p][key] - judged[against][p][key] for p in people], key) for key in COLUMNS]
+        if name not in ("base", against) and against in scores:
+            cells = [_difference([people[p][key] - scores[against][p][key] for p in people], key) for key in COLUMNS]
             lines.append(f"| {name} - {against} | " + " | ".join(cells) + " |")
     keys = ("energy 1", "position 1", "scale 1", "camera 1 psnr", "at view 1 psnr")
     lines += ["", "| | energy | position, triangle units | log scale | PSNR, heads at the front | heads at the view |"]
     lines += ["|---|---:|---:|---:|---:|---:|"]
-    for name, people in judged.items():
+    for name, people in scores.items():
         if name != "base":
             values = [fmean(p[key] for p in people.values()) for key in keys]
             cells = [f"{values[0]:.3g}", f"{values[1]:.4f}", f"{values[2]:.4f}", f"{values[3]:.2f}", f"{values[4]:.2f}"]
@@ -449,19 +449,19 @@ def _difference(values: Sequence[float], key: str) -> str:
 
 def run(setting: Setting, variants: Sequence[Variant]) -> str:
     """Train and evaluate the missing variants; return the table of all results."""
-    judge = Judge(setting)
+    evaluator = Evaluator(setting)
     for variant in (None, *variants):
         folder = setting.out / "base" if variant is None else setting.folder(variant)
-        if not (folder / "judged.json").is_file():
+        if not (folder / "scores.json").is_file():
             network = None if variant is None else train(variant, setting)
             folder.mkdir(parents=True, exist_ok=True)
-            found = judge(network, folder / "sheet.png")
-            order = "" if network is None else order_of_sources(network, judge, setting)
-            write_text(folder / "judged.json", json.dumps({"people": found, "order": order}, indent=1))
+            found = evaluator(network, folder / "sheet.png")
+            order = "" if network is None else order_of_sources(network, evaluator, setting)
+            write_text(folder / "scores.json", json.dumps({"people": found, "order": order}, indent=1))
     results = {}
     for name, folder in [("base", setting.out / "base"), *((v.name, setting.folder(v)) for v in VARIANTS)]:
-        if (folder / "judged.json").is_file():
-            results[name] = json.loads((folder / "judged.json").read_text(encoding="utf-8"))
+        if (folder / "scores.json").is_file():
+            results[name] = json.loads((folder / "scores.json").read_text(encoding="utf-8"))
     orders = [f"* {name}: another order of three sources {r['order']}" for name, r in results.items() if r["order"]]
     return table({name: result["people"] for name, result in results.items()}) + "\n\n" + "\n".join(orders)
 

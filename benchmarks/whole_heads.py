@@ -21,7 +21,7 @@ from spatialavatar.avatar import Avatar
 from spatialavatar.evaluation.cutting import crop_of
 from spatialavatar.evaluation.datasets import Calibration, Recording
 from spatialavatar.evaluation.datasets.gaussian_avatars import gaussian_avatars
-from spatialavatar.evaluation.judge import Judge, Target
+from spatialavatar.evaluation.evaluator import Evaluator, Target
 from spatialavatar.evaluation.rig import cropped_intrinsics
 from spatialavatar.media import read_image
 from spatialavatar.pipeline import default_model
@@ -56,12 +56,12 @@ def similarity(points: np.ndarray, onto: np.ndarray) -> tuple[float, np.ndarray,
 class Subject:
     """One head of a set: its pictures and its true landmarks."""
 
-    def __init__(self, folder: Path, judge: Judge, head) -> None:
+    def __init__(self, folder: Path, evaluator: Evaluator, head) -> None:
         truth = load_file(folder / "truth.safetensors")
         params = HeadParams(**{name: truth[name] for name in HeadParams.neutral(1, 1).__dict__})
         self.points = head.landmarks(head.vertices(params))[0].double().numpy()
         self.recordings = sorted(gaussian_avatars(folder)[0].recordings, key=lambda r: int(r.name))
-        self.judge = judge
+        self.evaluator = evaluator
 
     def picture(self, recording: Recording) -> np.ndarray:
         """What a camera sees, (H, W, 3) uint8."""
@@ -73,7 +73,7 @@ class Subject:
         matte, classes = (read_image(path.parents[1] / kind / path.name)[..., 0] for kind in ("fg_masks", "classes"))
         seen = self.points @ calibration.world_to_camera[:3, :3].T + calibration.world_to_camera[:3, 3]
         pixels = seen @ calibration.intrinsics.T
-        return self.judge.target(read_image(path), matte, classes, pixels[:, :2] / pixels[:, 2:])
+        return self.evaluator.target(read_image(path), matte, classes, pixels[:, :2] / pixels[:, 2:])
 
 
 def placed(track: Track, source: Calibration, avatar: Avatar, points: np.ndarray):
@@ -113,10 +113,10 @@ def measure(subject: Subject, number: int, models, networks: Networks) -> Iterat
             shown = target.masked(image)
             yaw = yaw_of(calibration)
             away = abs((yaw - yaw_of(source.require_calibration()) + 180.0) % 360.0 - 180.0)
-            scores = subject.judge.pictures(shown, target)
+            scores = subject.evaluator.pictures(shown, target)
             scores["csim"] = float("nan")
             if abs(yaw) < FACE_YAW and target.face is not None:
-                face = subject.judge.face(shown)
+                face = subject.evaluator.face(shown)
                 if face is not None:
                     scores["csim"] = float(face.identity @ target.face.identity)
             yield {"source": number, "model": name, "yaw": yaw, "away": away, **scores}
@@ -144,11 +144,11 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     networks = Networks()
-    judge, model = Judge(networks), default_model()
+    evaluator, model = Evaluator(networks), default_model()
     models = {"without": model.with_prior(None), "with": model}
     rows = []
     for folder in sorted(options.heads.glob("head-*")):
-        subject = Subject(folder, judge, model.head)
+        subject = Subject(folder, evaluator, model.head)
         for camera in options.cameras:
             try:
                 new = [{"head": folder.name, **row} for row in measure(subject, camera, models, networks)]

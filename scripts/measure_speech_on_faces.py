@@ -27,7 +27,7 @@ from spatialavatar.speech import SAMPLE_RATE, speech_motion
 from spatialavatar.speech import network as speech_network
 
 LAGS = range(-12, 13)  # shifts of 20 ms
-_MOST_FPS, _SIDE = 15.0, 640  # of the frames that are looked at
+_MAX_FPS, _SIDE = 15.0, 640  # of the frames that are looked at
 _EXPOSURE = 1 / 60  # seconds from a frame's time to the middle of what it shows, at 30 frames a second
 _UPPER, _LOWER = 13, 14  # landmarks of the inner lips
 
@@ -38,7 +38,7 @@ def filmed_gaps(path: Path, cache: Path | None) -> tuple[np.ndarray, float]:
     if stored is not None and stored.exists():
         with np.load(stored) as found:
             return found["gaps"], float(found["fps"])
-    reader = VideoReader(path, _SIDE, _MOST_FPS)
+    reader = VideoReader(path, _SIDE, _MAX_FPS)
     gaps = lip_gaps(list(reader))
     if stored is not None:
         stored.parent.mkdir(parents=True, exist_ok=True)

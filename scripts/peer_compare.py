@@ -4,7 +4,7 @@
 
 Truth and renders are videos or folders of pictures. Pictures are paired by name, frames of videos by number; renders
 of another size are scaled to the truth's. The truth is tracked; truth and renders are cut by the tracker's crop of the
-truth, and the truth's region counts for all (see spatialavatar/evaluation/judge.py). A render must show the head where
+truth, and its region counts for all (see spatialavatar/evaluation/evaluator.py). A render must show the head where
 the truth does. Renders over another colour than white are cut out by the matting network (--cut-out).
 """
 
@@ -26,7 +26,7 @@ from spatialavatar.errors import InputError, SpatialAvatarError
 from spatialavatar.evaluation import report
 from spatialavatar.evaluation.comparison import Comparison, ComparisonFiles, RenderedFrame, TargetFrame
 from spatialavatar.evaluation.datasets import Recording, recording_of
-from spatialavatar.evaluation.judge import REGIONS, Judge, without_beyond
+from spatialavatar.evaluation.evaluator import REGIONS, Evaluator, without_beyond
 from spatialavatar.files import atomic_output
 from spatialavatar.tracking import track_video
 from spatialavatar.tracking.framing import Crop, cut, separate
@@ -63,7 +63,7 @@ class CompareOptions(NamedTuple):
     """Options of a comparison.
 
     Attributes:
-        region: "head" or "full", see :mod:`spatialavatar.evaluation.judge`.
+        region: "head" or "full", see :mod:`spatialavatar.evaluation.evaluator`.
         stride: every n-th frame is compared.
         fps: of pictures.
         cut_out: cut the renders out of their background first.
@@ -82,9 +82,9 @@ def compare(truth: Path, renders: dict[str, Path], out: Path, options: CompareOp
     track = track_video(recordings[0].open(), head, networks=networks)
     crops, landmarks = track.require_crop(), track.require_evidence().require_landmarks()
     focal = float(track.camera.intrinsics[0, 0])
-    judge = Judge(networks, options.region)
+    evaluator = Evaluator(networks, options.region)
     out.mkdir(parents=True, exist_ok=True)
-    with Comparison(judge, head, ComparisonFiles(out, "compare", track.fps / options.stride)) as comparison:
+    with Comparison(evaluator, head, ComparisonFiles(out, "compare", track.fps / options.stride)) as comparison:
         for index, (picture, *shown) in enumerate(frames_together(recordings)):
             if index % options.stride or track.confidence[index] <= 0:
                 continue
@@ -92,7 +92,7 @@ def compare(truth: Path, renders: dict[str, Path], out: Path, options: CompareOp
             crop = Crop(round(x0), round(y0), round(x1 - x0))  # shots have different crops
             matte, segments = separate(picture, crop, networks)
             segments = without_beyond(segments, crop, (picture.shape[1], picture.shape[0]))
-            target = judge.target(cut(picture, crop), matte, segments, landmarks[index].numpy())
+            target = evaluator.target(cut(picture, crop), matte, segments, landmarks[index].numpy())
             parts = {}
             for name, render in zip(renders, shown):
                 pixels = torch.from_numpy(cut(render, crop)).float() / 255.0

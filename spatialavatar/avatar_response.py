@@ -23,7 +23,7 @@ from spatialavatar.head.arkit import ARKIT_52, ARKIT_INDEX
 from spatialavatar.records import Camera, HeadParams, Track, as_uint8_image
 from spatialavatar.render import render
 from spatialavatar.threads import one_torch_thread
-from spatialavatar.tracking.cues import believed_scores
+from spatialavatar.tracking.cues import rescaled_scores
 from spatialavatar.tracking.landmarker import LANDMARK_COUNT, FaceLandmarker, FaceLandmarks
 from spatialavatar.transfer_gain import CURVES, HIGHEST, KNOTS, Gains
 
@@ -68,7 +68,7 @@ _MATCHED: Final = {
     "lips": (0.02, 0.8, 1.35),
 }
 """Of each measure: the standard deviation above which the driver moves in it, and the lowest and highest factor."""
-_LEAST_FRAMES: Final = 6
+_MIN_FRAMES: Final = 6
 _EVEN_FRAMES: Final = 12  # frames spread over the clip; the one with the most of each measure is added
 
 
@@ -131,7 +131,7 @@ def _scores(
         shape=avatar.shape, expression=expression, jaw=jaw, eyes=eyes, translation=home[None]
     )
     found = _seen(avatar, params, camera, landmarker)
-    return None if found is None else believed_scores(torch.from_numpy(found.blendshapes)[None])[0].numpy()
+    return None if found is None else rescaled_scores(torch.from_numpy(found.blendshapes)[None])[0].numpy()
 
 
 def _seen(avatar: Avatar, params: HeadParams, camera: Camera, landmarker: FaceLandmarker) -> FaceLandmarks | None:
@@ -167,7 +167,7 @@ def matched_gains(
     frames = _telling_frames(driver, (track.confidence > 0).cpu().numpy())
     found = {frame: _seen(avatar, moved[frame], camera, landmarker) for frame in frames}
     frames = [frame for frame in frames if found[frame] is not None]
-    if len(frames) < _LEAST_FRAMES:
+    if len(frames) < _MIN_FRAMES:
         return gains
     faces = [face for face in found.values() if face is not None]
     shown = _measures(np.stack([face.blendshapes for face in faces]), np.stack([face.points for face in faces]))

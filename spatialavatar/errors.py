@@ -4,7 +4,7 @@ Every failure that a user's input can cause is raised as a :class:`SpatialAvatar
 that states the problem and its remedy. The command line prints it and exits with status 1; the app shows it unchanged.
 """
 
-_LONGEST = 1000
+_MAX_LENGTH = 1000
 
 
 class SpatialAvatarError(Exception):
@@ -16,9 +16,9 @@ class SpatialAvatarError(Exception):
 
     def __init__(self, *arguments: object) -> None:
         super().__init__(*arguments)
-        if arguments and isinstance(arguments[0], str) and len(arguments[0]) > _LONGEST:
+        if arguments and isinstance(arguments[0], str) and len(arguments[0]) > _MAX_LENGTH:
             message = arguments[0]
-            self.args = (f"{message[: _LONGEST // 2]} ... {message[-_LONGEST // 3 :]}", *arguments[1:])
+            self.args = (f"{message[: _MAX_LENGTH // 2]} ... {message[-_MAX_LENGTH // 3 :]}", *arguments[1:])
 
 
 class InputError(SpatialAvatarError, ValueError):

@@ -37,7 +37,7 @@ _LINE_CONTRAST: Final = 5.0  # 8-bit levels
 _PLAIN: Final = 14.0  # 8-bit levels, greatest standard deviation of a plain background beside the head
 _FACE_SKIN: Final = SEGMENT_CLASSES.index("face_skin")
 _COVERED: Final = 0.5  # alpha of the avatar's head from which a pixel counts as part of the person
-_LEAST_BESIDE: Final = 0.02  # least share of the picture outside of the person for its colours to be used
+_MIN_BESIDE: Final = 0.02  # least share of the picture outside of the person for its colours to be used
 _BLEND: Final = 0.06  # of the crop's side: margin outside of the crop over which its matte blends into the photo's
 
 
@@ -189,7 +189,7 @@ def _beside_the_person(person: NDArray[np.float32], removed: NDArray[np.float32]
     """(H, W): pixels whose colours continue behind the person; all that stay, where the person fills the picture."""
     shown = (person > _SHOWN).astype(np.uint8)
     beside = (cv2.dilate(shown, _disc(max(1, round(0.5 * _REACH * side)))) == 0) & (removed == 0)
-    return beside if beside.mean() > _LEAST_BESIDE else removed == 0
+    return beside if beside.mean() > _MIN_BESIDE else removed == 0
 
 
 def _classes(track: Track, box: NDArray[np.float64], shape: tuple[int, ...]) -> NDArray[np.uint8]:

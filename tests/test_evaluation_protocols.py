@@ -20,7 +20,7 @@ from spatialavatar.errors import InputError, NoFaceError
 from spatialavatar.evaluation import cutting
 from spatialavatar.evaluation.comparison import Comparison, ComparisonFiles, RenderedFrame, TargetFrame
 from spatialavatar.evaluation.datasets import Clip, Recording, read_clips
-from spatialavatar.evaluation.judge import Judge, head_region, without_beyond
+from spatialavatar.evaluation.evaluator import Evaluator, head_region, without_beyond
 from spatialavatar.evaluation.protocols import Bench, BenchConfig, chosen_frame, held_out_from, measure
 from spatialavatar.evaluation.protocols.chosen_frame import FrameCandidates
 from spatialavatar.evaluation.protocols.expressive import choose_expressive, neutral_distance
@@ -95,7 +95,7 @@ def test_both_pictures_are_white_where_nothing_counts(networks, examples):
     lake = read_image(examples / "portraits" / "lake.jpg")
     track = track_photo(lake, default_model().head, networks=networks)
     pixels = (track.pictures.images[0].numpy(), track.pictures.mattes[0].numpy(), track.pictures.segments[0].numpy())
-    target = Judge(networks).target(*pixels, track.evidence.landmarks[0].numpy())
+    target = Evaluator(networks).target(*pixels, track.evidence.landmarks[0].numpy())
     outside = target.region == 0
     assert 0.1 < outside.float().mean() < 0.6
     assert (target.image[outside] == 1.0).all()
@@ -110,14 +110,14 @@ def test_a_perfect_render_is_perfect_and_another_persons_is_not(networks, exampl
     for name in ("lake.jpg", "street.jpg"):
         pictures[name] = track_photo(read_image(examples / "portraits" / name), head, networks=networks)
     track = pictures["street.jpg"]
-    target = Judge(networks).target(
+    target = Evaluator(networks).target(
         track.pictures.images[0].numpy(),
         track.pictures.mattes[0].numpy(),
         track.pictures.segments[0].numpy(),
         track.evidence.landmarks[0].numpy(),
     )
     swapped = pictures["lake.jpg"].pictures.images[0].float() / 255.0
-    with Comparison(Judge(networks), head, ComparisonFiles(tmp_path, "street", 0.0)) as comparison:
+    with Comparison(Evaluator(networks), head, ComparisonFiles(tmp_path, "street", 0.0)) as comparison:
         renders = {"same": RenderedFrame(target.image, target.person), "swapped": RenderedFrame(swapped)}
         focal = float(track.camera.intrinsics[0, 0])
         comparison.add(TargetFrame("street", target, track.params.shape, focal), renders)

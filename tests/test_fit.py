@@ -10,7 +10,7 @@ from spatialavatar.head import HeadModel
 from spatialavatar.head.arkit import ARKIT_INDEX
 from spatialavatar.head.rotations import axis_angle_to_matrix
 from spatialavatar.records import Camera, HeadParams
-from spatialavatar.tracking.cues import believed_scores, close_lids, shut_eyes
+from spatialavatar.tracking.cues import close_lids, rescaled_scores, shut_eyes
 from spatialavatar.tracking.fit import (
     Anchor,
     FitConfig,
@@ -263,5 +263,5 @@ def test_resting_scores_count_for_nothing_and_full_ones_for_all():
     scores = torch.zeros(2, 52)
     scores[0, ARKIT_INDEX["eyeSquintLeft"]] = 0.25
     scores[1, ARKIT_INDEX["eyeSquintLeft"]] = 1.0
-    believed = believed_scores(scores)[:, ARKIT_INDEX["eyeSquintLeft"]]
-    assert believed.tolist() == [0.0, 1.0]
+    rescaled = rescaled_scores(scores)[:, ARKIT_INDEX["eyeSquintLeft"]]
+    assert rescaled.tolist() == [0.0, 1.0]

@@ -41,8 +41,8 @@ resolution = 64
 ema = 0.5
 log_every = 1
 save_every = 2
-judge_every = {judge}
-judged = 1
+eval_every = {evaluate}
+eval_views = 1
 cache = "{shards}/bases"
 {more}
 
@@ -93,10 +93,12 @@ def rig(tmp_path_factory) -> Path:
 
 
 def write_config(
-    folder: Path, shards: Path, name: str, phase: str = "monocular", more: str = "", steps: int = 4, judge: int = 0
+    folder: Path, shards: Path, name: str, phase: str = "monocular", more: str = "", steps: int = 4, evaluate: int = 0
 ) -> Path:
     path = folder / f"{name}.toml"
-    path.write_text(TINY.format(out=folder / name, shards=shards, phase=phase, more=more, steps=steps, judge=judge))
+    path.write_text(
+        TINY.format(out=folder / name, shards=shards, phase=phase, more=more, steps=steps, evaluate=evaluate)
+    )
     return path
 
 
@@ -123,7 +125,7 @@ def assert_same(first: Path, second: Path, tolerance: float) -> None:
 
 @pytest.fixture(scope="module")
 def unbroken(tmp_path_factory, shards) -> Path:
-    return run(tmp_path_factory.mktemp("run"), shards, "unbroken", judge=4)
+    return run(tmp_path_factory.mktemp("run"), shards, "unbroken", evaluate=4)
 
 
 def test_a_run_leaves_network_checkpoint_log_sheet_and_reasons(unbroken):
@@ -192,7 +194,7 @@ def test_phase_two_starts_from_a_network_and_is_held_to_it(tmp_path, shards, unb
 
 
 def test_a_folder_with_another_run_is_refused(shards, unbroken):
-    path = write_config(unbroken.parent, shards, "unbroken", more="seed = 5", judge=4)
+    path = write_config(unbroken.parent, shards, "unbroken", more="seed = 5", evaluate=4)
     with pytest.raises(InputError, match="another configuration"):
         train(read_training_config(path))
 
@@ -286,7 +288,7 @@ def test_a_rig_is_seen_by_its_cameras_in_phase_two(rig):
         assert len({view.track for view in [*sources, target]}) == 2
 
 
-def test_sources_and_targets_differ_and_the_judges_source_is_the_least_alike(tmp_path):
+def test_sources_and_targets_differ_and_the_held_out_source_is_the_least_alike(tmp_path):
     yaws = torch.tensor([[0.0, yaw, 0.0] for yaw in (-0.5, 0.0, 0.2, 0.3)])
     track = ball_track(4)
     turned = track.params.replace(rotation=yaws, expression=torch.zeros(4, 2))
@@ -358,7 +360,7 @@ def test_a_turned_target_is_the_base_itself(shards):
     assert max(yaws) - min(yaws) > 0.5
 
 
-def test_photos_are_what_judges_see(shards):
+def test_photos_are_what_evaluation_compares(shards):
     examples, (person, *_) = drawn(shards, turned=0.999), People([shards], model().head.id).people
     views = person.views[:1]
     own, plain = (of.example(person, views, views, None).targets[0].image for of in (examples, drawn(shards)))

@@ -13,7 +13,7 @@ from scipy.spatial import cKDTree
 
 from spatialavatar.errors import FormatError, InputError, MissingAssetError
 from spatialavatar.generator import BaseResult, GeneratorConfig, SpatialAvatar, build_base
-from spatialavatar.generator.prior.applying import first_look, shape_head, usable
+from spatialavatar.generator.prior.applying import observe_outline, shape_head, usable
 from spatialavatar.generator.prior.colors import below_temples, side_share
 from spatialavatar.generator.prior.config import PriorConfig
 from spatialavatar.generator.prior.fills import measure_fills, push_pull
@@ -255,7 +255,7 @@ def test_the_prior_completes_sides_and_back_and_leaves_eyes_and_mouth():
     share = side_share(surface(), sphere(), SMALL)
     assert share[surface().mask("scalp", "ears")].min() == 1.0
     assert share[surface().mask("eye_left", "mouth")].max() == 0.0
-    look = first_look(surface(), sphere(), source_views([track()], model().head)).observation
+    look = observe_outline(surface(), sphere(), source_views([track()], model().head)).observation
     assert np.isfinite(np.concatenate([value.ravel() for value in look.arrays().values()])).all()
 
 

@@ -20,7 +20,7 @@ from spatialavatar.synthetic import Person, SynthesisConfig, synthesize
 from spatialavatar.synthetic.anatomy import anatomy
 from spatialavatar.training.prior.config import PriorTrainingConfig, read_prior_config
 from spatialavatar.training.prior.loop import CHECKPOINT, LOG, train_prior
-from spatialavatar.training.prior.making import Workshop, head_sample, masked_sample
+from spatialavatar.training.prior.making import SampleGrids, head_sample, masked_sample
 from spatialavatar.training.prior.pictures import fitted_shape, picture
 from spatialavatar.training.prior.samples import Truth, read_sample, write_sample
 from spatialavatar.training.prior.truth import whole_truth
@@ -124,11 +124,11 @@ def test_a_synthetic_head_is_seen_and_known_all_round():
     albedo = np.full((len(facts.surface), 3), (0.7, 0.5, 0.4), np.float32)
     person = Person("plain", np.zeros(facts.mesh.model.shape_count, np.float32), albedo, albedo[0])
     head = synthesize(5, [person], SynthesisConfig(style="bob"))
-    workshop = Workshop.of(facts.surface)
+    grids = SampleGrids.of(facts.surface)
     draw = np.random.default_rng(2)
     views = [picture(head, head.gaussians(), fitted_shape(head, draw), draw)]
-    seen, truth = head_sample(workshop, whole_truth(workshop.surface, workshop.sphere, head), views)
-    valid = workshop.sphere.valid
+    seen, truth = head_sample(grids, whole_truth(grids.surface, grids.sphere, head), views)
+    valid = grids.sphere.valid
     assert 0.1 < seen.visibility[valid].mean() < 0.7
     assert truth.hair[:20].mean() > 0.9  # the crown
     assert truth.height[:20].mean() > 0.002

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from spatialavatar.avatar import Avatar
-from spatialavatar.evaluation.judge import Judge
+from spatialavatar.evaluation.evaluator import Evaluator
 from spatialavatar.evaluation.metrics import lpips
 from spatialavatar.generator.base import build_base
 from spatialavatar.media import read_image
@@ -61,7 +61,7 @@ def test_a_person_who_was_held_out_is_shown_better_than_by_the_base(
     seen = smiling.pictures
     tensors = (seen.images, seen.mattes, seen.segments, smiling.evidence.landmarks)
     pixels = [tensor[0].numpy() for tensor in tensors]
-    target = Judge(networks).target(*pixels)
+    target = Evaluator(networks).target(*pixels)
 
     def distance(avatar: Avatar) -> float:
         own = replace(smiling.params, shape=avatar.shape)

@@ -82,7 +82,7 @@ def test_the_energy_is_what_the_penalty_estimates(script, monkeypatch):
 
 
 @pytest.mark.slow
-def test_variants_are_trained_judged_and_tabled_once(script, tmp_path, monkeypatch):
+def test_variants_are_trained_evaluated_and_tabled_once(script, tmp_path, monkeypatch):
     """Two steps of two variants on painted heads; a second call reads what the first one found."""
     folders = []
     for kind in ("cameras", "photos"):
@@ -101,19 +101,19 @@ def test_variants_are_trained_judged_and_tabled_once(script, tmp_path, monkeypat
         steps=2,
         second_steps=1,
         size=64,
-        judged=64,
+        eval_size=64,
         resolution=64,
         network=TINY,
         base=BaseConfig(silhouette=SilhouetteConfig(rounds=0), sharpening=SharpeningConfig(rounds=0)),
     )
     full, *_ = script.VARIANTS
     attention = next(variant for variant in script.VARIANTS if variant.network is script.AttentionPool)
-    monkeypatch.setattr(script.Judge, "_csim", lambda *_: 0.5)
+    monkeypatch.setattr(script.Evaluator, "_csim", lambda *_: 0.5)
     text = script.run(setting, [full, attention])
     assert "| base |" in text
     assert "| attention pool - full |" in text
     assert "full: another order of three sources changes no bit" in text
-    found = json.loads((tmp_path / "out" / "full" / "judged.json").read_text())["people"]
+    found = json.loads((tmp_path / "out" / "full" / "scores.json").read_text())["people"]
     assert found["judy"]["camera 1 psnr"] > 10.0
     monkeypatch.setattr(script, "train", lambda *_: pytest.fail("it was trained again"))
     assert script.run(setting, [full, attention]) == text

@@ -28,7 +28,7 @@ ABSURD = [
         for name in ("size", "resolution", "targets", "micro_batch")
         for value in ("-1", "0", "10**9")
     ),
-    *(f"{name} = -1" for name in ("workers", "judge_every", "seed", "log_every")),
+    *(f"{name} = -1" for name in ("workers", "eval_every", "seed", "log_every")),
     "size = 1000000000",
     "workers = 1000000000",
     "seed = 9223372036854775808",

@@ -33,7 +33,7 @@ from spatialavatar.head.arkit import ARKIT_52
 from spatialavatar.head.rotations import axis_angle_to_matrix
 from spatialavatar.media import VideoReader
 from spatialavatar.motion import Motion
-from spatialavatar.tracking.cues import believed_scores
+from spatialavatar.tracking.cues import rescaled_scores
 
 from .support.chromium import CHROMIUM, FLAGS, needs_chromium, sync_api, until
 from .support.painted_avatar import painted_avatar
@@ -108,7 +108,7 @@ LIVELY = {**CALM, "jawOpen": 0.7, "mouthSmileLeft": 0.8, "browInnerUp": 0.5, "ey
 
 def test_scores_and_pose_become_what_driving_makes_of_them(follow: Any, avatar: Avatar) -> None:
     def weights(scores: dict[str, float]) -> torch.Tensor:
-        return believed_scores(torch.tensor([[scores.get(name, 0.0) for name in ARKIT_52]]))
+        return rescaled_scores(torch.tensor([[scores.get(name, 0.0) for name in ARKIT_52]]))
 
     home, turned = (0.05, -0.1, 0.02), (0.2, 0.5, -0.1)
     motion = Motion(

@@ -65,7 +65,7 @@ _SAVERS = {
     "html": save_html,
     "speaking_html": partial(save_html, speech=True),
 }
-_MOST_FRAMES = round(60 * MAX_VIDEO_SECONDS)
+_MAX_FRAMES = round(60 * MAX_VIDEO_SECONDS)
 _PREVIEW_SECONDS = 0.7
 _GPU_START = 15.0  # seconds to fork, to acquire the GPU and to compile kernels
 _GPU_FRAME = 0.02  # seconds to render and encode a frame of 512 x 512
@@ -190,9 +190,9 @@ def drive_steps(request: DriveRequest) -> Steps:
         elif is_track:
             motion = load_track(request.motion)
         else:
-            motion = track_video(request.motion, head, max_frames=_MOST_FRAMES, progress=looking)
-        if len(motion) > _MOST_FRAMES:
-            raise InputError(f"The motion has {len(motion)} frames; give one of at most {_MOST_FRAMES}.")
+            motion = track_video(request.motion, head, max_frames=_MAX_FRAMES, progress=looking)
+        if len(motion) > _MAX_FRAMES:
+            raise InputError(f"The motion has {len(motion)} frames; give one of at most {_MAX_FRAMES}.")
         save_track(motion.without_pictures(), tracked)
         report(share, "Rendering", frames=len(motion))
 

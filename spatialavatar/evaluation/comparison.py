@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from spatialavatar.evaluation import metrics
-from spatialavatar.evaluation.judge import Face, Judge, Target, as_pixels, codes
+from spatialavatar.evaluation.evaluator import Evaluator, Face, Target, as_pixels, codes
 from spatialavatar.files import atomic_output
 from spatialavatar.head import HeadModel
 from spatialavatar.media import VideoWriter
@@ -62,7 +62,7 @@ class TargetFrame:
 
     Attributes:
         frame: its number, or a photo's name.
-        target: prepared by the judge.
+        target: prepared by the evaluator.
         shape: (S,) identity with which codes are fitted, in target and render alike.
         focal: of the camera, pixels of 512.
     """
@@ -77,18 +77,18 @@ class Comparison:
     """Collects frames one by one; use it as a context manager, so that the video is finished or removed."""
 
     def __init__(
-        self, judge: Judge, head: HeadModel, files: ComparisonFiles, identity: np.ndarray | None = None
+        self, evaluator: Evaluator, head: HeadModel, files: ComparisonFiles, identity: np.ndarray | None = None
     ) -> None:
         """Start a clip.
 
         Args:
-            judge: compares pictures.
+            evaluator: compares pictures.
             head: the head model whose codes AED and APD compare.
             files: video and picture of the clip.
             identity: of the avatar's source, where targets show another person (cross-reenactment): the pictures are
                 then not compared, and CSIM is that with the source.
         """
-        self._judge, self._head = judge, head
+        self._evaluator, self._head = evaluator, head
         self._folder, self._name, self._fps = files.folder, files.name, files.fps
         self._identity = identity
         self._frames: dict[str, list[dict[str, Any]]] = defaultdict(list)
@@ -130,10 +130,10 @@ class Comparison:
         target = wanted.target
         record: dict[str, Any] = {"frame": wanted.frame}
         if self._identity is None:
-            record |= self._judge.pictures(shown, target)
+            record |= self._evaluator.pictures(shown, target)
             if render.alpha is not None:
                 record |= metrics.silhouette(render.alpha, target.person, target.region)
-        face = self._judge.face(shown)
+        face = self._evaluator.face(shown)
         if face is not None:
             self._rendered[method].append((wanted.frame, face))
         if face is not None and (target.face is not None or render.own_view):

@@ -9,7 +9,7 @@ import torch
 
 from spatialavatar.errors import InputError
 from spatialavatar.evaluation.datasets import Recording
-from spatialavatar.evaluation.judge import without_beyond
+from spatialavatar.evaluation.evaluator import without_beyond
 from spatialavatar.progress import Progress, no_progress
 from spatialavatar.records import Pictures, Track
 from spatialavatar.tracking.framing import Crop, classes_of, cut, separate

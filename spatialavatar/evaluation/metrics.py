@@ -23,8 +23,8 @@ from spatialavatar.refinement.scores import screen_aspect
 
 __all__ = [
     "ADDED",
-    "LEAST_SIDE",
     "METRICS",
+    "MIN_SIDE",
     "Metric",
     "csim",
     "expression_distance",
@@ -41,7 +41,7 @@ __all__ = [
 ]
 
 _SCALES: Final = 5  # of MS-SSIM
-LEAST_SIDE: Final = WINDOW * 2 ** (_SCALES - 1)
+MIN_SIDE: Final = WINDOW * 2 ** (_SCALES - 1)
 """Pictures with a shorter side than this have no MS-SSIM."""
 
 

@@ -48,7 +48,7 @@ MORPHS: tuple[str, ...] = (*ARKIT_52, *(f"viseme_{name}" for name in VISEMES))
 """The morph targets of the mesh ``head``; another mesh has those that move it."""
 
 _UNSEEN = 0.1  # opacity below which the colour of a Gaussian is unreliable
-_LEAST = 1e-6  # metres; a morph that moves a mesh by less is left out of it
+_MIN_MOTION = 1e-6  # metres; a morph that moves a mesh by less is left out of it
 _BONES = 4  # that may move one vertex, by the format
 
 
@@ -185,7 +185,7 @@ def _mesh(glb: Glb, head: HeadModel, surface: _Surface, name: str) -> dict[str, 
     if not len(corners.faces):
         return None
     morphs = surface.morphs[:, corners.vertices]
-    kept = [i for i in range(len(MORPHS)) if name == "head" or np.abs(morphs[i]).max() > _LEAST]
+    kept = [i for i in range(len(MORPHS)) if name == "head" or np.abs(morphs[i]).max() > _MIN_MOTION]
     bones, weights = _bone_weights(head, corners.vertices)
     primitive = {
         "attributes": {

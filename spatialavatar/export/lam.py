@@ -39,7 +39,7 @@ CLIPS = 2 + 1 + 6 + 3
 """Clips for the renderer's states; with fewer it stops at the state that has none."""
 
 _LOOKED_AT = (0.0, 1.62, 0.0)  # metres
-_MOST_VECTORS = 4096 * 2048  # texels of the renderer's table of vertices and morph targets
+_MAX_VECTORS = 4096 * 2048  # texels of the renderer's table of vertices and morph targets
 _STEP = 2.0**-20  # metres: morph targets are whole micrometres, so that the archive packs their zeros
 _CLIP_SECONDS = 4.0  # the renderer blends clips over half a second
 _NECK = 1
@@ -60,8 +60,8 @@ def save_lam_zip(avatar: Avatar, path: str | Path) -> Path:
     path = Path(path)
     if path.suffix != ".zip":
         raise InputError(f"LAM's renderers only open names that end in .zip; call {path.name} {path.stem}.zip.")
-    if len(avatar.gaussians) * (len(ARKIT_52) + 1) > _MOST_VECTORS:
-        most = _MOST_VECTORS // (len(ARKIT_52) + 1)
+    if len(avatar.gaussians) * (len(ARKIT_52) + 1) > _MAX_VECTORS:
+        most = _MAX_VECTORS // (len(ARKIT_52) + 1)
         raise InputError(
             f"LAM's renderers hold {most} Gaussians, this avatar has {len(avatar.gaussians)}; generate a smaller one."
         )

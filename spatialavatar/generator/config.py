@@ -145,7 +145,7 @@ class MirrorConfig(Checked):
         confidence: visibility that a mirrored colour counts as, relative to its twin's.
         facing: cosines of the angle to the viewer below which a sample of skin is replaced by its twin's, and above
             which it counts as frontal.
-        seam_rounds: averaging rounds over which a texel's surroundings are judged: 20 reach about 5 mm of the face.
+        seam_rounds: averaging rounds over which a texel's surroundings are measured: 20 reach about 5 mm of the face.
         seam: mean share of own samples around a texel of which it keeps nothing and all of its own.
     """
 

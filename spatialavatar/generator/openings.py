@@ -13,7 +13,7 @@ from spatialavatar.generator.contours import INNER_LIPS, LEFT_EYE, RIGHT_EYE
 from spatialavatar.generator.numerics import Floats, Pixels, smoothstep
 from spatialavatar.generator.sources import SourceView
 
-_LEAST_RADIUS: Final = 2.0
+_MIN_RADIUS: Final = 2.0
 """Pixels: an opening whose inscribed circles are all smaller is closed."""
 
 _HALF_SHUT: Final = ((0.12, 0.18), (0.3, 0.5))
@@ -101,7 +101,7 @@ def _masks(shape: tuple[int, ...], contours: Sequence[Floats], margin: float) ->
         # Four fractional bits; fillPoly has pixel centres at whole numbers, our pixels have them at + 0.5.
         cv2.fillPoly(mask, [np.round((contour - 0.5) * 16).astype(np.int32)], 1, shift=4)
         far_inside = np.asarray(cv2.distanceTransform(mask, cv2.DIST_L2, 5), np.float32)
-        if far_inside.max() < _LEAST_RADIUS:
+        if far_inside.max() < _MIN_RADIUS:
             continue
         far_outside = np.asarray(cv2.distanceTransform(1 - mask, cv2.DIST_L2, 5), np.float32)
         np.maximum(inner, smoothstep(far_inside, margin, 2.0 * margin), out=inner, casting="same_kind")

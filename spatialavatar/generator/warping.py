@@ -10,7 +10,7 @@ from spatialavatar.generator.numerics import Floats, Ints, Pixels, bilinear, blu
 from spatialavatar.generator.sources import SourceView
 from spatialavatar.generator.surface import TexelSurface
 
-_LEAST_DEPTH = 1e-6
+_MIN_DEPTH = 1e-6
 """Metres: points nearer to the camera than this, or behind it, are projected as if they were there."""
 
 
@@ -41,14 +41,14 @@ def warp(surface: TexelSurface, view: SourceView, offsets: Pixels | None) -> War
     facing = -(normals * points).sum(1) / np.maximum(np.linalg.norm(points, axis=1), 1e-9)
     focal = np.sqrt(abs(view.intrinsics[0, 0] * view.intrinsics[1, 1]))
     area = surface.grid.texel_areas(vertices) * np.clip(facing, 0.05, 1.0)
-    footprint = np.sqrt(area) * focal / np.maximum(points[:, 2], _LEAST_DEPTH)
+    footprint = np.sqrt(area) * focal / np.maximum(points[:, 2], _MIN_DEPTH)
     return Warp(vertices, project(points, view.intrinsics), points[:, 2], facing, footprint)
 
 
 def project(points: Floats, intrinsics: Floats) -> Floats:
     """Pixels (n, 2) of points (n, 3) in camera axes."""
     projected = points @ intrinsics.T
-    return projected[:, :2] / np.maximum(projected[:, 2:], _LEAST_DEPTH)
+    return projected[:, :2] / np.maximum(projected[:, 2:], _MIN_DEPTH)
 
 
 def sample(picture: Pixels, warped: Warp, texels: Ints | None = None, levels: int = 4) -> Floats:

@@ -16,7 +16,7 @@ from spatialavatar.head.arkit import ARKIT_52, ARKIT_INDEX
 from spatialavatar.head.rotations import axis_angle_to_matrix, matrix_to_axis_angle
 from spatialavatar.streams import MotionFrame
 from spatialavatar.streams.frames import rest_frame
-from spatialavatar.tracking.cues import believed_scores, shut_eyes
+from spatialavatar.tracking.cues import rescaled_scores, shut_eyes
 from spatialavatar.tracking.live import FILTERS, SETTLING, SETTLING_TIME, LiveFrame, LiveTracker
 from spatialavatar.tracking.neutral import resting_units
 from spatialavatar.tracking.smoothing import OneEuroFilter
@@ -103,7 +103,7 @@ class CameraMotion:
 
 def _weights(landmarks: np.ndarray, scores: np.ndarray) -> Tensor:
     """(1, 52) scores without their resting values; shut eyes are fully shut, and have no gaze."""
-    weights = believed_scores(torch.from_numpy(np.asarray(scores, np.float32))[None])
+    weights = rescaled_scores(torch.from_numpy(np.asarray(scores, np.float32))[None])
     shut = shut_eyes(torch.from_numpy(np.asarray(landmarks, np.float32))[None])[0]
     for side, closure in zip(("Right", "Left"), shut):
         blink = ARKIT_INDEX[f"eyeBlink{side}"]

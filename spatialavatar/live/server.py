@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from websockets.sync.server import ServerConnection
 
 MOTION_PATH: Final = "/motion"
-_MOST_CLIENTS: Final = 16
+_MAX_CLIENTS: Final = 16
 _LARGEST_MESSAGE: Final = 1024  # bytes that a client may send; nothing that it sends is read
 _PING: Final = 10.0  # seconds between looks whether a client is still there
 
@@ -91,7 +91,7 @@ class LiveServer:
         self._message: tuple[int, bytes] = (0, b"")
         self._changed = threading.Condition()
         self._closed = False
-        self._clients = threading.Semaphore(_MOST_CLIENTS)
+        self._clients = threading.Semaphore(_MAX_CLIENTS)
         try:
             socket.getaddrinfo(place.host, place.port)
             self._server = serve(

@@ -25,7 +25,7 @@ from spatialavatar.motion.schema import (
     check_rate,
 )
 from spatialavatar.records import Camera, Evidence, HeadMotion, Neutral, Track
-from spatialavatar.tracking.cues import believed_scores
+from spatialavatar.tracking.cues import rescaled_scores
 from spatialavatar.tracking.neutral import resting_units
 
 _HELD_FPS = 25.0  # of a motion of one frame, whose rate has no effect
@@ -190,7 +190,7 @@ class Motion:
         rotation, seen = track.params.rotation.float(), track.confidence > 0
         neutral, facing = None, track.neutral.rotation
         if evidence.landmarks is not None:  # scores of the network, which do not rest at zero; not a capture's weights
-            weights = _held(believed_scores(weights), seen)
+            weights = _held(rescaled_scores(weights), seen)
             neutral = resting_units(weights[track.confidence >= 0.5 * track.confidence.max()], ARKIT_52)
         if facing is None and bool(seen.any()):
             facing = matrix_to_axis_angle(mean_rotation(axis_angle_to_matrix(rotation[seen])))

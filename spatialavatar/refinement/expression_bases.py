@@ -22,10 +22,10 @@ from spatialavatar.residual import ExpressionResidual, by_attribute, changed, ex
 _SHARPNESS = 8.0
 """Of the bend of an input's limit, per standard deviation; the input exceeds the limit by at most .28 / 8."""
 
-_LEAST_SPREAD = 2e-3
+_MIN_SPREAD = 2e-3
 """Metres of vertex movement: inputs that spread less are partly tracking noise, and stay below unit spread."""
 
-_LEAST_VARIANCE = 1e-12
+_MIN_VARIANCE = 1e-12
 """Square metres; an input that varies less does not vary."""
 
 _SKULL_ARM = 0.02
@@ -62,10 +62,10 @@ class ExpressionInputs:
         mean = codes.mean(0)
         weighted = (codes - mean) * weights
         variance, axes = torch.linalg.eigh(weighted.T @ weighted / len(codes))
-        count = min(count, int((variance > _LEAST_VARIANCE).sum()))
+        count = min(count, int((variance > _MIN_VARIANCE).sum()))
         axes = axes.flip(1)[:, :count].T
         axes = axes * axes.gather(1, axes.abs().argmax(1, keepdim=True)).sign()  # eigenvectors have no sign
-        spread = variance.flip(0)[:count].clamp_min(0.0).sqrt().clamp_min(_LEAST_SPREAD)
+        spread = variance.flip(0)[:count].clamp_min(0.0).sqrt().clamp_min(_MIN_SPREAD)
         directions = axes * weights / spread[:, None]
         values = (codes - mean) @ directions.T
         self.directions, self.offsets = directions.to(params.jaw), (directions @ mean).to(params.jaw)

@@ -33,7 +33,7 @@ from spatialavatar.render import rasterize_view, render
 _FAMILIES = ("position", "scale", "opacity", "color")
 _LID_TRAVEL = 0.0015  # metres; vertices that a blink moves further are lids
 _SOLID_ALPHA = 0.9  # of pixels whose brightness is compared
-_LEAST_SHARE = 1e-3  # of its footprint; a Gaussian that a photo shows less is not drawn
+_MIN_SHARE = 1e-3  # of its footprint; a Gaussian that a photo shows less is not drawn
 _TINY = 1e-6
 
 
@@ -251,7 +251,7 @@ def _shown(
         shares = footprint_shares(world, camera, torch.stack([photo.counted, torch.ones_like(photo.counted)], -1))
         square = squareness(world, deformer.normals(photo.posed), camera)
         clear.append(smoothstep_tensor(shares[:, 0], *config.shown) * smoothstep_tensor(square, *config.facing))
-        drawn.append(shares[:, 1] > _LEAST_SHARE)
+        drawn.append(shares[:, 1] > _MIN_SHARE)
     return torch.stack(clear).amax(0), torch.stack(drawn).any(0)
 
 

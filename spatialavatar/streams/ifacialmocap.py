@@ -31,8 +31,8 @@ from spatialavatar.streams.frames import (
 
 PORT: Final = 49983
 
-_MOST_PARTS: Final = 200
-_FEWEST_UNITS: Final = 10  # a text with fewer is not a packet of the app
+_MAX_PARTS: Final = 200
+_MIN_UNITS: Final = 10  # a text with fewer is not a packet of the app
 _HEAD: Final = "head#"
 _SIDES: Final = {"_l": "left", "_r": "right"}
 
@@ -53,7 +53,7 @@ class IFacialMocapDecoder:
             parts = packet.decode("utf-8").split("|")
         except UnicodeDecodeError:
             raise FormatError("The packet is not text.") from None
-        if len(parts) > _MOST_PARTS:
+        if len(parts) > _MAX_PARTS:
             raise FormatError("The packet has too many parts.")
         weights, count, head = np.zeros(len(ARKIT_52)), 0, None
         for part in (part.strip().removeprefix("=") for part in parts):
@@ -62,7 +62,7 @@ class IFacialMocapDecoder:
             elif "#" not in part and (unit := _unit(part)) is not None:
                 weights[unit[0]] = unit[1]
                 count += 1
-        if count < _FEWEST_UNITS:
+        if count < _MIN_UNITS:
             raise FormatError("The packet is not from iFacialMocap.")
         rotation, place = head or (self._last.rotation, self._last.translation)
         self._last = MotionFrame(checked_weights(weights), rotation, place)

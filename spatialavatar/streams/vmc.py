@@ -27,7 +27,7 @@ _HEAD: Final = ("Neck", "Head")  # bones whose product is the head's rotation
 
 _FLOAT: Final = struct.Struct(">f")
 _VALUE: Final = b"/VMC/Ext/Blend/Val\0\0,sf\0"  # how a message of a name and a float begins
-_MOST_KNOWN: Final = 4 * len(ARKIT_52)  # in any case (upper or lower)
+_MAX_KNOWN: Final = 4 * len(ARKIT_52)  # in any case (upper or lower)
 
 _PRESETS: Final[dict[str, dict[str, float]]] = {
     "a": {"jawOpen": 0.7},
@@ -89,7 +89,7 @@ class VmcDecoder:
                 continue
             address, arguments = read_message(message)
             frame = self._take(address, arguments) or frame
-            if message[:24] == _VALUE and len(self._known) < _MOST_KNOWN:
+            if message[:24] == _VALUE and len(self._known) < _MAX_KNOWN:
                 known = unit_index(str(arguments[0]))
                 if known is not None and len(arguments) == 2:
                     self._known[message[:-4]] = known

@@ -11,7 +11,7 @@ from spatialavatar.synthetic.arrays import Array
 
 _OVERLAP = 0.55
 """Standard deviation along a segment over its length."""
-_SHORTEST = 2e-5
+_MIN_LENGTH = 2e-5
 """Metres below which a segment is no segment."""
 
 
@@ -31,7 +31,7 @@ def strand_gaussians(
     count, steps = points.shape[0], points.shape[1] - 1
     along = second - first
     length = np.linalg.norm(along, axis=1)
-    kept = length > _SHORTEST
+    kept = length > _MIN_LENGTH
     strand = np.repeat(np.arange(count), steps)[kept]
     thin = np.tile(1.0 - taper * ((np.arange(steps) + 0.5) / steps) ** 2, count)[kept]
     length, along = length[kept], along[kept] / length[kept, None]

@@ -15,7 +15,7 @@ GAMMA: Final = 2.2
 _FACE_NORMALS: Final = np.array([[0.0, 0.0, 1.0], [0.5, 0.1, 0.86], [-0.5, 0.1, 0.86], [0.0, 0.5, 0.86]])
 """Normals on the front of a face."""
 
-_LEAST: Final = 0.08
+_MIN_LIGHT: Final = 0.08
 """Linear light that the darkest normal still receives."""
 
 
@@ -35,7 +35,7 @@ class Light:
 
     def ambient(self, normals: Array) -> Array:
         """Linear RGB (n, 3) of the soft light on unit normals (n, 3)."""
-        return (harmonics(normals) @ self.soft).clip(_LEAST, None)
+        return (harmonics(normals) @ self.soft).clip(_MIN_LIGHT, None)
 
     def irradiance(self, normals: Array, sky: Array, sun: Array) -> Array:
         """Linear RGB (n, 3) on unit normals (n, 3).

@@ -76,7 +76,7 @@ def resting_scores() -> tuple[float, ...]:
     return tuple(_looked_up(_RESTING, name, 0.0) for name in ARKIT_52)
 
 
-def believed_scores(scores: Tensor) -> Tensor:
+def rescaled_scores(scores: Tensor) -> Tensor:
     """Scores (T, 52) without their resting values, rescaled so that 1 stays 1."""
     resting = torch.tensor(resting_scores(), dtype=scores.dtype)
     return ((scores - resting) / (1.0 - resting)).clamp(0.0, 1.0)

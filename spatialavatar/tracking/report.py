@@ -34,7 +34,7 @@ from spatialavatar.tracking.quality import PROFILE_YAW, ClipQuality, as_json, cl
 from spatialavatar.tracking.video import MAX_SIDE
 
 _POINTS: Final = 600  # buckets of a plot; each shows its lowest and highest value, so that spikes stay visible
-_MOST_PICTURES: Final = 12
+_MAX_PICTURES: Final = 12
 _JPEG_QUALITY: Final = 86
 _BEYOND: Final = 40  # grey level outside the source picture
 _MEANINGS: Final = {
@@ -120,7 +120,7 @@ def _wanted(quality: FrameQuality) -> list[_Picture]:
             frame = int(tracked[index])
             pictures.append(_Picture(frame, f"{what} fit: frame {frame}, {100 * float(errors[index]):.1f} %"))
     stretches = sorted(_stretches(quality), key=lambda stretch: stretch[1] - stretch[2])
-    for state, first, last in sorted(stretches[: _MOST_PICTURES - len(pictures)], key=lambda stretch: stretch[1]):
+    for state, first, last in sorted(stretches[: _MAX_PICTURES - len(pictures)], key=lambda stretch: stretch[1]):
         pictures.append(_Picture((first + last - 1) // 2, f"{_frames(first, last)}: {_MEANINGS[state]}"))
     return list({picture.frame: picture for picture in reversed(pictures)}.values())[::-1]
 

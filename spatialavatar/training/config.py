@@ -32,7 +32,7 @@ _MAX_VALUES: Final = {
     "targets": 1024,
     "micro_batch": 1024,
     "workers": 1024,
-    "judged": 100_000,
+    "eval_views": 100_000,
     "seed": (1 << 63) - 1,
 }
 _STEP_INVARIANT: Final = (
@@ -42,8 +42,8 @@ _STEP_INVARIANT: Final = (
     "cache",
     "log_every",
     "save_every",
-    "judge_every",
-    "judged",
+    "eval_every",
+    "eval_views",
     "trackio",
 )
 """Keys that may differ when a run continues, because they change no step."""
@@ -80,8 +80,8 @@ class TrainingConfig:
         ema: decay of the averaged weights, which are evaluated and saved.
         log_every: steps between log lines.
         save_every: steps between checkpoints.
-        judge_every: steps between evaluations; 0 is never.
-        judged: largest number of evaluated views per held-out person.
+        eval_every: steps between evaluations; 0 is never.
+        eval_views: largest number of evaluated views per held-out person.
         trackio: name of a Trackio project that receives the logged values; "" for none.
     """
 
@@ -107,8 +107,8 @@ class TrainingConfig:
     ema: float = 0.999
     log_every: int = 10
     save_every: int = 500
-    judge_every: int = 2000
-    judged: int = 2
+    eval_every: int = 2000
+    eval_views: int = 2
     trackio: str = ""
 
     def __post_init__(self) -> None:
@@ -118,7 +118,7 @@ class TrainingConfig:
         share = self.phase.cross_camera
         if share is not None and not (isinstance(share, (int, float)) and 0.0 <= share <= 1.0):
             raise InputError(f"The phase's cross_camera is {_short(share)}; give a share from 0 to 1.")
-        at_least_one = ("size", "resolution", "targets", "micro_batch", "log_every", "save_every", "judged")
+        at_least_one = ("size", "resolution", "targets", "micro_batch", "log_every", "save_every", "eval_views")
         wrong = [name for name in at_least_one if getattr(self, name) < 1]
         wrong += [name for name in ("iterations", "batch") if getattr(self.phase, name) < 1]
         if wrong:

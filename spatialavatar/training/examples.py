@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from spatialavatar.errors import InputError
-from spatialavatar.evaluation.judge import head_region
+from spatialavatar.evaluation.evaluator import head_region
 from spatialavatar.generator.base import build_base
 from spatialavatar.generator.config import BaseConfig
 from spatialavatar.generator.network import NetworkInputs, network_inputs

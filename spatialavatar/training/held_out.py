@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from spatialavatar.evaluation.judge import as_pixels
+from spatialavatar.evaluation.evaluator import as_pixels
 from spatialavatar.generator.network import CorrectionNetwork, UVFeature
 from spatialavatar.generator.network.heads import FRONTAL, expression_code, harmonic_encoding
 from spatialavatar.head import HeadModel, UVLayout

@@ -117,7 +117,7 @@ class _Run:
             write_text(self.out / LEFT_OUT, json.dumps(self.people.skipped, indent=1, ensure_ascii=False))
         self._resume()
         journal = Journal(self.out, self.done, self.config.trackio) if self.main else None
-        held_out = self._held_out() if self.main and self.held_out_people and self.config.judge_every else None
+        held_out = self._held_out() if self.main and self.held_out_people and self.config.eval_every else None
         verdict = None
         self.step.train()
         started, window = time.perf_counter(), _Window()
@@ -138,7 +138,7 @@ class _Run:
                     journal.write(LOG, self.done, facts)
                 self.progress(self.done / self.phase.iterations, f"Step {self.done}: loss {facts['loss']:.3f}")
                 started, window = time.perf_counter(), _Window()
-            if held_out and journal and (self.done % self.config.judge_every == 0 or last):
+            if held_out and journal and (self.done % self.config.eval_every == 0 or last):
                 paused = time.perf_counter()
                 found = held_out.evaluate(self.average.module, self.out / f"sheet-{self.done:07d}.png")
                 verdict = found.summary()
@@ -257,7 +257,7 @@ class _Run:
         )
 
     def _held_out(self) -> HeldOut:
-        return HeldOut(self._examples(), self.held_out_people, *self._on_device(), self.config.judged)
+        return HeldOut(self._examples(), self.held_out_people, *self._on_device(), self.config.eval_views)
 
     # -- checkpoints --------------------------------------------------------------------------------------------------
 

@@ -23,7 +23,7 @@ from torch import Tensor
 from spatialavatar.errors import InputError, NoFaceError, SpatialAvatarError
 from spatialavatar.evaluation.cutting import crop_of, with_pictures
 from spatialavatar.evaluation.datasets import Clip, Recording, read_clips
-from spatialavatar.evaluation.judge import without_beyond
+from spatialavatar.evaluation.evaluator import without_beyond
 from spatialavatar.evaluation.rig import (
     cropped_camera,
     landmarks_in,

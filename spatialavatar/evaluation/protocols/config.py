@@ -11,7 +11,7 @@ import numpy as np
 from spatialavatar.errors import InputError
 from spatialavatar.evaluation.comparison import Comparison, ComparisonFiles
 from spatialavatar.evaluation.datasets import Clip
-from spatialavatar.evaluation.judge import REGIONS, Judge
+from spatialavatar.evaluation.evaluator import REGIONS, Evaluator
 from spatialavatar.generator import SpatialAvatar
 from spatialavatar.head import HeadModel
 from spatialavatar.tracking.networks import Networks
@@ -26,7 +26,7 @@ class BenchConfig:
 
     Attributes:
         protocol: one of :data:`PROTOCOL_NAMES`.
-        region: "head" or "full", see :mod:`spatialavatar.evaluation.judge`.
+        region: "head" or "full", see :mod:`spatialavatar.evaluation.evaluator`.
         stride: every n-th target frame is measured.
         sources: self: so many frames; multi-view: so many source cameras.
         polish: steps of the polish of each avatar that is made; 0 measures stage 1.
@@ -86,6 +86,6 @@ class Bench:
             fps: of the target; 0 for pictures without a rate.
             identity: (128,) embedding that renders are compared with, if there is no picture of them.
         """
-        judge = Judge(self.networks, self.config.region)
+        evaluator = Evaluator(self.networks, self.config.region)
         files = ComparisonFiles(self.folder, clip.file_name, fps / self.config.stride)
-        return Comparison(judge, self.head, files, identity)
+        return Comparison(evaluator, self.head, files, identity)

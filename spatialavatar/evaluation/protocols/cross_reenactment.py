@@ -16,7 +16,7 @@ import torch
 from spatialavatar.driving import DriveConfig, avatar_gains, retarget
 from spatialavatar.errors import InputError, NoFaceError
 from spatialavatar.evaluation.datasets import Clip
-from spatialavatar.evaluation.judge import Judge
+from spatialavatar.evaluation.evaluator import Evaluator
 from spatialavatar.evaluation.protocols.config import Bench
 from spatialavatar.evaluation.protocols.sources import damaged_frames, first_avatar
 from spatialavatar.evaluation.protocols.targets import Performance, Targets, compare, measurable_frames
@@ -34,7 +34,7 @@ def cross_reenactment(clip: Clip, bench: Bench, clips: Sequence[Clip], progress:
     if driver.name == clip.name:
         raise InputError("Cross-reenactment needs two clips; give a folder that holds more.")
     source = first_avatar(clip, bench)
-    face = Judge(bench.networks, "full").face(torch.from_numpy(source.picture.astype(np.float32) / 255.0))
+    face = Evaluator(bench.networks, "full").face(torch.from_numpy(source.picture.astype(np.float32) / 255.0))
     if face is None:
         raise NoFaceError(f"No face is found in the source of {clip.name} for its identity.")
     reader = driver.recordings[0].open()

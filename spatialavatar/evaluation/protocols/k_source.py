@@ -11,7 +11,7 @@ from spatialavatar.errors import InputError, NoFaceError
 from spatialavatar.evaluation.comparison import Comparison, RenderedFrame, TargetFrame
 from spatialavatar.evaluation.cutting import crop_of
 from spatialavatar.evaluation.datasets import MAX_PHOTOS, Clip
-from spatialavatar.evaluation.judge import Judge, without_beyond
+from spatialavatar.evaluation.evaluator import Evaluator, without_beyond
 from spatialavatar.evaluation.protocols.config import MAX_SOURCES, Bench
 from spatialavatar.evaluation.protocols.targets import clip_result
 from spatialavatar.media import read_image
@@ -68,10 +68,10 @@ def _compare_photo(
     """
     pictures, evidence = track.require_pictures(), track.require_evidence()
     landmarks = evidence.require_landmarks()
-    judge = Judge(bench.networks, bench.config.region)
+    evaluator = Evaluator(bench.networks, bench.config.region)
     focal = float(track.camera.intrinsics[0, 0])
     segments = without_beyond(pictures.require_segments()[0].numpy(), crop_of(track), size)
-    target = judge.target(pictures.images[0].numpy(), pictures.mattes[0].numpy(), segments, landmarks[0].numpy())
+    target = evaluator.target(pictures.images[0].numpy(), pictures.mattes[0].numpy(), segments, landmarks[0].numpy())
     renders, shape = {}, track.params.shape
     for count in range(1, min(len(sources), MAX_SOURCES) + 1):
         tracks = track_photos(list(sources[:count]), bench.head, networks=bench.networks)

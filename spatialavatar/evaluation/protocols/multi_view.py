@@ -16,7 +16,7 @@ from spatialavatar.errors import InputError
 from spatialavatar.evaluation.comparison import RenderedFrame, TargetFrame
 from spatialavatar.evaluation.cutting import cut_frames
 from spatialavatar.evaluation.datasets import Calibration, Clip
-from spatialavatar.evaluation.judge import Judge
+from spatialavatar.evaluation.evaluator import Evaluator
 from spatialavatar.evaluation.protocols.config import Bench
 from spatialavatar.evaluation.protocols.sources import avatar_of
 from spatialavatar.evaluation.protocols.targets import clip_result, measurable_frames
@@ -54,7 +54,7 @@ def multi_view(clip: Clip, bench: Bench, clips: Sequence[Clip], progress: Progre
         f"Source: {', '.join(r.name for r in sources)}; targets: {', '.join(r.name for r in apart)}. The calibration's "
         f"distances are multiplied by {scale:.3f}, which fits the landmarks best: a photo does not tell a head's size."
     )
-    judge = Judge(bench.networks, bench.config.region)
+    evaluator = Evaluator(bench.networks, bench.config.region)
     with bench.comparison(clip, 0.0) as comparison:
         for done, recording in enumerate(apart):
             world = relative_camera(main.require_calibration(), recording.require_calibration(), scale)
@@ -63,7 +63,7 @@ def multi_view(clip: Clip, bench: Bench, clips: Sequence[Clip], progress: Progre
             cuts = cut_frames(recording, frames, lambda i, views=views: views[i][0], bench.networks, report)
             for index, image, matte, segments in cuts:
                 _, camera, points = views[index]
-                target = judge.target(image, matte, segments, points)
+                target = evaluator.target(image, matte, segments, points)
                 render = RenderedFrame(*avatar.render(params[index], camera, torch.ones(3)))
                 focal = float(camera.intrinsics[0, 0])
                 wanted = TargetFrame(f"{recording.name}/{index}", target, avatar.shape, focal)

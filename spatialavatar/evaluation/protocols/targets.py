@@ -16,7 +16,7 @@ from spatialavatar.evaluation import metrics
 from spatialavatar.evaluation.comparison import Comparison, RenderedFrame, TargetFrame
 from spatialavatar.evaluation.cutting import crop_of, cut_frames
 from spatialavatar.evaluation.datasets import Clip, Recording
-from spatialavatar.evaluation.judge import Judge
+from spatialavatar.evaluation.evaluator import Evaluator
 from spatialavatar.evaluation.protocols.config import Bench
 from spatialavatar.evaluation.protocols.sources import Source
 from spatialavatar.evaluation.transfer import group_scores, transfer, transfer_means
@@ -106,14 +106,14 @@ def compare(
     """
     track, frames = targets.track, targets.frames
     landmarks = track.require_evidence().require_landmarks()
-    judge = Judge(bench.networks, bench.config.region)
+    evaluator = Evaluator(bench.networks, bench.config.region)
     focal = float(track.camera.intrinsics[0, 0])
     identities = {name: source.avatar.identity() for name, source in avatars.items()}
     with bench.comparison(clip, track.fps, targets.identity) as comparison:
         for index, image, matte, segments in cut_frames(
             targets.recording, frames, lambda frame: crop_of(track, frame), bench.networks, progress
         ):
-            target = judge.target(image, matte, segments, landmarks[index].numpy())
+            target = evaluator.target(image, matte, segments, landmarks[index].numpy())
             renders = {
                 name: _rendered(source.avatar, targets, name, index, identities[name])
                 for name, source in avatars.items()

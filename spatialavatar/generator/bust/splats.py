@@ -17,8 +17,8 @@ _SIZES = (8, 4, 2)  # pixels a side
 _WIDTH = 0.68  # standard deviation over the side of a cell
 _THICKNESS = 0.2
 _MAX_STRETCH = 2.5
-_LEAST_OPACITY = 0.04
-_MOST_OPACITY = 0.99
+_MIN_OPACITY = 0.04
+_MAX_OPACITY = 0.99
 
 
 def torso_cells(picture: TorsoPicture, config: BustConfig) -> tuple[Floats, Floats, Floats, Floats]:
@@ -44,9 +44,9 @@ def _divided(picture: TorsoPicture, limits: tuple[float, float]) -> tuple[Floats
         color, detail = _moments(image, size)
         divided = np.zeros_like(pending)
         if level + 1 < len(_SIZES):
-            edge = (spread[..., 0] > 0.1) & (mean[..., 0] > _LEAST_OPACITY)
-            divided = pending & (edge | ((detail.max(-1) > limits[level]) & (mean[..., 0] > _LEAST_OPACITY)))
-        kept = pending & ~divided & (mean[..., 0] > _LEAST_OPACITY)
+            edge = (spread[..., 0] > 0.1) & (mean[..., 0] > _MIN_OPACITY)
+            divided = pending & (edge | ((detail.max(-1) > limits[level]) & (mean[..., 0] > _MIN_OPACITY)))
+        kept = pending & ~divided & (mean[..., 0] > _MIN_OPACITY)
         row, column = np.nonzero(kept)
         centre = (np.stack([column, row], 1) + 0.5) * size
         parts.append((centre, np.full(len(row), float(size)), mean[kept][:, 0], color[kept]))
@@ -85,7 +85,7 @@ def torso_gaussians(picture: TorsoPicture, depth: Pixels, config: BustConfig) ->
         means=means.float(),
         quats=matrix_to_quat(rotation.T @ torch.from_numpy(axes)).float(),
         scales=torch.from_numpy(scales).float(),
-        opacities=torch.from_numpy(opacities.clip(0.0, _MOST_OPACITY)).float(),
+        opacities=torch.from_numpy(opacities.clip(0.0, _MAX_OPACITY)).float(),
         colors=torch.from_numpy(colors).float(),
         space="world",
     )

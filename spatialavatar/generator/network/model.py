@@ -16,7 +16,7 @@ from spatialavatar.generator.network.corrections import Corrections, apply_corre
 from spatialavatar.generator.network.dense import DenseHead
 from spatialavatar.generator.network.encoders import build_encoder
 from spatialavatar.generator.network.heads import FRONTAL, AttributeHeads, ResidualHead, harmonic_encoding
-from spatialavatar.generator.network.style_unet import LEAST_SQUARE, StyleUNet
+from spatialavatar.generator.network.style_unet import MIN_SQUARE, StyleUNet
 from spatialavatar.generator.network.unwrapping import pool_seen, pool_sources, sample_at
 from spatialavatar.head import HeadModel, UVLayout
 from spatialavatar.head.binding import triangle_frames
@@ -200,7 +200,7 @@ class CorrectionNetwork(nn.Module):
         grid = self._to_grid(torch.cat([pooled, inputs.known], -1))
         values = self.unet(grid, cls).movedim(1, -1).flatten(1, 2)[:, self.texels]
         # Of one length: an unusual photo must not blow up the heads' outputs.
-        values = functional.rms_norm(values.float(), values.shape[-1:], eps=LEAST_SQUARE)
+        values = functional.rms_norm(values.float(), values.shape[-1:], eps=MIN_SQUARE)
         visibility = inputs.known[..., -1]
         return UVFeature(values, 1.0 - self.config.visibility_damping * visibility, visibility < _SHOWN)
 

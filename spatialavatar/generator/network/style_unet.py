@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-LEAST_SQUARE = 1e-4
+MIN_SQUARE = 1e-4
 """Added to mean squares before the division by their root."""
 
 
@@ -81,7 +81,7 @@ def unit_length(x: Tensor) -> Tensor:
     Weights of unit length preserve the length of noise only: without this the signal faded by a third per layer at
     initialisation, and grew tenfold per layer where training had made the weights similar.
     """
-    return x * torch.rsqrt(x.float().square().mean(1, keepdim=True) + LEAST_SQUARE).to(x.dtype)
+    return x * torch.rsqrt(x.float().square().mean(1, keepdim=True) + MIN_SQUARE).to(x.dtype)
 
 
 class StyleUNet(nn.Module):

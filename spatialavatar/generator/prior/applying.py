@@ -43,7 +43,7 @@ _SHOWN: Final = (0.3, 0.7)
 
 
 @dataclass(frozen=True, eq=False)
-class FirstLook:
+class ObservedOutline:
     """The photos on the outline that they alone give.
 
     Attributes:
@@ -60,7 +60,7 @@ def usable(views: Sequence[SourceView]) -> bool:
     return all(view.segments is not None for view in views)
 
 
-def first_look(surface: TexelSurface, sphere: SphereGrid, views: Sequence[SourceView]) -> FirstLook:
+def observe_outline(surface: TexelSurface, sphere: SphereGrid, views: Sequence[SourceView]) -> ObservedOutline:
     """Fit the outline and map the photos onto the sphere; used by ``generate`` and by training.
 
     Args:
@@ -70,16 +70,16 @@ def first_look(surface: TexelSurface, sphere: SphereGrid, views: Sequence[Source
     """
     fit = fit_outline(surface.head, views, replace(surface.config.silhouette, rounds=_ROUNDS))
     photos, pooled = _read(surface, views, fit.offsets())
-    return FirstLook(fit, observe_head(surface, sphere, fit, photos, pooled))
+    return ObservedOutline(fit, observe_head(surface, sphere, fit, photos, pooled))
 
 
 def shape_head(surface: TexelSurface, prior: HeadPrior, views: Sequence[SourceView]) -> ShapedHead:
     """Outline from photos and prior, and the photos' evidence on it."""
-    look = first_look(surface, prior.sphere, views)
-    expected = prior.complete(look.observation)
+    observed = observe_outline(surface, prior.sphere, views)
+    expected = prior.complete(observed.observation)
     heights = prior.sphere.to_vertices @ expected.height.ravel()
     config = surface.config.silhouette
-    offsets = look.fit.towards(heights, views, replace(config, rounds=min(_LATER_ROUNDS, config.rounds)))
+    offsets = observed.fit.towards(heights, views, replace(config, rounds=min(_LATER_ROUNDS, config.rounds)))
     photos, pooled = _read(surface, views, offsets)
     return ShapedHead(expected, offsets, photos, pooled, hair_texture(surface, prior, photos, pooled))
 

@@ -46,7 +46,7 @@ _TWIN_TRUST = (0.2, 0.7)
 _GRAIN_LIMIT = 0.1
 """Greatest log ratio between a skin texel and its neighbours that counts as grain."""
 
-_LEAST_SKIN = 500
+_MIN_SKIN = 500
 """Texels of well-seen skin below which no grain is measured."""
 
 
@@ -140,7 +140,7 @@ def _grain(surface: TexelSurface, sight: Sight, seed: int) -> Floats:
     neighbours, colors = surface.tables.neighbours, sight.pooled.colors
     uneven = np.log((colors + OFFSET) / (neighbour_means(colors, neighbours) + OFFSET)).mean(1)
     skin = surface.mask("face") & (sight.keep > 0.9) & (sight.hair < 0.05) & (np.abs(uneven) < _GRAIN_LIMIT)
-    if skin.sum() < _LEAST_SKIN:
+    if skin.sum() < _MIN_SKIN:
         return np.zeros(len(uneven))
     drawn = np.asarray(np.random.default_rng(seed + 1).choice(uneven[skin], len(uneven)), np.float64)
     # Pores and freckles are wider than a texel.

@@ -23,7 +23,7 @@ _SEEN: Final = 0.35
 _HAIRY: Final = (0.15, 0.7)
 """Shares of hair up to which a cell shows skin, and from which on hair."""
 
-_LEAST_CELLS: Final = 25.0
+_MIN_CELLS: Final = 25.0
 """Sum of weights below which hair or skin counts as not seen."""
 
 _TWIN: Final = 0.25
@@ -69,7 +69,7 @@ def measure_fills(colors: Pixels, visibility: Pixels, hair: Pixels) -> Fills:
 
 def _spread(colors: Pixels, weight: Pixels) -> Pixels | None:
     """Weighted colours spread over the map, towards their median far away; None where there are hardly any."""
-    if weight.sum() < _LEAST_CELLS:
+    if weight.sum() < _MIN_CELLS:
         return None
     mirrored = _TWIN * weight[:, ::-1]
     colors_of_both = np.where((weight >= mirrored)[..., None], colors, colors[:, ::-1])

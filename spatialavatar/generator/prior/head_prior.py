@@ -25,7 +25,7 @@ _POSITION_SCALE = 0.1  # metres
 _BALD = (0.03, 0.15)
 """Shares of hair on the seen scalp up to which a head is shaved or bald, and from which on it is not."""
 
-_LEAST_SCALP = 50.0
+_MIN_SCALP = 50.0
 """Sum of visibilities of the scalp's cells below which nothing is known of its hair."""
 
 _STUBBLE = 0.35
@@ -88,7 +88,7 @@ class HeadPrior:
         """In [0, 1], 1 where the photos show a scalp with hardly any hair."""
         scalp = seen.visibility * self.constants[_PARTS.index("scalp")].numpy()
         share = float((scalp * seen.hair).sum() / max(float(scalp.sum()), 1e-9))
-        return 1.0 - float(smoothstep(np.array(share), *_BALD)) if scalp.sum() > _LEAST_SCALP else 0.0
+        return 1.0 - float(smoothstep(np.array(share), *_BALD)) if scalp.sum() > _MIN_SCALP else 0.0
 
 
 def _array(maps: Tensor) -> Floats:

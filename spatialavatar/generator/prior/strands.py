@@ -49,7 +49,7 @@ _TURN: Final = 1.2
 _CURL: Final = 3.0
 """Pixels, size of a curl."""
 
-_LEAST_SEEN: Final = 40
+_MIN_SEEN: Final = 40
 """Cells that must show hair before its contrast is measured."""
 
 _BROAD: Final = 4.0
@@ -124,7 +124,7 @@ def seen_texture(sphere: SphereGrid, colors: Floats, shown: Floats, limits: tupl
     cells = sphere.gather((luma * shown)[:, None])[..., 0] / np.maximum(weight, 1e-6)
     sure = (weight > 0.8).astype(np.float64)
     inside = (sure > 0.0) & (blur_around(sure, 2.0) > 0.9)
-    if inside.sum() < _LEAST_SEEN:
+    if inside.sum() < _MIN_SEEN:
         return HairTexture()
     fine, broad = (blur_around(cells * sure, s) / np.maximum(blur_around(sure, s), 1e-3) for s in (1.0, _BROAD))
     # Texels are finer than cells, whose mean takes half of the contrast.

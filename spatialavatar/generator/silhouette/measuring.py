@@ -21,7 +21,7 @@ _PROBE: Final = 0.001
 _CLEARANCE: Final = 4.0
 """Pixels: a vertex is on the outline when the mesh ends less than this further out."""
 
-_LEAST_MOBILITY: Final = 0.05
+_MIN_MOBILITY: Final = 0.05
 """Vertices that may move less than this are not measured."""
 
 _PICTURE_MARGIN: Final = 3.0
@@ -115,7 +115,7 @@ def measure_gaps(
     rate = np.linalg.norm(projected.direction, axis=1)
     covered, mobility = _mesh_masks(mesh, projected, person.view)
 
-    sideways = (mesh.mobility > _LEAST_MOBILITY) & (projected.cosine < config.facing)
+    sideways = (mesh.mobility > _MIN_MOBILITY) & (projected.cosine < config.facing)
     vertices = np.flatnonzero(sideways & _within(projected.pixels, _whole(camera), 0.0))
     rate = np.maximum(rate[vertices], 1e-9)
     rays = _Rays(projected.pixels[vertices], projected.direction[vertices] / rate[:, None])

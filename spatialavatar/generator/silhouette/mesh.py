@@ -18,7 +18,7 @@ from spatialavatar.render.mesh import vertex_normals
 
 _MOVABLE: Final = ("scalp", "ears", "neck", "face")
 _BARE: Final = ("neck", "face")
-_LEAST_AREA: Final = 1e-8
+_MIN_AREA: Final = 1e-8
 """Square metres that a vertex has at least, so that unused ones do not make the system singular."""
 
 _COTANGENTS: Final = (0.02, 5.0)
@@ -139,4 +139,4 @@ def _cotangent_laplacian(vertices: Floats, faces: Ints) -> tuple[sp.csr_matrix, 
     laplacian = (sp.diags(np.asarray(symmetric.sum(1)).ravel()) - symmetric).tocsr()
     crossed = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
     third = np.repeat(np.linalg.norm(crossed, axis=1) / 6.0, 3)
-    return laplacian, np.maximum(np.bincount(faces.ravel(), third, minlength=count), _LEAST_AREA)
+    return laplacian, np.maximum(np.bincount(faces.ravel(), third, minlength=count), _MIN_AREA)

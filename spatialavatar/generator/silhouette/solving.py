@@ -22,7 +22,7 @@ _EXPECTED_ANCHOR: Final = 0.02
 _EXPECTED_ERROR: Final = 0.005
 """Metres by which expected heights miss the outline at half of the reach."""
 
-_LEAST_SURE: Final = 0.25
+_MIN_SURE: Final = 0.25
 """Share of the weight that expected heights keep however far they miss the outline: the back of the head is theirs."""
 
 _EXPECTED_REACH: Final = 0.05
@@ -111,7 +111,7 @@ def meet_expected(
     expected = solve_directly(smoothing, field.area * expected) * mesh.mobility
     missed = weight @ (target - expected) ** 2 / max(float(weight.sum()), 1e-9)
     unsure = missed / (_EXPECTED_ERROR**2 + missed)
-    held = _EXPECTED_ANCHOR * (1.0 - (1.0 - _LEAST_SURE) * unsure)
+    held = _EXPECTED_ANCHOR * (1.0 - (1.0 - _MIN_SURE) * unsure)
     # A membrane: unlike the bending it does not overshoot where nothing is measured.
     wide = held * (unsure * _EXPECTED_REACH) ** 2 * field.laplacian
     if symmetry > 0.0:

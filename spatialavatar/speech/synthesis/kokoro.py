@@ -40,7 +40,7 @@ RATE: Final = 24_000
 EARLY: Final = 0.05
 """Seconds by which the sounds come before the times that the durations add up to."""
 _FRAME: Final = 600  # samples of a unit of duration
-_MOST_SYMBOLS: Final = 480  # in one call of the network, whose limit is 510
+_MAX_SYMBOLS: Final = 480  # in one call of the network, whose limit is 510
 _STYLE: Final = 256
 # How Kokoro's English writes diphthongs, and how all of it writes affricates.
 ENGLISH: Final = {"eɪ": "A", "aɪ": "I", "aʊ": "W", "ɔɪ": "Y", "oʊ": "O", "əʊ": "Q", "əl": "ᵊl", "ɐ": "ə"}
@@ -136,8 +136,8 @@ class Kokoro:
             words = [symbols for word in clause.split() if (symbols := self._word(word, language))]
             if not words:
                 continue
-            spoken = " ".join(words)[: _MOST_SYMBOLS - 2]
-            if current and len(current) + len(spoken) + 2 > _MOST_SYMBOLS:
+            spoken = " ".join(words)[: _MAX_SYMBOLS - 2]
+            if current and len(current) + len(spoken) + 2 > _MAX_SYMBOLS:
                 parts.append(current + ".")
                 current = ""
             current = f"{current}, {spoken}" if current else spoken

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from spatialavatar.head.arkit import ARKIT_INDEX
 from spatialavatar.head.rotations import axis_angle_to_matrix, matrix_to_axis_angle
-from spatialavatar.tracking.cues import believed_scores, close_lids, shut_eyes, unit_sigmas
+from spatialavatar.tracking.cues import close_lids, rescaled_scores, shut_eyes, unit_sigmas
 from spatialavatar.tracking.fit.config import BoundConfig, FitConfig, PriorConfig
 from spatialavatar.tracking.fit.geometry import FitState, PosedLandmarks, Unknowns, about_origin
 from spatialavatar.tracking.fit.landmark_head import LandmarkHead
@@ -132,7 +132,7 @@ class FitProblem:
     def _prior(self) -> tuple[Tensor, Tensor]:
         """Mean and precision (T, n) of the unknowns; rotation and translation have no prior."""
         head, prior, count = self.head, self.config.prior, len(self.observed)
-        scores = prior.score_gain * believed_scores(self.observed.blendshapes)
+        scores = prior.score_gain * rescaled_scores(self.observed.blendshapes)
         for side, name in enumerate(("eyeBlinkRight", "eyeBlinkLeft")):
             scores[:, ARKIT_INDEX[name]] = torch.maximum(scores[:, ARKIT_INDEX[name]], self._shut[:, side])
         expression = scores @ head.arkit_to_expression

@@ -12,7 +12,7 @@ from spatialavatar.generator.prior.config import PriorConfig
 from spatialavatar.training.config import changed, read_toml, require_keys, step_facts
 from spatialavatar.training.prior.losses import PriorLossWeights
 
-_STEP_INVARIANT: Final = ("out", "log_every", "save_every", "judge_every")
+_STEP_INVARIANT: Final = ("out", "log_every", "save_every", "eval_every")
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class PriorTrainingConfig:
         held_out: every such synthetic head is evaluated and not trained on.
         log_every: steps between log lines.
         save_every: steps between checkpoints.
-        judge_every: steps between evaluations; 0 is only at the end.
+        eval_every: steps between evaluations; 0 is only at the end.
         network: sizes.
         weights: of the losses.
     """
@@ -59,7 +59,7 @@ class PriorTrainingConfig:
     held_out: int = 10
     log_every: int = 50
     save_every: int = 100
-    judge_every: int = 500
+    eval_every: int = 500
     network: PriorConfig = field(default_factory=PriorConfig)
     weights: PriorLossWeights = field(default_factory=PriorLossWeights)
 
@@ -75,7 +75,7 @@ class PriorTrainingConfig:
         for name in ("photos", "without_outline", "ema"):
             if not 0.0 <= getattr(self, name) < 1.0:
                 raise InputError(f"The {name} of a prior's training is {getattr(self, name)}; give 0 to less than 1.")
-        if not 0.0 < self.rate < 1.0 or min(self.warm_up, self.judge_every, self.seed) < 0:
+        if not 0.0 < self.rate < 1.0 or min(self.warm_up, self.eval_every, self.seed) < 0:
             raise InputError("The rate of a prior's training must lie between 0 and 1; counts must not be negative.")
         if self.precision not in ("fp32", "bf16"):
             raise InputError(f"The precision of a prior's training is {self.precision!r}; give fp32 or bf16.")

@@ -153,7 +153,7 @@ class _Run:
                 self._log({"step": self.done, "seconds": seconds, **means})
                 self.progress(self.done / self.config.iterations, f"Step {self.done}: loss {means['loss']:.4f}")
                 sums, started = {}, time.perf_counter()
-            if last or (self.config.judge_every and self.done % self.config.judge_every == 0):
+            if last or (self.config.eval_every and self.done % self.config.eval_every == 0):
                 verdict = self.evaluate()
                 self._log({"step": self.done, "held_out": verdict})
             if self.done % self.config.save_every == 0 or last:

@@ -12,7 +12,7 @@ import numpy as np
 from spatialavatar.errors import SpatialAvatarError
 from spatialavatar.files import make_folder
 from spatialavatar.generator.numerics import Pixels, smoothstep
-from spatialavatar.generator.prior.applying import first_look
+from spatialavatar.generator.prior.applying import observe_outline
 from spatialavatar.generator.prior.observation import Observation, Outline, Seen, observation
 from spatialavatar.generator.prior.sphere import SphereGrid, blur_around, sphere_grid
 from spatialavatar.generator.sources import SourceView, source_views
@@ -33,7 +33,7 @@ _HAIRY = (0.2, 0.8)
 
 
 @dataclass(frozen=True, eq=False)
-class Workshop:
+class SampleGrids:
     """What all samples of one head model share.
 
     Attributes:
@@ -45,24 +45,24 @@ class Workshop:
     sphere: SphereGrid
 
     @classmethod
-    def of(cls, surface: TexelSurface) -> Workshop:
+    def of(cls, surface: TexelSurface) -> SampleGrids:
         """With the map of the surface's head."""
         return cls(surface, sphere_grid(surface.head, surface.layout))
 
 
-def head_sample(workshop: Workshop, whole: WholeTruth, views: Sequence[SourceView]) -> tuple[Observation, Truth]:
+def head_sample(grids: SampleGrids, whole: WholeTruth, views: Sequence[SourceView]) -> tuple[Observation, Truth]:
     """One to four pictures of a synthetic head, as ``generate`` would see them, and the truth."""
-    look = first_look(workshop.surface, workshop.sphere, views)
-    return look.observation, true_maps(workshop.sphere, look.fit, whole, workshop.surface.config.silhouette)
+    observed = observe_outline(grids.surface, grids.sphere, views)
+    return observed.observation, true_maps(grids.sphere, observed.fit, whole, grids.surface.config.silhouette)
 
 
-def make_head_samples(workshop: Workshop, people: Sequence[Person], number: int, folder: Path) -> list[Path]:
+def make_head_samples(grids: SampleGrids, people: Sequence[Person], number: int, folder: Path) -> list[Path]:
     """Write the samples of one synthetic head: three pictures, for every eighth head two of them together too.
 
     Samples that are there are not made again; the same number and people give the same samples.
 
     Args:
-        workshop: shared tables.
+        grids: shared tables.
         people: whose skin the heads have.
         number: of the head: its seed.
         folder: of the samples.
@@ -75,19 +75,19 @@ def make_head_samples(workshop: Workshop, people: Sequence[Person], number: int,
     draw = np.random.default_rng([number, 31])
     shape = fitted_shape(head, draw)
     drawn = head.gaussians()
-    whole = whole_truth(workshop.surface, workshop.sphere, head)
+    whole = whole_truth(grids.surface, grids.sphere, head)
     pictures = {name: picture(head, drawn, shape, draw) for name in ("a", "b", "c")}
     for name, path in paths.items():
         views = sorted((pictures[one] for one in name), key=lambda view: view.key)
-        write_sample(path, *head_sample(workshop, whole, views))
+        write_sample(path, *head_sample(grids, whole, views))
     return list(paths.values())
 
 
-def make_photo_samples(workshop: Workshop, photo: Path, masks: int, folder: Path) -> list[Path]:
+def make_photo_samples(grids: SampleGrids, photo: Path, masks: int, folder: Path) -> list[Path]:
     """Write samples of a real person of whom parts are hidden; those that are there are not made again.
 
     Args:
-        workshop: shared tables.
+        grids: shared tables.
         photo: the picture.
         masks: number of samples; each hides a different part.
         folder: of the samples.
@@ -99,26 +99,26 @@ def make_photo_samples(workshop: Workshop, photo: Path, masks: int, folder: Path
     paths = [folder / f"photo-{photo.stem}-{number}.npz" for number in range(masks)]
     if all(path.is_file() for path in paths):
         return []
-    tracks = track_photos([read_image(photo)], workshop.surface.head, around=False)
-    whole = photo_observation(workshop, source_views(tracks, workshop.surface.head))
+    tracks = track_photos([read_image(photo)], grids.surface.head, around=False)
+    whole = photo_observation(grids, source_views(tracks, grids.surface.head))
     for number, path in enumerate(paths):
         draw = np.random.default_rng([zlib.crc32(photo.stem.encode()), number])
-        mask = shown_from(workshop, float(draw.uniform(-80.0, 80.0)), float(draw.uniform(-15.0, 25.0)))
+        mask = shown_from(grids, float(draw.uniform(-80.0, 80.0)), float(draw.uniform(-15.0, 25.0)))
         write_sample(path, *masked_sample(whole, mask))
     return paths
 
 
-def shown_from(workshop: Workshop, yaw: float, pitch: float) -> Pixels:
+def shown_from(grids: SampleGrids, yaw: float, pitch: float) -> Pixels:
     """(ROWS, COLUMNS) in [0, 1], how squarely the map is seen from a direction, degrees, hair and all."""
-    normals = blur_around(workshop.sphere.gather(workshop.surface.grid.normals), 2.0)
+    normals = blur_around(grids.sphere.gather(grids.surface.grid.normals), 2.0)
     a, b = np.radians(yaw), np.radians(pitch)
     towards = np.array([np.sin(a) * np.cos(b), np.sin(b), np.cos(a) * np.cos(b)])
     return smoothstep(normals @ towards, 0.2, 0.55).astype(np.float32)
 
 
-def photo_observation(workshop: Workshop, views: Sequence[SourceView]) -> Observation:
+def photo_observation(grids: SampleGrids, views: Sequence[SourceView]) -> Observation:
     """Evidence from one to four photos of a real person."""
-    return first_look(workshop.surface, workshop.sphere, views).observation
+    return observe_outline(grids.surface, grids.sphere, views).observation
 
 
 def masked_sample(whole: Observation, mask: Pixels) -> tuple[Observation, Truth]:
@@ -185,7 +185,7 @@ def make_samples(config: SampleConfig, progress: Progress | None = None) -> Made
     """
     report = progress or no_progress
     make_folder(config.out)
-    workshop = Workshop.of(anatomy().surface)
+    grids = SampleGrids.of(anatomy().surface)
     index, count = config.shard
     photos: list[Path] = []
     people = list(example_people())
@@ -204,9 +204,9 @@ def make_samples(config: SampleConfig, progress: Progress | None = None) -> Made
         report(0.1 + 0.9 * done / len(jobs), f"Making samples {done + 1} of {len(jobs)}")
         try:
             if isinstance(job, int):
-                made += len(make_head_samples(workshop, people, job, config.out))
+                made += len(make_head_samples(grids, people, job, config.out))
             else:
-                made += len(make_photo_samples(workshop, job, config.masks, config.out))
+                made += len(make_photo_samples(grids, job, config.masks, config.out))
         except SpatialAvatarError as error:
             left_out[f"head {job}" if isinstance(job, int) else job.name] = str(error)
     return MadeSamples(made, left_out)

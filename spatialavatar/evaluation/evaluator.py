@@ -95,7 +95,7 @@ def without_beyond(segments: np.ndarray, crop: Crop, size: tuple[int, int]) -> n
     return np.where(inside[1][:, None] & inside[0], segments, _BEYOND).astype(np.uint8)
 
 
-class Judge:
+class Evaluator:
     """Prepares targets and compares renders with them."""
 
     def __init__(self, networks: Networks, region: str = "head") -> None:
