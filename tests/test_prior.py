@@ -147,6 +147,8 @@ def test_lit_hair_and_the_hue_of_its_bright_strands_are_read():
     found = seen_texture(sphere(), copper, shown, (0.05, 0.2))
     assert min(found.lit) > 0.05
     assert found.tint[0] > 1.0 > found.tint[2]
+    few = shown * (np.cumsum(shown) <= 300)
+    assert min(seen_texture(sphere(), copper, few, (0.05, 0.2)).lit) > 0.05
     grey = seen_texture(sphere(), light * np.full(3, 0.5), shown, (0.05, 0.2))
     assert np.allclose(grey.tint, 1.0, atol=0.02)
 

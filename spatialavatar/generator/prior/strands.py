@@ -52,6 +52,9 @@ _CURL: Final = 3.0
 _MIN_SEEN: Final = 40
 """Cells that must show hair before its contrast is measured."""
 
+_MIN_TEXELS: Final = 100
+"""Texels that must show hair before its hues are measured."""
+
 _BROAD: Final = 4.0
 """Cells, deviation of the blur that separates locks from the shading of the head."""
 
@@ -124,18 +127,21 @@ def seen_texture(sphere: SphereGrid, colors: Floats, shown: Floats, limits: tupl
     cells = sphere.gather((luma * shown)[:, None])[..., 0] / np.maximum(weight, 1e-6)
     sure = (weight > 0.8).astype(np.float64)
     inside = (sure > 0.0) & (blur_around(sure, 2.0) > 0.9)
+    tint, lit = _hues(colors[shown > 0.5])
     if inside.sum() < _MIN_SEEN:
-        return HairTexture()
+        return HairTexture(tint=tint, lit=lit)
     fine, broad = (blur_around(cells * sure, s) / np.maximum(blur_around(sure, s), 1e-3) for s in (1.0, _BROAD))
     # Texels are finer than cells, whose mean takes half of the contrast.
     strands = float(np.clip(1.4 * np.std((cells - fine)[inside]), *limits))
     locks = float(np.clip(_LOCK_SHARE * np.std((fine - broad)[inside]), *_LOCK_LIMITS))
     curl = 1.0 - float(smoothstep(np.array(_coherence(cells - broad, inside)), *_COHERENT))
-    return HairTexture((1.0 + 0.5 * curl) * strands, (1.0 - 0.4 * curl) * locks, curl, *_hues(colors[shown > 0.5]))
+    return HairTexture((1.0 + 0.5 * curl) * strands, (1.0 - 0.4 * curl) * locks, curl, tint, lit)
 
 
 def _hues(colors: Floats) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
-    """``tint`` and ``lit`` of a :class:`HairTexture`, from colours (M, 3) of hair."""
+    """``tint`` and ``lit`` of a :class:`HairTexture`, from colours (M, 3) of hair; the defaults for few."""
+    if len(colors) < _MIN_TEXELS:
+        return HairTexture.tint, HairTexture.lit
     logs = np.log(np.maximum(colors, 0.0) + OFFSET)
     luma = np.log(np.maximum(colors @ LUMA, 0.0) + OFFSET)
     low, high = np.percentile(luma, _LIT)
