@@ -26,7 +26,7 @@ from spatialavatar.records import CLOTHES, Track  # noqa: E402
 from spatialavatar.tracking import track_video  # noqa: E402
 
 STRIDE, FRAMES = 10, 62
-LEAST = 500  # pixels of clothes
+MIN_PIXELS = 500  # pixels of clothes
 
 
 def psnr(first: np.ndarray, second: np.ndarray, mask: np.ndarray) -> float:
@@ -57,7 +57,7 @@ def measure(track: Track) -> np.ndarray:
         rendered, frame = image.numpy(), pictures.images[index].numpy().astype(np.float32) / 255.0
         clothes = (segments[index] == CLOTHES) & (pictures.mattes[index] > 200) & (alpha > 0.9)
         mask = cv2.erode(clothes.numpy().astype(np.uint8), np.ones((9, 9), np.uint8)) > 0
-        if mask.sum() < LEAST:
+        if mask.sum() < MIN_PIXELS:
             continue
         try:
             moved, motion = fitted(rendered, frame, mask)

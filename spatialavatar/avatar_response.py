@@ -89,7 +89,9 @@ def measured_gains(avatar: Avatar, camera: Camera, home: torch.Tensor, landmarke
         found = _scores(avatar, camera, home, landmarker, {**brows, **mouth})
         if found is None:
             continue
-        for kind in (*brows, *(kind for kind in list(mouth)[:1] if kind not in _UNMEASURED)):
+        for kind in (*brows, next(iter(mouth))):
+            if kind in _UNMEASURED:
+                continue
             weight = {**brows, **mouth}[kind]
             samples.setdefault(kind, []).append((weight, _of_kind(found, kind) - _of_kind(rest, kind)))
     return Gains({kind: _inverse(kind, pairs) for kind, pairs in samples.items()})

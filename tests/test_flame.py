@@ -346,7 +346,7 @@ def test_units_are_carried_over_from_the_reference(open_head: HeadModel, open_he
 
 
 def test_it_poses_as_smplx_does(tmp_path: Path, values: dict[str, Any]) -> None:
-    smplx = pytest.importorskip("smplx", reason="smplx is an optional extra: pip install spatialavatar[flame]")
+    smplx = pytest.importorskip("smplx", reason="smplx is an optional extra: pip install -e '.[flame]'")
     head = load_flame(written(tmp_path, values))
     (tmp_path / "flame_static_embedding.pkl").write_bytes(
         pickle.dumps({"lmk_face_idx": np.arange(51), "lmk_b_coords": np.full((51, 3), 1 / 3)}, protocol=2)

@@ -110,7 +110,7 @@ def test_a_taken_port_and_an_unknown_host_are_named(server: LiveServer) -> None:
 
 def test_without_the_extra_the_command_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "websockets.sync.server", None)
-    with pytest.raises(MissingAssetError, match=r"pip install -e .\.\[live\]"):
+    with pytest.raises(MissingAssetError, match=r"pip install -e '\.\[live\]'"):
         LiveServer("", ServerPlace())
 
 

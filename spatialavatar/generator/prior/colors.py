@@ -173,15 +173,18 @@ def below_temples(surface: TexelSurface, sphere: SphereGrid) -> Floats:
     The photo's hair and the head do not meet there to the pixel. Temples are left out: their sideburns are real.
     """
     aside = smoothstep(np.abs(sphere.azimuth), *_JAW_AZIMUTH)
-    drop = surface.grid.mesh.eye_centres()[:, 1].mean() - surface.grid.points[:, 1]
-    jaw = surface.mask("face") * aside * smoothstep(drop, *_JAW_DROP)
+    jaw = surface.mask("face") * aside * smoothstep(-_above_eyes(surface), *_JAW_DROP)
     return np.where(surface.mask("ears", "neck"), 1.0, jaw)
 
 
 def side_share(surface: TexelSurface, sphere: SphereGrid, config: PriorConfig) -> Floats:
     """(N,) in [0, 1]: 1 on hair, ears and the sides of face and neck, 0 on their fronts, eyes and mouth."""
     aside = smoothstep(np.abs(sphere.azimuth), *np.radians(config.side_azimuth))
-    above = surface.grid.points[:, 1] - surface.grid.mesh.eye_centres()[:, 1].mean()
-    face = np.maximum(aside, smoothstep(above, *config.forehead))
+    face = np.maximum(aside, smoothstep(_above_eyes(surface), *config.forehead))
     core = surface.mask("face", "lips", "neck")
     return np.where(core, face, 1.0) * surface.mask(*OUTER_PARTS) * (1.0 - surface.tables.lid)
+
+
+def _above_eyes(surface: TexelSurface) -> Floats:
+    """(N,) metres above the eyes' centres, on the mean head."""
+    return surface.grid.points[:, 1] - surface.grid.mesh.eye_centres()[:, 1].mean()

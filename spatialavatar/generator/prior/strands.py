@@ -35,6 +35,8 @@ _LIT: Final = (50.0, 95.0)
 """Percentiles of brightness between which seen hair counts as lit; above is gloss."""
 
 _LIT_LIMIT: Final = 0.35
+"""Greatest log ratio of the lit colour to the median."""
+
 _TINT_SHARE: Final = 0.5
 """Share of the change of hue with brightness that is painted: some of it is the light's."""
 
@@ -82,8 +84,8 @@ class HairTexture:
     strands: float = 0.045
     locks: float = 0.05
     curl: float = 0.0
-    tint: tuple[float, float, float] = (1.0, 1.0, 1.0)
-    lit: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    tint: tuple[float, ...] = (1.0, 1.0, 1.0)
+    lit: tuple[float, ...] = (0.0, 0.0, 0.0)
 
 
 def strand_shade(sphere: SphereGrid, points: Floats, direction: Floats, texture: HairTexture, seed: int) -> Floats:
@@ -138,7 +140,7 @@ def seen_texture(sphere: SphereGrid, colors: Floats, shown: Floats, limits: tupl
     return HairTexture((1.0 + 0.5 * curl) * strands, (1.0 - 0.4 * curl) * locks, curl, tint, lit)
 
 
-def _hues(colors: Floats) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
+def _hues(colors: Floats) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """``tint`` and ``lit`` of a :class:`HairTexture`, from colours (M, 3) of hair; the defaults for few."""
     if len(colors) < _MIN_TEXELS:
         return HairTexture.tint, HairTexture.lit
@@ -149,12 +151,7 @@ def _hues(colors: Floats) -> tuple[tuple[float, float, float], tuple[float, floa
     tint = ((logs - logs.mean(0)) * spread[:, None]).sum(0) / max(float((spread * spread).sum()), 1e-9)
     lit = logs[(luma >= low) & (luma <= high)].mean(0) - np.median(logs, axis=0)
     tint = (1.0 + _TINT_SHARE * (tint - 1.0)).clip(*_TINT_LIMITS)
-    return _triple(tint), _triple(lit.clip(-_LIT_LIMIT, _LIT_LIMIT))
-
-
-def _triple(values: Floats) -> tuple[float, float, float]:
-    red, green, blue = (float(value) for value in values)
-    return red, green, blue
+    return tuple(tint.tolist()), tuple(lit.clip(-_LIT_LIMIT, _LIT_LIMIT).tolist())
 
 
 def _coherence(picture: Floats, inside: Mask) -> float:
