@@ -147,6 +147,13 @@ def test_lit_hair_and_the_hue_of_its_bright_strands_are_read():
     found = seen_texture(sphere(), copper, shown, (0.05, 0.2))
     assert min(found.lit) > 0.05
     assert found.tint[0] > 1.0 > found.tint[2]
+    median = np.median(copper[shown > 0.5], axis=0)
+    fills = [
+        seen_texture(sphere(), copper, shown, (0.05, 0.2), fill).lit for fill in (median, 0.7 * median, 0.01 * median)
+    ]
+    assert np.allclose(fills[0], found.lit)
+    assert (np.array(fills[1]) > np.array(found.lit) + 0.1).all()
+    assert np.allclose(fills[2], 0.55)
     few = shown * (np.cumsum(shown) <= 300)
     assert min(seen_texture(sphere(), copper, few, (0.05, 0.2)).lit) > 0.05
     grey = seen_texture(sphere(), light * np.full(3, 0.5), shown, (0.05, 0.2))

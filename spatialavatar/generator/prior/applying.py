@@ -81,7 +81,8 @@ def shape_head(surface: TexelSurface, prior: HeadPrior, views: Sequence[SourceVi
     config = surface.config.silhouette
     offsets = observed.fit.towards(heights, views, replace(config, rounds=min(_LATER_ROUNDS, config.rounds)))
     photos, pooled = _read(surface, views, offsets)
-    return ShapedHead(expected, offsets, photos, pooled, hair_texture(surface, prior, photos, pooled))
+    texture = hair_texture(surface, prior, photos, pooled, observed.observation)
+    return ShapedHead(expected, offsets, photos, pooled, texture)
 
 
 def _read(surface: TexelSurface, views: Sequence[SourceView], offsets: Pixels) -> tuple[list[PhotoEvidence], Pooled]:

@@ -14,7 +14,7 @@ from spatialavatar.generator.pooling import Pooled
 from spatialavatar.generator.prior.config import PriorConfig
 from spatialavatar.generator.prior.fills import OFFSET
 from spatialavatar.generator.prior.head_prior import HeadPrior
-from spatialavatar.generator.prior.observation import mean_share
+from spatialavatar.generator.prior.observation import Observation, mean_share
 from spatialavatar.generator.prior.shaped import ShapedHead
 from spatialavatar.generator.prior.sphere import OUTER_PARTS, SphereGrid, blur_around
 from spatialavatar.generator.prior.strands import HairTexture, seen_texture, strand_shade
@@ -70,12 +70,14 @@ class Sight:
 
 
 def hair_texture(
-    surface: TexelSurface, prior: HeadPrior, photos: Sequence[PhotoEvidence], pooled: Pooled
+    surface: TexelSurface, prior: HeadPrior, photos: Sequence[PhotoEvidence], pooled: Pooled, seen: Observation
 ) -> HairTexture:
-    """Contrast and curl of the hair that the photos show on the scalp."""
+    """Contrast and curl of the hair that the photos show on the scalp; ``seen`` gives the fill of unseen hair."""
     hair = mean_share([photo.view.hair() for photo in photos], photos)
     shown = surface.mask("scalp") * pooled.visibility * (hair > 0.8)
-    return seen_texture(prior.sphere, pooled.colors, shown, prior.config.contrast)
+    unseen = seen.hair_fill[(seen.visibility == 0.0) & prior.sphere.valid]
+    fill = np.median(unseen, axis=0) if len(unseen) else None
+    return seen_texture(prior.sphere, pooled.colors, shown, prior.config.contrast, fill)
 
 
 def complete_sides(surface: TexelSurface, prior: HeadPrior, head: ShapedHead, sight: Sight) -> tuple[Completed, Floats]:

@@ -34,8 +34,12 @@ _BLURRED: Final = 2.2
 _LIT: Final = (50.0, 95.0)
 """Percentiles of brightness between which seen hair counts as lit; above is gloss."""
 
-_LIT_LIMIT: Final = 0.35
-"""Greatest log ratio of the lit colour to the median."""
+_LIT_LIMIT: Final = 0.55
+"""Greatest log ratio of the lit colour to the colour that it replaces."""
+
+_FILL_SHARE: Final = 0.5
+"""Share of the log ratio between the median of the clearly seen hair and the fill that is made up: with all of it, the
+backs of 081, 100 and 122 of the London faces are lighter than the hair in front."""
 
 _TINT_SHARE: Final = 0.5
 """Share of the change of hue with brightness that is painted: some of it is the light's."""
@@ -78,7 +82,7 @@ class HairTexture:
         locks: the same from lock to lock.
         curl: in [0, 1]; 0 is straight.
         tint: log red, green and blue per unit of log brightness: bright strands have another hue than dark ones.
-        lit: log ratios of the lit hair's colour to the median's.
+        lit: log ratios of the lit hair's colour to the fill of unseen hair.
     """
 
     strands: float = 0.045
@@ -115,7 +119,9 @@ def strand_shade(sphere: SphereGrid, points: Floats, direction: Floats, texture:
     return bilinear(wide, np.stack([column + 1.0, row], 1))
 
 
-def seen_texture(sphere: SphereGrid, colors: Floats, shown: Floats, limits: tuple[float, float]) -> HairTexture:
+def seen_texture(
+    sphere: SphereGrid, colors: Floats, shown: Floats, limits: tuple[float, float], fill: Floats | None = None
+) -> HairTexture:
     """Contrast and curl of the hair that is seen.
 
     Args:
@@ -123,13 +129,14 @@ def seen_texture(sphere: SphereGrid, colors: Floats, shown: Floats, limits: tupl
         colors: (N, 3) sRGB.
         shown: (N,) in [0, 1], where they show hair clearly.
         limits: least and greatest contrast of strands.
+        fill: (3,) sRGB of unseen hair that ``lit`` corrects; None for the median of what is shown.
     """
     weight = sphere.gather(shown[:, None])[..., 0]
     luma = np.log(np.maximum(colors @ LUMA, 0.0) + OFFSET)
     cells = sphere.gather((luma * shown)[:, None])[..., 0] / np.maximum(weight, 1e-6)
     sure = (weight > 0.8).astype(np.float64)
     inside = (sure > 0.0) & (blur_around(sure, 2.0) > 0.9)
-    tint, lit = _hues(colors[shown > 0.5])
+    tint, lit = _hues(colors[shown > 0.5], fill)
     if inside.sum() < _MIN_SEEN:
         return HairTexture(tint=tint, lit=lit)
     fine, broad = (blur_around(cells * sure, s) / np.maximum(blur_around(sure, s), 1e-3) for s in (1.0, _BROAD))
@@ -140,7 +147,7 @@ def seen_texture(sphere: SphereGrid, colors: Floats, shown: Floats, limits: tupl
     return HairTexture((1.0 + 0.5 * curl) * strands, (1.0 - 0.4 * curl) * locks, curl, tint, lit)
 
 
-def _hues(colors: Floats) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def _hues(colors: Floats, fill: Floats | None) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """``tint`` and ``lit`` of a :class:`HairTexture`, from colours (M, 3) of hair; the defaults for few."""
     if len(colors) < _MIN_TEXELS:
         return HairTexture.tint, HairTexture.lit
@@ -149,7 +156,11 @@ def _hues(colors: Floats) -> tuple[tuple[float, ...], tuple[float, ...]]:
     low, high = np.percentile(luma, _LIT)
     spread = luma - luma.mean()
     tint = ((logs - logs.mean(0)) * spread[:, None]).sum(0) / max(float((spread * spread).sum()), 1e-9)
-    lit = logs[(luma >= low) & (luma <= high)].mean(0) - np.median(logs, axis=0)
+    base = np.median(logs, axis=0)
+    if fill is not None:
+        # The fill also counts hair at the rim, which is dark even where the hair is light.
+        base += _FILL_SHARE * (np.log(np.maximum(fill, 0.0) + OFFSET) - base)
+    lit = logs[(luma >= low) & (luma <= high)].mean(0) - base
     tint = (1.0 + _TINT_SHARE * (tint - 1.0)).clip(*_TINT_LIMITS)
     return tuple(tint.tolist()), tuple(lit.clip(-_LIT_LIMIT, _LIT_LIMIT).tolist())
 
