@@ -113,7 +113,7 @@ class HeadInPhoto:
 
 
 def moving_bust(avatar: Avatar, least: float | None = None) -> Bust | None:
-    """The part of a bust that moves visibly with the neck; None where there is none.
+    """The part of a bust's front that moves visibly with the neck; None where there is none.
 
     Args:
         avatar: the avatar.
@@ -122,7 +122,7 @@ def moving_bust(avatar: Avatar, least: float | None = None) -> Bust | None:
     bust = avatar.bust
     if bust is None or bust.neck_weight is None:
         return None
-    moves = bust.neck_weight > (_BUST_FADE[0] if least is None else least)
+    moves = (bust.neck_weight > (_BUST_FADE[0] if least is None else least)) & ~bust.behind
     if not bool(moves.any()):
         return None
     tensors = ("means", "quats", "scales", "opacities", "colors")

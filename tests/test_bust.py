@@ -120,3 +120,15 @@ def test_a_file_with_too_large_a_bust_is_refused(avatar, head_alone, tmp_path, m
 def test_a_bust_of_another_layout_is_refused(head_alone):
     with pytest.raises(InputError, match="another layout"):
         replace(head_alone, bust=make_bust(4, 7))
+
+
+@pytest.mark.parametrize("seen_from", [0.0, 50.0, 180.0])
+def test_a_sheet_of_gaussians_is_a_front_whichever_way_it_faces(avatar, seen_from):
+    bust, half = avatar.bust, 0.5 * math.radians(seen_from)
+    turn = torch.tensor([[math.cos(half), 0.0, math.sin(half), 0.0]]).expand_as(bust.gaussians.quats)
+    sheet = bust.replace(gaussians=bust.gaussians.replace(quats=turn))
+    assert not sheet.behind.any()
+    other = torch.tensor([[math.sin(half), 0.0, -math.cos(half), 0.0]]).expand_as(turn)
+    both = torch.cat([turn[:30], other[30:]])
+    if seen_from == 0.0:
+        assert bust.replace(gaussians=bust.gaussians.replace(quats=both)).behind.sum() == 10

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -77,6 +78,33 @@ def test_the_mesh_of_a_bust_is_its_sheet_seen_from_the_front(avatar: Avatar) -> 
     assert (normal[:, 2] > 0).all()
     assert 0.5 * np.linalg.norm(normal[:, :2], axis=1).max() < 1e-3
     assert abs(0.5 * normal[:, 2].sum() - (11 * 0.015) ** 2) < 1e-5  # no hole, no overlap
+
+
+def test_the_mesh_of_a_bust_with_a_back_is_closed_all_round(avatar: Avatar) -> None:
+    angle, y = (axis.reshape(-1) for axis in torch.meshgrid(torch.arange(40), torch.arange(SIDE), indexing="xy"))
+    turn = 2.0 * math.pi * angle / 40.0 - math.pi
+    radii = torch.tensor([0.2, 0.0, 0.1])
+    means = torch.stack([turn.sin(), torch.zeros_like(turn), turn.cos()], 1) * radii
+    means[:, 1] = -0.03 * y
+    half = 0.5 * turn
+    tube = Gaussians(
+        means=means,
+        quats=torch.stack([half.cos(), torch.zeros_like(half), half.sin(), torch.zeros_like(half)], 1),
+        scales=torch.full((len(means), 3), 0.02),
+        opacities=torch.full((len(means),), 0.95),
+        colors=torch.full((len(means), 3), 0.5),
+        space="world",
+    )
+    mesh = bust_mesh(Bust(tube, avatar.bust.head_share))
+    a, b, c = (mesh.points[mesh.faces[:, k]].astype(np.float64) for k in range(3))
+    normal, middle = np.cross(b - a, c - a), (a + b + c) / 3.0
+    assert ((normal * middle)[:, [0, 2]].sum(1) > 0).all()  # outwards
+    ends = means[y == 0, ::2].numpy()
+    around = np.linalg.norm(ends - np.roll(ends, 1, 0), axis=1).sum()
+    assert abs(0.5 * np.linalg.norm(normal, axis=1).sum() / (around * 0.03 * (SIDE - 1)) - 1.0) < 1e-3
+    edges = np.sort(np.concatenate([mesh.faces[:, [i, j]] for i, j in ((0, 1), (1, 2), (2, 0))]), axis=1)
+    _, count = np.unique(edges, axis=0, return_counts=True)
+    assert (count == 1).sum() == 2 * 40  # the upper and the lower end alone are open
 
 
 def test_a_glb_has_the_bust_on_the_root_bone(avatar: Avatar, tmp_path: Path) -> None:

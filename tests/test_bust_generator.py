@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
 
 import cv2
 import numpy as np
+import pytest
 import torch
 
 from spatialavatar.avatar import Avatar
 from spatialavatar.generator.bust import with_bust
 from spatialavatar.generator.bust.config import BustConfig
 from spatialavatar.generator.bust.picture import neck_weights
-from spatialavatar.records import BODY_SKIN, CLOTHES, HAIR, SEGMENT_CLASSES, Surroundings, Track
+from spatialavatar.head.rotations import quat_to_matrix
+from spatialavatar.records import BODY_SKIN, CLOTHES, HAIR, SEGMENT_CLASSES, Bust, HeadParams, Surroundings, Track
 from spatialavatar.render import render
 
 from .support.painted_torso import SHIRT, SIZE, make_torso_photo
@@ -117,12 +120,67 @@ def test_the_bust_extends_into_the_photo_around_the_crop():
     assert lower < low - 0.1
 
 
-def test_the_far_edge_of_the_bust_fades_out():
+def facing_front(bust: Bust) -> torch.Tensor:
+    """(M,) cosine between the outward normal of a bust's Gaussians and the front."""
+    return quat_to_matrix(bust.gaussians.quats)[:, 2, 2]
+
+
+def turned(avatar: Avatar, yaw: float) -> HeadParams:
+    """The reference view, the whole person turned by an angle in degrees."""
+    return avatar.reference.replace(rotation=torch.tensor([[0.0, math.radians(yaw), 0.0]]))
+
+
+@pytest.mark.parametrize("yaw", [0.0, 180.0])
+def test_the_far_edge_of_the_bust_fades_out(yaw: float):
     avatar, _ = made()
-    bust = avatar.bust.gaussians
-    height = bust.means[:, 1]
-    last = height < height.min() + 0.01
-    assert bust.opacities[last].max() < 0.5
+    _, alpha = render(avatar.pose(turned(avatar, yaw)), avatar.camera.window(0, 0, SIZE, 2 * SIZE))
+    middle = alpha[SIZE // 2 :, SIZE // 2]
+    assert middle[0] > 0.95
+    assert middle[-1] < 0.01
+    assert (middle[:-1] - middle[1:]).max() < 0.2
+
+
+@pytest.mark.parametrize("yaw", [90.0, 135.0, 180.0, -90.0])
+def test_the_bust_is_closed_all_round(yaw: float):
+    avatar, _ = made()
+    camera = avatar.camera.window(-SIZE // 2, 0, SIZE + SIZE // 2, SIZE)
+    _, alpha = render(avatar.pose(turned(avatar, yaw)), camera)
+    shirt = alpha[round(0.8 * SIZE) : round(0.95 * SIZE)]
+    solid = shirt > 0.5
+    assert (solid.sum(1) > 0.25 * SIZE).all()
+    for row, line in zip(solid, shirt):
+        columns = row.nonzero().squeeze(1)
+        inside = line[columns[0] + 3 : columns[-1] - 2]
+        assert inside.min() > 0.9  # no slit between front and back
+
+
+def test_the_back_has_the_colour_of_the_clothes_and_a_collar_at_the_nape():
+    avatar, _ = made()
+    image, alpha = render(avatar.pose(turned(avatar, 180.0)), avatar.camera)
+    solid = alpha[round(0.75 * SIZE) :] > 0.95
+    assert solid.any()
+    shown = image[round(0.75 * SIZE) :][solid]
+    assert (shown - torch.tensor(SHIRT) / 255.0).abs().mean() < 0.03
+    neck = avatar.head.skinning_weights[:, 0]
+    nape = avatar.head.part_vertices("neck") & (neck > 0.2) & (neck < 0.4) & (avatar.head.template[:, 0].abs() < 0.01)
+    nape &= avatar.head.template[:, 2] < -0.03
+    pixels = avatar.camera.project(avatar.head.pose(avatar.identity(), turned(avatar, 180.0))[0, nape]).floor().long()
+    bare = image[pixels[:, 1], pixels[:, 0]]
+    assert (bare[:, 2] - bare[:, 0] < 0.1).all()  # skin, not the shirt
+
+
+def test_a_torso_of_which_the_photo_shows_one_side_has_no_back():
+    avatar, track = make_torso_photo()
+    pictures = track.require_pictures()
+    half = torch.arange(SIZE) < round(0.45 * SIZE)
+    classes = pictures.require_segments().clone()
+    lost = half & (classes[0] == CLOTHES)
+    classes[0, lost] = 0
+    mattes = pictures.mattes.clone()
+    mattes[0, lost] = 0
+    bust = with_bust(avatar, [track.replace(pictures=pictures.replace(segments=classes, mattes=mattes))]).bust
+    assert not bust.behind.any()
+    assert made()[0].bust.behind.float().mean() > 0.2
 
 
 def test_hair_hangs_from_the_head_and_lies_on_clothes():
@@ -164,4 +222,5 @@ def test_a_torso_of_much_detail_keeps_to_its_number_of_gaussians():
     noise = torch.randint(0, 255, pictures.images.shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
     noisy = track.replace(pictures=pictures.replace(images=noise))
     few = BustConfig(most=2500, sharpening=0)
-    assert 500 < len(with_bust(avatar, [noisy], few).bust.gaussians) <= 2500
+    front = facing_front(with_bust(avatar, [noisy], few).bust) > 0.1
+    assert 500 < front.sum() <= 2500

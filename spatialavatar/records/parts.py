@@ -12,6 +12,8 @@ from torch import Tensor
 from spatialavatar.errors import InputError
 from spatialavatar.records.base import FrameIndex, Record, select_frames
 
+_LEAST_BACK = 0.05  # share of a bust's Gaussians on each side, from which it has a back
+
 
 @dataclass(frozen=True, eq=False)
 class HeadParams(Record):
@@ -169,7 +171,8 @@ class Bust(Record):
     """The torso below a head of N Gaussians: clothes, skin below the neck, and hair that falls on it.
 
     Attributes:
-        gaussians: M Gaussians at rest in head space, metres (``space`` "world").
+        gaussians: M Gaussians at rest in head space, metres (``space`` "world"). Where there is a back, third axes
+            point out of the torso.
         head_share: (N,) in [0, 1], share of the opacity that each Gaussian of the head keeps beside the bust; less
             than 1 where the bust shows the same part of the picture.
         neck_weight: (M,) in [0, 1], skinning weight of the neck joint, which turns with the head; the rest is the root
@@ -179,6 +182,15 @@ class Bust(Record):
     gaussians: Gaussians
     head_share: Tensor
     neck_weight: Tensor | None = None
+
+    @property
+    def behind(self) -> Tensor:
+        """(M,) bool, Gaussians whose third axis points to the back; none where the torso has a front alone."""
+        w, x, y, z = self.gaussians.quats.unbind(1)
+        forwards = w**2 - x**2 - y**2 + z**2
+        # Without a back, all axes point more or less to one side: that of the camera, which need not be the front's.
+        shares = [float(part.float().mean()) if len(part) else 0.0 for part in (forwards < -0.5, forwards > 0.5)]
+        return (forwards < 0.0) & (min(shares) > _LEAST_BACK)
 
     def beside(self, head: Gaussians) -> Gaussians:
         """The N Gaussians of the head, without the parts that the bust replaces."""

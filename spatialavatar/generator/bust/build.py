@@ -10,11 +10,13 @@ import torch
 from torch import Tensor
 
 from spatialavatar.avatar import Avatar
+from spatialavatar.generator.bust.back import back_picture, has_back, towards_camera
 from spatialavatar.generator.bust.config import BustConfig
+from spatialavatar.generator.bust.neck import narrowed_neck
 from spatialavatar.generator.bust.picture import DENSE, TorsoPicture, torso_picture
-from spatialavatar.generator.bust.splats import torso_gaussians
-from spatialavatar.generator.bust.surface import torso_depth
-from spatialavatar.generator.numerics import bilinear, blur, smoothstep
+from spatialavatar.generator.bust.splats import side_gaussians, torso_gaussians
+from spatialavatar.generator.bust.surface import back_depth, torso_depth, torso_outline
+from spatialavatar.generator.numerics import Pixels, bilinear, blur, smoothstep
 from spatialavatar.head import root_motion
 from spatialavatar.head.rotations import matrix_to_quat, quat_multiply
 from spatialavatar.records import Bust, Gaussians, Track
@@ -43,9 +45,31 @@ def with_bust(avatar: Avatar, tracks: Sequence[Track], config: BustConfig | None
     best = max(pictures, key=_worth, default=None)
     if best is None or best.area < config.least_area:
         return avatar
-    world, weights = torso_gaussians(best, torso_depth(avatar, best, config), config)
-    shared = replace(avatar, bust=Bust(_at_rest(avatar, world, best), _head_share(avatar, best, config), weights))
-    return _sharpened(shared, best, config)
+    closed = has_back(avatar, best, config)
+    pictures = [best]
+    if closed:
+        narrower = narrowed_neck(avatar, best)
+        offsets = narrower if avatar.vertex_offsets is None else narrower + avatar.vertex_offsets
+        avatar = replace(avatar, vertex_offsets=offsets)
+        pictures.append(back_picture(avatar, best, narrower, config))
+    depth = torso_depth(avatar, best, config)
+    world, weights = torso_gaussians(best, depth, config)
+    bust = Bust(_at_rest(avatar, world, best), _head_share(avatar, pictures, config), weights)
+    shown = _sharpened(replace(avatar, bust=bust), best, config)
+    return _with_back(shown, pictures[1], depth, config) if closed else shown
+
+
+def _with_back(avatar: Avatar, back: TorsoPicture, depth: Pixels, config: BustConfig) -> Avatar:
+    """The avatar with the back and the sides of the bust beside its front of a depth (h, w)."""
+    bust = avatar.bust
+    assert bust is not None
+    assert bust.neck_weight is not None
+    far = back_depth(avatar, back, config)
+    sheet, weights = torso_gaussians(back, far, config, behind=True)
+    sides, side_weights = side_gaussians(back, torso_outline(back), depth, far)
+    added = _at_rest(avatar, sheet.joined(sides), back)
+    weights = torch.cat([bust.neck_weight, weights, side_weights])
+    return replace(avatar, bust=bust.replace(gaussians=bust.gaussians.joined(added), neck_weight=weights))
 
 
 def _worth(picture: TorsoPicture) -> float:
@@ -62,20 +86,31 @@ def _at_rest(avatar: Avatar, world: Gaussians, picture: TorsoPicture) -> Gaussia
     )
 
 
-def _head_share(avatar: Avatar, picture: TorsoPicture, config: BustConfig) -> Tensor:
-    """(N,) factor of the opacity of the head's Gaussians where the torso takes over."""
+def _head_share(avatar: Avatar, pictures: Sequence[TorsoPicture], config: BustConfig) -> Tensor:
+    """(N,) factor of the opacity of the head's Gaussians that the torso replaces.
+
+    Args:
+        avatar: the head.
+        pictures: the torso's front, and its back if it has one.
+        config: constants.
+    """
     head, layout = avatar.head, avatar.layout
-    posed = avatar.pose(picture.params)
-    pixels = picture.camera.project(posed.means).double().numpy()
+    front = pictures[0]
+    posed = avatar.pose(front.params)
+    pixels = front.camera.project(posed.means).double().numpy()
     weight = (head.skinning_weights[:, 0][head.faces[layout.faces]] * layout.bary).sum(-1).double().numpy()
     neck = layout.mask(head, *head.available_parts("neck")).numpy()
-    torso = bilinear(blur(picture.opacity, 1.5), pixels)
-    clothes = bilinear(blur(picture.clothes.astype(np.float32), 1.5), pixels) * torso
-    held = smoothstep(weight, *config.share_fade) * torso
-    covered = smoothstep(weight, *config.clothes_fade) * clothes * neck
+    facing = smoothstep(towards_camera(avatar, posed, front).numpy(), *config.facing)
+    sides = [facing, 1.0 - facing] if len(pictures) > 1 else [np.ones_like(facing)]
     # A neck that is wider than the person's would stand out of the torso's outline.
-    outside = smoothstep(bilinear(blur(picture.background.astype(np.float32), 4.0), pixels), 0.1, 0.5) * neck
-    return torch.from_numpy(1.0 - np.maximum.reduce([held, covered, outside])).float()
+    lost = smoothstep(bilinear(blur(front.background.astype(np.float32), 2.0), pixels), 0.2, 0.5) * neck
+    for picture, side in zip(pictures, sides):
+        torso = bilinear(blur(picture.opacity, 1.5), pixels)
+        clothes = bilinear(blur(picture.clothes.astype(np.float32), 1.5), pixels) * torso
+        held = smoothstep(weight, *config.share_fade) * torso
+        covered = smoothstep(weight, *config.clothes_fade) * clothes * neck
+        lost = np.maximum(lost, np.maximum(held, covered) * side)
+    return torch.from_numpy(1.0 - lost).float()
 
 
 def _sharpened(avatar: Avatar, picture: TorsoPicture, config: BustConfig) -> Avatar:

@@ -28,11 +28,20 @@ class BustConfig:
         least_part: area of a separate part of the torso, as a share of the largest.
         roundness: how round the torso is; depth half-axis over width half-axis, squared, times two.
         rim: metres behind the root joint of the torso's outline.
+        both_sides: area of the clothes on one side of the neck, as a share of the other side's, below which there is
+            no back.
+        back_roundness: the same of its back.
+        back_fade: skinning weights of the root joint between which the back fades in on the nape.
+        back_neckline: by which the back's collar lies above the highest clothes in the photo, and at most below the
+            root joint.
+        back_blur: standard deviation of the mean that takes the pattern of the front from the back's colours.
+        collar: share of the pixels of the clothes that lie above their upper end.
+        facing: cosines to the camera between which a part of the neck belongs to its front, which the torso replaces.
         clothes_lift: by which clothes lie in front of the neck.
         hair_lift: by which hair lies in front of the neck.
         skin_drop: by which the torso's skin lies behind the head's.
         detail: standard deviations of a colour in cells of 8 and of 4 pixels above which they are divided.
-        most: Gaussians; a torso that would need more has less detail.
+        most: Gaussians of the front; a torso that would need more has less detail.
         sharpening: steps that fit the colours to the photo.
     """
 
@@ -54,6 +63,13 @@ class BustConfig:
     least_part: float = 0.05
     roundness: float = 0.6
     rim: float = 0.015
+    both_sides: float = 0.25
+    back_roundness: float = 0.5
+    back_fade: tuple[float, float] = (0.3, 0.7)
+    back_neckline: tuple[float, float] = (0.008, 0.005)
+    back_blur: float = 0.015
+    collar: float = 0.002
+    facing: tuple[float, float] = (-0.4, -0.1)
     clothes_lift: float = 0.004
     hair_lift: float = 0.006
     skin_drop: float = 0.002

@@ -62,10 +62,14 @@ class TorsoPicture:
     params: HeadParams
 
     @property
+    def pixel(self) -> float:
+        """Side of a pixel at the distance of the head, metres."""
+        return float(self.params.translation[0, 2].abs()) / float(self.camera.intrinsics[0, 0])
+
+    @property
     def area(self) -> float:
         """Area of the visible torso in the photo, square metres."""
-        pixel = float(self.params.translation[0, 2].abs()) / float(self.camera.intrinsics[0, 0])
-        return float(self.opacity[~self.hidden & self.in_photo].sum()) * pixel**2
+        return float(self.opacity[~self.hidden & self.in_photo].sum()) * self.pixel**2
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,21 +132,21 @@ def torso_picture(avatar: Avatar, track: Track, config: BustConfig) -> TorsoPict
     shown = _large_parts(shown & ((below > 0.0) | clothes), config.least_part) | (shown & (hair | flank))
     shown = _solid(shown & ~_strands(shown & hair, ~person, config.strand / pixel), config.wisp / pixel)
     # Behind head and neck clothes continue to the sides and downwards, and hair behind hair.
-    tuck = _disc(config.tuck / pixel)
+    tuck = disc(config.tuck / pixel)
     tuck[len(tuck) // 2 + 1 :] = 0
     behind = cv2.dilate((shown & clothes).astype(np.uint8), tuck) > 0
     near = (cv2.dilate((shown & hair).astype(np.uint8), tuck) > 0) & hair
     moving = neck & ~clothes & ~hair & (held < 0.05)
-    beneath = cv2.dilate((shown & flank).astype(np.uint8), _disc(config.flank_tuck / pixel)) > 0
+    beneath = cv2.dilate((shown & flank).astype(np.uint8), disc(config.flank_tuck / pixel)) > 0
     hidden = ((near & head_shows) | (behind & (head_shows | moving)) | (beneath & moving)) & person
     # Soft edges: the matte, but only next to visible pixels.
-    reach = cv2.dilate(shown.astype(np.uint8), _disc(4.0)) > 0
+    reach = cv2.dilate(shown.astype(np.uint8), disc(4.0)) > 0
     opacity = padded.matte * reach * ~head_shows * ~of_face * rises
     tucked = np.where(beneath & ~behind, smoothstep(below, 0.0, config.skin_rise), 1.0)
     tucked = np.where(near & ~behind, smoothstep(below, -config.hair_rise, 0.0), tucked) * padded.matte
     opacity = np.where(hidden, tucked, opacity) * padded.inside
     # Hair that is left out darkens the pixels of clothes and skin beside it.
-    left_out = cv2.dilate((hair & person & ~shown & ~head_shows).astype(np.uint8), _disc(_DARKENED / pixel)) > 0
+    left_out = cv2.dilate((hair & person & ~shown & ~head_shows).astype(np.uint8), disc(_DARKENED / pixel)) > 0
     known = shown & (padded.matte > 0.9) & padded.photo & (hair | ~left_out)
     return TorsoPicture(
         image=_continued(padded.image, known),
@@ -265,7 +269,7 @@ def _under(mask: Mask) -> Mask:
     return ~mask & (rows[:, None] - near_row > np.abs(columns[None] - near_column))
 
 
-def _disc(radius: float) -> NDArray[np.uint8]:
+def disc(radius: float) -> NDArray[np.uint8]:
     """A structuring element of a radius in pixels."""
     size = 2 * max(1, round(radius)) + 1
     return np.asarray(cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (size, size)), np.uint8)
@@ -281,9 +285,9 @@ def _large_parts(mask: Mask, least: float) -> Mask:
 
 def _strands(hair: Mask, background: Mask, radius: float) -> Mask:
     """Strands of hair of a width below ``2 * radius`` pixels that hang beside the torso and not on it."""
-    core = cv2.morphologyEx(hair.astype(np.uint8), cv2.MORPH_OPEN, _disc(radius))
-    thin = hair & (cv2.dilate(core, _disc(0.5 * radius)) == 0)
-    beside = cv2.dilate(background.astype(np.uint8), _disc(2.0 * radius)) > 0
+    core = cv2.morphologyEx(hair.astype(np.uint8), cv2.MORPH_OPEN, disc(radius))
+    thin = hair & (cv2.dilate(core, disc(0.5 * radius)) == 0)
+    beside = cv2.dilate(background.astype(np.uint8), disc(2.0 * radius)) > 0
     _, labels = cv2.connectedComponents(thin.astype(np.uint8), connectivity=8)
     areas = np.bincount(labels.ravel())
     return thin & (np.bincount(labels.ravel(), beside.ravel()) > 0.5 * areas)[labels]
@@ -291,8 +295,8 @@ def _strands(hair: Mask, background: Mask, radius: float) -> Mask:
 
 def _solid(mask: Mask, radius: float) -> Mask:
     """The largest part that hangs together by more than strips of a width of ``2 * radius`` pixels, with its fringe."""
-    core = cv2.morphologyEx(mask.astype(np.uint8), cv2.MORPH_OPEN, _disc(radius)) > 0
-    return mask & (cv2.dilate(_large_parts(core, 1.0).astype(np.uint8), _disc(0.5 * radius)) > 0)
+    core = cv2.morphologyEx(mask.astype(np.uint8), cv2.MORPH_OPEN, disc(radius)) > 0
+    return mask & (cv2.dilate(_large_parts(core, 1.0).astype(np.uint8), disc(0.5 * radius)) > 0)
 
 
 def _continued(image: NDArray[np.uint8], known: Mask) -> Pixels:
