@@ -76,7 +76,7 @@ def hair_texture(
     hair = mean_share([photo.view.hair() for photo in photos], photos)
     shown = surface.mask("scalp") * pooled.visibility * (hair > 0.8)
     unseen = seen.hair_fill[(seen.visibility == 0.0) & prior.sphere.valid]
-    fill = np.median(unseen, axis=0) if len(unseen) else None
+    fill = np.median(unseen.astype(np.float64), axis=0) if len(unseen) else None
     return seen_texture(prior.sphere, pooled.colors, shown, prior.config.contrast, fill)
 
 
