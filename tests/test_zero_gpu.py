@@ -20,7 +20,7 @@ from spatialavatar.motion import Motion, write_motion
 from .conftest import REPOSITORY
 from .support.avatars import make_grey_avatar
 
-SHORT, LONG = 5, 3000
+SHORT, LONG = 150, 3000  # the short one is still long enough for the client to see it being rendered
 
 
 def still_motion(frames: int) -> Motion:
