@@ -130,6 +130,13 @@ def turned(avatar: Avatar, yaw: float) -> HeadParams:
     return avatar.reference.replace(rotation=torch.tensor([[0.0, math.radians(yaw), 0.0]]))
 
 
+def test_the_far_edge_of_the_front_fades_out():
+    avatar, _ = made()
+    front = facing_front(avatar.bust) > 0.5
+    height, opacities = avatar.bust.gaussians.means[front, 1], avatar.bust.gaussians.opacities[front]
+    assert opacities[height < height.min() + 0.01].max() < 0.5
+
+
 @pytest.mark.parametrize("yaw", [0.0, 180.0])
 def test_the_far_edge_of_the_bust_fades_out(yaw: float):
     avatar, _ = made()
@@ -222,5 +229,6 @@ def test_a_torso_of_much_detail_keeps_to_its_number_of_gaussians():
     noise = torch.randint(0, 255, pictures.images.shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
     noisy = track.replace(pictures=pictures.replace(images=noise))
     few = BustConfig(most=2500, sharpening=0)
-    front = facing_front(with_bust(avatar, [noisy], few).bust) > 0.1
-    assert 500 < front.sum() <= 2500
+    facing = facing_front(with_bust(avatar, [noisy], few).bust)
+    assert 500 < (facing > 0.1).sum() <= 2500
+    assert (facing < -0.1).sum() <= 2500

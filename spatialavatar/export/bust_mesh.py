@@ -10,7 +10,7 @@ from scipy.spatial import Delaunay, QhullError
 from spatialavatar.records import Bust
 
 _SOLID = 0.5  # opacity from which a Gaussian is part of the mesh
-_CUT = 2.6  # radians from the front
+_CUT = 2.6  # radians from the front, beyond which points are copied across the cut in the back
 _REACH = 4.0  # an edge's greatest length, in sums of its Gaussians' standard deviations
 
 

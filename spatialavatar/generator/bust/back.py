@@ -17,7 +17,7 @@ from spatialavatar.generator.numerics import Floats, Pixels, blur, smoothstep
 from spatialavatar.records import Gaussians
 from spatialavatar.render.mesh import MeshFragments, rasterize_mesh, vertex_normals
 
-_EDGE = 0.0025  # metres over which the collar ends
+_EDGE = 0.0025  # half of the metres over which the collar ends
 _INNER = (0.75, 1.0)  # opacities of the front, of the largest in the row beside, between which the back fades in
 _DETAIL = 0.012  # metres; the radius of parts of the outline that hair beside it leaves out
 
@@ -107,19 +107,26 @@ def towards_camera(avatar: Avatar, posed: Gaussians, picture: TorsoPicture) -> T
     return -(normalize(normal, dim=1) * normalize(away, dim=1)).sum(1)
 
 
+def root_weights(avatar: Avatar) -> Tensor:
+    """(N,) skinning weight of the root joint on each Gaussian of the head."""
+    head, layout = avatar.head, avatar.layout
+    return (head.skinning_weights[:, 0][head.faces[layout.faces]] * layout.bary).sum(-1)
+
+
 def _far_side(avatar: Avatar, picture: TorsoPicture, offsets: Tensor) -> MeshFragments:
     """The farthest point of the neck in each pixel: the nearest one once depth is replaced by its inverse."""
     head = avatar.head
     # Without the avatar's own offsets, which may hold hair that hangs on the nape.
     vertices = head.pose(head.identity(avatar.shape, offsets), picture.params)[0]
     points = picture.camera.to_camera(vertices).double().numpy()
-    faces = head.faces[head.part_faces(*head.available_parts("neck"))].numpy()
+    index = np.flatnonzero(head.part_faces(*head.available_parts("neck")).numpy())
     height, width = picture.opacity.shape
     inverted = points / np.maximum(points[:, 2:], 1e-3) ** 2
-    found = rasterize_mesh(inverted, faces, picture.camera.intrinsics.double().numpy(), width, height)
-    index = np.flatnonzero(head.part_faces(*head.available_parts("neck")).numpy())
-    depth = np.where(found.face >= 0, 1.0 / found.depth, np.inf).astype(np.float32)
-    return MeshFragments(np.where(found.face >= 0, index[found.face], -1).astype(np.int32), found.bary, depth)
+    intrinsics = picture.camera.intrinsics.double().numpy()
+    found = rasterize_mesh(inverted, head.faces.numpy()[index], intrinsics, width, height)
+    on_neck = found.face >= 0
+    depth = np.where(on_neck, 1.0 / found.depth, np.inf).astype(np.float32)
+    return MeshFragments(np.where(on_neck, index[found.face], -1).astype(np.int32), found.bary, depth)
 
 
 def _collar(avatar: Avatar, picture: TorsoPicture, config: BustConfig) -> float:
@@ -143,7 +150,7 @@ def _nape(avatar: Avatar, picture: TorsoPicture, config: BustConfig) -> Pixels:
     """Colours (H, W, 3) of the far side of the head's neck."""
     head, layout = avatar.head, avatar.layout
     posed = avatar.pose(picture.params)
-    weight = (head.skinning_weights[:, 0][head.faces[layout.faces]] * layout.bary).sum(-1)
+    weight = root_weights(avatar)
     far = layout.mask(head, *head.available_parts("neck")) & (weight > 0.1) & (weight < config.back_fade[1])
     far &= towards_camera(avatar, posed, picture) < -0.3
     if not far.any():

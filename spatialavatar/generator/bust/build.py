@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from spatialavatar.avatar import Avatar
-from spatialavatar.generator.bust.back import back_picture, has_back, towards_camera
+from spatialavatar.generator.bust.back import back_picture, has_back, root_weights, towards_camera
 from spatialavatar.generator.bust.config import BustConfig
 from spatialavatar.generator.bust.neck import narrowed_neck
 from spatialavatar.generator.bust.picture import DENSE, TorsoPicture, torso_picture
@@ -98,7 +98,7 @@ def _head_share(avatar: Avatar, pictures: Sequence[TorsoPicture], config: BustCo
     front = pictures[0]
     posed = avatar.pose(front.params)
     pixels = front.camera.project(posed.means).double().numpy()
-    weight = (head.skinning_weights[:, 0][head.faces[layout.faces]] * layout.bary).sum(-1).double().numpy()
+    weight = root_weights(avatar).double().numpy()
     neck = layout.mask(head, *head.available_parts("neck")).numpy()
     facing = smoothstep(towards_camera(avatar, posed, front).numpy(), *config.facing)
     sides = [facing, 1.0 - facing] if len(pictures) > 1 else [np.ones_like(facing)]

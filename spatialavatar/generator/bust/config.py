@@ -41,7 +41,7 @@ class BustConfig:
         hair_lift: by which hair lies in front of the neck.
         skin_drop: by which the torso's skin lies behind the head's.
         detail: standard deviations of a colour in cells of 8 and of 4 pixels above which they are divided.
-        most: Gaussians of the front; a torso that would need more has less detail.
+        most: Gaussians of the front, and of the back; a torso that would need more has less detail.
         sharpening: steps that fit the colours to the photo.
     """
 

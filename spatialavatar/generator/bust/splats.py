@@ -16,10 +16,8 @@ from spatialavatar.generator.numerics import Floats, Pixels, bilinear, blur
 from spatialavatar.head.rotations import matrix_to_quat
 from spatialavatar.records import Camera, Gaussians
 
-_FINE, _COARSE = (
-    (8, 4, 2),
-    (16, 8, 4, 2),
-)  # pixels a side, of cells of what the photo shows and of what it does not show
+_FINE = (8, 4, 2)  # pixels a side, of cells of what the photo shows
+_COARSE = (16, *_FINE)  # of what it does not show
 _WIDTH = 0.68  # standard deviation over the side of a cell
 _THICKNESS = 0.2
 _MAX_STRETCH = 2.5
@@ -134,10 +132,9 @@ def side_gaussians(picture: TorsoPicture, outline: Pixels, front: Pixels, back: 
     axes = np.stack([np.cross(depthwards, normal), depthwards, normal], -1)
     scales = _WIDTH * step[cell, None] * np.array([[0.6, 1.0, 0.5 * _THICKNESS]])
     colors = bilinear(picture.image, centres)[cell]
-    weights = torch.from_numpy(bilinear(picture.neck_weight, centres)[cell].clip(0.0, 1.0)).float()
-    return _in_world(
-        picture.camera, middle, axes, scales, outline[rows, columns][cell].astype(np.float64), colors
-    ), weights
+    opacities = outline[rows, columns][cell].astype(np.float64)
+    weights = bilinear(picture.neck_weight, centres)[cell].clip(0.0, 1.0)
+    return _in_world(picture.camera, middle, axes, scales, opacities, colors), torch.from_numpy(weights).float()
 
 
 def _unprojected(pixels: Floats, z: Floats, camera: Camera) -> Floats:
